@@ -1,0 +1,103 @@
+"""Who may read what, enforced while code runs.
+
+Cached data lies in folders named ``<role>-<split>-<hash>`` (``source-train-...``, ``target-val-...``) with the labels in a
+file of their own, ``label.npy``. Inside ``stage(...)`` only the granted folders can be opened, labels only with a grant of
+their own, and nothing can be rendered anew (rendering would give labels too). A Python audit hook sees every ``open`` of
+the process, in whatever module or thread it happens, and refuses; a nested stage can only narrow what its parent allows.
+Clip data cannot be moved or linked to another name, and no process can be started (it would not be watched).
+
+    with stage("target-train"):                    # source-free adaptation
+    with stage("target-train", "source-train", "source-train/label"):       # UDA
+    with stage("target-val", "target-val/label"):  # evaluation
+
+This stops mistakes and ordinary cheating. Code that sets out to patch the interpreter can get around it, as it can
+around anything in one process, and so can what Python raises no event for: readers in C++ (``torch.from_file``) and
+``multiprocessing``'s spawn. Records therefore can be verified by re-running them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from .errors import AccessError
+
+RENDER_EVENT = "bench.render"
+"""Audit event that ``render_clip`` raises; refused inside every stage."""
+
+_MOVES = frozenset({"os.rename", "os.link"})
+_STARTS = frozenset(
+    {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.exec", "os.system"}
+)
+
+_FOLDER = re.compile(r"(?:^|/)((?:source|target)-(?:train|val))-[0-9a-f]{12}(?:/([^/]*))?$")
+
+
+def needed_grant(path: str) -> str | None:
+    """The grant that opening ``path`` takes, None for files that are not clip data.
+
+    A handle of the folder itself leads to everything in it, so it takes the labels' grant.
+
+    >>> needed_grant("cache/target-val-0123456789ab/label.npy")
+    'target-val/label'
+    >>> needed_grant("cache/source-train-0123456789ab/frames.npy")
+    'source-train'
+    """
+    match = _FOLDER.search(path.replace(os.sep, "/"))
+    if match is None:
+        return None
+    return f"{match[1]}/label" if not match[2] or match[2].startswith("label") else match[1]
+
+
+def _make_stage() -> Any:
+    # These live in this closure only; empty = no stage, everything is allowed.
+    granted: list[frozenset[str]] = []
+    watched: list[bool] = []
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if not granted:
+            return
+        if event == RENDER_EVENT:
+            raise AccessError("Rendering is closed during adaptation and evaluation; clips are prepared before")
+        if event in _STARTS and watched[-1]:
+            raise AccessError("No process can be started during adaptation: what it reads would not be watched")
+        if event not in _MOVES and event != "open":
+            return
+        for name in arguments[: 2 if event in _MOVES else 1]:
+            if not isinstance(name, (str, bytes, os.PathLike)):
+                continue
+            path = os.path.realpath(os.fsdecode(name))
+            grant = needed_grant(path)
+            if grant is None or (event == "open" and grant in granted[-1]):
+                continue
+            allowed = ", ".join(sorted(granted[-1])) or "nothing"
+            raise AccessError(
+                f"{'/'.join(path.split(os.sep)[-2:])} is closed in this stage of a run; open are: {allowed}"
+            )
+
+    sys.addaudithook(hook)
+
+    @contextlib.contextmanager
+    def stage(*grants: str, processes: bool = False) -> Iterator[None]:
+        """Allow reading of the granted data only, until the block ends (see the module's text).
+
+        Args:
+            grants: ``<role>-<split>`` and ``<role>-<split>/label``.
+            processes: allow starting other processes, which are not watched.
+        """
+        granted.append(frozenset(grants) & granted[-1] if granted else frozenset(grants))
+        watched.append(not processes or (bool(watched) and watched[-1]))
+        try:
+            yield
+        finally:
+            granted.pop()
+            watched.pop()
+
+    return stage
+
+
+stage = _make_stage()

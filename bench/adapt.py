@@ -1,0 +1,281 @@
+"""One run, from config to record: ``run(config, workspace)``. The command line and a Ray trial call this same function.
+
+1. Clips of the needed splits are rendered, or found in the cache.
+2. The source model is trained, or found in the cache.
+3. Adaptation, in a stage that opens what the method's setting allows: target frames; source clips and their labels for
+   UDA; target training labels for the oracle. For a source-free method no source data set is constructed.
+4. Evaluation, in a stage of its own: here the validation labels are opened for the first time.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import yaml
+
+from methods.base import Method, Setup
+from stpl.segmenter import VideoSegmenter
+
+from . import selection
+from .access import stage
+from .checkpoint import load_into, save_tensors
+from .config import RunConfig, Schedule, Shift, load_shift, method_class
+from .data.loaders import ClipLoader, LabelledLoader
+from .data.store import ClipStore, disk_errors, locked, prepare_split
+from .errors import RunError, UsageError
+from .evaluate import Scores, evaluate, reestimate_statistics, target_score
+from .figures import draw, predictions
+from .flow.base import FlowBackend
+from .provenance import code, hardware, peak_memory_mb, versions
+from .records import Cost, Record, Result, Selection, finite, read_record, write_atomically
+from .registry import import_from
+from .seeding import seed_for
+from .selection import Snapshot
+from .source import fresh_segmenter, source_model
+from .training import Batches, Fitted, Trainer, snapshot_steps
+from .workspace import Workspace
+
+GRANTS = {
+    "none": ("target-train",),
+    "SFDA": ("target-train",),
+    "UDA": ("target-train", "source-train", "source-train/label"),
+    "oracle": ("target-train", "target-train/label"),
+}
+"""What each setting may open while it adapts."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the steps of one run share."""
+
+    config: RunConfig
+    shift: Shift
+    workspace: Workspace
+    folder: Path
+    flow: FlowBackend
+
+
+def run(config: RunConfig, workspace: Workspace) -> Record:
+    """Do a run, or resume it, or find it finished.
+
+    Args:
+        config: from ``make_run_config``.
+        workspace: folders, device, progress; ``force`` repeats a finished run.
+
+    Returns:
+        The record, also written to ``<runs>/<hash>/record.json``.
+
+    Raises:
+        UsageError: the config does not belong to the shift as it is now.
+        RunError: disk, damaged files, NaN; the last good state is kept.
+    """
+    shift = load_shift(config.shift)
+    if config.shift_hash != shift.hash:
+        raise UsageError(
+            f"This config was made for shift '{shift.name}' {config.shift_hash}, but its protocol is now {shift.hash}; "
+            "make the config anew, or check out the revision that its record names"
+        )
+    folder = workspace.runs / config.hash
+    with locked(folder):
+        if workspace.force:
+            shutil.rmtree(folder, ignore_errors=True)
+        found = finished(folder, config)
+        if found is not None:
+            return found
+        backend: FlowBackend = import_from("bench.flow", config.flow, kind="flow", exclude=("base",)).BACKEND
+        return _run(Context(config, shift, workspace, folder, backend))
+
+
+def finished(folder: Path, config: RunConfig) -> Record | None:
+    """The record in a run folder, None if the run is not finished.
+
+    Raises:
+        RunError: the folder holds another config's run, or a damaged record.
+    """
+    path = folder / "config.yaml"
+    if path.is_file():
+        with disk_errors(path):
+            text = path.read_text(encoding="utf-8", errors="replace")
+        if text != config_text(config):
+            raise _foreign(folder)
+    if not (folder / "record.json").is_file():
+        return None
+    record = read_record(folder / "record.json")
+    if record.config != config:
+        raise _foreign(folder)
+    return record
+
+
+def _foreign(folder: Path) -> RunError:
+    return RunError(f"Run folder {folder} holds another config's run; delete it or choose another --runs folder")
+
+
+def config_text(config: RunConfig) -> str:
+    """``config.yaml`` of a run folder."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=True)
+
+
+def _run(context: Context) -> Record:
+    began = time.perf_counter()
+    config, shift, workspace = context.config, context.shift, context.workspace
+    write_atomically(context.folder / "config.yaml", config_text(config))
+    cls = method_class(config.method)
+    # Everything that must exist is made before the stages close: no rendering and no source data inside them.
+    source = source_model(config, shift, workspace) if cls.start != "scratch" else None
+    splits = {
+        f"{role}-{split}": prepare_split(shift.data, role, split, config.seed, workspace.cache, workspace.progress)
+        for role, split in _needed_splits(cls.card.setting)
+    }
+    with stage(*GRANTS[cls.card.setting]):
+        method = make_method(context, cls, source)
+        fitted, weights = _adapt(context, method, splits)
+    # Scored is a network that the harness built, with the weights from disk: nothing of the method's runs beside the labels.
+    segmenter = fresh_segmenter(config, shift, 0).to(workspace.device)
+    with stage("target-val", "target-val/label", processes=True):
+        loader = ClipLoader(ClipStore(splits["target-val"]), context.flow, 1, 0)
+        snapshots, scores = [], []
+        for step, path, score in weights:
+            load_into(segmenter, path)
+            what = "evaluate" if len(weights) == 1 else f"evaluate step {step}"
+            scores.append(
+                evaluate(
+                    segmenter,
+                    loader,
+                    len(shift.classes),
+                    shift.evaluation,
+                    workspace.device,
+                    what,
+                    workspace.progress,
+                )
+            )
+            snapshots.append(Snapshot(step, score, scores[-1].miou))
+        _draw(context, cls, segmenter, source, loader)
+    with disk_errors(context.folder):
+        os.replace(weights[-1][1], context.folder / "checkpoint.safetensors")
+    parameters = sum(p.numel() for p in segmenter.parameters())
+    cost = Cost(
+        steps=fitted.steps,
+        seconds=round(fitted.wall_seconds, 3),
+        cpu_seconds=round(fitted.cpu_seconds, 3),
+        total_seconds=round(time.perf_counter() - began, 3),
+        peak_memory_mb=round(peak_memory_mb(), 1),
+        parameters=parameters,
+    )
+    record = make_record(context, method, source, scores[-1], snapshots, cost)
+    write_atomically(context.folder / "record.json", record.to_json())
+    shutil.rmtree(context.folder / "state", ignore_errors=True)
+    return record
+
+
+def _draw(
+    context: Context, cls: type[Method], segmenter: VideoSegmenter, source: Path | None, loader: ClipLoader
+) -> None:
+    """Figures of the run, after scoring; the source model's prediction stands beside the adapted one's."""
+    rule, device = context.shift.evaluation, context.workspace.device
+    shown = {cls.card.title: predictions(segmenter, loader, rule, device)}
+    if source is not None and cls.start != "source":
+        load_into(segmenter, source)
+        shown = {"Source only": predictions(segmenter, loader, rule, device), **shown}
+    draw(context.folder / "figures", loader, shown, context.shift.classes)
+
+
+def _needed_splits(setting: str) -> list[tuple[str, str]]:
+    """Splits that a run opens. The source's appears for UDA methods only."""
+    splits = [("target", "train"), ("target", "val")]
+    return [("source", "train"), *splits] if setting == "UDA" else splits
+
+
+def make_method(context: Context, cls: type[Method], source: Path | None) -> Method:
+    """The method around its start: the source model, or a fresh network for the oracle."""
+    config, shift = context.config, context.shift
+    seed = seed_for(config.seed, "adaptation", shift.data.family)
+    segmenter = fresh_segmenter(config, shift, seed_for(seed, "init")).to(context.workspace.device)
+    if source is not None:
+        load_into(segmenter, source)
+    steps = schedule_of(cls, shift).steps
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for(seed, "method init"))  # projection heads and the like
+        method = cls(segmenter, cls.Settings(**config.settings), Setup(len(shift.classes), steps, seed))
+    return method.to(context.workspace.device)
+
+
+def schedule_of(cls: type[Method], shift: Shift) -> Schedule:
+    """The source schedule for what starts from scratch, the adaptation schedule for everything else."""
+    return shift.source_training if cls.start == "scratch" else shift.adaptation
+
+
+def _adapt(context: Context, method: Method, splits: dict[str, Path]) -> tuple[Fitted, list[tuple[int, Path, float]]]:
+    """Train the method; returns what it cost and (step, weights file, target-only score) of each kept snapshot."""
+    shift, device, progress = context.shift, context.workspace.device, context.workspace.progress
+    cls, schedule = type(method), schedule_of(type(method), shift)
+    seed = seed_for(context.config.seed, "adaptation", shift.data.family)
+    target_store = ClipStore(splits["target-train"])
+    unlabelled = ClipLoader(target_store, context.flow, schedule.batch, seed_for(seed, "target"))
+    adapts_statistics = method.start == "target_statistics" and shift.adaptation.batch_norm == "target"
+    clips = shift.adaptation.statistics_clips
+    trainer = Trainer(method, schedule, context.folder, device, shift.evaluation.readout)
+    fitted, kept = Fitted(0, 0.0, 0.0), [0]
+    if method.trains:
+        target: Batches = unlabelled
+        source: Batches | None = None
+        if cls.card.setting == "oracle":
+            target = LabelledLoader(target_store, context.flow, schedule.batch, seed_for(seed, "target"))
+        if cls.card.setting == "UDA":
+            source_flow = import_from("bench.flow", shift.flow, kind="flow", exclude=("base",)).BACKEND
+            source_store = ClipStore(splits["source-train"])
+            source = LabelledLoader(source_store, source_flow, schedule.batch, seed_for(seed, "source"))
+        if not trainer.state_path.is_file():
+            if adapts_statistics:
+                reestimate_statistics(method.segmenter, unlabelled, clips, device)
+            method.restart()
+        fitted, kept = trainer.fit(target, source, "adapt", progress), snapshot_steps(schedule)
+    weights = []
+    for step in kept:
+        path = trainer.snapshot_path(step)
+        model: VideoSegmenter = method.segmenter
+        if method.trains:
+            load_into(model, path)
+        if adapts_statistics:
+            reestimate_statistics(model, unlabelled, clips, device)
+        score = target_score(model, unlabelled, clips, device)
+        ready = path.with_name(f"ready-{path.name}")
+        save_tensors(ready, model.state_dict(), {"config": context.config.hash, "step": step})
+        weights.append((step, ready, score))
+    return fitted, weights
+
+
+def make_record(
+    context: Context, method: Method, source: Path | None, scores: Scores, snapshots: list[Snapshot], cost: Cost
+) -> Record:
+    """Put the record together."""
+    config, card = context.config, method.card
+    best, quiet_best = selection.oracle(snapshots), selection.unsupervised(snapshots)
+    return Record(
+        run=config.hash,
+        config=config,
+        shift_hash=context.shift.hash,
+        source_model=source.stem if source else None,
+        method={"title": card.title, "design": card.design, "setting": card.setting, "floor": card.floor},
+        result=Result(
+            iou={name: finite(value) for name, value in zip(context.shift.classes, scores.iou, strict=True)},
+            miou=scores.miou,
+            pixel_accuracy=scores.pixel_accuracy,
+            temporal_consistency=scores.temporal_consistency,
+        ),
+        selection=Selection(
+            unsupervised={"step": quiet_best.step, "miou": quiet_best.miou},
+            oracle={"step": best.step, "miou": best.miou, "label_looks": len(snapshots)},
+            snapshots=[{"step": s.step, "target_score": s.target_score, "miou": s.miou} for s in snapshots],
+        ),
+        cost=cost,
+        code=code(),
+        versions=versions(),
+        hardware=hardware(context.workspace.device.type, torch.get_num_threads()),
+        date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+    )

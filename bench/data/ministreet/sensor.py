@@ -1,0 +1,126 @@
+"""From light to 8-bit frames: optics, noise and compression, drawn anew for every frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from .scene import Floats
+from .spec import Range, SensorSpec
+
+Bytes = npt.NDArray[np.uint8]
+
+
+def uniform(rng: np.random.Generator, bounds: Range) -> float:
+    """A draw from a range."""
+    return float(rng.uniform(bounds[0], bounds[1]))
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """What stays the same over a clip: exposure, tone, lens."""
+
+    spec: SensorSpec
+    gain: Floats
+    saturation: float
+    gamma: float
+    vignette: float
+    gradient: tuple[float, float]
+    defocus: float
+    quality: int
+
+
+def sample_sensor(spec: SensorSpec, rng: np.random.Generator) -> Sensor:
+    """Draw a clip's sensor."""
+    balance = 1 + spec.white_balance * rng.standard_normal(3)
+    strength, angle = uniform(rng, spec.gradient), rng.uniform(0, 2 * np.pi)
+    return Sensor(
+        spec=spec,
+        gain=np.asarray(uniform(rng, spec.exposure) * balance, np.float32),
+        saturation=uniform(rng, spec.saturation),
+        gamma=uniform(rng, spec.gamma),
+        vignette=uniform(rng, spec.vignette),
+        gradient=(float(strength * np.cos(angle)), float(strength * np.sin(angle))),
+        defocus=uniform(rng, spec.defocus),
+        quality=int(rng.integers(spec.jpeg[0], spec.jpeg[1] + 1)),
+    )
+
+
+def clean(rgb: Floats) -> Bytes:
+    """8-bit frame ``(3, H, W)`` of ``(H, W, 3)`` light in 0..1 without any sensor effect."""
+    return np.ascontiguousarray(np.rint(np.clip(rgb, 0, 1) * 255).astype(np.uint8).transpose(2, 0, 1))
+
+
+def expose(rgb: Floats, sensor: Sensor, rng: np.random.Generator) -> Bytes:
+    """Take one picture: ``(H, W, 3)`` light in 0..1 (may exceed 1) to uint8 ``(3, H, W)``."""
+    spec = sensor.spec
+    height, width = rgb.shape[:2]
+    scale = height / 128
+    y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
+    x = np.linspace(-1, 1, width, dtype=np.float32)[None]
+    image = rgb @ _colour_matrix(sensor, 1 + spec.flicker * float(rng.standard_normal()))
+    lens = 1 - np.float32(sensor.vignette / 2) * (x * x + y * y) + np.float32(sensor.gradient[0]) * x
+    lens += np.float32(sensor.gradient[1]) * y
+    image *= lens[..., None]
+    if spec.glare[1] > 0:
+        image = _veil(image, spec, rng, x, y)
+    image = _blur(image, sensor.defocus * scale, uniform(rng, spec.motion_blur) * scale)
+    np.clip(image, 0, 1, out=image)
+    if sensor.gamma != 1:
+        image = np.asarray(cv2.pow(image, sensor.gamma), np.float32)
+    image *= 255
+    read, shot, coarse = (uniform(rng, b) for b in (spec.read_noise, spec.shot_noise, spec.coarse_noise))
+    if read + shot > 0:
+        level = image.mean(-1) * np.float32(shot * shot / 255) + np.float32(read * read)
+        noise = rng.standard_normal(image.shape, dtype=np.float32)
+        image += noise * np.sqrt(level)[..., None]
+    if coarse > 0:
+        small = rng.standard_normal((max(2, height // 4), max(2, width // 4), 3), dtype=np.float32) * np.float32(coarse)
+        image += cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR) * np.float32(1.5)
+    frame = np.rint(np.clip(image, 0, 255)).astype(np.uint8)
+    if sensor.quality > 0:
+        _, data = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, sensor.quality])
+        frame = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]
+    return np.ascontiguousarray(frame.transpose(2, 0, 1))
+
+
+def _colour_matrix(sensor: Sensor, flicker: float) -> Floats:
+    """Saturation and gain as one 3 x 3 matrix for row vectors."""
+    grey = np.full((3, 3), (1 - sensor.saturation) / 3)
+    return np.asarray((grey + sensor.saturation * np.eye(3)) * sensor.gain[None] * flicker, np.float32)
+
+
+def _veil(image: Floats, spec: SensorSpec, rng: np.random.Generator, x: Floats, y: Floats) -> Floats:
+    """Scattered light from one side, and smudges on the lens that veil part of the picture."""
+    strength = uniform(rng, spec.glare)
+    size = image.shape[1::-1]
+    x, y = x[:, ::4], y[::4]  # everything here is smooth: worked out at a quarter of the resolution
+    gx, gy = rng.uniform(-1.2, 1.2), rng.uniform(-1.2, 0.0)
+    veil = np.float32(strength) * np.exp(-((x - np.float32(gx)) ** 2 + (y - np.float32(gy)) ** 2) * np.float32(1.2))
+    keep, add = np.ones_like(veil), veil
+    for _ in range(int(rng.integers(spec.dirt[0], spec.dirt[1] + 1))):
+        cx, cy, radius = rng.uniform(-1, 1), rng.uniform(-1, 1), rng.uniform(0.1, 0.3)
+        alpha = np.float32(uniform(rng, spec.dirt_strength))
+        grey = np.float32(rng.uniform(0.2, 0.8))
+        d = 2 * (x - np.float32(cx)) ** 2 + (y - np.float32(cy)) ** 2
+        mask = alpha * np.minimum(1, np.maximum(0, np.float32(1.5) - d / np.float32(radius * radius)))
+        keep *= 1 - mask
+        add += mask * (grey - add)
+    keep, add = (cv2.resize(m, size, interpolation=cv2.INTER_LINEAR) for m in (keep, add))
+    image *= keep[..., None]
+    image += add[..., None]
+    return image
+
+
+def _blur(image: Floats, sigma: float, streak: float) -> Floats:
+    """Defocus (Gaussian, sigma in pixels) and a horizontal streak of ``streak`` pixels."""
+    if sigma > 0.05:
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.float32)
+    if streak > 0.2:
+        side = min(streak / 2, 1.0)
+        kernel = np.array([[side, 1.0, side]], np.float32) / np.float32(1 + 2 * side)
+        image = np.asarray(cv2.filter2D(image, -1, kernel), np.float32)
+    return image

@@ -1,0 +1,121 @@
+"""What a person sees while a run works: bars on a terminal, plain lines elsewhere, and the closing panel."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from .config import load_shift
+from .records import Record
+
+PLAIN_EVERY = 10.0
+"""Seconds between two plain lines of one step where there is no terminal."""
+
+
+class ProgressDisplay:
+    """Progress of long steps on standard error; call it as ``display(what, done, total)``."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True)
+        self.bars: Progress | None = None
+        self.tasks: dict[str, TaskID] = {}
+        self.began: dict[str, float] = {}
+        self.said: dict[str, float] = {}
+        self.last: dict[str, int] = {}
+
+    def __enter__(self) -> ProgressDisplay:
+        if self.console.is_terminal:
+            rate = TextColumn("{task.fields[rate]}")
+            columns = (TextColumn("{task.description:<18}"), BarColumn(), MofNCompleteColumn(), rate)
+            self.bars = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self.console)
+            self.bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.bars:
+            self.bars.stop()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        now = time.perf_counter()
+        if done <= self.last.get(what, 0):  # the same step of the next run
+            self.began.pop(what)
+            self.said.pop(what, None)
+        self.last[what] = done
+        began = self.began.setdefault(what, now)
+        # The first report comes when the first item is done, so the rate counts from there.
+        rate = (done - 1) / (now - began) if done > 1 and now > began else 0.0
+        if self.bars:
+            if what not in self.tasks:
+                self.tasks[what] = self.bars.add_task(what, total=total, rate="")
+            self.bars.update(self.tasks[what], completed=done, rate=f"{rate:5.1f}/s")
+        elif done == total or now - self.said.get(what, began) >= PLAIN_EVERY:
+            self.said[what] = now
+            left = f", {(total - done) / rate:.0f} s left" if rate and done < total else ""
+            sys.stderr.write(f"{what}: {done}/{total} ({rate:.1f}/s{left})\n")
+            sys.stderr.flush()
+
+
+def closing_panel(
+    record: Record, folder: Path, figures: list[Path], page: Path, source_only: float | None, oracle: float | None
+) -> Panel:
+    """mIoU, per-class IoU, gain over source-only, share of the gap closed, time and memory, and where things are.
+
+    ``source_only`` and ``oracle`` are the same replicate's scores where they are known.
+    """
+    result, cost, seed = record.result, record.cost, record.config.seed
+    rows = Table.grid(padding=(0, 2))
+
+    def ask(method: str) -> str:
+        return f"unknown; first: bench run --method {method} --shift {record.config.shift} --seed {seed}"
+
+    rows.add_row("mIoU", f"[bold]{result.miou:.1f} %[/] after the last step (0 looks at labels)")
+    if record.method["setting"] != "none":
+        rows.add_row(
+            "gain over source_only",
+            ask("source_only") if source_only is None else f"{result.miou - source_only:+.1f} points",
+        )
+        if source_only is None or oracle is None:
+            share = ask("source_only" if source_only is None else "oracle")
+        else:
+            part = (result.miou - source_only) / (oracle - source_only)
+            share = f"{100 * part:.0f} % (source only {source_only:.1f}, oracle {oracle:.1f})"
+        rows.add_row("gap to oracle closed", share)
+    rows.add_row("pixel accuracy", f"{result.pixel_accuracy:.1f} %")
+    rows.add_row("temporal consistency", f"{result.temporal_consistency:.1f} %")
+    rows.add_row("time", f"{cost.seconds:.1f} s for {cost.steps} steps, {cost.total_seconds:.1f} s in all")
+    rows.add_row("peak memory", f"{cost.peak_memory_mb:.0f} MB")
+    iou = {name: result.iou[name] for name in load_shift(record.config.shift).classes}
+    classes = Table(show_header=False, box=None, padding=(0, 1))
+    cells = [(name, "-" if value is None else f"[bold]{value:.1f}[/]") for name, value in iou.items()]
+    for start in range(0, len(cells), 4):
+        classes.add_row(*(part for cell in cells[start : start + 4] for part in cell))
+    places = Table.grid(padding=(0, 2))
+    places.add_row("record", str(folder / "record.json"))
+    if figures:
+        places.add_row("figures", str(folder / "figures"))
+    if page.is_file():
+        places.add_row("leaderboard", str(page))
+    body = Table.grid(padding=(1, 0))
+    for table in (rows, classes, places):
+        body.add_row(table)
+    title = (
+        f"{record.method['title']} · {record.config.shift} · seed {record.config.seed} · fusion {record.config.fusion}"
+    )
+    return Panel(body, title=title, expand=False)

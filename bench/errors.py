@@ -1,0 +1,26 @@
+"""The two ways to fail. The command line turns them into one line and an exit code."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UsageError(Exception):
+    """What was asked for cannot be done as asked: unknown name, value out of range (exit code 2)."""
+
+
+class RunError(Exception):
+    """What was asked for is fine, but it failed: disk, damaged file, NaN (exit code 1)."""
+
+
+class AccessError(RunError):
+    """Code tried to read data that its place in the protocol does not allow, e.g. target labels during adaptation."""
+
+
+def unknown(kind: str, name: str, available: Iterable[str], where: str = "") -> UsageError:
+    """Error for an unknown name, with the nearest known one: ``Unknown method 'tsp'. Did you mean 'tps'? Available: ...``."""
+    names = sorted(available)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    return UsageError(f"Unknown {kind} '{name}'{where}.{hint} Available: {', '.join(names)}")

@@ -1,0 +1,139 @@
+"""Scores of a model: on labels (evaluation, after adaptation) and without them (a target-only score for selection)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from methods.base import ClipBatch
+from stpl.segmenter import Segmentation, VideoSegmenter
+from stpl.warp import inside_mask
+
+from .config import Evaluation
+from .data.loaders import ClipLoader
+from .data.store import ClipStore, Progress, quiet
+from .flow.exact import exact
+from .metrics import ConfusionMatrix, iou_from_confusion, mean_iou, pixel_accuracy
+from .training import to_device
+
+BATCH = 4
+"""Clips per forward pass in evaluation; scores do not depend on it."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Result on one split: IoU per class in percent (NaN where a class never occurs), their mean, pixel accuracy, and
+    temporal consistency (mean IoU of the flow-warped previous prediction with the current one on valid pixels), percent."""
+
+    iou: tuple[float, ...]
+    miou: float
+    pixel_accuracy: float
+    temporal_consistency: float
+
+
+def batches(loader: ClipLoader, clips: int) -> Iterator[ClipBatch]:
+    """The first ``clips`` clips in order."""
+    for start in range(0, clips, BATCH):
+        yield loader.collate(list(range(start, min(start + BATCH, clips))))
+
+
+def predict(
+    out: Segmentation, segmenter: VideoSegmenter, size: tuple[int, int], align_corners: bool
+) -> tuple[Tensor, Tensor]:
+    """Labels ``(N, H, W)`` of the current and, from its own features alone, of the previous frame."""
+
+    def labels(scores: Tensor) -> Tensor:
+        return F.interpolate(scores.float(), size, mode="bilinear", align_corners=align_corners).argmax(1)
+
+    previous = segmenter.classify(segmenter.fuse_alone(out.encoded[-2]))
+    return labels(out.scores), labels(previous)
+
+
+@torch.no_grad()
+def evaluate(
+    segmenter: VideoSegmenter,
+    loader: ClipLoader,
+    classes: int,
+    rule: Evaluation,
+    device: torch.device,
+    what: str = "evaluate",
+    progress: Progress = quiet,
+) -> Scores:
+    """Score a model on all clips of a split, with its labels (one confusion matrix, int64).
+
+    Consistency is measured along the clips' exact flow, whatever flow the model was given.
+    """
+    segmenter.eval()
+    store: ClipStore = loader.store
+    truth = store.labels()
+    pooled, temporal = ConfusionMatrix(classes), ConfusionMatrix(classes)
+    total = len(store)
+    for number, batch in enumerate(batches(loader, total)):
+        indices = range(number * BATCH, number * BATCH + len(batch.keys))
+        batch = to_device(batch, device)
+        size = (batch.frames.shape[-2], batch.frames.shape[-1])
+        current, previous = predict(
+            segmenter(batch.frames, batch.flow, batch.valid), segmenter, size, rule.align_corners
+        )
+        pooled.update(torch.stack([torch.from_numpy(truth[i].copy()) for i in indices]), current.cpu())
+        for i, now, before in zip(indices, current, previous, strict=True):
+            temporal.update(*carried(store, i, before.cpu(), now.cpu()))
+        progress(what, indices[-1] + 1, total)
+    iou = iou_from_confusion(pooled.matrix)
+    return Scores(
+        iou=tuple(100 * float(x) for x in iou),
+        miou=100 * float(mean_iou(iou)),
+        pixel_accuracy=100 * float(pixel_accuracy(pooled.matrix)),
+        temporal_consistency=100 * float(mean_iou(iou_from_confusion(temporal.matrix))),
+    )
+
+
+def carried(store: ClipStore, index: int, previous: Tensor, current: Tensor) -> tuple[Tensor, Tensor]:
+    """Previous prediction carried along the exact flow (nearest; 255 where invalid) and the current one, ``(H, W)``."""
+    flow, valid = (torch.from_numpy(x[-1:]) for x in exact(store, index))
+    height, width = previous.shape
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    to_x = (x + flow[0, 0]).round().long().clamp(0, width - 1)
+    to_y = (y + flow[0, 1]).round().long().clamp(0, height - 1)
+    seen = valid[0] & inside_mask(flow)[0]
+    return torch.where(seen, previous[to_y, to_x], 255), current
+
+
+@torch.no_grad()
+def target_score(segmenter: VideoSegmenter, loader: ClipLoader, clips: int, device: torch.device) -> float:
+    """Target-only score, higher is better: ``H(mean p) - mean H(p)`` in nats over pixels of target training clips.
+
+    Confident on each pixel, varied over all (information maximisation, Krause et al., NeurIPS 2010). No label is used.
+    """
+    segmenter.eval()
+    mean, entropy, pixels = torch.zeros(()), 0.0, 0
+    for batch in batches(loader, min(clips, len(loader.store))):
+        batch = to_device(batch, device)
+        p = segmenter(batch.frames, batch.flow, batch.valid).scores.float().softmax(1)
+        mean = mean.to(device) + p.sum((0, 2, 3))
+        entropy += float(-(p * p.clamp_min(1e-12).log()).sum())
+        pixels += p[:, 0].numel()
+    marginal = (mean / pixels).clamp_min(1e-12)
+    score = float(-(marginal * marginal.log()).sum()) - entropy / pixels
+    return score if math.isfinite(score) else -math.inf
+
+
+@torch.no_grad()
+def reestimate_statistics(segmenter: VideoSegmenter, loader: ClipLoader, clips: int, device: torch.device) -> None:
+    """Set every batch-norm layer's statistics to the average over unlabelled clips; weights stay (what AdaBN does)."""
+    layers = [m for m in segmenter.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    segmenter.train()
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # cumulative average
+    for batch in batches(loader, min(clips, len(loader.store))):
+        batch = to_device(batch, device)
+        segmenter(batch.frames, batch.flow, batch.valid)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum

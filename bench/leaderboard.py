@@ -1,0 +1,457 @@
+"""Leaderboards: each page is a pure function of the committed records of one shift and of the published numbers.
+
+``leaderboards/records/<shift>/*.json`` in, ``leaderboards/<shift>.md`` out, the same bytes every time: no clock,
+everything sorted. Records of tuning or test shifts, of another protocol or of a method that changed are refused.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .config import Shift, canonical, load_shift, method_class, resolve_settings
+from .data.published import published, published_shifts
+from .errors import RunError, UsageError
+from .records import Record, read_record, write_atomically
+from .registry import shift_names
+from .statistics import NOTHING, Paired, difference, gap_closed, mean_interval, p_value, paired_difference, spread
+
+HEAD = "# Leaderboard: "
+STAND_IN = "viper2cityscapes"
+"""Real shift whose published numbers stand beside a shift that has none of its own."""
+ORDER = ("oracle", "UDA", "SFDA", "none")
+"""Settings from the one that may see most to the one that may see least."""
+SEES = {
+    "none": "the source-trained model; nothing is adapted",
+    "SFDA": "the source-trained model and unlabelled target training clips; no source data",
+    "UDA": "the source-trained model, labelled source clips and unlabelled target training clips",
+    "oracle": "labelled target training clips; no source data and no source-trained model",
+}
+"""What each setting may see, in words; the harness enforces it (``bench/access.py``)."""
+PAIRED = "paired by replicate, ± 95 % interval; p: paired t-test, two-sided, not corrected for the number of rows."
+LEFT = ("method", "setting", "design", "source of the published number", "changed options", "better", "than")
+"""Columns of text; all others hold numbers and are set to the right."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Records of one method under one configuration, by seed.
+
+    Attributes:
+        method: its key.
+        altered: ``key=value`` of each option that differs from the leaderboard's configuration; empty for that one.
+        records: by seed.
+    """
+
+    method: str
+    altered: tuple[str, ...]
+    records: Mapping[int, Record]
+
+    @property
+    def card(self) -> Any:
+        """The method's card."""
+        return method_class(self.method).card
+
+    @property
+    def miou(self) -> dict[int, float]:
+        """mIoU in percent by seed."""
+        return self.of(lambda record: record.result.miou)
+
+    def iou(self, name: str) -> dict[int, float]:
+        """IoU of a class in percent by seed, where it occurs."""
+        return self.of(lambda record: record.result.iou.get(name))
+
+    def of(self, value: Callable[[Record], float | None]) -> dict[int, float]:
+        """A value by seed; seeds where it is None are left out."""
+        found = {seed: value(self.records[seed]) for seed in sorted(self.records)}
+        return {seed: x for seed, x in found.items() if x is not None}
+
+
+# Records --------------------------------------------------------------------------------------------------------------
+
+
+def read_shift_records(root: Path, shift_name: str) -> list[Record]:
+    """The committed records of a shift in order of their file names, each checked.
+
+    Raises:
+        RunError: a record that does not belong on this leaderboard; names the file.
+    """
+    shift, records = load_shift(shift_name), []
+    for path in sorted((root / "records" / shift_name).glob("*.json")):
+        record = read_record(path)
+        admit(record, shift, str(path))
+        records.append(record)
+    return records
+
+
+def admit(record: Record, shift: Shift, name: str) -> None:
+    """Check that a record belongs on a shift's leaderboard.
+
+    Raises:
+        RunError: other shift or protocol, a tuning or test shift, a run hash that is not its config's, an unknown
+            method, or one whose settings or setting changed since; one line that names the record and what to do.
+    """
+    config = record.config
+    if shift.purpose != "report":
+        raise RunError(f"Record {name}: '{shift.name}' is for {shift.purpose}, not for reporting; remove the record")
+    if config.shift != shift.name:
+        raise RunError(
+            f"Record {name} is of shift '{config.shift}', not '{shift.name}'; move it to that shift's folder"
+        )
+    if not record.shift_hash == config.shift_hash == shift.hash:
+        made = f"was made under protocol {record.shift_hash}; '{shift.name}' is now {shift.hash}"
+        raise RunError(f"Record {name} {made}; remove it or run it again")
+    if record.run != config.hash:
+        raise RunError(f"Record {name} says run {record.run}, but its config gives {config.hash}: edited; run it again")
+    try:
+        known, setting = resolve_settings(config.method, {}), method_class(config.method).card.setting
+    except UsageError as error:
+        raise RunError(f"Record {name}: {error}") from None
+    if known.keys() != config.settings.keys():
+        changed = ", ".join(sorted(known.keys() ^ config.settings.keys()))
+        raise RunError(f"Record {name}: settings of '{config.method}' changed since ({changed}); run it again")
+    if (ran := record.method.get("setting")) != setting:
+        raise RunError(f"Record {name} ran as {ran}, but '{config.method}' is now {setting}; run it again")
+
+
+def alterations(record: Record) -> tuple[str, ...]:
+    """Options in which a record differs from its shift's and method's defaults, as ``-o`` would set them, sorted."""
+    config, shift = record.config, load_shift(record.config.shift)
+    default = {"network": shift.network.name, "fusion": shift.network.fusion, "flow": shift.flow}
+    default |= resolve_settings(config.method, {})
+    actual = {"network": config.network, "fusion": config.fusion, "flow": config.flow, **config.settings}
+    return tuple(
+        f"{key}={value if isinstance(value, str) else canonical(value)}"
+        for key, value in sorted(actual.items())
+        if canonical(value) != canonical(default.get(key))
+    )
+
+
+def grouped(records: Iterable[Record]) -> list[Group]:
+    """Records by method and configuration, sorted by both.
+
+    Raises:
+        RunError: two records of one run.
+    """
+    found: dict[tuple[str, tuple[str, ...]], dict[int, Record]] = {}
+    for record in records:
+        method, seed = record.config.method, record.config.seed
+        seeds = found.setdefault((method, alterations(record)), {})
+        if seed in seeds:
+            raise RunError(f"Run {record.run} ({method}, seed {seed}) is recorded twice; remove one")
+        seeds[seed] = record
+    return [
+        Group(method, altered, seeds) for (method, altered), seeds in sorted(found.items(), key=lambda item: item[0])
+    ]
+
+
+def ranked(groups: Iterable[Group]) -> list[Group]:
+    """Unaltered groups by setting (:data:`ORDER`), the best mean mIoU first."""
+
+    def rank(group: Group) -> tuple[int, float, str]:
+        return ORDER.index(group.card.setting), -mean_interval(list(group.miou.values()))[0], group.method
+
+    return sorted((group for group in groups if not group.altered), key=rank)
+
+
+def oracle_and_source_only(records: Iterable[Record], seed: int) -> tuple[float | None, float | None]:
+    """mIoU in percent of source_only and of the oracle (in this order) on a replicate, None where there is no record.
+
+    Only runs of the leaderboard's own configuration count; of several records of one run, the first does.
+    """
+    of_seed = [record for record in records if record.config.seed == seed]
+
+    def first(method: str) -> float | None:
+        return next((r.result.miou for r in of_seed if r.config.method == method and not alterations(r)), None)
+
+    return first("source_only"), first("oracle")
+
+
+# Tables ---------------------------------------------------------------------------------------------------------------
+
+
+def markdown(rows: Sequence[Mapping[str, str]]) -> str:
+    """A table in markdown from rows with the same keys; empty for no rows."""
+    if not rows:
+        return ""
+    sides = ["left" if name in LEFT else "right" for name in rows[0]]
+    return str(pd.DataFrame(list(rows)).to_markdown(index=False, disable_numparse=True, colalign=sides))
+
+
+def main_table(groups: Sequence[Group], real: str) -> str:
+    """Measured columns, and in the last two the published number with its source."""
+    by_method = {group.method: group.miou for group in groups}
+    floor, ceiling = by_method.get("source_only", {}), by_method.get("oracle", {})
+    rows = []
+    for group in groups:
+        card, row = group.card, published(real, group.card.key)
+        own_floor = {} if group.method == "source_only" else floor
+        own_ceiling = {} if group.method == "oracle" else ceiling
+        seconds = group.of(lambda record: record.cost.seconds if record.cost.steps else None)
+        per_step = [seconds[seed] / group.records[seed].cost.steps for seed in seconds]
+        cells = {
+            "method": f"[{card.title}]({card.url})" if card.url else str(card.title),
+            "setting": card.setting,
+            "design": card.design.replace("-", NOTHING),
+            "n": str(len(group.records)),
+            "mIoU, %": spread(group.miou.values()),
+            "gain": difference(paired_difference(group.miou, own_floor), 1),
+            "gap closed, %": spread(gap_closed(group.miou, own_floor, own_ceiling).values(), 0),
+            "temporal cons., %": spread(group.of(lambda record: record.result.temporal_consistency).values()),
+            "s/step": f"{np.median(per_step):.3f}" if seconds else NOTHING,
+            "adapt., s": f"{np.median(list(seconds.values())):.0f}" if seconds else NOTHING,
+            "memory, MB": f"{max(group.of(lambda record: record.cost.peak_memory_mb).values()):.0f}",
+            f"PUBLISHED mIoU, {real}, %": f"*{row.miou:.1f}*" if row else "†" if card.floor else NOTHING,
+            "source of the published number": f"*{row.source}*" if row else NOTHING,
+        }
+        rows.append(cells)
+    return markdown(rows)
+
+
+def class_table(groups: Sequence[Group], classes: Sequence[str]) -> str:
+    """Mean IoU per class and their mean; the best source-free method of each column in bold."""
+    columns = {name: [_mean(group.iou(name)) for group in groups] for name in classes}
+    columns["mIoU"] = [_mean(group.miou) for group in groups]
+    rivals = [row for row, group in enumerate(groups) if group.card.setting == "SFDA"]
+    rows = [{"method": str(group.card.title)} for group in groups]
+    for name, means in columns.items():
+        known = [mean for row in rivals if (mean := means[row]) is not None]
+        best = max(known) if len(known) > 1 else None
+        for row, mean in enumerate(means):
+            text = NOTHING if mean is None else f"{mean:.1f}"
+            rows[row][name] = f"**{text}**" if row in rivals and mean is not None and mean == best else text
+    return markdown(rows)
+
+
+def _mean(values: Mapping[int, float]) -> float | None:
+    """The mean as it is shown, one decimal; equal texts are equal numbers."""
+    return round(mean_interval(list(values.values()))[0], 1) if values else None
+
+
+def selection_table(groups: Sequence[Group]) -> str:
+    """mIoU under the three selection rules, each in its own column, with the looks at the reported labels."""
+    rows = []
+    for group in groups:
+        quiet = group.of(lambda record: record.selection.unsupervised["miou"])
+        best = group.of(lambda record: record.selection.oracle["miou"])
+        looks = sorted({int(record.selection.oracle["label_looks"]) for record in group.records.values()})
+        cells = {
+            "method": str(group.card.title),
+            "n": str(len(group.records)),
+            "`last` (0 looks)": spread(group.miou.values()),
+            "unsupervised (0 looks)": spread(quiet.values()),
+            "best on the labels": spread(best.values()),
+            "its looks per run": ", ".join(map(str, looks)),
+        }
+        rows.append(cells)
+    return markdown(rows)
+
+
+def comparison_table(groups: Sequence[Group]) -> str:
+    """Each source-free method against the next one below it, down to source-only; empty for fewer than two."""
+    chain = [group for group in groups if group.card.setting == "SFDA"]
+    chain += [group for group in groups if group.method == "source_only"]
+    return markdown(
+        [
+            {"better": str(a.card.title), "than": str(b.card.title)} | _paired(paired_difference(a.miou, b.miou))
+            for a, b in itertools.pairwise(chain)
+        ]
+    )
+
+
+def control_table(groups: Sequence[Group]) -> str:
+    """Altered configurations against the unaltered method on the same seeds; empty where there are none."""
+    unaltered = {group.method: group.miou for group in groups if not group.altered}
+    rows = []
+    for group in (g for g in groups if g.altered):
+        reference = unaltered.get(group.method, {})
+        cells = {
+            "method": str(group.card.title),
+            "changed options": ", ".join(f"`{text}`" for text in group.altered),
+            "mIoU, %": spread(group.miou.values()),
+            "unchanged, %": spread(reference[seed] for seed in sorted(reference.keys() & group.miou.keys())),
+        }
+        rows.append(cells | _paired(paired_difference(group.miou, reference)))
+    return markdown(rows)
+
+
+def _paired(paired: Paired | None) -> dict[str, str]:
+    return {"pairs": str(paired.n if paired else 0), "difference": difference(paired), "p": p_value(paired)}
+
+
+# The page -------------------------------------------------------------------------------------------------------------
+
+
+def provenance(shift: Shift, records: Sequence[Record]) -> str:
+    """Where the numbers come from and under which rules, as a list."""
+    dates = sorted({record.date for record in records})
+    seeds = sorted({record.config.seed for record in records})
+    revisions = {f"{r.code.get('revision') or 'unknown'}{' (dirty)' if r.code.get('dirty') else ''}" for r in records}
+    packages = sorted({name for record in records for name in record.versions})
+    versions = [f"{name} {' / '.join(sorted({r.versions.get(name, 'missing') for r in records}))}" for name in packages]
+    machines = {
+        "{cpu}, {cores} cores, {threads} threads, device {device}, {system}".format_map(
+            {"cpu": "?", "cores": "?", "threads": "?", "device": "?", "system": "?"} | record.hardware
+        )
+        for record in records
+    }
+    lines = {
+        "Runs": f"{len(records)}, of {dates[0] if len(dates) == 1 else f'{dates[0]} to {dates[-1]}'}",
+        "Replicates": f"{len(seeds)} (seeds {', '.join(map(str, seeds))}); each draws its own worlds, source model and "
+        "adaptation seed",
+        "Protocol": f"`{shift.name}`, hash `{shift.hash}`; {shift.adaptation.steps} adaptation steps, "
+        f"network {shift.network.name}, fusion {shift.network.fusion}, flow {shift.flow}",
+        "Selection": "rule `last`, 0 looks at the reported labels",
+        "Readout": f"the {shift.evaluation.readout}'s weights are scored",
+        "Code": ", ".join(sorted(revisions)),
+        "Versions": ", ".join(versions),
+        "Hardware": "; ".join(sorted(machines)),
+    }
+    return "\n".join(f"- {key}: {text}" for key, text in lines.items())
+
+
+def build(shift_name: str, records: Sequence[Record], figures: Sequence[tuple[str, str]] = ()) -> str:
+    """The page of a shift.
+
+    Args:
+        records: of this shift, in any order.
+        figures: caption and address, relative to the page, of each figure to show.
+
+    Raises:
+        RunError: no records, or one that does not belong here.
+    """
+    shift = load_shift(shift_name)
+    if not records:
+        raise RunError(f"Shift '{shift_name}' has no records; make one with `bench run` and `bench submit`")
+    for record in records:
+        admit(record, shift, f"{record.config.method}-s{record.config.seed}-{record.run}.json")
+    groups = grouped(records)
+    main = ranked(groups)
+    parts = [
+        f"{HEAD}{shift.title}",
+        f"Domain adaptation for video semantic segmentation, {len(shift.classes)} classes, scored on "
+        f"{shift.data.target.val} clips of domain `{shift.data.target.domain}` per replicate. Made by "
+        f"`bench leaderboard` from the files in [records/{shift.name}](records/{shift.name}); do not edit.",
+        provenance(shift, records),
+        "What each setting may see while it adapts (the reported labels are opened afterwards, for every method):",
+        "\n".join(f"- {name}: {SEES[name]}" for name in reversed(ORDER)),
+        *(_main_sections(main, shift, figures) if main else ()),
+    ]
+    if controls := control_table(groups):
+        parts += [
+            "## Controls and ablations",
+            "Options changed with `-o`, everything else as in the table of results. Difference: changed minus "
+            f"unchanged, mIoU points, {PAIRED}",
+            controls,
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _main_sections(main: Sequence[Group], shift: Shift, figures: Sequence[tuple[str, str]]) -> list[str]:
+    """Results, classes, comparisons, selection: the sections on unaltered methods."""
+    real = shift.name if shift.name in published_shifts() else STAND_IN
+    parts = [
+        "## Results",
+        "Mean ± 95 % t-interval over n replicates (the mean alone for n = 1). Gain: mIoU points over source-only, "
+        "paired by replicate. Gap closed: share of the way from source-only to the oracle. Temporal cons.: mean IoU of "
+        "the previous prediction, carried along the exact flow, with the current one. s/step and adapt.: median wall "
+        "time of the adaptation loop. Memory: largest peak of the process.",
+        main_table(main, real),
+        f"The last two columns were **not measured here**: mIoU on {real} as published, with other data, networks and "
+        "checkpoint selection; they do not compare with the measured columns. † a floor, not in the paper's table.",
+        *(f"![{caption}]({address})" for caption, address in figures),
+        "## IoU per class",
+        "Percent, mean over replicates. Bold: the best source-free (SFDA) method of a column.",
+        class_table(main, shift.classes),
+    ]
+    if comparisons := comparison_table(main):
+        parts += [
+            "## Paired comparisons",
+            f"Each source-free method against the next one below it, mIoU points, {PAIRED} The order was read off "
+            "these same runs, which makes the differences look larger than they are.",
+            comparisons,
+        ]
+    return [
+        *parts,
+        "## Selection rules",
+        "mIoU in percent of the same runs when other weights are picked; the rest of this page is `last` alone. "
+        "Unsupervised: the kept weights with the best target-only score. Best on the labels: what picking a checkpoint "
+        "on the reported labels would show.",
+        selection_table(main),
+    ]
+
+
+# Files ----------------------------------------------------------------------------------------------------------------
+
+
+def pages(root: Path) -> dict[Path, list[Record]]:
+    """Page of each shift that has records under ``root/records``, and these records."""
+    folders = sorted(path for path in (root / "records").glob("*") if path.is_dir() and any(path.glob("*.json")))
+    return {root / f"{folder.name}.md": read_shift_records(root, folder.name) for folder in folders}
+
+
+def figure_paths(root: Path, shift_name: str) -> dict[str, Path]:
+    """Caption and place of a shift's figures: scores of all methods, gains per class."""
+    return {
+        "mIoU of every method": root / "figures" / f"{shift_name}.png",
+        "Gain of STPL per class": root / "figures" / f"{shift_name}-classes.png",
+    }
+
+
+def _text(page: Path, records: Sequence[Record]) -> str:
+    places = figure_paths(page.parent, page.stem)
+    found = [(caption, f"figures/{path.name}") for caption, path in places.items() if path.is_file()]
+    return build(page.stem, records, found)
+
+
+def check(root: Path) -> list[Path]:
+    """Pages that are not what the records give: stale, missing, or of a shift without records. Writes nothing."""
+    wanted = pages(root)
+    orphans = [root / f"{name}.md" for name in shift_names() if root / f"{name}.md" not in wanted]
+    stale = [page for page, of in wanted.items() if not page.is_file() or page.read_bytes() != _text(page, of).encode()]
+    return stale + [page for page in orphans if page.is_file() and page.read_text(encoding="utf-8").startswith(HEAD)]
+
+
+def write(root: Path) -> list[Path]:
+    """Write all pages, and figures where the page was stale or has none; remove pages of shifts without records.
+
+    Returns:
+        The figures and pages that were written.
+
+    Raises:
+        RunError: a record that does not belong, or a disk that cannot be written.
+    """
+    written, wanted, stale = [], pages(root), check(root)
+    for page in stale:
+        if page not in wanted:
+            page.unlink()
+    for page, records in wanted.items():
+        if page in stale or not any(path.is_file() for path in figure_paths(root, page.stem).values()):
+            written += draw(root, page.stem, records)
+        write_atomically(page, _text(page, records))
+        written.append(page)
+    return written
+
+
+def draw(root: Path, shift_name: str, records: Sequence[Record]) -> list[Path]:
+    """Draw a shift's figures as far as its records allow; returns those written."""
+    from .plots import Entry, class_gains, gains_figure, miou_figure, save
+
+    shift = load_shift(shift_name)
+    main = ranked(grouped(records))
+    scores, classes = figure_paths(root, shift_name).values()
+    written = []
+    if main:
+        entries = [Entry(g.card.title, g.card.setting, g.card.design, g.miou) for g in main]
+        written.append(save(miou_figure(entries, f"mIoU on {shift.title}"), scores))
+    by_method = {group.method: group.records for group in main}
+    gains = class_gains(by_method.get("stpl", {}), by_method.get("source_only", {}), shift.classes)
+    if any(gains.values()):
+        written.append(save(gains_figure(gains, f"STPL minus source-only on {shift.title}"), classes))
+    return written

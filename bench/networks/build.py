@@ -1,0 +1,59 @@
+"""Network registry and assembly: a network is one file here with a function ``build(num_classes) -> NetworkParts``.
+
+Nothing else has to be edited to add one. The encoder takes RGB in 0..1 and normalises by itself; it has the attributes
+``channels``, ``auxiliary_channels`` and ``stride`` and returns ``(main, auxiliary or None)`` features. The classifier is
+built for the number of channels that the fusion operator puts out, and may raise the resolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from bench.registry import import_from, names_in
+
+if TYPE_CHECKING:
+    from stpl.segmenter import VideoSegmenter
+
+
+@dataclass(frozen=True)
+class NetworkParts:
+    """What a network brings: encoder, classifier by input channels, auxiliary classifier or None."""
+
+    encoder: nn.Module
+    classifier: Callable[[int], nn.Module]
+    auxiliary_classifier: nn.Module | None = None
+
+
+def network_names() -> list[str]:
+    """Networks at hand, by file name."""
+    return [name for name in names_in("bench.networks") if name != "build"]
+
+
+def build_segmenter(network: str, fusion: str, num_classes: int, num_frames: int = 2) -> VideoSegmenter:
+    """A freshly initialised video segmenter.
+
+    Args:
+        network: one of :func:`network_names`.
+        fusion: one of ``stpl.fusion.FUSIONS``.
+        num_classes: classes K of the scores.
+        num_frames: frames T per clip.
+
+    Raises:
+        UsageError: unknown network.
+        ValueError: unknown fusion.
+    """
+    from stpl.fusion import build_fusion
+    from stpl.segmenter import VideoSegmenter
+
+    parts: NetworkParts = import_from("bench.networks", network, kind="network", exclude=("build",)).build(num_classes)
+    operator = build_fusion(fusion, int(parts.encoder.channels), num_frames)  # type: ignore[arg-type]
+    return VideoSegmenter(
+        parts.encoder,
+        parts.classifier(operator.out_channels),
+        operator,
+        auxiliary_classifier=parts.auxiliary_classifier,
+    )

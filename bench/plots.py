@@ -1,0 +1,298 @@
+"""Figures: scores with their replicates, gains per class, segmentations, flow. pyplot's global state is not touched.
+
+Every function returns a matplotlib ``Figure``; :func:`save` writes it as a PNG that depends on the figure alone.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import hsv_to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from .data.labels import CLASSES, IGNORE, PALETTE
+from .data.store import disk_errors
+from .records import Record
+from .statistics import mean_interval
+
+Colour = tuple[int, int, int]
+Image = npt.NDArray[np.uint8]
+"""RGB, uint8 ``(H, W, 3)``."""
+
+SETTING_COLOURS = {"none": "#6b6b6b", "SFDA": "#2a6fbb", "UDA": "#c8641f", "oracle": "#2e8b57"}
+SETTING_NAMES = {"none": "no adaptation", "SFDA": "source-free (SFDA)", "UDA": "UDA", "oracle": "oracle"}
+DESIGN_MARKERS = {"-": "D", "image": "o", "video": "s"}
+DESIGN_NAMES = {"-": "reference", "image": "image-based", "video": "video-based"}
+GAIN, LOSS = "#2a6fbb", "#c8641f"
+MAX_CAPTION = 40
+"""Characters over a tile; more would run into the next one."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method in a figure: its title, setting, design, and mIoU in percent by seed."""
+
+    title: str
+    setting: str
+    design: str
+    miou: Mapping[int, float]
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of that size in inches, drawn by Agg."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def tile_grid(
+    rows: int, columns: int, tile: tuple[float, float], gap: float, margins: tuple[float, float, float]
+) -> tuple[Figure, list[list[Axes]]]:
+    """A figure of equal tiles at fixed places, and its axes by row.
+
+    Args:
+        tile: width and height of a tile, inches.
+        gap: between rows, inches; captions stand there.
+        margins: at the left, the top and the bottom, inches.
+    """
+    (width, height), (left, top, bottom), between = tile, margins, 0.06
+    size = left + columns * (width + between), top + rows * height + (rows - 1) * gap + bottom
+    figure = Figure(figsize=size)
+    FigureCanvasAgg(figure)
+    corners = [
+        [
+            (left + column * (width + between), size[1] - top - height - row * (height + gap))
+            for column in range(columns)
+        ]
+        for row in range(rows)
+    ]
+    shares = (width / size[0], height / size[1])
+    return figure, [[figure.add_axes((x / size[0], y / size[1], *shares)) for x, y in row] for row in corners]
+
+
+def save(figure: Figure, path: Path, dpi: int = 150) -> Path:
+    """Write a PNG whole or not at all, without time stamp or software name: the same figure gives the same bytes.
+
+    Raises:
+        RunError: the disk is full or read-only.
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    with disk_errors(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            scratch.write_bytes(buffer.getvalue())
+            os.replace(scratch, path)
+        finally:
+            scratch.unlink(missing_ok=True)
+    return path
+
+
+# Scores ---------------------------------------------------------------------------------------------------------------
+
+
+def miou_figure(entries: Sequence[Entry], title: str) -> Figure:
+    """mIoU of each method, best at the top as given: mean and 95 % t-interval, and every replicate as a small dot.
+
+    Colour is the setting, the mark is the design.
+
+    Raises:
+        ValueError: no entries.
+    """
+    if not entries:
+        raise ValueError("miou_figure needs at least one entry, got none")
+    figure = new_figure(8.0, 1.9 + 0.42 * len(entries))
+    axes = figure.add_subplot()
+    for row, entry in enumerate(entries):
+        values = [entry.miou[seed] for seed in sorted(entry.miou)]
+        mean, half = mean_interval(values)
+        colour = SETTING_COLOURS[entry.setting]
+        axes.plot(values, [row + 0.3] * len(values), ".", color=colour, alpha=0.5, markersize=7, zorder=2)
+        axes.errorbar(
+            mean, row, xerr=half, color=colour, fmt=DESIGN_MARKERS[entry.design], markersize=8, capsize=4,
+            markeredgecolor="white", elinewidth=1.8, zorder=3,
+        )  # fmt: skip
+        text = f"{mean:.1f}" if half is None else f"{mean:.1f} ± {half:.1f}"
+        axes.annotate(
+            text, (1.01, row), xycoords=axes.get_yaxis_transform(), va="center", color=colour, annotation_clip=False
+        )
+    axes.set_yticks(range(len(entries)), [entry.title for entry in entries])
+    axes.set_ylim(len(entries) - 0.4, -0.6)
+    axes.set_xlabel("mIoU, %")
+    axes.set_title(title, loc="left", fontsize=11)
+    _plain(axes)
+    settings = [name for name in SETTING_COLOURS if any(entry.setting == name for entry in entries)]
+    designs = [name for name in DESIGN_MARKERS if any(entry.design == name for entry in entries)]
+    handles: list[Artist] = [Patch(color=SETTING_COLOURS[name], label=SETTING_NAMES[name]) for name in settings]
+    handles += [_mark(DESIGN_MARKERS[name], "#444444", DESIGN_NAMES[name]) for name in designs]
+    handles.append(_mark(".", "#999999", "one replicate"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9.5)
+    return figure
+
+
+def class_gains(
+    ours: Mapping[int, Record], floor: Mapping[int, Record], classes: Sequence[str]
+) -> dict[str, list[float]]:
+    """Paired differences in IoU points by class, over the seeds that both have and where the class occurs."""
+    pairs = [(ours[seed].result.iou, floor[seed].result.iou) for seed in sorted(ours.keys() & floor.keys())]
+    both = {name: [(a.get(name), b.get(name)) for a, b in pairs] for name in classes}
+    return {name: [a - b for a, b in values if a is not None and b is not None] for name, values in both.items()}
+
+
+def gains_figure(gains: Mapping[str, Sequence[float]], title: str) -> Figure:
+    """Gain per class in IoU points: mean, 95 % t-interval, and every replicate as a dot.
+
+    Args:
+        gains: from :func:`class_gains`, shown in its order; a class without a value is left blank.
+    """
+    figure = new_figure(8.0, 1.2 + 0.29 * len(gains))
+    axes = figure.add_subplot()
+    for row, values in enumerate(gains.values()):
+        if not len(values):
+            continue
+        mean, half = mean_interval(values)
+        axes.barh(row, mean, height=0.62, color=GAIN if mean >= 0 else LOSS, alpha=0.55, zorder=2)
+        axes.plot(values, row + _spread(len(values)), ".", color="#333333", alpha=0.6, markersize=5, zorder=3)
+        if half is not None:
+            axes.errorbar(mean, row, xerr=half, fmt="none", color="#333333", capsize=3, elinewidth=1.2, zorder=3)
+        axes.annotate(
+            f"{mean:+.1f}", (1.01, row), xycoords=axes.get_yaxis_transform(), va="center", annotation_clip=False
+        )
+    axes.axvline(0, color="#333333", linewidth=1)
+    axes.set_yticks(range(len(gains)), list(gains))
+    axes.set_ylim(len(gains) - 0.4, -0.6)
+    axes.set_xlabel("difference in IoU, points (dots: replicates; whiskers: 95 % interval)")
+    axes.set_title(title, loc="left", fontsize=11)
+    _plain(axes)
+    return figure
+
+
+def _spread(n: int) -> npt.NDArray[np.float64]:
+    """Small vertical offsets, so that equal values stay apart."""
+    return np.linspace(-0.16, 0.16, n) if n > 1 else np.zeros(n)
+
+
+def _mark(marker: str, colour: str, label: str) -> Line2D:
+    return Line2D([], [], marker=marker, color=colour, linestyle="none", markersize=8, label=label)
+
+
+def _plain(axes: Axes) -> None:
+    axes.grid(axis="x", color="#dddddd", zorder=0)
+    axes.set_axisbelow(True)
+    axes.tick_params(axis="y", length=0)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+
+
+# Images ---------------------------------------------------------------------------------------------------------------
+
+
+def colourise(label: npt.NDArray[np.integer], palette: Sequence[Colour] = PALETTE) -> Image:
+    """Colours of a label map: ``(H, W)`` train ids to RGB uint8 ``(H, W, 3)``, 255 to black.
+
+    Raises:
+        ValueError: a value that is neither a train id nor 255.
+    """
+    strange = (label != IGNORE) & ((label < 0) | (label >= len(palette)))
+    if strange.any():
+        raise ValueError(f"label value {label[strange][0]} is neither in 0..{len(palette) - 1} nor {IGNORE}")
+    table: Image = np.zeros((IGNORE + 1, 3), np.uint8)
+    table[: len(palette)] = palette
+    return np.asarray(table[label])
+
+
+def flow_to_rgb(flow: npt.NDArray[np.floating], maximum: float | None = None) -> Image:
+    """Colours of a flow field: hue is its direction, saturation its length, white is no motion.
+
+    Args:
+        flow: ``(2, H, W)`` in pixels, x first.
+        maximum: length in pixels at full saturation; longer ones are drawn as this. Default: the longest in the field.
+
+    Returns:
+        RGB uint8 ``(H, W, 3)``. Right is red, down yellow-green, left cyan, up violet (image axes, y down).
+    """
+    length = np.hypot(flow[0], flow[1])
+    full = float(length.max()) if maximum is None else maximum
+    hue = (np.arctan2(flow[1], flow[0]) / (2 * np.pi)) % 1.0
+    saturation = np.clip(length / full, 0, 1) if full > 0 else np.zeros_like(length)
+    rgb = hsv_to_rgb(np.stack([hue, saturation, np.ones_like(hue)], axis=-1))
+    return np.asarray(np.round(255 * rgb), np.uint8)
+
+
+def flow_wheel(size: int = 65) -> Image:
+    """Legend of :func:`flow_to_rgb`: the disc of all flows up to full saturation, on white; RGB ``(size, size, 3)``."""
+    axis = np.linspace(-1, 1, size)
+    flow = np.stack(np.meshgrid(axis, axis))
+    wheel = flow_to_rgb(flow, 1.0)
+    wheel[np.hypot(flow[0], flow[1]) > 1] = 255
+    return wheel
+
+
+def show(axes: Axes, image: npt.NDArray[np.uint8], caption: str = "", size: float = 9.5) -> None:
+    """An image without axes under a caption that is cut to the tile."""
+    axes.imshow(image, interpolation="nearest" if image.shape[1] <= 512 else "antialiased")
+    axes.set_axis_off()
+    cut = caption if len(caption) <= MAX_CAPTION else caption[: MAX_CAPTION - 1] + "…"
+    axes.set_title(cut, fontsize=size, pad=3)
+
+
+def class_legend(
+    figure: Figure, ids: Iterable[int], classes: Sequence[str] = CLASSES, palette: Sequence[Colour] = PALETTE
+) -> None:
+    """Legend of the classes that occur, by train id, ``ignored`` last, in the figure's lowest 0.6 inch."""
+    present = {int(i) for i in ids}
+    handles = [
+        Patch(facecolor="#{:02x}{:02x}{:02x}".format(*palette[i]), edgecolor="#888888", label=classes[i])
+        for i in sorted(present - {IGNORE})
+    ]
+    if IGNORE in present:
+        handles.append(Patch(facecolor="black", label="ignored"))
+    figure.legend(handles=handles, loc="lower center", ncols=8, frameon=False, fontsize=9.5, columnspacing=1.2)
+
+
+def segmentation_panel(
+    frames: npt.NDArray[np.uint8],
+    label: npt.NDArray[np.uint8],
+    predictions: Mapping[str, npt.NDArray[np.integer]],
+    classes: Sequence[str] = CLASSES,
+    palette: Sequence[Colour] = PALETTE,
+) -> Figure:
+    """Frame t, its label, and each prediction by name, with a class legend; three tiles a row.
+
+    Args:
+        frames: uint8 RGB ``(T, 3, H, W)``; the last one is shown.
+        label: ``(H, W)`` train ids, 255 = ignore.
+        predictions: name to ``(H, W)`` train ids.
+
+    Raises:
+        ValueError: a prediction of another size than the frame.
+    """
+    height, width = frames.shape[2:]
+    for name, prediction in predictions.items():
+        if prediction.shape != (height, width):
+            raise ValueError(f"prediction '{name}' must be {(height, width)} like the frame, got {prediction.shape}")
+    tiles = [("frame t", frames[-1].transpose(1, 2, 0)), ("label", colourise(label, palette))]
+    tiles += [(name, colourise(prediction, palette)) for name, prediction in predictions.items()]
+    columns = min(3, len(tiles))
+    rows = -(-len(tiles) // columns)
+    figure, grid = tile_grid(rows, columns, (3.2, 3.2 * height / width), 0.27, (0.06, 0.27, 0.6))
+    places = [axes for row in grid for axes in row]
+    for axes, (caption, image) in zip(places, tiles, strict=False):
+        show(axes, image, caption)
+    for axes in places[len(tiles) :]:
+        axes.set_axis_off()
+    ids = np.unique(np.concatenate([label.ravel(), *(np.asarray(p).ravel() for p in predictions.values())]))
+    class_legend(figure, ids, classes, palette)
+    return figure

@@ -1,0 +1,74 @@
+"""Where a number comes from: code revision, versions, hardware. No path, user or host name."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import resource
+import subprocess
+import sys
+from functools import lru_cache
+from typing import Any
+
+from .registry import ROOT
+
+PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "safetensors")
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+@lru_cache
+def code() -> dict[str, Any]:
+    """Revision of the checkout and whether code differs from it; revision None outside a git checkout."""
+    revision = _git("rev-parse", "--short=12", "HEAD")
+    dirty = _git("status", "--porcelain", "--", "stpl", "methods", "bench", "pyproject.toml")
+    return {"revision": revision, "dirty": bool(dirty) if revision else None}
+
+
+@lru_cache
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that numbers depend on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "missing"
+    return found
+
+
+@lru_cache
+def cpu_name() -> str:
+    """Model name of the processor."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def hardware(device: str, threads: int) -> dict[str, Any]:
+    """Processor, cores, threads used, device kind."""
+    return {
+        "cpu": cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "device": device,
+        "system": platform.system(),
+    }
+
+
+def peak_memory_mb() -> float:
+    """Peak resident memory of this process in MB (1e6 bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6

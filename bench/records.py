@@ -1,0 +1,129 @@
+"""Records: the result of one run, and everything needed to doubt it. One JSON each; leaderboards are made from them alone."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, ValidationError, field_validator
+
+from .config import Model, RunConfig, one_line
+from .data.store import disk_errors
+from .errors import RunError
+
+SCHEMA = 1
+
+
+class Result(Model):
+    """Scores in percent. A class that never occurs has IoU null and is left out of the mean."""
+
+    iou: dict[str, float | None]
+    miou: float
+    pixel_accuracy: float
+    temporal_consistency: float
+
+
+class Selection(Model):
+    """Which weights were scored. ``last`` is the headline; the others stand beside it and are never mixed with it.
+
+    Attributes:
+        rule: always ``last``.
+        label_looks: how often the labels that are reported were looked at to choose the headline: 0.
+        unsupervised: step and mIoU of the snapshot with the best target-only score (no labels).
+        oracle: step and mIoU of the best snapshot on the reported labels, and the number of looks it took.
+        snapshots: step, target-only score and mIoU of each kept snapshot.
+    """
+
+    rule: Literal["last"] = "last"
+    label_looks: Literal[0] = 0
+    unsupervised: dict[str, float]
+    oracle: dict[str, float]
+    snapshots: list[dict[str, float]]
+
+
+class Cost(Model):
+    """What the adaptation took: wall and CPU seconds of the training loop (without evaluation), of the whole command,
+    peak resident memory of the process in MB, parameters of the segmenter."""
+
+    steps: int
+    seconds: float
+    cpu_seconds: float
+    total_seconds: float
+    peak_memory_mb: float
+    parameters: int
+
+
+class Record(Model):
+    """One finished run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: int = Field(alias="schema", default=SCHEMA)
+    run: str
+    config: RunConfig
+    shift_hash: str
+    source_model: str | None
+    method: dict[str, Any]
+    result: Result
+    selection: Selection
+    cost: Cost
+    code: dict[str, Any]
+    versions: dict[str, str]
+    hardware: dict[str, Any]
+    date: str
+
+    @field_validator("schema_version")
+    @classmethod
+    def _known(cls, value: int) -> int:
+        if value != SCHEMA:
+            raise ValueError(f"schema {value} is not the one this version reads ({SCHEMA})")
+        return value
+
+    def to_json(self) -> str:
+        """The record as committed: sorted keys, one value per line, final newline."""
+        return json.dumps(self.model_dump(mode="json", by_alias=True), indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def finite(value: float) -> float | None:
+    """JSON has no NaN; it becomes null."""
+    return None if math.isnan(value) else value
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file whole or not at all.
+
+    Raises:
+        RunError: the disk is full or read-only.
+    """
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    with disk_errors(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            scratch.write_text(text, encoding="utf-8")
+            os.replace(scratch, path)
+        finally:
+            scratch.unlink(missing_ok=True)
+
+
+def read_record(path: Path) -> Record:
+    """Read and validate a record.
+
+    Raises:
+        RunError: missing, truncated, or not a record (with the field's path).
+    """
+    try:
+        return Record.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunError(f"Cannot read record {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise RunError(f"Record {path} is damaged: not text; delete it and run again") from None
+    except ValidationError as error:
+        raise RunError(f"Record {path} is damaged: {one_line(error)}; delete it and run again") from None
+
+
+def read_records(folder: Path) -> list[Record]:
+    """All records under a folder, in order of their file names."""
+    return [read_record(path) for path in sorted(folder.rglob("*.json"))]

@@ -1,0 +1,79 @@
+"""``bench run`` as a person meets it: progress while it works, figures and a panel when it is done."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from .adapt import run
+from .config import RunConfig
+from .display import ProgressDisplay, closing_panel
+from .errors import RunError
+from .leaderboard import oracle_and_source_only
+from .records import Record, read_record, read_records
+from .workspace import Workspace, default_cache, default_runs, pick_device
+
+LEADERBOARDS = Path("leaderboards")
+
+
+def execute(
+    config: RunConfig, runs: Path | None, cache: Path | None, device: str, threads: int, force: bool, as_json: bool
+) -> None:
+    """Do the run and show the result."""
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+    with ProgressDisplay() as progress:
+        workspace = Workspace(runs or default_runs(), cache or default_cache(), pick_device(device), progress, force)
+        record = run(config, workspace)
+    if as_json:
+        sys.stdout.write(record.to_json())
+        return
+    folder = workspace.runs / config.hash
+    figures = sorted((folder / "figures").glob("*.png"))
+    page = LEADERBOARDS / f"{config.shift}.md"
+    floor, ceiling = oracle_and_source_only(known_records(record, workspace.runs), config.seed)
+    Console().print(closing_panel(record, folder, figures, page, floor, ceiling))
+
+
+def search(
+    method: str,
+    shift: str,
+    trials: range,
+    seeds: range,
+    options: dict[str, Any],
+    log: Path,
+    runs: Path | None,
+    cache: Path | None,
+    device: str,
+    threads: int,
+) -> list[dict[str, Any]]:
+    """``bench tune``: run the trials one after another, write each to the log as it is done, return the table."""
+    import torch
+
+    from .tune import summary, tune, write_log
+
+    if threads:
+        torch.set_num_threads(threads)
+    done: list[tuple[int, Record]] = []
+    with ProgressDisplay() as progress:
+        workspace = Workspace(runs or default_runs(), cache or default_cache(), pick_device(device), progress)
+        for trial in trials:
+            done += tune(method, shift, [trial], seeds, options, workspace)
+            write_log(log, done)
+    return summary(done)
+
+
+def known_records(record: Record, runs: Path) -> list[Record]:
+    """Finished local runs and committed records of the same protocol, for the floor and the ceiling of a replicate."""
+    local = []
+    for path in sorted(runs.glob("*/record.json")):
+        with contextlib.suppress(RunError):  # a damaged record of another run is that run's business
+            local.append(read_record(path))
+    committed = read_records(LEADERBOARDS / "records" / record.config.shift)
+    return [r for r in (record, *local, *committed) if r.shift_hash == record.shift_hash]

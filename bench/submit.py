@@ -1,0 +1,68 @@
+"""``bench submit``: a run's record goes to the leaderboard after its checkpoint has been scored again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from .access import stage
+from .adapt import config_text
+from .checkpoint import load_into
+from .config import RunConfig, Shift, load_shift
+from .data.loaders import ClipLoader
+from .data.store import ClipStore, prepare_split
+from .errors import RunError, UsageError
+from .evaluate import Scores, evaluate
+from .records import read_record, write_atomically
+from .registry import import_from
+from .source import fresh_segmenter
+from .workspace import default_cache
+
+TOLERANCE = 0.02
+"""Percent by which a score of the second scoring may differ; another number of threads changes a few pixels."""
+
+
+def rescore(config: RunConfig, shift: Shift, checkpoint: Path, cache: Path) -> Scores:
+    """Score a checkpoint on the shift's validation split."""
+    folder = prepare_split(shift.data, "target", "val", config.seed, cache)
+    segmenter = fresh_segmenter(config, shift, 0)
+    load_into(segmenter, checkpoint)
+    backend = import_from("bench.flow", config.flow, kind="flow", exclude=("base",)).BACKEND
+    with stage("target-val", "target-val/label"):
+        loader = ClipLoader(ClipStore(folder), backend, 1, 0)
+        return evaluate(segmenter, loader, len(shift.classes), shift.evaluation, torch.device("cpu"))
+
+
+def submit_runs(folders: list[Path], root: Path, cache: Path | None) -> list[Path]:
+    """Check each run and copy its record to ``<root>/records/<shift>/<method>-s<seed>-<run>.json``.
+
+    Raises:
+        UsageError: not a finished run, or a shift that is not reported.
+        RunError: the second scoring differs from the record, or a file is damaged.
+    """
+    written = []
+    for folder in folders:
+        for name in ("record.json", "config.yaml", "checkpoint.safetensors"):
+            if not (folder / name).is_file():
+                raise UsageError(f"{folder} is not a finished run: it has no {name}")
+        record = read_record(folder / "record.json")
+        config, shift = record.config, load_shift(record.config.shift)
+        if shift.purpose != "report":
+            raise UsageError(f"{folder} ran on '{shift.name}', which is for {shift.purpose}, not for reporting")
+        if record.shift_hash != shift.hash:
+            raise UsageError(f"{folder} ran under protocol {record.shift_hash}; '{shift.name}' is now {shift.hash}")
+        text = (folder / "config.yaml").read_text(encoding="utf-8", errors="replace")
+        if text != config_text(config) or config.hash != record.run:
+            raise RunError(
+                f"{folder}: config.yaml, record.json and the run's hash do not belong together; run it again"
+            )
+        again = rescore(config, shift, folder / "checkpoint.safetensors", cache or default_cache())
+        for name in ("miou", "pixel_accuracy", "temporal_consistency"):
+            said, scored = getattr(record.result, name), getattr(again, name)
+            if abs(said - scored) > TOLERANCE:
+                raise RunError(f"{folder}: the record says {said:.3f} {name}, its checkpoint scores {scored:.3f}")
+        target = root / "records" / shift.name / f"{config.method}-s{config.seed}-{record.run}.json"
+        write_atomically(target, record.to_json())
+        written.append(target)
+    return written

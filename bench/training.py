@@ -1,0 +1,187 @@
+"""The one training loop: source models, the oracle and every adaptation run through it.
+
+It owns precision, optimiser, schedule, clipping, logging and checkpoints. Everything random is a function of seed and step,
+and state is written whole every few steps, so a run killed at any moment ends with the same bits when it is run again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from methods.base import ClipBatch, LabelledBatch, Method
+
+from .checkpoint import load_tensors, save_tensors
+from .config import Adaptation, Schedule
+from .data.store import Progress, disk_errors, quiet
+from .errors import RunError
+
+STATE_EVERY = 20
+"""Steps between two writes of the resumable state."""
+
+Batches = Callable[[int], ClipBatch]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What the loop spent: steps, wall and CPU seconds, summed over interruptions."""
+
+    steps: int
+    wall_seconds: float
+    cpu_seconds: float
+
+
+def poly(step: int, steps: int, power: float) -> float:
+    """Learning-rate factor ``(1 - step / steps)^power``, for all parameter groups alike.
+
+    The published code schedules two of three groups (the classifiers stay at 10x base for the whole run); repaired here.
+    """
+    return float((1 - step / steps) ** power)
+
+
+def snapshot_steps(schedule: Schedule) -> list[int]:
+    """Step counts after which weights are kept, evenly spaced, the last step included."""
+    count = schedule.snapshots if isinstance(schedule, Adaptation) else 1
+    return sorted({max(1, round(schedule.steps * (i + 1) / count)) for i in range(count)})
+
+
+class Trainer:
+    """Minimises a method's losses.
+
+    Args:
+        method: what is trained, on its device already.
+        schedule: optimiser and steps.
+        folder: where ``metrics.jsonl`` and ``state/`` go; a folder with state resumes.
+        device: where batches are sent.
+        readout: whose weights snapshots keep, ``student`` or ``teacher``.
+    """
+
+    def __init__(
+        self, method: Method, schedule: Schedule, folder: Path, device: torch.device, readout: str = "student"
+    ) -> None:
+        self.readout = readout
+        self.method, self.schedule, self.folder, self.device = method, schedule, folder, device
+        groups = method.parameter_groups(schedule.lr, schedule.head_multiplier)
+        self.optimiser = torch.optim.SGD(
+            groups, lr=schedule.lr, momentum=schedule.momentum, weight_decay=schedule.weight_decay
+        )
+        self.base_lr = [group["lr"] for group in self.optimiser.param_groups]
+        self.state_path = folder / "state" / "state.safetensors"
+        self.log_path = folder / "metrics.jsonl"
+
+    def fit(
+        self, target: Batches, source: Batches | None = None, what: str = "adapt", progress: Progress = quiet
+    ) -> Fitted:
+        """Run to the last step, from the saved state if there is one.
+
+        Raises:
+            RunError: a loss is NaN or infinite, a saved state is damaged, or the disk is full.
+        """
+        first, wall, cpu = self._resume()
+        began, cpu_began = time.perf_counter(), time.process_time()
+        keep = set(snapshot_steps(self.schedule))
+        self.method.train()
+        with disk_errors(self.log_path), self.log_path.open("a", encoding="utf-8") as log:
+            for step in range(first, self.schedule.steps):
+                losses = self.step(step, target(step), source(step) if source else None)
+                log.write(json.dumps({"step": step, **losses}) + "\n")
+                done = step + 1
+                if done in keep:
+                    save_tensors(
+                        self.snapshot_path(done), self.method.evaluated(self.readout).state_dict(), {"step": done}
+                    )
+                if done % STATE_EVERY == 0 or done == self.schedule.steps:
+                    log.flush()
+                    spent = wall + time.perf_counter() - began, cpu + time.process_time() - cpu_began
+                    self._save(done, *spent)
+                progress(what, done, self.schedule.steps)
+        return Fitted(self.schedule.steps, wall + time.perf_counter() - began, cpu + time.process_time() - cpu_began)
+
+    def snapshot_path(self, step: int) -> Path:
+        """Where the weights after ``step`` steps are kept."""
+        return self.folder / "state" / f"snapshot-{step:06d}.safetensors"
+
+    def step(self, step: int, target: ClipBatch, source: ClipBatch | None) -> dict[str, float]:
+        """One optimiser step; returns the losses as numbers."""
+        factor = poly(step, self.schedule.steps, self.schedule.power)
+        for group, base in zip(self.optimiser.param_groups, self.base_lr, strict=True):
+            group["lr"] = base * factor
+        target = to_device(target, self.device)
+        source = to_device(source, self.device) if source is not None else None
+        assert source is None or isinstance(source, LabelledBatch)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.schedule.precision == "bfloat16"):
+            losses = self.method.losses(target, source, step)
+        values = self._checked(losses, step, target)
+        total = torch.stack([value.float() for value in losses.values()]).sum()
+        self.optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        limit = self.schedule.clip_norm if self.schedule.clip_norm is not None else math.inf
+        norm = float(torch.nn.utils.clip_grad_norm_(self._trained(), limit))
+        if not math.isfinite(norm):
+            raise self._diverged(step, f"the gradient of '{' + '.join(losses)}'", norm, target)
+        self.optimiser.step()
+        self.method.after_step(step)
+        return values
+
+    def _trained(self) -> list[Tensor]:
+        return [p for group in self.optimiser.param_groups for p in group["params"]]
+
+    def _checked(self, losses: dict[str, Tensor], step: int, batch: ClipBatch) -> dict[str, float]:
+        values = {name: float(value.detach()) for name, value in losses.items()}
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise self._diverged(step, f"loss '{name}'", value, batch)
+        return values
+
+    def _diverged(self, step: int, what: str, value: float, batch: ClipBatch) -> RunError:
+        kept = f"is kept in {self.state_path.parent}" if self.state_path.is_file() else "is the start"
+        return RunError(
+            f"Step {step}: {what} is {value} on clips {', '.join(batch.keys)}; the last good state {kept}. "
+            "Lower the learning rate or check those clips"
+        )
+
+    def _save(self, step: int, wall: float, cpu: float) -> None:
+        tensors = {f"method/{name}": value for name, value in self.method.state_dict().items()}
+        for number, parameter in enumerate(self._trained()):
+            buffer = self.optimiser.state[parameter].get("momentum_buffer")
+            if buffer is not None:
+                tensors[f"momentum/{number}"] = buffer
+        save_tensors(self.state_path, tensors, {"step": step, "wall": wall, "cpu": cpu})
+
+    def _resume(self) -> tuple[int, float, float]:
+        """Load the saved state; returns the next step and the seconds spent so far."""
+        if not self.state_path.is_file():
+            self.log_path.unlink(missing_ok=True)
+            return 0, 0.0, 0.0
+        tensors, meta = load_tensors(self.state_path)
+        method = {n.removeprefix("method/"): v for n, v in tensors.items() if n.startswith("method/")}
+        own = {name: value.shape for name, value in self.method.state_dict().items()}
+        if own != {name: value.shape for name, value in method.items()} or not {"step", "wall", "cpu"} <= set(meta):
+            raise RunError(f"{self.state_path} was saved by other code than this; delete it and run again")
+        step = int(str(meta["step"]))
+        self.method.load_state_dict(method)
+        for number, parameter in enumerate(self._trained()):
+            if f"momentum/{number}" in tensors:
+                self.optimiser.state[parameter]["momentum_buffer"] = tensors[f"momentum/{number}"].to(parameter.device)
+        lines = (
+            self.log_path.read_text(encoding="utf-8").splitlines(keepends=True)[:step]
+            if self.log_path.is_file()
+            else []
+        )
+        self.log_path.write_text("".join(lines), encoding="utf-8")
+        return step, float(str(meta["wall"])), float(str(meta["cpu"]))
+
+
+def to_device(batch: ClipBatch, device: torch.device) -> ClipBatch:
+    """The batch on ``device``."""
+    moved = [x.to(device, non_blocking=True) for x in (batch.frames, batch.flow, batch.valid)]
+    if isinstance(batch, LabelledBatch):
+        return LabelledBatch(*moved, batch.keys, batch.label.to(device, non_blocking=True))
+    return ClipBatch(*moved, batch.keys)

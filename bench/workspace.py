@@ -1,0 +1,52 @@
+"""Where a run works and on what: folders, device, progress. Nothing here changes a number."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from .data.store import Progress, quiet
+from .errors import UsageError
+
+
+def default_runs() -> Path:
+    """Folder of runs: ``$BENCH_RUNS`` or ``runs``."""
+    return Path(os.environ.get("BENCH_RUNS", "runs"))
+
+
+def default_cache() -> Path:
+    """Folder of rendered clips and source models: ``$BENCH_CACHE`` or ``cache``."""
+    return Path(os.environ.get("BENCH_CACHE", "cache"))
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto``: a GPU if there is one, else the CPU.
+
+    Raises:
+        UsageError: not a device, or CUDA asked for where there is none.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"Unknown device '{name}'. Available: auto, cpu, cuda, cuda:0 ...")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError("Device 'cuda' asked for, but torch sees no GPU here; use --device cpu")
+    return device
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Folders, device and progress display of a run."""
+
+    runs: Path = field(default_factory=default_runs)
+    cache: Path = field(default_factory=default_cache)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    progress: Progress = quiet
+    force: bool = False

@@ -1,0 +1,177 @@
+"""What a compared method is: a card, settings, a search space, and the losses of one step.
+
+A method never sees a path, a device, a logger, Ray or the evaluation loop. The harness (``bench.training``) owns devices,
+precision, optimiser, schedule, clipping, logging and checkpoints; it hands a method batches and asks for losses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from stpl.segmenter import VideoSegmenter
+
+Setting = Literal["none", "SFDA", "UDA", "oracle"]
+Design = Literal["-", "image", "video"]
+
+
+@dataclass(frozen=True)
+class Card:
+    """Who a method is and what it may see.
+
+    Attributes:
+        key: name in tables and on the command line; equals the file name, or stands in a file of its family.
+        design: ``image`` or ``video``; ``-`` for floors and ceilings.
+        setting: ``none`` (no adaptation), ``SFDA`` (trained model + unlabelled target), ``UDA`` (source data too),
+            ``oracle`` (target labels). The harness opens data by it.
+        published: published mIoU by shift, from ``published_results.csv``; empty where there is none.
+        floor: True for a baseline outside the paper's table that every SFDA method must beat.
+    """
+
+    key: str
+    title: str
+    authors: str
+    venue: str
+    year: int | None
+    url: str
+    design: Design
+    setting: Setting
+    published: Mapping[str, float] = field(default_factory=dict)
+    floor: bool = False
+
+
+@dataclass(frozen=True)
+class ClipBatch:
+    """Clips without labels.
+
+    Attributes:
+        frames: float32 RGB in 0..1, ``(N, T, 3, H, W)``, oldest frame first.
+        flow: float32 ``(N, T-1, 2, H, W)``, backward flow in pixels, x first.
+        valid: bool ``(N, T-1, H, W)``, False where the flow's end is outside the frame or hidden.
+        keys: name of each clip.
+    """
+
+    frames: Tensor
+    flow: Tensor
+    valid: Tensor
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LabelledBatch(ClipBatch):
+    """Clips with the current frame's label: int64 ``(N, H, W)``, 255 = ignore."""
+
+    label: Tensor
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Search over listed values."""
+
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class LogUniform:
+    """Search over ``low..high``, uniform in the logarithm."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Search over ``low..high``, uniform."""
+
+    low: float
+    high: float
+
+
+SearchSpace = Mapping[str, Choice | LogUniform | Uniform]
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """For methods without anything to set."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the harness tells a method about the run: classes K, number of steps, seed of its own random draws."""
+
+    num_classes: int
+    steps: int
+    seed: int
+
+
+class Method(nn.Module, ABC):
+    """Base of all compared methods.
+
+    Whatever a method keeps between steps lives in parameters, buffers or submodules, so that ``state_dict`` is all of
+    its state and a run resumes to the same bits. Random draws come from :meth:`generator`, which depends on seed, step
+    and name alone: there is no generator state to save either.
+
+    Args:
+        segmenter: the source-trained network (freshly initialised for the oracle), to be adapted in place.
+        settings: instance of :attr:`Settings`.
+        setup: facts of the run.
+    """
+
+    card: ClassVar[Card]
+    Settings: ClassVar[type] = NoSettings
+    SEARCH: ClassVar[SearchSpace] = {}
+    start: ClassVar[Literal["source", "target_statistics", "scratch"]] = "target_statistics"
+    """Where the method starts: the source model as it is, with batch-norm statistics of the target where the shift's
+    policy says so, or a fresh network trained with the source schedule (oracle)."""
+    trains: ClassVar[bool] = True
+    """False for methods that take no gradient step."""
+
+    def __init__(self, segmenter: VideoSegmenter, settings: Any, setup: Setup) -> None:
+        super().__init__()
+        self.segmenter = segmenter
+        self.settings = settings
+        self.setup = setup
+
+    @abstractmethod
+    def losses(self, target: ClipBatch, source: LabelledBatch | None, step: int) -> dict[str, Tensor]:
+        """Weighted loss terms of one step; the harness minimises their sum and logs each.
+
+        Args:
+            target: unlabelled target clips (a :class:`LabelledBatch` only for the oracle).
+            source: labelled source clips for UDA methods, None otherwise.
+            step: 0-based step.
+        """
+
+    def restart(self) -> None:
+        """Called once before the first step, after the segmenter got target statistics: copy it into a teacher here."""
+        return None
+
+    def after_step(self, step: int) -> None:
+        """Called after the optimiser's step, e.g. to move a teacher."""
+        return None
+
+    def evaluated(self, readout: str) -> VideoSegmenter:
+        """The weights that are scored: the ``student``, or the ``teacher`` where the shift says so and there is one."""
+        return self.segmenter
+
+    def parameter_groups(self, lr: float, head_multiplier: float) -> list[dict[str, Any]]:
+        """Optimiser groups: the segmenter's, plus one at head rate for what the method itself trains."""
+        groups: list[dict[str, Any]] = self.segmenter.parameter_groups(lr, head_multiplier)
+        known = {id(p) for group in groups for p in group["params"]}
+        own = [p for p in self.parameters() if p.requires_grad and id(p) not in known]
+        return [*groups, {"params": own, "lr": lr * head_multiplier}] if own else groups
+
+    def generator(self, step: int, name: str, device: torch.device | str = "cpu") -> torch.Generator:
+        """Random generator for one purpose in one step, the same whatever was drawn before.
+
+        The method's name is not part of the seed: two methods that draw a view under the same name get the same view,
+        so that paired comparisons differ in the method alone.
+        """
+        digest = hashlib.blake2b(f"{self.setup.seed}/{name}/{step}".encode(), digest_size=8).digest()
+        return torch.Generator(device).manual_seed(int.from_bytes(digest, "little") >> 1)

@@ -1,0 +1,105 @@
+"""Two views of a clip: one draw of geometry moves images, flow, validity and labels together; photometric noise is apart.
+
+All draws come from a ``torch.Generator``, per clip, the same for all frames of a clip. Colour operations are torchvision's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.transforms.v2 import functional as TF
+
+from methods.base import ClipBatch
+
+
+def uniform(shape: int | tuple[int, ...], low: float, high: float, generator: torch.Generator) -> Tensor:
+    """Uniform numbers in ``low..high``."""
+    return torch.rand(shape, generator=generator) * (high - low) + low
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Mirror and zoom of each clip: output pixel ``x`` (in -1..1) shows input ``sign / zoom * x + offset``.
+
+    Attributes:
+        sign: ``(N,)``, -1 where the clip is mirrored left to right.
+        zoom: ``(N,)``, 1 or more; the crop is ``1/zoom`` of each side.
+        offset: ``(N, 2)`` x then y, in -1..1 units, within ``1 - 1/zoom`` so that the crop stays inside.
+    """
+
+    sign: Tensor
+    zoom: Tensor
+    offset: Tensor
+
+    @classmethod
+    def draw(cls, clips: int, max_zoom: float, generator: torch.Generator, mirror: bool = True) -> Geometry:
+        """Random geometry: mirrored with probability 1/2, zoom uniform in ``1..max_zoom``, anywhere inside."""
+        coin = torch.rand(clips, generator=generator) < 0.5
+        sign = torch.where(coin & torch.tensor(mirror), -1.0, 1.0)
+        zoom = uniform(clips, 1.0, max_zoom, generator)
+        offset = uniform((clips, 2), -1.0, 1.0, generator) * (1 - 1 / zoom)[:, None]
+        return cls(sign, zoom, offset)
+
+    def _grid(self, size: tuple[int, int], device: torch.device) -> Tensor:
+        theta = torch.zeros(len(self.sign), 2, 3)
+        theta[:, 0, 0] = self.sign / self.zoom
+        theta[:, 1, 1] = 1 / self.zoom
+        theta[:, :, 2] = self.offset
+        return F.affine_grid(theta, [len(self.sign), 1, *size], align_corners=False).to(device)
+
+    def maps(self, x: Tensor, mode: str = "bilinear") -> Tensor:
+        """Move float maps ``(N, C, H, W)``."""
+        return F.grid_sample(x, self._grid((x.shape[2], x.shape[3]), x.device), mode, "border", align_corners=False)
+
+    def labels(self, label: Tensor) -> Tensor:
+        """Move integer maps ``(N, H, W)``, nearest neighbour."""
+        return self.maps(label[:, None].float(), "nearest")[:, 0].to(label.dtype)
+
+    def flow(self, flow: Tensor) -> Tensor:
+        """Move flow ``(N, 2, H, W)``: zoom lengthens the vectors, a mirror turns the sign of x."""
+        factor = torch.stack([self.sign * self.zoom, self.zoom], 1).to(flow.device)
+        return self.maps(flow) * factor[:, :, None, None]
+
+    def clips(self, batch: ClipBatch) -> ClipBatch:
+        """Move a whole batch; keys stay."""
+        n, t, _, height, width = batch.frames.shape
+        frames = self.maps(batch.frames.flatten(1, 2)).view(n, t, 3, height, width)
+        flow = torch.stack([self.flow(batch.flow[:, k]) for k in range(t - 1)], 1)
+        valid = self.maps(batch.valid.float(), "nearest") > 0.5
+        return ClipBatch(frames, flow, valid, batch.keys)
+
+
+def photometric(frames: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Colour jitter, grey, blur and pixel noise of ``frames`` ``(N, T, 3, H, W)`` in 0..1; strength 0 changes nothing.
+
+    Per clip: brightness, contrast and saturation factors ``1 ± 0.5 strength``, gamma ``1 ± 0.3 strength``, with probability
+    ``0.5 strength`` a Gaussian blur (sigma 0.3..1.2 px), with ``0.1 strength`` grey; noise of standard deviation up to
+    ``0.05 strength`` independently per frame. Strengths are ours.
+    """
+    views = []
+    for clip in frames:
+        factor = uniform(3, 1 - 0.5 * strength, 1 + 0.5 * strength, generator).tolist()
+        gamma = float(uniform(1, 1 - 0.3 * strength, 1 + 0.3 * strength, generator))
+        coins = torch.rand(2, generator=generator).tolist()
+        sigma = float(uniform(1, 0.3, 1.2, generator))
+        noise = float(uniform(1, 0.0, 0.05 * strength, generator))
+        clip = TF.adjust_brightness(clip, factor[0])
+        clip = TF.adjust_contrast(clip, factor[1])
+        clip = TF.adjust_saturation(clip, factor[2])
+        clip = TF.adjust_gamma(clip, gamma)
+        if coins[0] < 0.5 * strength:
+            clip = TF.gaussian_blur(clip, [5, 5], [sigma, sigma])
+        if coins[1] < 0.1 * strength:
+            clip = TF.rgb_to_grayscale(clip, 3)
+        grain = torch.randn(clip.shape, generator=generator).to(clip.device)
+        views.append((clip + noise * grain).clamp(0, 1))
+    return torch.stack(views)
+
+
+def strong_view(batch: ClipBatch, geometry: Geometry, strength: float, generator: torch.Generator) -> ClipBatch:
+    """Geometry, then photometric noise."""
+    moved = geometry.clips(batch)
+    return ClipBatch(photometric(moved.frames, strength, generator), moved.flow, moved.valid, moved.keys)

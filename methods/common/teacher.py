@@ -1,0 +1,53 @@
+"""A mean teacher that labels target clips: current and previous frame, class-wise confidence thresholds."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from methods.base import ClipBatch
+from methods.common.ema import ema_update, frozen_copy
+from stpl import RunningThresholds, Segmentation, VideoSegmenter
+
+
+class TeacherLabels(NamedTuple):
+    """Pseudo-labels ``(N, h, w)`` at score resolution, 255 = not confident, of frame t and of frame t-1, and the pass itself."""
+
+    current: Tensor
+    previous: Tensor
+    out: Segmentation
+
+
+class Teacher(nn.Module):
+    """Average of the student over steps, in train mode (each batch's own batch-norm statistics).
+
+    Args:
+        student: the segmenter it follows.
+        num_classes: K.
+        drop: share of each predicted class that gets no label, the least confident first.
+        cap: no class threshold is above this confidence.
+    """
+
+    def __init__(self, student: VideoSegmenter, num_classes: int, drop: float, cap: float) -> None:
+        super().__init__()
+        self.segmenter = frozen_copy(student)
+        self.thresholds = RunningThresholds(num_classes, drop, cap)
+
+    def restart(self, student: VideoSegmenter) -> None:
+        """Become a copy of the student as it is now."""
+        self.segmenter.load_state_dict(student.state_dict())
+
+    @torch.no_grad()
+    def label(self, clips: ClipBatch) -> TeacherLabels:
+        """Label a batch of weakly augmented clips; the thresholds follow the current frame's confidences."""
+        out: Segmentation = self.segmenter(clips.frames, clips.flow, clips.valid)
+        now = out.scores.float().softmax(1)
+        before = self.segmenter.classify(self.segmenter.fuse_alone(out.encoded[-2])).float().softmax(1)
+        self.thresholds.update(now)
+        return TeacherLabels(self.thresholds(now)[0], self.thresholds(before)[0], out)
+
+    def follow(self, student: VideoSegmenter, decay: float, step: int) -> None:
+        """Move towards the student."""
+        ema_update(self.segmenter, student, decay, step)

@@ -1,0 +1,32 @@
+"""source_only: the source-trained model as it is, batch-norm statistics included. The floor of every table."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from methods.base import Card, ClipBatch, LabelledBatch, Method
+
+
+class SourceOnly(Method):
+    """No adaptation."""
+
+    card = Card(
+        key="source_only",
+        title="Source only",
+        authors="-",
+        venue="-",
+        year=None,
+        url="",
+        design="-",
+        setting="none",
+        published={"viper2cityscapes": 37.1, "synthia2cityscapes": 38.3},
+        floor=True,
+    )
+    start = "source"
+    trains = False
+
+    def losses(self, target: ClipBatch, source: LabelledBatch | None, step: int) -> dict[str, Tensor]:
+        return {}
+
+
+METHOD = SourceOnly

@@ -1,0 +1,136 @@
+"""Pseudo-labels: the model's own confident predictions, and thresholds that treat rare classes fairly.
+
+One flat threshold keeps what is easy (road, sky) and starves rare classes; class-balanced thresholds keep the same
+*share* of every class (as CBST and FDA do). :func:`class_balanced_thresholds` is exact over what it is given, such as
+a whole data set; :class:`RunningThresholds` follows the same quantile over the batches of online self-training.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+IGNORE = 255
+"""Label of pixels without a pseudo-label."""
+
+
+def confident_labels(probabilities: Tensor, threshold: float | Tensor) -> tuple[Tensor, Tensor]:
+    """The most likely class where it is likely enough, 255 elsewhere.
+
+    Args:
+        probabilities: ``(N, K, ...)``, softmax over channels.
+        threshold: one value, or ``(K,)``, one per class. A pixel is kept if its confidence is *at least* the threshold
+            of its class, so 0 keeps everything.
+
+    Returns:
+        int64 labels ``(N, ...)`` and the confidence (largest probability) ``(N, ...)``; no gradient.
+
+    Raises:
+        ValueError: if a threshold tensor does not have one entry per class.
+    """
+    confidence, label = probabilities.detach().max(dim=1)
+    if isinstance(threshold, Tensor) and threshold.dim() > 0:
+        if threshold.shape != probabilities.shape[1:2]:
+            raise ValueError(f"threshold must have {probabilities.shape[1]} entries, got {tuple(threshold.shape)}")
+        threshold = threshold.to(confidence)[label]
+    return torch.where(confidence >= threshold, label, IGNORE), confidence
+
+
+def class_quantiles(confidence: Tensor, labels: Tensor, num_classes: int, fraction: float) -> tuple[Tensor, Tensor]:
+    """Exact quantile of the confidence within every class.
+
+    With the n confidences of a class in ascending order it is the entry at ``round(fraction * n)`` (half to even,
+    counted from 0, at most the last): about ``fraction`` of the class lies below it.
+
+    Args:
+        confidence: any shape, floating point.
+        labels: the same shape, integer; values outside ``0..num_classes - 1`` (255) are left out.
+        num_classes: K.
+        fraction: 0..1.
+
+    Returns:
+        ``(K,)`` quantiles, 0 for a class without pixels, and bool ``(K,)``: which classes have pixels.
+
+    Raises:
+        ValueError: if ``fraction`` is not within 0..1.
+    """
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"class_quantiles: fraction must be within 0..1, got {fraction}")
+    confidence, labels = confidence.detach().flatten(), labels.flatten().long()
+    labels = torch.where((labels >= 0) & (labels < num_classes), labels, num_classes)
+    ascending = torch.argsort(confidence)
+    by_class = ascending[torch.argsort(labels[ascending], stable=True)]
+    counts = torch.bincount(labels, minlength=num_classes + 1)
+    first = (counts.cumsum(0) - counts)[:num_classes]
+    counts = counts[:num_classes]
+    present = counts > 0
+    rank = torch.round(fraction * counts.double()).long().minimum(counts - 1)
+    at = torch.where(present, first + rank, 0)
+    quantiles = confidence.new_zeros(num_classes)
+    if len(by_class):
+        quantiles = torch.where(present, confidence[by_class[at]], quantiles)
+    return quantiles, present
+
+
+def class_balanced_thresholds(probabilities: Tensor, fraction: float, cap: float = 0.9) -> Tensor:
+    """Thresholds that drop the least confident ``fraction`` of every predicted class, but nothing above ``cap``.
+
+    Args:
+        probabilities: ``(N, K, ...)``, softmax over channels.
+        fraction: share of each class to drop, 0..1 (FDA: 0.66).
+        cap: largest threshold (FDA: 0.9): what is that certain is kept whatever its rank.
+
+    Returns:
+        ``(K,)``, 0 for a class that is never predicted. For :func:`confident_labels`.
+    """
+    confidence, labels = probabilities.max(dim=1)
+    quantiles, _ = class_quantiles(confidence, labels, probabilities.shape[1], fraction)
+    return quantiles.clamp(max=cap)
+
+
+class RunningThresholds(nn.Module):
+    """Per-class thresholds for online self-training: an average over batches of :func:`class_quantiles`.
+
+    ``θ_c <- momentum θ_c + (1 - momentum) q_c`` for the classes predicted in the batch; the first quantile of a class
+    is taken as it is, and a class absent from the batch keeps its threshold. All state is in buffers, so it is saved
+    and resumed with the module that owns it.
+
+    Args:
+        num_classes: K.
+        fraction: share of each class to drop, 0..1.
+        cap: largest threshold that is ever used, and that of classes not seen yet.
+        momentum: weight of the past, 0..1 (0: the batch alone).
+    """
+
+    quantiles: Tensor
+    seen: Tensor
+
+    def __init__(self, num_classes: int, fraction: float, cap: float = 0.9, momentum: float = 0.9) -> None:
+        super().__init__()
+        if not (0 <= fraction <= 1 and 0 <= momentum <= 1):
+            raise ValueError(f"RunningThresholds: fraction and momentum must be in 0..1, got {fraction}, {momentum}")
+        self.fraction = fraction
+        self.cap = cap
+        self.momentum = momentum
+        self.register_buffer("quantiles", torch.full((num_classes,), float(cap)))
+        self.register_buffer("seen", torch.zeros(num_classes, dtype=torch.bool))
+
+    @property
+    def thresholds(self) -> Tensor:
+        """The thresholds now, ``(K,)``."""
+        return self.quantiles.clamp(max=self.cap)
+
+    @torch.no_grad()
+    def update(self, probabilities: Tensor) -> Tensor:
+        """Take in a batch ``(N, K, ...)`` of probabilities; returns the new thresholds ``(K,)``."""
+        confidence, labels = probabilities.max(dim=1)
+        quantiles, present = class_quantiles(confidence, labels, len(self.quantiles), self.fraction)
+        averaged = torch.lerp(quantiles.to(self.quantiles), self.quantiles, self.momentum)
+        fresh = torch.where(self.seen, averaged, quantiles.to(self.quantiles))
+        self.quantiles.copy_(torch.where(present, fresh, self.quantiles))
+        self.seen |= present
+        return self.thresholds
+
+    def forward(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+        """Pseudo-labels and confidence of a batch under the present thresholds; does not update them."""
+        return confident_labels(probabilities, self.thresholds)

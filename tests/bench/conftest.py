@@ -1,0 +1,111 @@
+"""Shared by the harness tests: one cache of tiny rendered clips and source models per session, one thread."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+import methods
+from bench.registry import ROOT
+from bench.workspace import Workspace
+
+FAKE = '''
+from __future__ import annotations
+from methods.base import Card, ClipBatch, LabelledBatch, Method
+
+class Fake(Method):
+    """A method made up by a test."""
+    card = Card(key={name!r}, title="Fake", authors="-", venue="-", year=None, url="", design="image", setting={setting!r})
+
+    def ordinary(self, target):
+        """Something that can be minimised."""
+        return {{"loss": self.segmenter(target.frames, target.flow, target.valid).scores.float().square().mean()}}
+
+    def losses(self, target, source, step):
+        {losses}
+        return self.ordinary(target)
+
+{more}
+METHOD = Fake
+'''
+
+
+@pytest.fixture(scope="session")
+def tiny_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Cache folder that fills as tests need it; nothing in it may be damaged by a test (copy it first)."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing is half of a tiny run's time and beside the point in most tests."""
+    monkeypatch.setattr("bench.adapt._draw", lambda *_: None)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, tiny_cache: Path) -> Workspace:
+    """Own runs, shared cache."""
+    return Workspace(tmp_path / "runs", tiny_cache, torch.device("cpu"))
+
+
+@pytest.fixture
+def fake_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+    """``fake_method(losses="...code...", setting="SFDA", more="...code...")`` registers a method and returns its name.
+
+    ``losses`` runs at the start of every step, in a scope with ``self, target, source, step``.
+    """
+    folder = tmp_path / "fake methods"
+    folder.mkdir()
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(folder)])
+    made: list[str] = []
+
+    def make(losses: str = "pass", setting: str = "SFDA", more: str = "") -> str:
+        name = f"fake{len(made)}"
+        code = FAKE.format(name=name, setting=setting, losses=losses.replace("\n", "\n        "), more=more)
+        (folder / f"{name}.py").write_text(code, encoding="utf-8")
+        made.append(name)
+        sys.modules.pop(f"methods.{name}", None)
+        return name
+
+    yield make
+    for name in made:
+        sys.modules.pop(f"methods.{name}", None)
+
+
+@pytest.fixture
+def shift_file(tmp_path: Path) -> Callable[..., str]:
+    """``shift_file({"adaptation.steps": 50})`` writes a variant of ministreet-tiny and returns its path."""
+    made = 0
+
+    def make(changes: dict[str, Any]) -> str:
+        nonlocal made
+        made += 1
+        shift = yaml.safe_load((ROOT / "shifts" / "ministreet-tiny.yaml").read_text(encoding="utf-8"))
+        for dotted, value in changes.items():
+            *parents, last = dotted.split(".")
+            place = shift
+            for part in parents:
+                place = place[part]
+            if value is ...:
+                del place[last]
+            else:
+                place[last] = value
+        path = tmp_path / f"variant-{made}.yaml"  # a new name each time: shifts are cached by name
+        path.write_text(yaml.safe_dump(shift), encoding="utf-8")
+        return str(path)
+
+    return make

@@ -1,0 +1,356 @@
+"""Leaderboards from hand-made records; every mean, interval and p-value checked here is worked out in the comments."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import leaderboard
+from bench.adapt import GRANTS
+from bench.config import load_shift, make_run_config
+from bench.errors import RunError
+from bench.leaderboard import SEES, alterations, build, check, oracle_and_source_only, write
+from bench.records import Record
+
+SHIFT = "ministreet"
+SETTINGS = {"source_only": "none", "adabn": "SFDA", "self_training": "SFDA", "stpl": "SFDA", "oracle": "oracle"}
+
+
+def make_record(key: str, seed: int, miou: float, *, shift: str = SHIFT, **changes: Any) -> Record:
+    """A record with that mIoU; ``changes``: ``options`` of the run, and fields of the JSON to replace."""
+    config = make_run_config(key, shift, seed, changes.pop("options", {}))
+    classes = load_shift(shift).classes
+    steps = 0 if key in ("source_only", "adabn") else 200
+    value: dict[str, Any] = {
+        "schema": 1,
+        "run": config.hash,
+        "config": config.model_dump(mode="json"),
+        "shift_hash": config.shift_hash,
+        "source_model": None,
+        "method": {"title": key, "design": "-", "setting": SETTINGS[key], "floor": False},
+        "result": {
+            "iou": {name: miou + (5 if name == "road" else 0) for name in classes},
+            "miou": miou,
+            "pixel_accuracy": 80.0,
+            "temporal_consistency": 60.0 + seed,
+        },
+        "selection": {
+            "rule": "last",
+            "label_looks": 0,
+            "unsupervised": {"step": 100, "miou": miou - 1},
+            "oracle": {"step": 150, "miou": miou + 2, "label_looks": 3 if steps else 1},
+            "snapshots": [],
+        },
+        "cost": {
+            "steps": steps,
+            "seconds": steps / 10 + seed,
+            "cpu_seconds": 1.0,
+            "total_seconds": 99.0,
+            "peak_memory_mb": 900.0 + seed,
+            "parameters": 600_000,
+        },
+        "code": {"revision": "abc123abc123", "dirty": False},
+        "versions": {"python": "3.12.1", "torch": "2.14.0"},
+        "hardware": {"cpu": "A CPU", "cores": 2, "threads": 2, "device": "cpu", "system": "Linux"},
+        "date": f"2026-02-0{seed + 1}",
+    }
+    return Record.model_validate(value | changes)
+
+
+def standard() -> list[Record]:
+    """Three replicates of four methods, and two of a control."""
+    scores = {
+        "source_only": (30.0, 32.0, 34.0),
+        "adabn": (36.0, 36.0, 36.0),
+        "stpl": (40.0, 44.0, 48.0),
+        "oracle": (70.0, 72.0, 74.0),
+    }
+    records = [make_record(method, seed, x) for method, values in scores.items() for seed, x in enumerate(values)]
+    return records + [make_record("stpl", seed, x, options={"fusion": "none"}) for seed, x in enumerate((39.0, 41.0))]
+
+
+def table(page: str, heading: str) -> list[dict[str, str]]:
+    """The table under a heading, one dictionary per row."""
+    section = page.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
+    return [dict(zip(lines[0], line, strict=True)) for line in lines[2:]]
+
+
+def row(rows: list[dict[str, str]], start: str) -> dict[str, str]:
+    """The only row whose first cell begins so."""
+    (found,) = [r for r in rows if next(iter(r.values())).strip("[").startswith(start)]
+    return found
+
+
+def test_main_table_by_hand() -> None:
+    rows = table(build(SHIFT, standard()), "Results")
+    # The order is by what a setting may see, then by mean.
+    assert [r["setting"] for r in rows] == ["oracle", "SFDA", "SFDA", "none"]
+    stpl = row(rows, "STPL")
+    assert stpl["method"] == "[STPL](https://arxiv.org/abs/2303.14361)"
+    assert stpl["design"] == "video"
+    assert stpl["n"] == "3"  # the control is not among them
+    assert stpl["mIoU, %"] == "44.0 ± 9.9"  # s = 4, 4.303 * 4 / sqrt 3 = 9.94
+    assert stpl["gain"] == "+12.0 ± 5.0"  # 10, 12, 14
+    assert stpl["gap closed, %"] == "30 ± 12"  # 10, 12, 14 of 40: 25, 30, 35
+    assert stpl["temporal cons., %"] == "61.0 ± 2.5"  # 60, 61, 62: 4.303 / sqrt 3 = 2.48
+    assert stpl["s/step"] == "0.105"  # median of 20, 21, 22 seconds over 200 steps
+    assert stpl["adapt., s"] == "21"
+    assert stpl["memory, MB"] == "902"
+    assert stpl["PUBLISHED mIoU, viper2cityscapes, %"] == "*52.5*"
+    assert stpl["source of the published number"] == "*STPL CVPR 2023 slides*"
+
+
+def test_floors_and_ceiling_have_no_share_of_the_gap() -> None:
+    rows = table(build(SHIFT, standard()), "Results")
+    floor, start, ceiling = row(rows, "Source only"), row(rows, "AdaBN"), row(rows, "Oracle")
+    assert (floor["gain"], floor["gap closed, %"], floor["s/step"], floor["adapt., s"]) == ("–", "–", "–", "–")
+    assert (ceiling["gain"], ceiling["gap closed, %"]) == ("+40.0 ± 0.0", "–")
+    assert floor["PUBLISHED mIoU, viper2cityscapes, %"] == "*37.1*"  # in the paper's table, floor or not
+    assert start["PUBLISHED mIoU, viper2cityscapes, %"] == "†"  # a floor of ours
+    assert start["mIoU, %"] == "36.0 ± 0.0"
+
+
+def test_comparisons_go_down_the_ranking() -> None:
+    rows = table(build(SHIFT, standard()), "Paired comparisons")
+    assert [(r["better"], r["than"]) for r in rows] == [("STPL", "AdaBN"), ("AdaBN", "Source only")]
+    # 4, 8, 12: mean 8, s = 4, t = 8 / (4 / sqrt 3) = sqrt 12, p = 1 - sqrt 12 / sqrt 14
+    assert (rows[0]["pairs"], rows[0]["difference"], rows[0]["p"]) == ("3", "+8.00 ± 9.94", "0.074")
+    assert (rows[1]["difference"], rows[1]["p"]) == ("+4.00 ± 4.97", "0.074")
+
+
+def test_controls_are_paired_with_the_unaltered_method() -> None:
+    (control,) = table(build(SHIFT, standard()), "Controls and ablations")
+    assert (control["method"], control["changed options"]) == ("STPL", "`fusion=none`")
+    # 39, 41 against 40, 44: -1, -3; half-width 12.706 * sqrt 2 / sqrt 2, p = 1 - 2/pi atan 2
+    assert (control["unchanged, %"], control["pairs"]) == ("42.0 ± 25.4", "2")
+    assert (control["difference"], control["p"]) == ("-2.00 ± 12.71", "0.295")
+
+
+def test_selection_rules_stand_in_their_own_columns() -> None:
+    stpl = row(table(build(SHIFT, standard()), "Selection rules"), "STPL")
+    assert stpl["`last` (0 looks)"] == "44.0 ± 9.9"
+    assert stpl["unsupervised (0 looks)"] == "43.0 ± 9.9"
+    assert (stpl["best on the labels"], stpl["its looks per run"]) == ("46.0 ± 9.9", "3")
+
+
+def test_per_class_means_and_the_best_source_free_in_bold() -> None:
+    rows = table(build(SHIFT, standard()), "IoU per class")
+    assert row(rows, "STPL")["road"] == "**49.0**"  # 45, 49, 53
+    assert row(rows, "STPL")["mIoU"] == "**44.0**"
+    assert row(rows, "AdaBN")["road"] == "41.0"
+    assert row(rows, "Oracle")["road"] == "77.0"  # better, but not source-free: not bold
+
+
+def test_a_floor_as_good_as_the_best_is_not_bold() -> None:
+    records = [make_record(method, 0, 44.0) for method in ("source_only", "stpl")] + [make_record("adabn", 0, 36.0)]
+    rows = table(build(SHIFT, records), "IoU per class")
+    assert [row(rows, name)["mIoU"] for name in ("STPL", "AdaBN", "Source only")] == ["**44.0**", "36.0", "44.0"]
+
+
+def test_a_class_that_never_occurs_is_a_dash() -> None:
+    records = standard()
+    without = [
+        Record.model_validate(
+            (value := json.loads(r.to_json()))
+            | {"result": value["result"] | {"iou": value["result"]["iou"] | {"bus": None}}}
+        )
+        for r in records
+    ]
+    rows = table(build(SHIFT, without), "IoU per class")
+    assert {r["bus"] for r in rows} == {"–"}
+    assert row(rows, "STPL")["road"] == "**49.0**"
+
+
+def test_one_replicate_shows_means_alone() -> None:
+    page = build(SHIFT, [r for r in standard() if r.config.seed == 0])
+    stpl = row(table(page, "Results"), "STPL")
+    assert (stpl["mIoU, %"], stpl["gain"], stpl["gap closed, %"]) == ("40.0", "+10.0", "25")
+    assert table(page, "Paired comparisons")[0]["p"] == "–"
+    assert "±" not in "".join(line for line in page.splitlines() if line.startswith("|"))
+
+
+def test_provenance_says_where_the_numbers_come_from() -> None:
+    records = standard()
+    records[0] = make_record("source_only", 0, 30.0, code={"revision": "def456def456", "dirty": True})
+    page = build(SHIFT, records)
+    for text in (
+        "- Runs: 14, of 2026-02-01 to 2026-02-03",
+        "- Replicates: 3 (seeds 0, 1, 2)",
+        f"hash `{load_shift(SHIFT).hash}`",
+        "- Selection: rule `last`, 0 looks",
+        "- Code: abc123abc123, def456def456 (dirty)",
+        "- Versions: python 3.12.1, torch 2.14.0",
+        "- Hardware: A CPU, 2 cores, 2 threads, device cpu, Linux",
+        f"- Readout: the {load_shift(SHIFT).evaluation.readout}'s weights",
+    ):
+        assert text in page
+
+
+def test_what_the_page_says_settings_may_see_is_what_the_harness_grants() -> None:
+    assert SEES.keys() == GRANTS.keys()
+    for setting, grants in GRANTS.items():
+        assert ("labelled source clips" in SEES[setting]) == ("source-train/label" in grants)
+        assert ("labelled target" in SEES[setting].replace("unlabelled", "")) == ("target-train/label" in grants)
+
+
+def test_same_bytes_for_any_order_of_the_records() -> None:
+    records = standard()
+    page = build(SHIFT, records)
+    for seed in range(5):
+        random.Random(seed).shuffle(records)
+        assert build(SHIFT, records) == page
+
+
+def test_alterations_are_named_as_options() -> None:
+    assert alterations(make_record("stpl", 0, 40.0)) == ()
+    altered = make_record("stpl", 0, 40.0, options={"contrast": False, "flow": "zero", "ema_decay": 0.5})
+    assert alterations(altered) == ("contrast=false", "ema_decay=0.5", "flow=zero")
+
+
+def test_a_control_without_its_method_has_no_difference() -> None:
+    page = build(SHIFT, [make_record("stpl", 0, 40.0, options={"fusion": "none"})])
+    (control,) = table(page, "Controls and ablations")
+    assert (control["unchanged, %"], control["pairs"], control["difference"], control["p"]) == ("–", "0", "–", "–")
+    assert "## Results" not in page
+
+
+def test_floor_and_ceiling_of_a_replicate() -> None:
+    records = standard()
+    assert oracle_and_source_only(records, 1) == (32.0, 72.0)
+    assert oracle_and_source_only(records, 7) == (None, None)
+    altered = make_record("oracle", 7, 80.0, options={"fusion": "none"})
+    assert oracle_and_source_only([*records, altered, make_record("source_only", 7, 31.0)], 7) == (31.0, None)
+
+
+# Refusals
+
+
+def edited(record: Record, **config: Any) -> dict[str, Any]:
+    """The record's JSON with its config changed but not its hash."""
+    value: dict[str, Any] = json.loads(record.to_json())
+    return value | {"config": value["config"] | config}
+
+
+def rehashed(record: Record, **config: Any) -> Record:
+    """A record whose hash fits its changed config."""
+    value = edited(record, **config)
+    changed = Record.model_validate(value)
+    return Record.model_validate(value | {"run": changed.config.hash, "shift_hash": changed.config.shift_hash})
+
+
+GOOD = make_record("stpl", 0, 40.0)
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (rehashed(GOOD, shift_hash="0" * 12), "made under protocol 000000000000; 'ministreet' is now"),
+        (make_record("stpl", 0, 40.0, shift_hash="0" * 12), "made under protocol 000000000000"),
+        (make_record("stpl", 0, 40.0, shift="ministreet-dev"), "is of shift 'ministreet-dev', not 'ministreet'"),
+        (Record.model_validate(edited(GOOD, seed=5)), "edited; run it again"),
+        (rehashed(GOOD, method="tsp"), "Unknown method 'tsp'"),
+        (rehashed(GOOD, settings={**GOOD.config.settings, "gone": 1}), r"changed since \(gone\)"),
+        (
+            make_record("stpl", 0, 40.0, method={"title": "STPL", "setting": "UDA"}),
+            "ran as UDA, but 'stpl' is now SFDA",
+        ),
+    ],
+)
+def test_records_that_do_not_belong_are_refused_by_file(tmp_path: Path, record: Record, message: str) -> None:
+    folder = tmp_path / "records" / SHIFT
+    folder.mkdir(parents=True)
+    (folder / "bad.json").write_text(record.to_json(), encoding="utf-8")
+    for refuse in (write, check):
+        with pytest.raises(RunError, match=message) as error:
+            refuse(tmp_path)
+        assert "bad.json" in str(error.value) and "\n" not in str(error.value)
+    with pytest.raises(RunError, match=message):
+        build(SHIFT, [record])
+    assert not (tmp_path / f"{SHIFT}.md").exists()
+
+
+@pytest.mark.parametrize("shift", ["ministreet-dev", "ministreet-tiny"])
+def test_tuning_and_test_shifts_have_no_leaderboard(shift: str) -> None:
+    with pytest.raises(RunError, match=r"is for (tune|test), not for reporting"):
+        build(shift, [make_record("stpl", 0, 40.0, shift=shift)])
+
+
+def test_a_run_counts_once() -> None:
+    with pytest.raises(RunError, match=r"\(stpl, seed 0\) is recorded twice"):
+        build(SHIFT, [GOOD, GOOD])
+
+
+def test_no_records_no_page() -> None:
+    with pytest.raises(RunError, match="has no records"):
+        build(SHIFT, [])
+
+
+# Files
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "records" / SHIFT
+    folder.mkdir(parents=True)
+    for record in standard():
+        name = f"{record.config.method}-s{record.config.seed}-{record.run}.json"
+        (folder / name).write_text(record.to_json(), encoding="utf-8")
+    return tmp_path
+
+
+def test_write_then_check(root: Path) -> None:
+    page = root / f"{SHIFT}.md"
+    assert check(root) == [page]
+    written = write(root)
+    assert written == [root / "figures" / f"{SHIFT}.png", root / "figures" / f"{SHIFT}-classes.png", page]
+    text = page.read_bytes()
+    assert check(root) == []
+    assert f"![mIoU of every method](figures/{SHIFT}.png)".encode() in text
+    assert write(root) == [page]  # figures of a fresh page are left alone
+    assert page.read_bytes() == text
+
+
+def test_a_page_is_stale_when_text_or_records_change(root: Path) -> None:
+    page = root / f"{SHIFT}.md"
+    write(root)
+    page.write_text(page.read_text(encoding="utf-8").replace("44.0 ± 9.9", "54.0 ± 9.9"), encoding="utf-8")
+    assert check(root) == [page]
+    write(root)
+    assert check(root) == []
+    next((root / "records" / SHIFT).glob("stpl-s2-*.json")).unlink()
+    assert check(root) == [page]
+
+
+def test_a_page_without_records_is_stale_and_removed(root: Path) -> None:
+    write(root)
+    for path in (root / "records" / SHIFT).glob("*.json"):
+        path.unlink()
+    (root / "ministreet-dev.md").write_text("# Notes of mine\n", encoding="utf-8")  # not a leaderboard: left alone
+    assert check(root) == [root / f"{SHIFT}.md"]
+    assert write(root) == []
+    assert check(root) == [] and not (root / f"{SHIFT}.md").exists() and (root / "ministreet-dev.md").exists()
+
+
+def test_nothing_there_is_fresh(tmp_path: Path) -> None:
+    assert check(tmp_path) == [] and write(tmp_path) == []
+
+
+def test_a_truncated_record_is_named(root: Path) -> None:
+    path = next((root / "records" / SHIFT).glob("oracle-s0-*.json"))
+    path.write_text(path.read_text(encoding="utf-8")[:100], encoding="utf-8")
+    with pytest.raises(RunError, match=r"oracle-s0-.* is damaged"):
+        check(root)
+
+
+def test_the_page_is_a_function_of_records_alone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No clock and no machine: the page stays the same where both are gone."""
+    write(root)
+    monkeypatch.setattr("time.time", lambda: 0.0)
+    monkeypatch.setattr("platform.platform", lambda: "elsewhere")
+    monkeypatch.chdir(root)
+    assert leaderboard.check(Path(".")) == []
