@@ -25,7 +25,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            copies = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+            # Copies, since safetensors refuses tensors that share memory (a module under two names).
+            copies = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
             save_file(copies, scratch, {"meta": json.dumps(metadata or {}, sort_keys=True)})
             scratch.chmod(0o644)  # safetensors makes it private, but caches are shared
             os.replace(scratch, path)

@@ -13,8 +13,8 @@ from .adapt import run
 from .config import RunConfig
 from .display import ProgressDisplay, closing_panel
 from .errors import RunError
-from .leaderboard import oracle_and_source_only
 from .records import Record, read_record, read_records
+from .standings import oracle_and_source_only
 from .workspace import Workspace, default_cache, default_runs, pick_device
 
 LEADERBOARDS = Path("leaderboards")

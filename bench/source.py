@@ -73,7 +73,6 @@ def source_model(config: RunConfig, shift: Shift, workspace: Workspace) -> Path:
         with stage("source-train", "source-train/label"):
             loader = LabelledLoader(ClipStore(folder), exact, schedule.batch, seed_for(identity["seed"], "data"))
             method = Supervised(model, NoSettings(), Setup(len(shift.classes), schedule.steps, identity["seed"]))
-            work.mkdir(parents=True, exist_ok=True)
             Trainer(method, schedule, work, workspace.device).fit(loader, None, "train source", workspace.progress)
         save_tensors(path, model.state_dict(), {"identity": identity})
         shutil.rmtree(work, ignore_errors=True)

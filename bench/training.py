@@ -22,6 +22,7 @@ from .checkpoint import load_tensors, save_tensors
 from .config import Adaptation, Schedule
 from .data.store import Progress, disk_errors, quiet
 from .errors import RunError
+from .records import write_atomically
 
 STATE_EVERY = 20
 """Steps between two writes of the resumable state."""
@@ -88,21 +89,24 @@ class Trainer:
         began, cpu_began = time.perf_counter(), time.process_time()
         keep = set(snapshot_steps(self.schedule))
         self.method.train()
-        with disk_errors(self.log_path), self.log_path.open("a", encoding="utf-8") as log:
-            for step in range(first, self.schedule.steps):
-                losses = self.step(step, target(step), source(step) if source else None)
-                log.write(json.dumps({"step": step, **losses}) + "\n")
-                done = step + 1
-                if done in keep:
-                    save_tensors(
-                        self.snapshot_path(done), self.method.evaluated(self.readout).state_dict(), {"step": done}
-                    )
-                if done % STATE_EVERY == 0 or done == self.schedule.steps:
-                    log.flush()
-                    spent = wall + time.perf_counter() - began, cpu + time.process_time() - cpu_began
-                    self._save(done, *spent)
-                progress(what, done, self.schedule.steps)
+        for step in range(first, self.schedule.steps):
+            losses = self.step(step, target(step), source(step) if source else None)
+            self._log({"step": step, **losses})
+            done = step + 1
+            if done in keep:
+                weights = self.method.evaluated(self.readout).state_dict()
+                save_tensors(self.snapshot_path(done), weights, {"step": done})
+            if done % STATE_EVERY == 0 or done == self.schedule.steps:
+                spent = wall + time.perf_counter() - began, cpu + time.process_time() - cpu_began
+                self._save(done, *spent)
+            progress(what, done, self.schedule.steps)
         return Fitted(self.schedule.steps, wall + time.perf_counter() - began, cpu + time.process_time() - cpu_began)
+
+    def _log(self, entry: dict[str, float]) -> None:
+        with disk_errors(self.log_path):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with self.log_path.open("a", encoding="utf-8") as log:
+                log.write(json.dumps(entry) + "\n")
 
     def snapshot_path(self, step: int) -> Path:
         """Where the weights after ``step`` steps are kept."""
@@ -170,12 +174,9 @@ class Trainer:
         for number, parameter in enumerate(self._trained()):
             if f"momentum/{number}" in tensors:
                 self.optimiser.state[parameter]["momentum_buffer"] = tensors[f"momentum/{number}"].to(parameter.device)
-        lines = (
-            self.log_path.read_text(encoding="utf-8").splitlines(keepends=True)[:step]
-            if self.log_path.is_file()
-            else []
-        )
-        self.log_path.write_text("".join(lines), encoding="utf-8")
+        if self.log_path.is_file():  # steps after the state are logged again
+            lines = self.log_path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+            write_atomically(self.log_path, "".join(lines[:step]))
         return step, float(str(meta["wall"])), float(str(meta["cpu"]))
 
 

@@ -189,20 +189,20 @@ def forward_splat(image: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
     _check_pair(image, flow)
     batch, channels, height, width = image.shape
     x, y = torch.round(_targets(flow.detach(), sign=-1)).unbind(1)
-    inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
-    target = torch.where(inside, y, height).long() * width + torch.where(inside, x, 0).long()
+    inside = (x == x.clamp(0, width - 1)) & (y == y.clamp(0, height - 1))  # false for NaN
+    nowhere = height * width
+    target = torch.where(inside, y.long() * width + x.long(), nowhere)
 
-    columns = torch.arange(width, device=image.device)
-    rows = torch.arange(height, device=image.device)
-    turn = (columns[None, :] * height + rows[:, None]).flatten().expand(batch, -1)
+    turns = torch.arange(height * width, device=image.device)
+    pixel_of_turn = turns.view(height, width).t().reshape(-1)
     latest = torch.full((batch, height * width + 1), -1, dtype=torch.long, device=image.device)
-    latest = latest.scatter_reduce(1, target.flatten(1), turn, "amax")[:, :-1]  # the last bin took what fell outside
+    in_turn = target.transpose(1, 2).flatten(1)
+    latest = latest.scatter_reduce_(1, in_turn, turns.expand(batch, -1), "amax")[:, :-1]
 
     written = latest >= 0
-    turn_of_source = latest.clamp(min=0)
-    source = (turn_of_source % height) * width + turn_of_source // height
-    values = image.flatten(2).gather(2, source[:, None].expand(-1, channels, -1))
-    splatted = torch.where(written[:, None], values, values.new_zeros(()))
+    source = torch.where(written, pixel_of_turn[latest], nowhere)
+    padded = F.pad(image.flatten(2), (0, 1))  # holes read the 0 behind the last pixel
+    splatted = padded.gather(2, source[:, None].expand(-1, channels, -1))
     return splatted.view_as(image), written.view(batch, height, width)
 
 

@@ -110,10 +110,8 @@ def test_a_file_that_is_no_shift(content: bytes, says: str, tmp_path: Path) -> N
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["ministret", "ministreet.yml", "/nowhere/at/all.yaml", "", "../shifts/ministreet"])
+@pytest.mark.parametrize("name", ["ministret", "ministreet.yml", "/nowhere/at/all.yaml", ""])
 def test_an_unknown_shift_names_what_there_is(name: str) -> None:
-    if name == "../shifts/ministreet":
-        pytest.skip("a path without .yaml is looked for among the shifts; that it leads back there is harmless")
     with pytest.raises(UsageError, match=r"Unknown shift .* Available: ministreet, ministreet-dev"):
         load_shift(name)
 

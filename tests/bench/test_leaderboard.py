@@ -13,8 +13,9 @@ from bench import leaderboard
 from bench.adapt import GRANTS
 from bench.config import load_shift, make_run_config
 from bench.errors import RunError
-from bench.leaderboard import SEES, alterations, build, check, oracle_and_source_only, write
+from bench.leaderboard import SEES, build, check, write
 from bench.records import Record
+from bench.standings import alterations, oracle_and_source_only
 
 SHIFT = "ministreet"
 SETTINGS = {"source_only": "none", "adabn": "SFDA", "self_training": "SFDA", "stpl": "SFDA", "oracle": "oracle"}

@@ -18,13 +18,12 @@ def scores_and_flow():
 
 
 def loop_splat(image, flow):
-    """The plain double loop, on numpy arrays, which index faster than tensors."""
+    """The plain double loop in the style of the published code, which keeps scores and flow in numpy arrays."""
     channels, height, width = image.shape
     out = np.zeros((channels, height, width), image.dtype)
-    u, v = flow.tolist()
     for x in range(width):
         for y in range(height):
-            to_x, to_y = round(x - u[y][x]), round(y - v[y][x])
+            to_x, to_y = round(x - flow[0, y, x]), round(y - flow[1, y, x])
             if 0 <= to_x < width and 0 <= to_y < height:
                 out[:, to_y, to_x] = image[:, y, x]
     return out

@@ -1,0 +1,147 @@
+"""Standings: which records belong on a leaderboard, and whose they are: grouped by method and configuration, ranked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .config import Shift, canonical, load_shift, method_class, resolve_settings
+from .errors import RunError, UsageError
+from .records import Record, read_record
+from .statistics import mean_interval
+
+ORDER = ("oracle", "UDA", "SFDA", "none")
+"""Settings from the one that may see most to the one that may see least."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Records of one method under one configuration, by seed.
+
+    Attributes:
+        method: its key.
+        altered: ``key=value`` of each option that differs from the leaderboard's configuration; empty for that one.
+        records: by seed.
+    """
+
+    method: str
+    altered: tuple[str, ...]
+    records: Mapping[int, Record]
+
+    @property
+    def card(self) -> Any:
+        """The method's card."""
+        return method_class(self.method).card
+
+    @property
+    def miou(self) -> dict[int, float]:
+        """mIoU in percent by seed."""
+        return self.of(lambda record: record.result.miou)
+
+    def iou(self, name: str) -> dict[int, float]:
+        """IoU of a class in percent by seed, where it occurs."""
+        return self.of(lambda record: record.result.iou.get(name))
+
+    def of(self, value: Callable[[Record], float | None]) -> dict[int, float]:
+        """A value by seed; seeds where it is None are left out."""
+        found = {seed: value(self.records[seed]) for seed in sorted(self.records)}
+        return {seed: x for seed, x in found.items() if x is not None}
+
+
+def read_shift_records(root: Path, shift_name: str) -> list[Record]:
+    """The committed records of a shift in order of their file names, each checked.
+
+    Raises:
+        RunError: a record that does not belong on this leaderboard; names the file.
+    """
+    shift, records = load_shift(shift_name), []
+    for path in sorted((root / "records" / shift_name).glob("*.json")):
+        record = read_record(path)
+        admit(record, shift, str(path))
+        records.append(record)
+    return records
+
+
+def admit(record: Record, shift: Shift, name: str) -> None:
+    """Check that a record belongs on a shift's leaderboard.
+
+    Raises:
+        RunError: other shift or protocol, a tuning or test shift, a run hash that is not its config's, an unknown
+            method, or one whose settings or setting changed since; one line that names the record and what to do.
+    """
+    config = record.config
+    if shift.purpose != "report":
+        raise RunError(f"Record {name}: '{shift.name}' is for {shift.purpose}, not for reporting; remove the record")
+    if config.shift != shift.name:
+        raise RunError(
+            f"Record {name} is of shift '{config.shift}', not '{shift.name}'; move it to that shift's folder"
+        )
+    if not record.shift_hash == config.shift_hash == shift.hash:
+        made = f"was made under protocol {record.shift_hash}; '{shift.name}' is now {shift.hash}"
+        raise RunError(f"Record {name} {made}; remove it or run it again")
+    if record.run != config.hash:
+        raise RunError(f"Record {name} says run {record.run}, but its config gives {config.hash}: edited; run it again")
+    try:
+        known, setting = resolve_settings(config.method, {}), method_class(config.method).card.setting
+    except UsageError as error:
+        raise RunError(f"Record {name}: {error}") from None
+    if known.keys() != config.settings.keys():
+        changed = ", ".join(sorted(known.keys() ^ config.settings.keys()))
+        raise RunError(f"Record {name}: settings of '{config.method}' changed since ({changed}); run it again")
+    if (ran := record.method.get("setting")) != setting:
+        raise RunError(f"Record {name} ran as {ran}, but '{config.method}' is now {setting}; run it again")
+
+
+def alterations(record: Record) -> tuple[str, ...]:
+    """Options in which a record differs from its shift's and method's defaults, as ``-o`` would set them, sorted."""
+    config, shift = record.config, load_shift(record.config.shift)
+    default = {"network": shift.network.name, "fusion": shift.network.fusion, "flow": shift.flow}
+    default |= resolve_settings(config.method, {})
+    actual = {"network": config.network, "fusion": config.fusion, "flow": config.flow, **config.settings}
+    return tuple(
+        f"{key}={value if isinstance(value, str) else canonical(value)}"
+        for key, value in sorted(actual.items())
+        if canonical(value) != canonical(default.get(key))
+    )
+
+
+def grouped(records: Iterable[Record]) -> list[Group]:
+    """Records by method and configuration, sorted by both.
+
+    Raises:
+        RunError: two records of one run.
+    """
+    found: dict[tuple[str, tuple[str, ...]], dict[int, Record]] = {}
+    for record in records:
+        method, seed = record.config.method, record.config.seed
+        seeds = found.setdefault((method, alterations(record)), {})
+        if seed in seeds:
+            raise RunError(f"Run {record.run} ({method}, seed {seed}) is recorded twice; remove one")
+        seeds[seed] = record
+    return [
+        Group(method, altered, seeds) for (method, altered), seeds in sorted(found.items(), key=lambda item: item[0])
+    ]
+
+
+def ranked(groups: Iterable[Group]) -> list[Group]:
+    """Unaltered groups by setting (:data:`ORDER`), the best mean mIoU first."""
+
+    def rank(group: Group) -> tuple[int, float, str]:
+        return ORDER.index(group.card.setting), -mean_interval(list(group.miou.values()))[0], group.method
+
+    return sorted((group for group in groups if not group.altered), key=rank)
+
+
+def oracle_and_source_only(records: Iterable[Record], seed: int) -> tuple[float | None, float | None]:
+    """mIoU in percent of source_only and of the oracle (in this order) on a replicate, None where there is no record.
+
+    Only runs of the leaderboard's own configuration count; of several records of one run, the first does.
+    """
+    of_seed = [record for record in records if record.config.seed == seed]
+
+    def first(method: str) -> float | None:
+        return next((r.result.miou for r in of_seed if r.config.method == method and not alterations(r)), None)
+
+    return first("source_only"), first("oracle")
