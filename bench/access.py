@@ -30,9 +30,7 @@ RENDER_EVENT = "bench.render"
 """Audit event that ``render_clip`` raises; refused inside every stage."""
 
 _MOVES = frozenset({"os.rename", "os.link"})
-_STARTS = frozenset(
-    {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.exec", "os.system"}
-)
+_STARTS = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.exec", "os.system"})
 
 _FOLDER = re.compile(r"(?:^|/)((?:source|target)-(?:train|val))-[0-9a-f]{12}(?:/([^/]*))?$")
 

@@ -265,7 +265,9 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
         try:
             value = yaml.safe_load(text) if text else ""
         except yaml.YAMLError:
-            raise UsageError(f"Option '{pair}': '{text}' is not a value; put quotes around special characters") from None
+            raise UsageError(
+                f"Option '{pair}': '{text}' is not a value; put quotes around special characters"
+            ) from None
         options[key] = "none" if value is None else _number(value)
     return options
 

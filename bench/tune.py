@@ -23,6 +23,7 @@ from .adapt import run
 from .config import canonical, load_shift, make_run_config, method_class
 from .errors import RunError, UsageError
 from .records import Record, write_atomically
+from .registry import shift_names
 from .seeding import seed_for
 from .workspace import Workspace
 
@@ -61,7 +62,9 @@ def tune(
     Raises:
         UsageError: the shift is not for tuning, or the method has nothing to search.
     """
-    if load_shift(shift).purpose != "tune":
+    protocol = load_shift(shift)
+    reported = {s.data.family for s in map(load_shift, shift_names()) if s.purpose == "report"}
+    if protocol.purpose != "tune" or protocol.data.family in reported:
         raise UsageError(f"Shift '{shift}' is not for tuning; use ministreet-dev")
     if not method_class(method).SEARCH:
         raise UsageError(f"Method '{method}' has no search space: there is nothing to tune")

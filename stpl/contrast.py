@@ -85,9 +85,9 @@ def pixel_contrast(
     kept = (sample_labels != IGNORE).nonzero().squeeze(1)
     classes, index = torch.unique(sample_labels[kept], return_inverse=True)
     is_anchor = kept < features.shape[0]
-    # Samples in class order, a class's anchors before its other samples: the positives of an anchor are then one
-    # contiguous run of columns, and itself the column of its own rank.
-    order = kept[torch.argsort(2 * index + ~is_anchor, stable=True)]
+    # Samples in class order, a class's anchors before its other samples (they come first and the sort is stable): the
+    # positives of an anchor are then one contiguous run of columns, and itself the column of its own rank.
+    order = kept[torch.argsort(index, stable=True)]
     totals = torch.bincount(index, minlength=len(classes)).tolist()
     anchors = torch.bincount(index[is_anchor], minlength=len(classes)).tolist()
 

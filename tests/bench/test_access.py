@@ -62,20 +62,25 @@ def test_the_grant_that_a_path_takes(path: str, grant: str | None) -> None:
     assert needed_grant(path) == grant
 
 
+def opened(path: Any, mode: str = "rb") -> None:
+    with open(path, mode):
+        pass
+
+
 READERS: dict[str, Callable[[Path], Any]] = {
     "np.load": lambda p: np.load(p),
     "np.load mapped": lambda p: np.load(p, mmap_mode="r"),
     "np.memmap": lambda p: np.memmap(p, mode="r"),
     "np.fromfile": lambda p: np.fromfile(p, np.uint8),
-    "open": lambda p: open(p, "rb").read(),
+    "open": lambda p: opened(p),
     "os.open": lambda p: os.open(p, os.O_RDONLY),
     "pathlib": lambda p: p.read_bytes(),
-    "bytes path": lambda p: open(os.fsencode(p), "rb"),
-    "dots": lambda p: open(p.parent / ".." / p.parent.name / p.name, "rb"),
+    "bytes path": lambda p: opened(os.fsencode(p)),
+    "dots": lambda p: opened(p.parent / ".." / p.parent.name / p.name),
     "shutil.copy": lambda p: shutil.copyfile(p, p.parent.parent / "copy.npy"),
     "os.link": lambda p: os.link(p, p.parent.parent / "link.npy"),
     "rename": lambda p: os.rename(p.parent, p.parent.parent / "other"),
-    "write": lambda p: open(p, "r+b"),
+    "write": lambda p: opened(p, "r+b"),
     "folder handle": lambda p: os.open(p.name, os.O_RDONLY, dir_fd=os.open(p.parent, os.O_RDONLY)),
 }
 
@@ -100,7 +105,7 @@ def test_links_and_another_folder_do_not_help(private: Path, tmp_path: Path, mon
     monkeypatch.chdir(private)
     with stage("target-val"):
         for path in (tmp_path / "innocent.npy", tmp_path / "innocent" / "label.npy", Path("label.npy")):
-            with pytest.raises(AccessError, match="target-val/label|closed"):
+            with pytest.raises(AccessError, match=r"target-val/label|closed"):
                 np.load(path)
         np.load("frames.npy")  # granted
 
@@ -125,7 +130,7 @@ def test_a_nested_stage_only_narrows_and_the_outer_one_comes_back(private: Path)
     with stage("target-val"):
         with stage("target-val", "target-val/label", "source-train"):
             np.load(private / "frames.npy")
-            with pytest.raises(AccessError, match="open are: target-val$"):
+            with pytest.raises(AccessError, match=r"open are: target-val$"):
                 np.load(private / "label.npy")
         with pytest.raises(ZeroDivisionError), stage():
             _ = 1 / 0
@@ -248,7 +253,7 @@ def test_a_source_free_method_cannot_cheat(
         more = f"    def __init__(self, *a):\n        super().__init__(*a)\n{body}\n"
         name = fake_method(more=more)
     config = make_run_config(name, TINY)
-    with pytest.raises(AccessError, match="closed|No process"):
+    with pytest.raises(AccessError, match=r"closed|No process"):
         run(config, workspace)
     folder = workspace.runs / config.hash
     assert not (folder / "record.json").exists() and not (folder / "checkpoint.safetensors").exists()

@@ -149,7 +149,10 @@ def test_the_nearest_name_is_proposed() -> None:
         (("stpl", "ministreet-tiny", 0, {"temperature": "hot"}), "temperature: Input should be a valid number"),
         (("stpl", "ministreet-tiny", 0, {"temperature": [1, 2]}), "temperature: Input should be a valid number"),
         (("stpl", "ministreet-tiny", 0, {"temperature": True}), "temperature: expected float, got True"),
-        (("stpl", "ministreet-tiny", 0, {"pixels_per_class": 1.5}), "pixels_per_class: Input should be a valid integer"),
+        (
+            ("stpl", "ministreet-tiny", 0, {"pixels_per_class": 1.5}),
+            "pixels_per_class: Input should be a valid integer",
+        ),
         (("stpl", "ministreet-tiny", 0, {"times": "all"}), "times: Input should be 'both' or 'current'"),
         (("stpl", "ministreet-tiny", 0, {"contrast": "maybe"}), "contrast: Input should be a valid boolean"),
         (("stpl", "ministreet-tiny", 0, {"contrast": False, "ce": False}), "nothing is left to learn from"),

@@ -61,6 +61,7 @@ def die_at(moment: str) -> None:
         wanted = int(moment.split()[-1])
         kill_on(adapt.Trainer, "step", lambda self, step, *_: "sources" not in str(self.folder) and step == wanted)
     elif moment == "state half written":
+
         def second_state(_: Any, to: Path) -> bool:
             return Path(to).name == "state.safetensors" and "sources" not in str(to) and next(count) == 1
 
@@ -173,7 +174,7 @@ def test_killed_ten_times_on_the_way_it_ends_with_the_same_bits(shift: str, undi
         go(moment, "stpl", shift, runs, cache)
         whole_files(tmp_path)
     go("", "stpl", shift, runs, cache)
-    weights, record, log, folder = result_of(runs, "stpl", shift)
+    weights, record, log, _ = result_of(runs, "stpl", shift)
     expected = result_of(undisturbed / "runs", "stpl", shift)
     assert weights == expected[0]
     assert record == expected[1]

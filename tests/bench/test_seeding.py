@@ -29,7 +29,14 @@ def test_a_seed_is_pinned() -> None:
 
 
 def test_every_part_counts() -> None:
-    seeds = [seed_for(0), seed_for(1), seed_for(0, "a"), seed_for(0, "a", "b"), seed_for(0, "b", "a"), seed_for(0, "a", 1)]
+    seeds = [
+        seed_for(0),
+        seed_for(1),
+        seed_for(0, "a"),
+        seed_for(0, "a", "b"),
+        seed_for(0, "b", "a"),
+        seed_for(0, "a", 1),
+    ]
     assert len(set(seeds)) == len(seeds)
 
 

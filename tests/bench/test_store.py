@@ -85,9 +85,7 @@ def test_a_clip_is_a_copy(rendered: Path) -> None:
     np.testing.assert_array_equal(clips[0].frames, first)
 
 
-def test_a_whole_split_is_found_again_even_read_only(
-    cache: Path, data: Data, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_whole_split_is_found_again_even_read_only(cache: Path, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     counted = CountedRendering(monkeypatch)
     monkeypatch.setattr(store, "FileLock", None)  # nothing may be locked, let alone written
     assert is_whole(prepare_split(data, "target", "val", 0, cache))
@@ -180,9 +178,7 @@ def test_three_frames(data: Data, tmp_path: Path) -> None:
 
 
 def test_many_processes_render_the_same_bytes(data: Data, tmp_path: Path) -> None:
-    few = data.model_copy(
-        update={"height": 32, "width": 32, "target": data.target.model_copy(update={"val": 33})}
-    )
+    few = data.model_copy(update={"height": 32, "width": 32, "target": data.target.model_copy(update={"val": 33})})
     one = prepare_split(few, "target", "val", 0, tmp_path / "one", workers=1)
     two = prepare_split(few, "target", "val", 0, tmp_path / "two", workers=2)
     assert bytes_of(one) == bytes_of(two)
@@ -216,7 +212,6 @@ def test_an_interrupted_rendering_leaves_nothing_and_a_killed_ones_rest_is_clear
     rest.mkdir()
     prepare_split(small, "target", "val", 0, tmp_path)
     assert not rest.exists()
-
 
 
 def test_a_lock_that_another_process_holds_is_named(tmp_path: Path) -> None:

@@ -87,7 +87,9 @@ def test_the_loop_is_sgd_under_a_polynomial_schedule(clip: float | None, tmp_pat
     method = Toy()
     fitted = Trainer(method, schedule(clip_norm=clip), tmp_path, CPU).fit(batch)
     assert fitted.steps == 7 and fitted.wall_seconds > 0
-    torch.testing.assert_close(method.segmenter.weight.detach(), torch.tensor(by_hand(7, 7, clip)), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        method.segmenter.weight.detach(), torch.tensor(by_hand(7, 7, clip)), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_the_schedule_scales_every_group(tmp_path: Path) -> None:
@@ -176,7 +178,9 @@ def test_a_state_of_other_code_is_refused(tmp_path: Path) -> None:
     trainer._save(3, 1.0, 1.0)
     other = Toy()
     other.extra = nn.Parameter(torch.zeros(1))
-    with pytest.raises(RunError, match=r"state\.safetensors was saved by other code than this; delete it and run again"):
+    with pytest.raises(
+        RunError, match=r"state\.safetensors was saved by other code than this; delete it and run again"
+    ):
         Trainer(other, schedule(), tmp_path, CPU).fit(batch)
     save_tensors(trainer.state_path, {f"method/{k}": v for k, v in Toy().state_dict().items()})
     with pytest.raises(RunError, match="saved by other code"):
@@ -210,7 +214,9 @@ def test_a_loss_that_is_no_number_stops_with_step_loss_and_clips(
     with pytest.raises(RunError) as caught:
         Trainer(method, schedule(), tmp_path, CPU).fit(batch)
     message = str(caught.value)
-    assert message.startswith(f"Step 5: loss 'pull' is {value} on clips first-5, second-5; the last good state is kept in ")
+    assert message.startswith(
+        f"Step 5: loss 'pull' is {value} on clips first-5, second-5; the last good state is kept in "
+    )
     assert str(tmp_path / "state") in message and "\n" not in message
     tensors, metadata = load_tensors(tmp_path / "state" / "state.safetensors")
     assert metadata["step"] == 4
@@ -263,11 +269,13 @@ def test_a_disk_that_fills_up_during_training_keeps_the_last_state(
 
     def full_at_four(path: Path, tensors: Any, metadata: Any) -> None:
         if metadata.get("step") == 4:
-            monkeypatch.setattr("bench.checkpoint.save_file", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+            monkeypatch.setattr(
+                "bench.checkpoint.save_file", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left"))
+            )
         original(path, tensors, metadata)
 
     monkeypatch.setattr(training, "save_tensors", full_at_four)
-    with pytest.raises(RunError, match="Cannot write .*state.safetensors: No space left; free space"):
+    with pytest.raises(RunError, match=r"Cannot write .*state.safetensors: No space left; free space"):
         Trainer(Toy(), schedule(snapshots=1), tmp_path, CPU).fit(batch)
     assert load_tensors(tmp_path / "state" / "state.safetensors")[1]["step"] == 2
     assert [p.name for p in (tmp_path / "state").iterdir()] == ["state.safetensors"]

@@ -164,6 +164,15 @@ def test_accel_mode(propagate):
     assert (frames.grad[:, 1] != 0).any()
 
 
+@pytest.mark.parametrize("propagate", ["splat", "warp"])
+def test_score_fusion_itself_stops_the_gradient_of_the_previous_scores(propagate):
+    fusion = AccelScoreFusion(K, propagate=propagate)
+    nn.init.normal_(fusion.mix.weight)
+    current, previous = (torch.randn(1, K, 8, 16, requires_grad=True) for _ in range(2))
+    fusion(current, previous, torch.zeros(1, 2, 16, 32)).sum().backward()
+    assert current.grad.any() and previous.grad is None
+
+
 def test_accel_mode_refuses_an_unknown_propagation():
     with pytest.raises(ValueError, match="'splat', 'warp'"):
         AccelScoreFusion(3, propagate="flow")

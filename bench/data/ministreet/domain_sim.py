@@ -59,7 +59,7 @@ _MATERIALS: tuple[tuple[str, MaterialSpec], ...] = (
 SIM = DomainSpec(
     name="sim",
     camera=CameraSpec(
-        height=(1.45, 1.85), field_of_view=(62.0, 72.0), pitch=(-3.0, 1.0), yaw=(-5.0, 5.0), roll=(0.0, 0.0),
+        height=(1.35, 1.7), field_of_view=(62.0, 72.0), pitch=(-3.0, 1.0), yaw=(-5.0, 5.0), roll=(0.0, 0.0),
         step=(1.0, 2.0), yaw_step=(0.8, 2.4), pitch_jitter=0.15,
     ),
     layout=LayoutSpec(
@@ -71,9 +71,9 @@ SIM = DomainSpec(
         sign_size=(1.0, 1.35), board_share=0.3, tree_shapes=("round", "cone"), tree_roughness=(0.12, 0.25),
     ),
     traffic=TrafficSpec(
-        cars=(3, 6), trucks=(0, 2), buses=(0, 2), persons=(4, 8), bicycles=(2, 4), motorcycles=(2, 4),
-        rider_share=0.5, parked_share=0.4, speed=(0.8, 2.6), cycle_speed=(0.3, 1.0), walk_speed=(0.1, 0.35),
-        near=5.5, far=17.0, car_length=(3.9, 4.6), car_height=(1.4, 1.6), truck_length=(6.5, 9.0),
+        cars=(3, 6), trucks=(0, 2), buses=(0, 2), persons=(4, 7), bicycles=(2, 3), motorcycles=(2, 3),
+        rider_share=0.4, parked_share=0.4, speed=(0.8, 2.6), cycle_speed=(0.3, 1.0), walk_speed=(0.1, 0.35),
+        near=4.5, far=12.0, car_length=(3.9, 4.6), car_height=(1.4, 1.6), truck_length=(6.5, 9.0),
         truck_height=(2.9, 3.5), bus_length=(9.0, 12.0), bus_height=(2.9, 3.2), person_height=(1.65, 1.9),
         cycle_length=(1.8, 2.1), cabin=(0.5, 0.6),
     ),

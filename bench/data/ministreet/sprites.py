@@ -125,33 +125,16 @@ def person(rng: np.random.Generator, seated: bool = False) -> Sprite:
         _disc(img, 34, 46, 2, 0)
         cx = 21
     else:
-        stride, shoulder = rng.uniform(1, 8), rng.uniform(8.5, 11)
+        stride, shoulder = rng.uniform(2, 8), rng.uniform(10, 13)
         for side in (-1, 1):
-            _fill(
-                img,
-                [
-                    (cx - 5 + 2 * side, 48),
-                    (cx + 5 + 2 * side, 48),
-                    (cx + side * stride + 3.5, 91),
-                    (cx + side * stride - 3.5, 91),
-                ],
-                3,
-            )
-            _fill(
-                img,
-                [
-                    (cx + side * stride - 4, 91),
-                    (cx + side * stride + 5, 91),
-                    (cx + side * stride + 5, 95),
-                    (cx + side * stride - 4, 95),
-                ],
-                4,
-            )
+            hip, foot = cx + 3 * side, cx + side * stride
+            _fill(img, [(hip - 6, 48), (hip + 6, 48), (foot + 4.5, 91), (foot - 4.5, 91)], 3)
+            _fill(img, [(foot - 4.5, 91), (foot + 5.5, 91), (foot + 5.5, 95), (foot - 4.5, 95)], 4)
             swing = rng.uniform(-1, 4)
             _line(img, (cx + side * (shoulder - 1), 23), (cx + side * (shoulder + swing), 50), 2, 5)
             _disc(img, cx + side * (shoulder + swing), 51, 2, 0)
         hem = rng.choice([50, 50, 58, 66])
-        _fill(img, [(cx - shoulder, 21), (cx + shoulder, 21), (cx + 7.5, hem), (cx - 7.5, hem)], 2)
+        _fill(img, [(cx - shoulder, 21), (cx + shoulder, 21), (cx + 9, hem), (cx - 9, hem)], 2)
         if rng.random() < 0.3:
             _fill(img, [(cx + 7, 26), (cx + 13, 28), (cx + 13, 46), (cx + 7, 46)], 4)
     _fill(img, [(cx - 2.5, 15), (cx + 2.5, 15), (cx + 2.5, 22), (cx - 2.5, 22)], 0)

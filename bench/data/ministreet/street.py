@@ -163,7 +163,7 @@ def _building(world: World, rng: np.random.Generator, side: int, at: _Side, z: f
     start = x if side > 0 else x - depth
     if z > 0:
         world.patches.append(Patch(start, 0, z, 0, depth, height, parts, facade=facade))
-    if rng.random() < 0.3:
+    if rng.random() < 0.4:
         _fence(world, rng, side * (at.walk + 0.1), z, length)
 
 
@@ -230,7 +230,7 @@ def _poles(world: World, rng: np.random.Generator, side: int, at: _Side) -> None
     c = world.ground.crossing
     if c is not None:
         _light_pole(world, rng, side * (at.kerb + 0.45), c[0] - 0.7, side)
-    while z < 45:
+    while z < 32:
         x = side * (at.kerb + float(rng.uniform(0.35, 0.7)))
         if not _in_crossing(world, z, 1.5):
             kind = rng.random()

@@ -129,7 +129,7 @@ def _cycle(world: World, rng: np.random.Generator, places: _Places, kind: str) -
     left, right = ground.road
     for _ in range(20):
         moving = rng.random() < 0.55
-        across = not moving or rng.random() < 0.6
+        across = not moving or rng.random() < 0.8
         z = _distance(rng, t.near, t.far)
         if moving:
             x = float(rng.uniform(left + 0.5, right - 0.5)) if across else float(rng.choice([left + 0.9, right - 0.9]))
@@ -145,8 +145,8 @@ def _cycle(world: World, rng: np.random.Generator, places: _Places, kind: str) -
     direction = int(rng.choice([-1, 1]))
     speed = uniform(rng, t.cycle_speed) if moving else 0.0
     rider = moving and rng.random() < t.rider_share
-    # "across" shows the side view in a plane turned by up to 35 degrees; along the road one sees an end.
-    yaw = float(rng.uniform(-35, 35)) if across else 0.0
+    # "across" shows the side view in a plane turned by up to 25 degrees; along the road one sees an end.
+    yaw = float(rng.uniform(-25, 25)) if across else 0.0
     ex, ez = float(np.cos(np.deg2rad(yaw))), float(np.sin(np.deg2rad(yaw)))
     width = length if across else height * 0.56
     along = direction * speed
