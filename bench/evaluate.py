@@ -12,13 +12,12 @@ from torch import Tensor, nn
 
 from methods.base import ClipBatch
 from stpl.segmenter import Segmentation, VideoSegmenter
-from stpl.warp import inside_mask
 
 from .config import Evaluation
 from .data.loaders import ClipLoader
 from .data.store import ClipStore, Progress, quiet
 from .flow.exact import exact
-from .metrics import ConfusionMatrix, iou_from_confusion, mean_iou, pixel_accuracy
+from .metrics import ConfusionMatrix, carry_labels, iou_from_confusion, mean_iou, pixel_accuracy
 from .training import to_device
 
 BATCH = 4
@@ -96,12 +95,7 @@ def evaluate(
 def carried(store: ClipStore, index: int, previous: Tensor, current: Tensor) -> tuple[Tensor, Tensor]:
     """Previous prediction carried along the exact flow (nearest; 255 where invalid) and the current one, ``(H, W)``."""
     flow, valid = (torch.from_numpy(x[-1:]) for x in exact(store, index))
-    height, width = previous.shape
-    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    to_x = (x + flow[0, 0]).round().long().clamp(0, width - 1)
-    to_y = (y + flow[0, 1]).round().long().clamp(0, height - 1)
-    seen = valid[0] & inside_mask(flow)[0]
-    return torch.where(seen, previous[to_y, to_x], 255), current
+    return carry_labels(previous[None], flow, valid)[0], current
 
 
 @torch.no_grad()

@@ -72,24 +72,33 @@ class Geometry:
         return ClipBatch(frames, flow, valid, batch.keys)
 
 
+def colour_jitter(clip: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Brightness, contrast and saturation factors ``1 ± 0.5 strength`` and gamma ``1 ± 0.3 strength``, one draw for all frames.
+
+    Args:
+        clip: ``(T, 3, H, W)`` in 0..1.
+        strength: 0 changes nothing. Ranges are ours.
+    """
+    factor = uniform(3, 1 - 0.5 * strength, 1 + 0.5 * strength, generator).tolist()
+    gamma = float(uniform(1, 1 - 0.3 * strength, 1 + 0.3 * strength, generator))
+    clip = TF.adjust_brightness(clip, factor[0])
+    clip = TF.adjust_contrast(clip, factor[1])
+    clip = TF.adjust_saturation(clip, factor[2])
+    return TF.adjust_gamma(clip, gamma)
+
+
 def photometric(frames: Tensor, strength: float, generator: torch.Generator) -> Tensor:
     """Colour jitter, grey, blur and pixel noise of ``frames`` ``(N, T, 3, H, W)`` in 0..1; strength 0 changes nothing.
 
-    Per clip: brightness, contrast and saturation factors ``1 ± 0.5 strength``, gamma ``1 ± 0.3 strength``, with probability
-    ``0.5 strength`` a Gaussian blur (sigma 0.3..1.2 px), with ``0.1 strength`` grey; noise of standard deviation up to
-    ``0.05 strength`` independently per frame. Strengths are ours.
+    Per clip: :func:`colour_jitter`, with probability ``0.5 strength`` a Gaussian blur (sigma 0.3..1.2 px), with
+    ``0.1 strength`` grey; noise of standard deviation up to ``0.05 strength`` independently per frame. Strengths are ours.
     """
     views = []
     for clip in frames:
-        factor = uniform(3, 1 - 0.5 * strength, 1 + 0.5 * strength, generator).tolist()
-        gamma = float(uniform(1, 1 - 0.3 * strength, 1 + 0.3 * strength, generator))
+        clip = colour_jitter(clip, strength, generator)
         coins = torch.rand(2, generator=generator).tolist()
         sigma = float(uniform(1, 0.3, 1.2, generator))
         noise = float(uniform(1, 0.0, 0.05 * strength, generator))
-        clip = TF.adjust_brightness(clip, factor[0])
-        clip = TF.adjust_contrast(clip, factor[1])
-        clip = TF.adjust_saturation(clip, factor[2])
-        clip = TF.adjust_gamma(clip, gamma)
         if coins[0] < 0.5 * strength:
             clip = TF.gaussian_blur(clip, [5, 5], [sigma, sigma])
         if coins[1] < 0.1 * strength:

@@ -108,6 +108,9 @@ def test_links_and_another_folder_do_not_help(private: Path, tmp_path: Path, mon
             with pytest.raises(AccessError, match=r"target-val/label|closed"):
                 np.load(path)
         np.load("frames.npy")  # granted
+        for move in (os.rename, os.link):
+            with pytest.raises(AccessError):  # reading is granted, moving is not
+                move(private / "frames.npy", tmp_path / "frames.npy")
 
 
 def test_a_thread_is_refused_too(private: Path) -> None:

@@ -273,17 +273,20 @@ def test_the_batch_norm_policy(policy: str, shift_file: Callable[..., str], work
 
 @pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("policy", ["target", "source"])
-def test_restart_is_called_once_before_the_first_step(
+def test_restart_is_called_once_before_the_first_step_with_the_policys_statistics(
     policy: str, shift_file: Callable[..., str], fake_method: Callable[..., str], workspace: Workspace
 ) -> None:
     more = """
     calls = []
     def restart(self):
-        self.calls.append("restart")
+        self.calls.append(self.segmenter.encoder.stem[0][1].running_mean.clone())
 """
     name = fake_method(losses="self.calls.append(step)", more=more)
-    run(make_run_config(name, shift_file({"adaptation.batch_norm": policy})), workspace)
-    assert adapt.method_class(name).calls == ["restart", 0, 1, 2, 3, 4, 5]
+    record = run(make_run_config(name, shift_file({"adaptation.batch_norm": policy})), workspace)
+    first, *steps = adapt.method_class(name).calls
+    assert steps == [0, 1, 2, 3, 4, 5]
+    source = load_file(workspace.cache / "sources" / f"{record.source_model}.safetensors")
+    assert torch.equal(first, source["encoder.stem.0.1.running_mean"]) == (policy == "source")
 
 
 @pytest.mark.usefixtures("no_figures")
