@@ -77,7 +77,7 @@ class SelfTraining(Method):
         return {"ce": pseudo_label_cross_entropy(strong.scores.float(), geometry.labels(weak.current))}
 
     def after_step(self, step: int) -> None:
-        self.teacher.follow(self.segmenter, self.settings.ema_decay, step)
+        self.teacher.follow(self.segmenter, self.settings.ema_decay)
 
     def evaluated(self, readout: str) -> VideoSegmenter:
         return self.teacher.segmenter if readout == "teacher" else self.segmenter

@@ -80,7 +80,7 @@ class STPL(Method):
     Settings = STPLSettings
     SEARCH: ClassVar[SearchSpace] = {
         "temperature": LogUniform(0.05, 0.3),
-        "contrast_weight": LogUniform(0.03, 1.0),
+        "contrast_weight": LogUniform(0.1, 3.0),
         "ema_decay": Choice((0.95, 0.99, 0.995)),
         "drop": Uniform(0.1, 0.8),
         "strength": Uniform(0.3, 1.2),
@@ -138,8 +138,8 @@ class STPL(Method):
         return maps, their_labels
 
     def after_step(self, step: int) -> None:
-        self.teacher.follow(self.segmenter, self.settings.ema_decay, step)
-        ema_update(self.teacher_head, self.head, self.settings.ema_decay, step)
+        self.teacher.follow(self.segmenter, self.settings.ema_decay)
+        ema_update(self.teacher_head, self.head, self.settings.ema_decay)
 
     def evaluated(self, readout: str) -> VideoSegmenter:
         return self.teacher.segmenter if readout == "teacher" else self.segmenter

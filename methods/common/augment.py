@@ -84,7 +84,8 @@ def colour_jitter(clip: Tensor, strength: float, generator: torch.Generator) -> 
     clip = TF.adjust_brightness(clip, factor[0])
     clip = TF.adjust_contrast(clip, factor[1])
     clip = TF.adjust_saturation(clip, factor[2])
-    return TF.adjust_gamma(clip, gamma)
+    jittered: Tensor = TF.adjust_gamma(clip, gamma)
+    return jittered
 
 
 def photometric(frames: Tensor, strength: float, generator: torch.Generator) -> Tensor:

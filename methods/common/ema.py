@@ -19,14 +19,14 @@ def frozen_copy(model: M) -> M:
 
 
 @torch.no_grad()
-def ema_update(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
-    """``average <- d average + (1 - d) model`` with ``d = min(decay, (1 + step) / (10 + step))``; integer buffers are copied.
+def ema_update(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """``average <- decay average + (1 - decay) model``, parameters and buffers; integer buffers are copied.
 
-    The ramp (Tarvainen & Valpola, NeurIPS 2017) lets the average follow in the first steps.
+    There is no ramp in the first steps, as there is where a mean teacher starts from random weights: here it starts as the
+    source model, and a ramp would throw that away (on development worlds self-training then collapsed, RULES.md).
     """
-    d = min(decay, (1 + step) / (10 + step))
     for mean, value in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
         if mean.is_floating_point():
-            mean.lerp_(value, 1 - d)
+            mean.lerp_(value, 1 - decay)
         else:
             mean.copy_(value)

@@ -48,6 +48,6 @@ class Teacher(nn.Module):
         self.thresholds.update(now)
         return TeacherLabels(self.thresholds(now)[0], self.thresholds(before)[0], out)
 
-    def follow(self, student: VideoSegmenter, decay: float, step: int) -> None:
+    def follow(self, student: VideoSegmenter, decay: float) -> None:
         """Move towards the student."""
-        ema_update(self.segmenter, student, decay, step)
+        ema_update(self.segmenter, student, decay)

@@ -62,7 +62,7 @@ def train(
     log = []
     for step in range(first, last):
         losses = method.losses(*batches(method), step)
-        log.append({k: float(v) for k, v in losses.items()})
+        log.append({k: float(v.detach()) for k, v in losses.items()})
         optimiser.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
         optimiser.step()
