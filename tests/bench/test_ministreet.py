@@ -215,8 +215,8 @@ def test_sky_turns_with_the_camera_and_does_not_move_with_it() -> None:
     # The optical axis of the current camera is seen f tan(2 degrees) to the left by one that looks 2 degrees right.
     np.testing.assert_allclose(flow[0, :30, 64], -100 * np.tan(np.deg2rad(2)), atol=1e-3)
     left_out = np.arange(129) + flow[0, 8] < 0
-    # At the edge one degree is more pixels: column 4 (x = -60) comes from 100 tan(-30.96 - 2) = -64.9, outside; column 5
-    # (x = -59) from -63.8, inside.
+    # At the edge a degree is more pixels: column 4 (x = -60) comes from 100 tan(-30.96 - 2) = -64.9, outside;
+    # column 5 (x = -59) from -63.8, inside.
     assert left_out.sum() == 5 and not valid[8][left_out].any() and valid[8][~left_out].all()
 
 
@@ -333,19 +333,24 @@ def test_flows_chain_over_three_frames() -> None:
 # ----------------------------------------------------------------------------------------------------- sensor
 
 
-def test_noise_is_independent_between_frames_and_stronger_in_the_target() -> None:
-    """Two pictures of an evenly grey wall, fine residual only: drawn anew per frame, and more of it in cam."""
+def test_noise_is_independent_between_frames_and_coarser_in_the_target() -> None:
+    """Two pictures of an evenly grey wall, averaged over 4 x 4 pixels (a score cell), without slow shading.
+
+    Compression takes the finest noise out of cam, so that pixel by pixel it is the smoother one; at the scale of a
+    score cell its noise is about twice that of sim.
+    """
     grey = np.full((64, 128, 3), 0.5, np.float32)
     spread = {}
     for domain, spec in DOMAINS.items():
         residuals: list[list[np.ndarray]] = [[], []]
-        for index in range(12):
+        for index in range(16):
             part = random_parts(domain, DEV_WORLD + 9, index)
             sensor = sample_sensor(spec.sensor, part("lens"))
             for age in (0, 1):
                 frame = expose(grey.copy(), sensor, part("sensor", age)).transpose(1, 2, 0).astype(np.float32)
-                residuals[age].append((frame - cv2.GaussianBlur(frame, (0, 0), 2.0))[8:-8, 8:-8].ravel())
+                fast = frame - cv2.GaussianBlur(frame, (0, 0), 8.0)
+                residuals[age].append(cv2.resize(fast, (32, 16), interpolation=cv2.INTER_AREA)[3:-3, 3:-3].ravel())
         now, before = (np.concatenate(r) for r in residuals)
-        assert abs(np.corrcoef(now, before)[0, 1]) < 0.05
+        assert abs(np.corrcoef(now, before)[0, 1]) < 0.1, domain
         spread[domain] = float(now.std())
-    assert spread["cam"] > 1.1 * spread["sim"] > 1.0, spread
+    assert spread["cam"] > 1.4 * spread["sim"] > 0.5, spread
