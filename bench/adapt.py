@@ -266,7 +266,7 @@ def make_record(
             iou={name: finite(value) for name, value in zip(context.shift.classes, scores.iou, strict=True)},
             miou=scores.miou,
             pixel_accuracy=scores.pixel_accuracy,
-            temporal_consistency=scores.temporal_consistency,
+            temporal_consistency=finite(scores.temporal_consistency),
         ),
         selection=Selection(
             unsupervised={"step": quiet_best.step, "miou": quiet_best.miou},

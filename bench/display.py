@@ -68,7 +68,8 @@ class ProgressDisplay:
         elif done == total or now - self.said.get(what, began) >= PLAIN_EVERY:
             self.said[what] = now
             left = f", {(total - done) / rate:.0f} s left" if rate and done < total else ""
-            sys.stderr.write(f"{what}: {done}/{total} ({rate:.1f}/s{left})\n")
+            pace = f" ({rate:.1f}/s{left})" if rate else ""
+            sys.stderr.write(f"{what}: {done}/{total}{pace}\n")
             sys.stderr.flush()
 
 
@@ -98,7 +99,8 @@ def closing_panel(
             share = f"{100 * part:.0f} % (source only {source_only:.1f}, oracle {oracle:.1f})"
         rows.add_row("gap to oracle closed", share)
     rows.add_row("pixel accuracy", f"{result.pixel_accuracy:.1f} %")
-    rows.add_row("temporal consistency", f"{result.temporal_consistency:.1f} %")
+    consistency = result.temporal_consistency
+    rows.add_row("temporal consistency", "-" if consistency is None else f"{consistency:.1f} %")
     rows.add_row("time", f"{cost.seconds:.1f} s for {cost.steps} steps, {cost.total_seconds:.1f} s in all")
     rows.add_row("peak memory", f"{cost.peak_memory_mb:.0f} MB")
     iou = {name: result.iou[name] for name in load_shift(record.config.shift).classes}

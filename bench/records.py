@@ -18,12 +18,13 @@ SCHEMA = 1
 
 
 class Result(Model):
-    """Scores in percent. A class that never occurs has IoU null and is left out of the mean."""
+    """Scores in percent. A class that never occurs has IoU null and is left out of the mean; temporal consistency is null
+    where no pixel has a valid predecessor."""
 
     iou: dict[str, float | None]
     miou: float
     pixel_accuracy: float
-    temporal_consistency: float
+    temporal_consistency: float | None
 
 
 class Selection(Model):

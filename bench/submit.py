@@ -14,7 +14,7 @@ from .data.loaders import ClipLoader
 from .data.store import ClipStore, prepare_split
 from .errors import RunError, UsageError
 from .evaluate import Scores, evaluate
-from .records import read_record, write_atomically
+from .records import finite, read_record, write_atomically
 from .registry import import_from
 from .source import fresh_segmenter
 from .workspace import default_cache
@@ -60,8 +60,9 @@ def submit_runs(folders: list[Path], root: Path, cache: Path | None) -> list[Pat
         again = rescore(config, shift, folder / "checkpoint.safetensors", cache or default_cache())
         for name in ("miou", "pixel_accuracy", "temporal_consistency"):
             said, scored = getattr(record.result, name), getattr(again, name)
-            if abs(said - scored) > TOLERANCE:
-                raise RunError(f"{folder}: the record says {said:.3f} {name}, its checkpoint scores {scored:.3f}")
+            scored = finite(scored)
+            if said != scored and (said is None or scored is None or abs(said - scored) > TOLERANCE):
+                raise RunError(f"{folder}: the record says {said} {name}, its checkpoint scores {scored}")
         target = root / "records" / shift.name / f"{config.method}-s{config.seed}-{record.run}.json"
         write_atomically(target, record.to_json())
         written.append(target)

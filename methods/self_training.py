@@ -9,34 +9,14 @@ Not in the paper's table; a floor that every SFDA method must beat. Default valu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
 from methods.base import Card, Choice, ClipBatch, LabelledBatch, Method, SearchSpace, Setup, Uniform
 from methods.common.augment import Geometry, strong_view
-from methods.common.checks import in_range
-from methods.common.teacher import Teacher
+from methods.common.teacher import Teacher, TeacherSettings
 from stpl import VideoSegmenter, pseudo_label_cross_entropy
-
-
-@dataclass(frozen=True)
-class SelfTrainingSettings:
-    """Values without a unit; "ours" = chosen on ministreet-dev within the stated budget."""
-
-    ema_decay: float = 0.99  # ours; 0 = no teacher, the student labels itself
-    drop: float = 0.5  # ours: share of each predicted class left unlabelled, the least confident first
-    cap: float = 0.9  # ours: a class threshold is never above this confidence
-    strength: float = 1.0  # ours: of the strong view's photometric noise
-    max_zoom: float = 1.5  # ours
-
-    def __post_init__(self) -> None:
-        in_range("ema_decay", self.ema_decay, 0, 1)
-        in_range("drop", self.drop, 0, 0.99)
-        in_range("cap", self.cap, 0, 1)
-        in_range("strength", self.strength, 0, 1.5)
-        in_range("max_zoom", self.max_zoom, 1, 4)
 
 
 class SelfTraining(Method):
@@ -53,15 +33,15 @@ class SelfTraining(Method):
         setting="SFDA",
         floor=True,
     )
-    Settings = SelfTrainingSettings
+    Settings = TeacherSettings
     SEARCH: ClassVar[SearchSpace] = {
         "ema_decay": Choice((0.95, 0.99, 0.995)),
-        "drop": Uniform(0.1, 0.8),
+        "drop": Uniform(0.0, 0.8),
         "strength": Uniform(0.3, 1.2),
     }
-    settings: SelfTrainingSettings
+    settings: TeacherSettings
 
-    def __init__(self, segmenter: VideoSegmenter, settings: SelfTrainingSettings, setup: Setup) -> None:
+    def __init__(self, segmenter: VideoSegmenter, settings: TeacherSettings, setup: Setup) -> None:
         super().__init__(segmenter, settings, setup)
         self.teacher = Teacher(segmenter, setup.num_classes, settings.drop, settings.cap)
 

@@ -22,17 +22,17 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from methods.base import Card, Choice, ClipBatch, LabelledBatch, LogUniform, Method, SearchSpace, Setup, Uniform
+from methods.base import Card, Choice, ClipBatch, LabelledBatch, LogUniform, Method, SearchSpace, Setup
 from methods.common.augment import Geometry, strong_view
 from methods.common.checks import in_range
 from methods.common.ema import ema_update, frozen_copy
-from methods.common.teacher import Teacher, TeacherLabels
+from methods.common.teacher import Teacher, TeacherLabels, TeacherSettings
 from stpl import ProjectionHead, Segmentation, VideoSegmenter, stpl_objective
 
 
 @dataclass(frozen=True)
-class STPLSettings:
-    """Values without a unit unless said; "ours" = chosen on ministreet-dev within the stated budget."""
+class STPLSettings(TeacherSettings):
+    """Teacher and views as in self_training, plus the contrast. "ours" = chosen on ministreet-dev within the stated budget."""
 
     temperature: float = 0.1  # paper: 0.07-0.1
     contrast_weight: float = 0.1  # lambda; paper: 0.1-1
@@ -43,22 +43,13 @@ class STPLSettings:
     denominator: Literal["pair", "supcon"] = "pair"  # METHODS.md item 4
     pixels_per_class: int = 128  # ours
     dimension: int = 128  # paper
-    ema_decay: float = 0.99  # ours; 0 = no teacher, the student labels itself
-    drop: float = 0.5  # ours: share of each predicted class left unlabelled, the least confident first
-    cap: float = 0.9  # ours: a class threshold is never above this confidence
-    strength: float = 1.0  # ours: of the strong view's photometric noise
-    max_zoom: float = 1.5  # ours
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         in_range("temperature", self.temperature, 0.01, 10)
         in_range("contrast_weight", self.contrast_weight, 0, 100)
         in_range("pixels_per_class", self.pixels_per_class, 1, 100_000)
         in_range("dimension", self.dimension, 2, 4096)
-        in_range("ema_decay", self.ema_decay, 0, 1)
-        in_range("drop", self.drop, 0, 0.99)
-        in_range("cap", self.cap, 0, 1)
-        in_range("strength", self.strength, 0, 1.5)
-        in_range("max_zoom", self.max_zoom, 1, 4)
         if not (self.contrast or self.ce):
             raise ValueError("contrast and ce are both off: nothing is left to learn from")
 
@@ -80,10 +71,8 @@ class STPL(Method):
     Settings = STPLSettings
     SEARCH: ClassVar[SearchSpace] = {
         "temperature": LogUniform(0.05, 0.3),
-        "contrast_weight": LogUniform(0.1, 3.0),
-        "ema_decay": Choice((0.95, 0.99, 0.995)),
-        "drop": Uniform(0.1, 0.8),
-        "strength": Uniform(0.3, 1.2),
+        "contrast_weight": LogUniform(0.03, 3.0),
+        "weak_view": Choice(("teacher", "none")),
     }
     settings: STPLSettings
 

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from methods.base import ClipBatch
+from methods.common.checks import in_range
 from methods.common.ema import ema_update, frozen_copy
 from stpl import RunningThresholds, Segmentation, VideoSegmenter
+
+
+@dataclass(frozen=True)
+class TeacherSettings:
+    """What self_training and stpl share, with the same defaults, so that they differ in the contrast alone.
+
+    Values without a unit; "ours" = chosen with self_training on ministreet-dev within the stated budget (RULES.md).
+    """
+
+    ema_decay: float = 0.99  # ours; 0 = no teacher, the student labels itself
+    drop: float = 0.25  # ours: share of each predicted class left unlabelled, the least confident first
+    cap: float = 0.9  # FDA: a class threshold is never above this confidence
+    strength: float = 0.7  # ours: of the strong view's photometric noise
+    max_zoom: float = 1.5  # ours: of the strong view
+
+    def __post_init__(self) -> None:
+        in_range("ema_decay", self.ema_decay, 0, 1)
+        in_range("drop", self.drop, 0, 0.99)
+        in_range("cap", self.cap, 0, 1)
+        in_range("strength", self.strength, 0, 1.5)
+        in_range("max_zoom", self.max_zoom, 1, 4)
 
 
 class TeacherLabels(NamedTuple):
