@@ -32,7 +32,7 @@ from .errors import RunError, UsageError
 from .evaluate import Scores, evaluate, reestimate_statistics, target_score
 from .figures import draw, predictions
 from .flow.base import FlowBackend
-from .provenance import code, hardware, peak_memory_mb, versions
+from .provenance import code, hardware, peak_memory_mb, reset_peak_memory, versions
 from .records import Cost, Record, Result, Selection, finite, read_record, write_atomically
 from .registry import import_from
 from .seeding import seed_for
@@ -123,6 +123,7 @@ def config_text(config: RunConfig) -> str:
 
 def _run(context: Context) -> Record:
     began = time.perf_counter()
+    code()  # the revision is the one that the run started with
     config, shift, workspace = context.config, context.shift, context.workspace
     write_atomically(context.folder / "config.yaml", config_text(config))
     cls = method_class(config.method)
@@ -132,6 +133,7 @@ def _run(context: Context) -> Record:
         f"{role}-{split}": prepare_split(shift.data, role, split, config.seed, workspace.cache, workspace.progress)
         for role, split in _needed_splits(cls.card.setting)
     }
+    reset_peak_memory()  # rendering and source training are not the method's cost
     with stage(*GRANTS[cls.card.setting]):
         method = make_method(context, cls, source)
         fitted, weights = _adapt(context, method, splits)

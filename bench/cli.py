@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,6 +49,14 @@ def one_line_errors(debug: bool) -> Iterator[None]:
         if debug:
             raise
         typer.secho(f"bench: {error.filename or 'file'}: {error.strerror or error}", err=True, fg="red")
+        raise typer.Exit(1) from None
+    except typer.Exit:
+        raise
+    except Exception as error:  # out of memory, a killed renderer, a fault of ours: one line all the same
+        if debug:
+            raise
+        what = " ".join(str(error).split()) or "no message"
+        typer.secho(f"bench: {type(error).__name__}: {what:.300} (--debug shows where)", err=True, fg="red")
         raise typer.Exit(1) from None
 
 
@@ -207,7 +214,6 @@ def print_json(value: Any) -> None:
 
 def main() -> None:
     """Entry point of the console script."""
-    os.environ.setdefault("PYTHONHASHSEED", "0")
     app()
 
 

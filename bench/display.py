@@ -94,6 +94,8 @@ def closing_panel(
         )
         if source_only is None or oracle is None:
             share = ask("source_only" if source_only is None else "oracle")
+        elif oracle <= source_only:
+            share = f"no gap (source only {source_only:.1f}, oracle {oracle:.1f})"
         else:
             part = (result.miou - source_only) / (oracle - source_only)
             share = f"{100 * part:.0f} % (source only {source_only:.1f}, oracle {oracle:.1f})"

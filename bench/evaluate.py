@@ -16,6 +16,7 @@ from stpl.segmenter import Segmentation, VideoSegmenter
 from .config import Evaluation
 from .data.loaders import ClipLoader
 from .data.store import ClipStore, Progress, quiet
+from .errors import RunError
 from .flow.exact import exact
 from .metrics import ConfusionMatrix, carry_labels, iou_from_confusion, mean_iou, pixel_accuracy
 from .training import to_device
@@ -103,6 +104,9 @@ def target_score(segmenter: VideoSegmenter, loader: ClipLoader, clips: int, devi
     """Target-only score, higher is better: ``H(mean p) - mean H(p)`` in nats over pixels of target training clips.
 
     Confident on each pixel, varied over all (information maximisation, Krause et al., NeurIPS 2010). No label is used.
+
+    Raises:
+        RunError: a prediction is NaN or infinite.
     """
     segmenter.eval()
     mean, entropy, pixels = torch.zeros(()), 0.0, 0
@@ -114,7 +118,9 @@ def target_score(segmenter: VideoSegmenter, loader: ClipLoader, clips: int, devi
         pixels += p[:, 0].numel()
     marginal = (mean / pixels).clamp_min(1e-12)
     score = float(-(marginal * marginal.log()).sum()) - entropy / pixels
-    return score if math.isfinite(score) else -math.inf
+    if not math.isfinite(score):
+        raise RunError("The model's predictions on target training clips are not finite; lower the learning rate")
+    return score
 
 
 @torch.no_grad()

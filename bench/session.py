@@ -13,6 +13,7 @@ from .adapt import run
 from .config import RunConfig
 from .display import ProgressDisplay, closing_panel
 from .errors import RunError
+from .provenance import code
 from .records import Record, read_record, read_records
 from .standings import oracle_and_source_only
 from .workspace import Workspace, default_cache, default_runs, pick_device
@@ -31,6 +32,8 @@ def execute(
     with ProgressDisplay() as progress:
         workspace = Workspace(runs or default_runs(), cache or default_cache(), pick_device(device), progress, force)
         record = run(config, workspace)
+    if record.code["revision"] != code()["revision"]:
+        sys.stderr.write(f"bench: found a finished run of revision {record.code['revision']}; --force repeats it\n")
     if as_json:
         sys.stdout.write(record.to_json())
         return
@@ -75,5 +78,6 @@ def known_records(record: Record, runs: Path) -> list[Record]:
     for path in sorted(runs.glob("*/record.json")):
         with contextlib.suppress(RunError):  # a damaged record of another run is that run's business
             local.append(read_record(path))
-    committed = read_records(LEADERBOARDS / "records" / record.config.shift)
-    return [r for r in (record, *local, *committed) if r.shift_hash == record.shift_hash]
+    with contextlib.suppress(RunError):
+        local += read_records(LEADERBOARDS / "records" / record.config.shift)
+    return [r for r in (record, *local) if r.shift_hash == record.shift_hash]

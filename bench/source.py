@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from .workspace import Workspace
 
-RECIPE = 1
+RECIPE = 2
 """Raised whenever the training code changes what a source model becomes; old caches are then trained anew."""
 
 
@@ -85,6 +85,5 @@ def _is_good(path: Path, identity: dict[str, Any]) -> bool:
         return False
     try:
         return load_tensors(path)[1].get("identity") == identity
-    except RunError:
-        path.unlink(missing_ok=True)
+    except RunError:  # damaged: trained anew under the lock and replaced whole
         return False

@@ -23,6 +23,7 @@ from .config import Adaptation, Schedule
 from .data.store import Progress, disk_errors, quiet
 from .errors import RunError
 from .records import write_atomically
+from .seeding import seed_for
 
 STATE_EVERY = 20
 """Steps between two writes of the resumable state."""
@@ -120,7 +121,10 @@ class Trainer:
         target = to_device(target, self.device)
         source = to_device(source, self.device) if source is not None else None
         assert source is None or isinstance(source, LabelledBatch)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.schedule.precision == "bfloat16"):
+        half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.schedule.precision == "bfloat16")
+        with torch.random.fork_rng(devices=[]), half:
+            # Dropout and the like draw from torch's global generator: set by the step, a resumed run draws the same.
+            torch.manual_seed(seed_for(self.method.setup.seed, "step", step))
             losses = self.method.losses(target, source, step)
         values = self._checked(losses, step, target)
         total = torch.stack([value.float() for value in losses.values()]).sum()

@@ -180,7 +180,9 @@ class ProjectionHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """``(N, C, h, w)`` to unit vectors ``(N, D, h, w)``."""
-        return F.normalize(self.layers(features), dim=1)
+        embedding: Tensor = self.layers(features)
+        # Under autocast the layers give half precision, in which no vector has unit length.
+        return F.normalize(embedding.to(torch.promote_types(embedding.dtype, torch.float32)), dim=1)
 
 
 class _PixelContrast(torch.autograd.Function):

@@ -139,7 +139,7 @@ def _render_into(folder: Path, identity: dict[str, Any], what: str, progress: Pr
         "label": ((total, height, width), np.uint8),
     }
     out = {name: _new_array(folder / f"{name}.npy", shape, dtype) for name, (shape, dtype) in shapes.items()}
-    for index, clip in enumerate(_rendered(jobs, workers or os.cpu_count() or 1)):
+    for index, clip in enumerate(_rendered(jobs, workers or len(os.sched_getaffinity(0)))):
         for name in ARRAYS:
             out[name][index] = getattr(clip, name)
         progress(what, index + 1, total)

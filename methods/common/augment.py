@@ -48,7 +48,9 @@ class Geometry:
         theta[:, 0, 0] = self.sign / self.zoom
         theta[:, 1, 1] = 1 / self.zoom
         theta[:, :, 2] = self.offset
-        return F.affine_grid(theta, [len(self.sign), 1, *size], align_corners=False).to(device)
+        # Autocast would compute the grid in bfloat16, a third of a pixel off at 256 columns.
+        with torch.autocast("cpu", enabled=False):
+            return F.affine_grid(theta, [len(self.sign), 1, *size], align_corners=False).to(device)
 
     def maps(self, x: Tensor, mode: str = "bilinear") -> Tensor:
         """Move float maps ``(N, C, H, W)``."""

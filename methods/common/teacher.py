@@ -22,9 +22,9 @@ class TeacherSettings:
     """
 
     ema_decay: float = 0.99  # ours; 0 = no teacher, the student labels itself
-    drop: float = 0.25  # ours: share of each predicted class left unlabelled, the least confident first
+    drop: float = 0.391  # ours: share of each predicted class left unlabelled, the least confident first
     cap: float = 0.9  # FDA: a class threshold is never above this confidence
-    strength: float = 0.7  # ours: of the strong view's photometric noise
+    strength: float = 0.496  # ours: of the strong view's photometric noise
     max_zoom: float = 1.5  # ours: of the strong view
 
     def __post_init__(self) -> None:
