@@ -139,7 +139,7 @@ def _run(context: Context) -> Record:
         fitted, weights = _adapt(context, method, splits)
     # Scored is a network that the harness built, with the weights from disk: nothing of the method's runs beside the labels.
     segmenter = fresh_segmenter(config, shift, 0).to(workspace.device)
-    with stage("target-val", "target-val/label", processes=True):
+    with stage("target-val", "target-val/label", "figures", processes=True):
         loader = ClipLoader(ClipStore(splits["target-val"]), context.flow, 1, 0)
         snapshots, scores = [], []
         for step, path, score in weights:

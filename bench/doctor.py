@@ -37,13 +37,21 @@ def examine(runs: Path | None, cache: Path | None) -> dict[str, Any]:
         "versions": versions(),
         "cpu": cpu_name(),
         "cores": os.cpu_count(),
-        "bfloat16": bool(torch.backends.cpu.get_cpu_capability().startswith("AVX512") or torch.cuda.is_available()),
+        "bfloat16": torch.cuda.is_available() or _cpu_has_bfloat16(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "disk": disk,
         "data": {"ministreet": "rendered when first needed, no download"},
         "optional": {"mmflow": _optional("mmflow", "pip install '.[mmflow]' in an environment of its own")},
         "missing": missing,
     }
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 in hardware; without it a bfloat16 run works, slowly."""
+    import torch
+
+    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(probe and probe())
 
 
 def _optional(package: str, how: str) -> str:

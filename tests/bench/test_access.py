@@ -467,3 +467,14 @@ def test_an_unlabelled_batch_has_no_label_and_a_labelled_loader_is_refused(store
             LabelledLoader(store, exact, 2, 0)
     with stage("target-train", "target-train/label"):
         assert LabelledLoader(store, exact, 2, 0)(0).label.shape == (2, 64, 128)
+
+
+def test_figures_of_finished_runs_are_closed_to_methods(tmp_path: Path) -> None:
+    """They show validation labels."""
+    figure = tmp_path / "0123456789ab" / "figures" / "clip-00000.png"
+    figure.parent.mkdir(parents=True)
+    figure.write_bytes(b"labels")
+    with stage("target-train"), pytest.raises(AccessError, match="clip-00000.png is closed"):
+        figure.read_bytes()
+    with stage("target-val", "target-val/label", "figures"):
+        assert figure.read_bytes() == b"labels"

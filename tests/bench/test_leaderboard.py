@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from pathlib import Path
@@ -116,12 +117,15 @@ def test_floors_and_ceiling_have_no_share_of_the_gap() -> None:
     assert start["mIoU, %"] == "36.0 ± 0.0"
 
 
-def test_comparisons_go_down_the_ranking() -> None:
-    rows = table(build(SHIFT, standard()), "Paired comparisons")
-    assert [(r["better"], r["than"]) for r in rows] == [("STPL", "AdaBN"), ("AdaBN", "Source only")]
-    # 4, 8, 12: mean 8, s = 4, t = 8 / (4 / sqrt 3) = sqrt 12, p = 1 - sqrt 12 / sqrt 14
-    assert (rows[0]["pairs"], rows[0]["difference"], rows[0]["p"]) == ("3", "+8.00 ± 9.94", "0.074")
-    assert (rows[1]["difference"], rows[1]["p"]) == ("+4.00 ± 4.97", "0.074")
+def test_comparisons_are_the_expected_chain() -> None:
+    records = standard() + [make_record("self_training", seed, x) for seed, x in enumerate((32.0, 36.0, 40.0))]
+    rows = table(build(SHIFT, records), "Paired comparisons")
+    titles = ("Source only", "AdaBN", "Self-training (mean teacher)", "STPL")
+    assert [(r["minus"], r["method"]) for r in rows] == list(itertools.pairwise(titles))
+    # 6, 4, 2: mean 4, s = 2, t = 4 / (2 / sqrt 3) = sqrt 12, p = 1 - sqrt 12 / sqrt 14; then -4, 0, 4; then 8, 8, 8
+    assert (rows[0]["pairs"], rows[0]["difference"], rows[0]["p"]) == ("3", "+4.00 ± 4.97", "0.074")
+    assert (rows[1]["difference"], rows[1]["p"]) == ("+0.00 ± 9.94", "1.000")
+    assert rows[2]["difference"] == "+8.00 ± 0.00"
 
 
 def test_controls_are_paired_with_the_unaltered_method() -> None:
@@ -130,6 +134,19 @@ def test_controls_are_paired_with_the_unaltered_method() -> None:
     # 39, 41 against 40, 44: -1, -3; half-width 12.706 * sqrt 2 / sqrt 2, p = 1 - 2/pi atan 2
     assert (control["unchanged, %"], control["pairs"]) == ("42.0 ± 25.4", "2")
     assert (control["difference"], control["p"]) == ("-2.00 ± 12.71", "0.295")
+    assert control["minus self-training, same options"] == "–"
+
+
+def test_controls_stand_beside_self_training_with_the_same_options() -> None:
+    records = standard() + [make_record("self_training", seed, 38.0, options={"fusion": "none"}) for seed in range(2)]
+    own, control = table(build(SHIFT, records), "Controls and ablations")
+    assert control["method"] == "STPL"
+    assert control["minus self-training, same options"] == "+2.00 ± 12.71"  # 39, 41 less 38
+    assert own["minus self-training, same options"] == "–"
+    times = [make_record("stpl", seed, 39.0, options={"fusion": "none", "times": "current"}) for seed in range(2)]
+    control = table(build(SHIFT, records + times), "Controls and ablations")[2]
+    assert control["changed options"] == "`fusion=none`, `times=current`"
+    assert control["minus self-training, same options"] == "+1.00 ± 0.00"  # an option that self-training does not have
 
 
 def test_selection_rules_stand_in_their_own_columns() -> None:
