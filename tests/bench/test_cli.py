@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -25,11 +24,11 @@ TINY = ("--shift", "ministreet-tiny")
 COMMANDS = sorted(get_command(cli.app).commands)  # type: ignore[attr-defined]
 
 
-def call(*arguments: str) -> Result:
+def call(*arguments: str) -> Any:
     return CliRunner().invoke(cli.app, list(arguments))
 
 
-def error_of(result: Result) -> str:
+def error_of(result: Any) -> str:
     """The one line that names the error."""
     assert "Traceback" not in result.stderr and not isinstance(result.exception, (RuntimeError, ValueError)), result
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("bench: ")]
