@@ -94,7 +94,7 @@ def evaluate(
 
 
 def carried(store: ClipStore, index: int, previous: Tensor, current: Tensor) -> tuple[Tensor, Tensor]:
-    """Previous prediction carried along the exact flow (nearest; 255 where invalid) and the current one, ``(H, W)``."""
+    """Previous prediction carried along the exact flow (nearest pixel; 255 where invalid) and the current one, ``(H, W)``."""
     flow, valid = (torch.from_numpy(x[-1:]) for x in exact(store, index))
     return carry_labels(previous[None], flow, valid)[0], current
 
