@@ -154,7 +154,9 @@ def one_line(error: ValidationError) -> str:
     """The first problem of a validation as ``path: what`` and how many more there are."""
     problems = error.errors()
     first = problems[0]
-    path = ".".join(str(part) for part in first["loc"]) or "(whole)"
+    path = ".".join(str(part) for part in first["loc"])
+    if not path:  # a rule over the whole, which names its fields itself
+        return str(first["msg"]).removeprefix("Value error, ")
     rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return f"{path}: {first['msg']}, got {first['input']!r:.60}{rest}"
 
