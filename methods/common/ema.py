@@ -23,7 +23,7 @@ def ema_update(average: nn.Module, model: nn.Module, decay: float) -> None:
     """``average <- decay average + (1 - decay) model``, parameters and buffers; integer buffers are copied.
 
     There is no ramp in the first steps, as there is where a mean teacher starts from random weights: here it starts as the
-    source model, and a ramp would throw that away (on development worlds self-training then collapsed, RULES.md).
+    source model, and a ramp would throw that away (on development worlds self-training then collapsed, leaderboards/tuning).
     """
     for mean, value in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
         if mean.is_floating_point():

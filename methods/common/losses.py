@@ -17,7 +17,7 @@ def balanced_weights(label: Tensor, num_classes: int) -> Tensor:
     """Weight of each pixel, ``(N, H, W)``: ``(f_c + 0.001)^-1/2`` with f_c the share of its class in the batch, mean 1.
 
     Without it a small network spends a short schedule on road and sky: on development worlds the oracle's lamps, trucks and
-    motorcycles stayed near 0 IoU after 300 steps (RULES.md). Ours; 0 on ignored pixels.
+    motorcycles stayed near 0 IoU after 300 steps (leaderboards/tuning). Ours; 0 on ignored pixels.
     """
     known = (label >= 0) & (label < num_classes)
     share = torch.bincount(label[known], minlength=num_classes).float()

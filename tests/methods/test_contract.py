@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,14 +15,6 @@ from methods.base import Choice, ClipBatch, LabelledBatch, LogUniform, Method, S
 
 CLASSES = 5
 TRAINED = [name for name in method_names() if method_class(name).trains]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def make_method(name: str, seed: int = 0, frames: int = 2) -> Method:
