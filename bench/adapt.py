@@ -29,7 +29,7 @@ from .config import RunConfig, Schedule, Shift, load_shift, method_class
 from .data.loaders import ClipLoader, LabelledLoader
 from .data.store import ClipStore, disk_errors, locked, prepare_split
 from .errors import RunError, UsageError
-from .evaluate import Scores, evaluate, reestimate_statistics, target_score
+from .evaluate import Everything, Scores, evaluate, reestimate_statistics, target_score
 from .figures import draw, predictions
 from .flow.base import FlowBackend
 from .provenance import code, hardware, peak_memory_mb, reset_peak_memory, versions
@@ -127,8 +127,13 @@ def _run(context: Context) -> Record:
     config, shift, workspace = context.config, context.shift, context.workspace
     write_atomically(context.folder / "config.yaml", config_text(config))
     cls = method_class(config.method)
+    if cls.start == "scratch" and cls.card.setting != "oracle":
+        raise UsageError(
+            f"Method '{config.method}' starts from scratch, which only the oracle may; use --init backbone"
+        )
     # Everything that must exist is made before the stages close: no rendering and no source data inside them.
-    source = source_model(config, shift, workspace) if cls.start != "scratch" else None
+    scratch = cls.start == "scratch" or config.init == "backbone"
+    source = None if scratch else source_model(config, shift, workspace)
     splits = {
         f"{role}-{split}": prepare_split(shift.data, role, split, config.seed, workspace.cache, workspace.progress)
         for role, split in _needed_splits(cls.card.setting)
@@ -136,26 +141,21 @@ def _run(context: Context) -> Record:
     reset_peak_memory()  # rendering and source training are not the method's cost
     with stage(*GRANTS[cls.card.setting]):
         method = make_method(context, cls, source)
-        fitted, weights = _adapt(context, method, splits)
+        fitted, weights, students = _adapt(context, method, splits)
     # Scored is a network that the harness built, with the weights from disk: nothing of the method's runs beside the labels.
     segmenter = fresh_segmenter(config, shift, 0).to(workspace.device)
     with stage("target-val", "target-val/label", "figures", processes=True):
         loader = ClipLoader(ClipStore(splits["target-val"]), context.flow, 1, 0)
         snapshots, scores = [], []
-        for step, path, score in weights:
+
+        def scored(path: Path, what: str) -> Scores:
             load_into(segmenter, path)
-            what = "evaluate" if len(weights) == 1 else f"evaluate step {step}"
-            scores.append(
-                evaluate(
-                    segmenter,
-                    loader,
-                    len(shift.classes),
-                    shift.evaluation,
-                    workspace.device,
-                    what,
-                    workspace.progress,
-                )
-            )
+            rule, classes = shift.evaluation, len(shift.classes)
+            return evaluate(segmenter, loader, classes, rule, workspace.device, what, workspace.progress)
+
+        beside = {name: scored(path, f"evaluate {name}") for name, path in students.items()}
+        for step, path, score in weights:
+            scores.append(scored(path, "evaluate" if len(weights) == 1 else f"evaluate step {step}"))
             snapshots.append(Snapshot(step, score, scores[-1].miou))
         _draw(context, cls, segmenter, source, loader)
     with disk_errors(context.folder):
@@ -169,7 +169,7 @@ def _run(context: Context) -> Record:
         peak_memory_mb=round(peak_memory_mb(), 1),
         parameters=parameters,
     )
-    record = make_record(context, method, source, scores[-1], snapshots, cost)
+    record = make_record(context, method, source, scores[-1], beside, snapshots, cost)
     write_atomically(context.folder / "record.json", record.to_json())
     shutil.rmtree(context.folder / "state", ignore_errors=True)
     return record
@@ -212,8 +212,12 @@ def schedule_of(cls: type[Method], shift: Shift) -> Schedule:
     return shift.source_training if cls.start == "scratch" else shift.adaptation
 
 
-def _adapt(context: Context, method: Method, splits: dict[str, Path]) -> tuple[Fitted, list[tuple[int, Path, float]]]:
-    """Train the method; returns what it cost and (step, weights file, target-only score) of each kept snapshot."""
+Weights = tuple[int, Path, float]
+"""Step, file and target-only score of kept weights."""
+
+
+def _adapt(context: Context, method: Method, splits: dict[str, Path]) -> tuple[Fitted, list[Weights], dict[str, Path]]:
+    """Train the method; returns what it cost, the kept weights, and the last student's where the method keeps an average."""
     shift, device, progress = context.shift, context.workspace.device, context.workspace.progress
     cls, schedule = type(method), schedule_of(type(method), shift)
     seed = seed_for(context.config.seed, "adaptation", shift.data.family)
@@ -236,11 +240,11 @@ def _adapt(context: Context, method: Method, splits: dict[str, Path]) -> tuple[F
             if adapts_statistics:
                 reestimate_statistics(method.segmenter, unlabelled, clips, device)
             method.restart()
-        fitted, kept = trainer.fit(target, source, "adapt", progress), snapshot_steps(schedule)
-    weights = []
-    for step in kept:
-        path = trainer.snapshot_path(step)
-        model: VideoSegmenter = method.segmenter
+        fitted = trainer.fit(target, source, "adapt", progress, Everything(unlabelled))
+        kept = snapshot_steps(schedule)
+    model: VideoSegmenter = method.segmenter
+
+    def made_ready(path: Path, step: int) -> Weights:
         if method.trains:
             load_into(model, path)
         if adapts_statistics:
@@ -248,12 +252,21 @@ def _adapt(context: Context, method: Method, splits: dict[str, Path]) -> tuple[F
         score = target_score(model, unlabelled, clips, device)
         ready = path.with_name(f"ready-{path.name}")
         save_tensors(ready, model.state_dict(), {"config": context.config.hash, "step": step})
-        weights.append((step, ready, score))
-    return fitted, weights
+        return step, ready, score
+
+    students = {"student": trainer.student_path(kept[-1])} if method.evaluates_average and method.trains else {}
+    students = {name: made_ready(path, kept[-1])[1] for name, path in students.items()}
+    return fitted, [made_ready(trainer.snapshot_path(step), step) for step in kept], students
 
 
 def make_record(
-    context: Context, method: Method, source: Path | None, scores: Scores, snapshots: list[Snapshot], cost: Cost
+    context: Context,
+    method: Method,
+    source: Path | None,
+    scores: Scores,
+    beside: dict[str, Scores],
+    snapshots: list[Snapshot],
+    cost: Cost,
 ) -> Record:
     """Put the record together."""
     config, card = context.config, method.card
@@ -264,12 +277,8 @@ def make_record(
         shift_hash=context.shift.hash,
         source_model=source.stem if source else None,
         method={"title": card.title, "design": card.design, "setting": card.setting, "floor": card.floor},
-        result=Result(
-            iou={name: finite(value) for name, value in zip(context.shift.classes, scores.iou, strict=True)},
-            miou=scores.miou,
-            pixel_accuracy=scores.pixel_accuracy,
-            temporal_consistency=finite(scores.temporal_consistency),
-        ),
+        result=_result(context.shift, scores),
+        beside={name: _result(context.shift, of) for name, of in beside.items()},
         selection=Selection(
             unsupervised={"step": quiet_best.step, "miou": quiet_best.miou},
             oracle={"step": best.step, "miou": best.miou, "label_looks": len(snapshots)},
@@ -280,4 +289,13 @@ def make_record(
         versions=versions(),
         hardware=hardware(context.workspace.device.type, torch.get_num_threads()),
         date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+    )
+
+
+def _result(shift: Shift, scores: Scores) -> Result:
+    return Result(
+        iou={name: finite(value) for name, value in zip(shift.classes, scores.iou, strict=True)},
+        miou=scores.miou,
+        pixel_accuracy=scores.pixel_accuracy,
+        temporal_consistency=finite(scores.temporal_consistency),
     )

@@ -71,6 +71,10 @@ def run(
             "--option", "-o", help="key=value: fusion, flow, network, or a setting of the method; repeatable."
         ),
     ] = None,
+    init: Annotated[
+        str,
+        typer.Option("--init", help="source, or backbone: a UDA method without a source-trained model, as published."),
+    ] = "source",
     runs: RUNS = None,
     cache: CACHE = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
@@ -85,7 +89,7 @@ def run(
     with one_line_errors(debug):
         from .config import make_run_config, parse_options
 
-        config = make_run_config(method, shift, seed, parse_options(option or []))
+        config = make_run_config(method, shift, seed, parse_options(option or []), init)
         from .session import execute
 
         execute(config, runs, cache, device, threads, force, as_json)

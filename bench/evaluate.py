@@ -36,10 +36,20 @@ class Scores:
     temporal_consistency: float
 
 
-def batches(loader: ClipLoader, clips: int) -> Iterator[ClipBatch]:
-    """The first ``clips`` clips in order."""
-    for start in range(0, clips, BATCH):
-        yield loader.collate(list(range(start, min(start + BATCH, clips))))
+def batches(loader: ClipLoader, clips: int, size: int = BATCH) -> Iterator[ClipBatch]:
+    """The first ``clips`` clips in order, ``size`` at a time."""
+    for start in range(0, clips, size):
+        yield loader.collate(list(range(start, min(start + size, clips))))
+
+
+@dataclass(frozen=True)
+class Everything:
+    """All clips of a split in order, in batches; can be gone through more than once."""
+
+    loader: ClipLoader
+
+    def __iter__(self) -> Iterator[ClipBatch]:
+        return batches(self.loader, len(self.loader.store), self.loader.batch)
 
 
 def predict(

@@ -6,19 +6,24 @@ everything sorted. Records of tuning or test shifts, of another protocol or of a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
-from .config import Shift, load_shift, resolve_settings
-from .data.published import published, published_shifts
+from .config import Shift, load_shift
+from .data.published import published_shifts
 from .errors import RunError
 from .records import Record, write_atomically
 from .registry import shift_names
 from .standings import ORDER, Group, admit, grouped, ranked, read_shift_records
-from .statistics import NOTHING, Paired, difference, gap_closed, mean_interval, p_value, paired_difference, spread
+from .tables import (
+    average_table,
+    class_table,
+    comparison_table,
+    control_table,
+    main_table,
+    order_table,
+    selection_table,
+)
 
 HEAD = "# Leaderboard: "
 STAND_IN = "viper2cityscapes"
@@ -31,127 +36,6 @@ SEES = {
 }
 """What each setting may see, in words; the harness enforces it (``bench/access.py``)."""
 PAIRED = "paired by replicate, ± 95 % interval; p: paired t-test, two-sided, not corrected for the number of rows."
-LEFT = ("method", "setting", "design", "source of the published number", "changed options", "minus")
-"""Columns of text; all others hold numbers and are set to the right."""
-
-
-# Tables ---------------------------------------------------------------------------------------------------------------
-
-
-def markdown(rows: Sequence[Mapping[str, str]]) -> str:
-    """A table in markdown from rows with the same keys; empty for no rows."""
-    if not rows:
-        return ""
-    sides = ["left" if name in LEFT else "right" for name in rows[0]]
-    return str(pd.DataFrame(list(rows)).to_markdown(index=False, disable_numparse=True, colalign=sides))
-
-
-def main_table(groups: Sequence[Group], real: str) -> str:
-    """Measured columns, and in the last two the published number with its source."""
-    by_method = {group.method: group.miou for group in groups}
-    floor, ceiling = by_method.get("source_only", {}), by_method.get("oracle", {})
-    rows = []
-    for group in groups:
-        card, row = group.card, published(real, group.card.key)
-        own_floor = {} if group.method == "source_only" else floor
-        own_ceiling = {} if group.method == "oracle" else ceiling
-        seconds = group.of(lambda record: record.cost.seconds if record.cost.steps else None)
-        per_step = [seconds[seed] / group.records[seed].cost.steps for seed in seconds]
-        cells = {
-            "method": f"[{card.title}]({card.url})" if card.url else str(card.title),
-            "setting": card.setting,
-            "design": card.design.replace("-", NOTHING),
-            "n": str(len(group.records)),
-            "mIoU, %": spread(group.miou.values()),
-            "gain": difference(paired_difference(group.miou, own_floor), 1),
-            "gap closed, %": spread(gap_closed(group.miou, own_floor, own_ceiling).values(), 0),
-            "temporal cons., %": spread(group.of(lambda record: record.result.temporal_consistency).values()),
-            "s/step": f"{np.median(per_step):.3f}" if seconds else NOTHING,
-            "adapt., s": f"{np.median(list(seconds.values())):.0f}" if seconds else NOTHING,
-            "memory, MB": f"{max(group.of(lambda record: record.cost.peak_memory_mb).values()):.0f}",
-            f"PUBLISHED mIoU, {real}, %": f"*{row.miou:.1f}*" if row else "†" if card.floor else NOTHING,
-            "source of the published number": f"*{row.source}*" if row else NOTHING,
-        }
-        rows.append(cells)
-    return markdown(rows)
-
-
-def class_table(groups: Sequence[Group], classes: Sequence[str]) -> str:
-    """Mean IoU per class and their mean; the best source-free method of each column in bold."""
-    columns = {name: [_mean(group.iou(name)) for group in groups] for name in classes}
-    columns["mIoU"] = [_mean(group.miou) for group in groups]
-    rivals = [row for row, group in enumerate(groups) if group.card.setting == "SFDA"]
-    rows = [{"method": str(group.card.title)} for group in groups]
-    for name, means in columns.items():
-        known = [mean for row in rivals if (mean := means[row]) is not None]
-        best = max(known) if len(known) > 1 else None
-        for row, mean in enumerate(means):
-            text = NOTHING if mean is None else f"{mean:.1f}"
-            rows[row][name] = f"**{text}**" if row in rivals and mean is not None and mean == best else text
-    return markdown(rows)
-
-
-def _mean(values: Mapping[int, float]) -> float | None:
-    """The mean as it is shown, one decimal; equal texts are equal numbers."""
-    return round(mean_interval(list(values.values()))[0], 1) if values else None
-
-
-def selection_table(groups: Sequence[Group]) -> str:
-    """mIoU under the three selection rules, each in its own column, with the looks at the reported labels."""
-    rows = []
-    for group in groups:
-        quiet = group.of(lambda record: record.selection.unsupervised["miou"])
-        best = group.of(lambda record: record.selection.oracle["miou"])
-        looks = sorted({int(record.selection.oracle["label_looks"]) for record in group.records.values()})
-        cells = {
-            "method": str(group.card.title),
-            "n": str(len(group.records)),
-            "`last` (0 looks)": spread(group.miou.values()),
-            "unsupervised (0 looks)": spread(quiet.values()),
-            "best on the labels": spread(best.values()),
-            "its looks per run": ", ".join(map(str, looks)),
-        }
-        rows.append(cells)
-    return markdown(rows)
-
-
-def comparison_table(groups: Sequence[Group]) -> str:
-    """The floors against each other and every other source-free method against self-training; empty where none is there."""
-    by_method = {group.method: group for group in groups}
-    others = [g.method for g in groups if g.card.setting == "SFDA" and not g.card.floor]
-    pairs = [("adabn", "source_only"), ("self_training", "adabn"), *((name, "self_training") for name in others)]
-    rows = []
-    for method, reference in pairs:
-        if method in by_method and reference in by_method:
-            ours, theirs = by_method[method], by_method[reference]
-            names = {"method": str(ours.card.title), "minus": str(theirs.card.title)}
-            rows.append(names | _paired(paired_difference(ours.miou, theirs.miou)))
-    return markdown(rows)
-
-
-def control_table(groups: Sequence[Group]) -> str:
-    """Altered configurations against the unaltered method, and against self-training with the same options, by seed."""
-    unaltered = {group.method: group.miou for group in groups if not group.altered}
-    plain = {group.altered: group.miou for group in groups if group.method == "self_training"}
-    shared = {"fusion", "flow", "network", *resolve_settings("self_training", {})}
-    rows = []
-    for group in (g for g in groups if g.altered):
-        reference = unaltered.get(group.method, {})
-        same = tuple(text for text in group.altered if text.split("=")[0] in shared)
-        rival = {} if group.method == "self_training" else plain.get(same, {})
-        cells = {
-            "method": str(group.card.title),
-            "changed options": ", ".join(f"`{text}`" for text in group.altered),
-            "mIoU, %": spread(group.miou.values()),
-            "unchanged, %": spread(reference[seed] for seed in sorted(reference.keys() & group.miou.keys())),
-        }
-        over = {"minus self-training, same options": difference(paired_difference(group.miou, rival))}
-        rows.append(cells | _paired(paired_difference(group.miou, reference)) | over)
-    return markdown(rows)
-
-
-def _paired(paired: Paired | None) -> dict[str, str]:
-    return {"pairs": str(paired.n if paired else 0), "difference": difference(paired), "p": p_value(paired)}
 
 
 # The page -------------------------------------------------------------------------------------------------------------
@@ -232,11 +116,12 @@ def _main_sections(main: Sequence[Group], shift: Shift, figures: Sequence[tuple[
         "Mean ± 95 % t-interval over n replicates (the mean alone for n = 1). Gain: mIoU points over source-only, "
         "paired by replicate. Gap closed: share of the way from source-only to the oracle. Temporal cons.: mean IoU of "
         "the previous prediction, carried along the exact flow, with the current one. s/step and adapt.: median wall "
-        "time of the adaptation loop. Memory: largest peak of the process.",
+        "time of the adaptation loop. Memory: largest peak of the process. ×: median relative to self-training's.",
         main_table(main, real),
         f"The last two columns were **not measured here**: mIoU on {real} as published, with other data, networks and "
         "checkpoint selection; they do not compare with the measured columns. † a floor, not in the paper's table.",
         *(f"![{caption}]({address})" for caption, address in figures),
+        *_order_section(main, real),
         "## IoU per class",
         "Percent, mean over replicates. Bold: the best source-free (SFDA) method of a column.",
         class_table(main, shift.classes),
@@ -248,6 +133,13 @@ def _main_sections(main: Sequence[Group], shift: Shift, figures: Sequence[tuple[
             f"points, {PAIRED}",
             comparisons,
         ]
+    if averages := average_table(main):
+        parts += [
+            "## Average and student",
+            f"The {shift.evaluation.readout}'s weights are scored, except of methods whose paper scores its own average: "
+            "mIoU in percent of both.",
+            averages,
+        ]
     return [
         *parts,
         "## Selection rules",
@@ -255,6 +147,20 @@ def _main_sections(main: Sequence[Group], shift: Shift, figures: Sequence[tuple[
         "Unsupervised: the kept weights with the best target-only score. Best on the labels: what picking a checkpoint "
         "on the reported labels would show.",
         selection_table(main),
+    ]
+
+
+def _order_section(main: Sequence[Group], real: str) -> list[str]:
+    """Does the measured order agree with the published one?"""
+    table = order_table(main, real)
+    if not table:
+        return []
+    return [
+        "## Measured against published order",
+        f"Rank correlation (Spearman) of the mean mIoU measured here with the number published on {real}, over the methods that "
+        "have both; interval: percentile bootstrap over the replicates, which are drawn anew for all methods at once. It covers "
+        "neither the uncertainty of the published numbers nor the choice of methods.",
+        table,
     ]
 
 

@@ -58,7 +58,12 @@ class Cost(Model):
 
 
 class Record(Model):
-    """One finished run."""
+    """One finished run.
+
+    Attributes:
+        result: scores of the headline weights.
+        beside: scores of other weights of the last step: ``student`` for a method that evaluates its own average.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -69,6 +74,7 @@ class Record(Model):
     source_model: str | None
     method: dict[str, Any]
     result: Result
+    beside: dict[str, Result] = Field(default_factory=dict)
     selection: Selection
     cost: Cost
     code: dict[str, Any]

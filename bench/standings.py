@@ -97,9 +97,10 @@ def admit(record: Record, shift: Shift, name: str) -> None:
 def alterations(record: Record) -> tuple[str, ...]:
     """Options in which a record differs from its shift's and method's defaults, as ``-o`` would set them, sorted."""
     config, shift = record.config, load_shift(record.config.shift)
-    default = {"network": shift.network.name, "fusion": shift.network.fusion, "flow": shift.flow}
+    default = {"network": shift.network.name, "fusion": shift.network.fusion, "flow": shift.flow, "init": "source"}
     default |= resolve_settings(config.method, {})
-    actual = {"network": config.network, "fusion": config.fusion, "flow": config.flow, **config.settings}
+    actual = {"network": config.network, "fusion": config.fusion, "flow": config.flow, "init": config.init}
+    actual |= config.settings
     return tuple(
         f"{key}={value if isinstance(value, str) else canonical(value)}"
         for key, value in sorted(actual.items())

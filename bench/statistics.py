@@ -81,6 +81,62 @@ def gap_closed(
     }
 
 
+@dataclass(frozen=True)
+class RankCorrelation:
+    """Spearman's rho between two orders of the same methods.
+
+    Attributes:
+        rho: of the mean measured scores and the published numbers.
+        low, high: 95 % percentile interval over resampled seeds; None with fewer than two seeds.
+        methods: how many methods were ordered.
+        seeds: how many seeds all of them share.
+    """
+
+    rho: float
+    low: float | None
+    high: float | None
+    methods: int
+    seeds: int
+
+
+def rank_correlation(
+    measured: Mapping[str, Mapping[int, float]], published: Mapping[str, float], draws: int = 2000
+) -> RankCorrelation | None:
+    """Rank correlation of measured means with published numbers, with a bootstrap interval over seeds.
+
+    Seeds are drawn with replacement, the same for all methods (scores of one seed share their world and source model). The
+    interval says how far the measured order depends on which worlds were drawn; it says nothing about the published numbers,
+    which come without one, nor about the choice of methods.
+
+    Args:
+        measured: score by seed, by method.
+        published: number by method; methods that are missing on either side are left out.
+        draws: of the bootstrap; its generator is fixed, so that a page is the same each time.
+
+    Returns:
+        None for fewer than three common methods, no common seed, or an order that does not exist because all are equal.
+    """
+    methods = sorted(measured.keys() & published.keys())
+    seeds = sorted(set.intersection(*(set(measured[m]) for m in methods))) if methods else []
+    if len(methods) < 3 or not seeds:
+        return None
+    scores = np.array([[measured[m][seed] for seed in seeds] for m in methods])
+    numbers = np.array([published[m] for m in methods])
+    if np.ptp(scores.mean(1)) == 0 or np.ptp(numbers) == 0:
+        return None
+    rho = float(stats.spearmanr(scores.mean(1), numbers).statistic)
+    if len(seeds) < 2:
+        return RankCorrelation(rho, None, None, len(methods), len(seeds))
+    drawn = np.random.default_rng(0).integers(len(seeds), size=(draws, len(seeds)))
+    means = scores[:, drawn].mean(2)  # methods x draws
+    ranks, ours = stats.rankdata(means, axis=0), stats.rankdata(numbers)
+    ranks, ours = ranks - ranks.mean(0), ours - ours.mean()
+    norm = np.sqrt((ranks**2).sum(0) * (ours**2).sum())
+    rhos = (ranks * ours[:, None]).sum(0)[norm > 0] / norm[norm > 0]
+    low, high = np.quantile(rhos, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
+    return RankCorrelation(rho, float(low), float(high), len(methods), len(seeds))
+
+
 # As text --------------------------------------------------------------------------------------------------------------
 
 NOTHING = "–"

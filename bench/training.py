@@ -6,10 +6,11 @@ and state is written whole every few steps, so a run killed at any moment ends w
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +63,7 @@ class Trainer:
         schedule: optimiser and steps.
         folder: where ``metrics.jsonl`` and ``state/`` go; a folder with state resumes.
         device: where batches are sent.
-        readout: whose weights snapshots keep, ``student`` or ``teacher``.
+        readout: whose weights snapshots keep, ``student`` or ``teacher``; a method that evaluates its own average keeps both.
     """
 
     def __init__(
@@ -74,14 +75,27 @@ class Trainer:
         self.optimiser = torch.optim.SGD(
             groups, lr=schedule.lr, momentum=schedule.momentum, weight_decay=schedule.weight_decay
         )
-        self.base_lr = [group["lr"] for group in self.optimiser.param_groups]
+        # The segmenter's optimiser first, then those that the method steps itself.
+        self.optimisers = {"segmenter": self.optimiser, **method.optimisers()}
+        self.base_lr = {name: [g["lr"] for g in o.param_groups] for name, o in self.optimisers.items()}
         self.state_path = folder / "state" / "state.safetensors"
         self.log_path = folder / "metrics.jsonl"
 
     def fit(
-        self, target: Batches, source: Batches | None = None, what: str = "adapt", progress: Progress = quiet
+        self,
+        target: Batches,
+        source: Batches | None = None,
+        what: str = "adapt",
+        progress: Progress = quiet,
+        everything: Iterable[ClipBatch] = (),
     ) -> Fitted:
         """Run to the last step, from the saved state if there is one.
+
+        Args:
+            target: batch of a step.
+            source: the same of labelled source clips, for UDA methods.
+            what: name of the work, for ``progress``.
+            everything: all target training clips in order, unlabelled, for methods in rounds.
 
         Raises:
             RunError: a loss is NaN or infinite, a saved state is damaged, or the disk is full.
@@ -89,14 +103,20 @@ class Trainer:
         first, wall, cpu = self._resume()
         began, cpu_began = time.perf_counter(), time.process_time()
         keep = set(snapshot_steps(self.schedule))
+        rounds = {step: number for number, step in enumerate(self.method.round_steps())}
         self.method.train()
         for step in range(first, self.schedule.steps):
+            if step in rounds:
+                with self._draws(step, "round"):
+                    self.method.start_round(rounds[step], _OnDevice(everything, self.device))
             losses = self.step(step, target(step), source(step) if source else None)
             self._log({"step": step, **losses})
             done = step + 1
             if done in keep:
                 weights = self.method.evaluated(self.readout).state_dict()
                 save_tensors(self.snapshot_path(done), weights, {"step": done})
+                if self.method.evaluates_average:
+                    save_tensors(self.student_path(done), self.method.segmenter.state_dict(), {"step": done})
             if done % STATE_EVERY == 0 or done == self.schedule.steps:
                 spent = wall + time.perf_counter() - began, cpu + time.process_time() - cpu_began
                 self._save(done, *spent)
@@ -113,18 +133,29 @@ class Trainer:
         """Where the weights after ``step`` steps are kept."""
         return self.folder / "state" / f"snapshot-{step:06d}.safetensors"
 
+    def student_path(self, step: int) -> Path:
+        """Where the student's own weights are kept beside a snapshot of an average."""
+        return self.folder / "state" / f"student-{step:06d}.safetensors"
+
+    @contextlib.contextmanager
+    def _draws(self, step: int, name: str) -> Iterator[None]:
+        """The steps' precision, and torch's global generator set by the step: dropout and the like then draw the same numbers
+        in a resumed run."""
+        half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.schedule.precision == "bfloat16")
+        with torch.random.fork_rng(devices=[]), half:
+            torch.manual_seed(seed_for(self.method.setup.seed, name, step))
+            yield
+
     def step(self, step: int, target: ClipBatch, source: ClipBatch | None) -> dict[str, float]:
         """One optimiser step; returns the losses as numbers."""
         factor = poly(step, self.schedule.steps, self.schedule.power)
-        for group, base in zip(self.optimiser.param_groups, self.base_lr, strict=True):
-            group["lr"] = base * factor
+        for name, optimiser in self.optimisers.items():
+            for group, base in zip(optimiser.param_groups, self.base_lr[name], strict=True):
+                group["lr"] = base * factor
         target = to_device(target, self.device)
         source = to_device(source, self.device) if source is not None else None
         assert source is None or isinstance(source, LabelledBatch)
-        half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.schedule.precision == "bfloat16")
-        with torch.random.fork_rng(devices=[]), half:
-            # Dropout and the like draw from torch's global generator: set by the step, a resumed run draws the same.
-            torch.manual_seed(seed_for(self.method.setup.seed, "step", step))
+        with self._draws(step, "step"):
             losses = self.method.losses(target, source, step)
         values = self._checked(losses, step, target)
         total = torch.stack([value.float() for value in losses.values()]).sum()
@@ -135,11 +166,12 @@ class Trainer:
         if not math.isfinite(norm):
             raise self._diverged(step, f"the gradient of '{' + '.join(losses)}'", norm, target)
         self.optimiser.step()
-        self.method.after_step(step)
+        with self._draws(step, "after step"):
+            self.method.after_step(step)
         return values
 
     def _trained(self) -> list[Tensor]:
-        return [p for group in self.optimiser.param_groups for p in group["params"]]
+        return _parameters(self.optimiser)
 
     def _checked(self, losses: dict[str, Tensor], step: int, batch: ClipBatch) -> dict[str, float]:
         values = {name: float(value.detach()) for name, value in losses.items()}
@@ -157,10 +189,11 @@ class Trainer:
 
     def _save(self, step: int, wall: float, cpu: float) -> None:
         tensors = {f"method/{name}": value for name, value in self.method.state_dict().items()}
-        for number, parameter in enumerate(self._trained()):
-            buffer = self.optimiser.state[parameter].get("momentum_buffer")
-            if buffer is not None:
-                tensors[f"momentum/{number}"] = buffer
+        for name, optimiser in self.optimisers.items():
+            for number, parameter in enumerate(_parameters(optimiser)):
+                for key, value in optimiser.state.get(parameter, {}).items():
+                    if isinstance(value, Tensor):  # momentum, Adam's moments and its step count
+                        tensors[f"optimiser/{name}/{number}/{key}"] = value
         save_tensors(self.state_path, tensors, {"step": step, "wall": wall, "cpu": cpu})
 
     def _resume(self) -> tuple[int, float, float]:
@@ -170,18 +203,37 @@ class Trainer:
             return 0, 0.0, 0.0
         tensors, meta = load_tensors(self.state_path)
         method = {n.removeprefix("method/"): v for n, v in tensors.items() if n.startswith("method/")}
-        own = {name: value.shape for name, value in self.method.state_dict().items()}
-        if own != {name: value.shape for name, value in method.items()} or not {"step", "wall", "cpu"} <= set(meta):
+        if self.method.state_dict().keys() != method.keys() or not {"step", "wall", "cpu"} <= set(meta):
             raise RunError(f"{self.state_path} was saved by other code than this; delete it and run again")
         step = int(str(meta["step"]))
-        self.method.load_state_dict(method)
-        for number, parameter in enumerate(self._trained()):
-            if f"momentum/{number}" in tensors:
-                self.optimiser.state[parameter]["momentum_buffer"] = tensors[f"momentum/{number}"].to(parameter.device)
+        try:
+            self.method.load_state_dict(method)
+        except RuntimeError:  # shapes differ
+            raise RunError(f"{self.state_path} was saved by other code than this; delete it and run again") from None
+        for name, optimiser in self.optimisers.items():
+            for number, parameter in enumerate(_parameters(optimiser)):
+                start = f"optimiser/{name}/{number}/"
+                for key in (key for key in tensors if key.startswith(start)):
+                    value = tensors[key] if tensors[key].dim() == 0 else tensors[key].to(parameter.device)
+                    optimiser.state[parameter][key.removeprefix(start)] = value
         if self.log_path.is_file():  # steps after the state are logged again
             lines = self.log_path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
             write_atomically(self.log_path, "".join(lines[:step]))
         return step, float(str(meta["wall"])), float(str(meta["cpu"]))
+
+
+def _parameters(optimiser: torch.optim.Optimizer) -> list[Tensor]:
+    return [p for group in optimiser.param_groups for p in group["params"]]
+
+
+class _OnDevice:
+    """Batches brought to a device one by one; can be gone through more than once."""
+
+    def __init__(self, batches: Iterable[ClipBatch], device: torch.device) -> None:
+        self.batches, self.device = batches, device
+
+    def __iter__(self) -> Iterator[ClipBatch]:
+        return (to_device(batch, self.device) for batch in self.batches)
 
 
 def to_device(batch: ClipBatch, device: torch.device) -> ClipBatch:

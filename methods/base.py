@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -131,6 +131,9 @@ class Method(nn.Module, ABC):
     policy says so, or a fresh network trained with the source schedule (oracle)."""
     trains: ClassVar[bool] = True
     """False for methods that take no gradient step."""
+    evaluates_average: ClassVar[bool] = False
+    """True where the paper scores the method's own average of weights: :meth:`evaluated` returns it whatever the shift's
+    readout is, and the student's score is recorded beside it."""
 
     def __init__(self, segmenter: VideoSegmenter, settings: Any, setup: Setup) -> None:
         super().__init__()
@@ -152,9 +155,29 @@ class Method(nn.Module, ABC):
         """Called once before the first step, after the segmenter got target statistics: copy it into a teacher here."""
         return None
 
-    def after_step(self, step: int) -> None:
-        """Called after the optimiser's step, e.g. to move a teacher."""
+    def round_steps(self) -> tuple[int, ...]:
+        """Steps, ascending, before which the harness calls :meth:`start_round`; empty for a method without rounds."""
+        return ()
+
+    def start_round(self, number: int, clips: Iterable[ClipBatch]) -> None:
+        """Called before step ``round_steps()[number]``, under the steps' precision, e.g. to label the target offline.
+
+        Args:
+            number: 0-based round.
+            clips: all target training clips in order, unlabelled and on the device; may be gone through more than once.
+        """
         return None
+
+    def after_step(self, step: int) -> None:
+        """Called after the optimiser's step, under its precision: move a teacher, train discriminators."""
+        return None
+
+    def optimisers(self) -> Mapping[str, torch.optim.Optimizer]:
+        """Optimisers that the method steps by itself in :meth:`after_step` (discriminators), by name.
+
+        The harness lowers their learning rates on the same schedule and makes their state part of resume.
+        """
+        return {}
 
     def evaluated(self, readout: str) -> VideoSegmenter:
         """The weights that are scored: the ``student``, or the ``teacher`` where the shift says so and there is one."""

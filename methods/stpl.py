@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from methods.base import Card, Choice, ClipBatch, LabelledBatch, LogUniform, Method, SearchSpace, Setup
+from methods.base import Card, Choice, ClipBatch, LabelledBatch, LogUniform, Method, SearchSpace, Setup, Uniform
 from methods.common.augment import Geometry, strong_view
 from methods.common.checks import in_range
 from methods.common.ema import ema_update, frozen_copy
@@ -36,7 +36,7 @@ class STPLSettings(TeacherSettings):
     """Teacher and views as in self_training, plus the contrast. "ours" = chosen on ministreet-dev within the stated budget."""
 
     temperature: float = 0.1  # ours, within the usual 0.07-0.1
-    contrast_weight: float = 3.0  # lambda; ours, above the usual 0.1-1
+    contrast_weight: float = 1.0  # lambda; ours, above the usual 0.1-1
     contrast: bool = True  # ablation
     ce: bool = True  # ablation
     times: Literal["both", "current"] = "both"  # embeddings of t and t-1, or of t alone
@@ -45,7 +45,7 @@ class STPLSettings(TeacherSettings):
     pixels_per_class: int = 128  # ours
     dimension: int = 128  # usual for pixel contrast
     projection_rate: float = (
-        30.0  # ours: learning rate of the projection, times the heads'; it starts from random weights
+        10.0  # ours: learning rate of the projection, times the heads'; it starts from random weights
     )
 
     def __post_init__(self) -> None:
@@ -75,9 +75,12 @@ class STPL(Method):
     )
     Settings = STPLSettings
     SEARCH: ClassVar[SearchSpace] = {
+        "ema_decay": Choice((0.95, 0.99, 0.995)),
+        "drop": Uniform(0.0, 0.8),
+        "strength": Uniform(0.3, 1.2),
+        "contrast_weight": LogUniform(0.1, 10.0),
         "temperature": LogUniform(0.05, 0.3),
-        "contrast_weight": LogUniform(0.03, 10.0),
-        "weak_view": Choice(("teacher", "none")),
+        "projection_rate": LogUniform(1.0, 100.0),
     }
     settings: STPLSettings
 

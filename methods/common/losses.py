@@ -38,14 +38,25 @@ def upsampled_cross_entropy(scores: Tensor, label: Tensor, weight: Tensor | None
 
 
 def supervised(segmenter: VideoSegmenter, batch: LabelledBatch) -> dict[str, Tensor]:
+    """:func:`supervised_terms` of a forward pass on a labelled batch."""
+    return supervised_terms(segmenter(batch.frames, batch.flow, batch.valid), batch.label)
+
+
+def supervised_terms(out: Segmentation, label: Tensor) -> dict[str, Tensor]:
     """Class-balanced cross entropy of the main head at the label's size, plus 0.1 of the auxiliary head's if there is one.
 
     The auxiliary head only supervises the backbone; it is compared at its own, coarser resolution, which costs a tenth.
+
+    Args:
+        out: a pass over clips.
+        label: int64 ``(N, H, W)`` of their current frames, 255 = ignore.
+
+    Returns:
+        ``{"ce": ..., "ce_aux": ...}``, weighted.
     """
-    out: Segmentation = segmenter(batch.frames, batch.flow, batch.valid)
-    weight = balanced_weights(batch.label, out.scores.shape[1])
-    losses = {"ce": upsampled_cross_entropy(out.scores, batch.label, weight)}
+    weight = balanced_weights(label, out.scores.shape[1])
+    losses = {"ce": upsampled_cross_entropy(out.scores, label, weight)}
     if out.auxiliary_scores is not None:
-        auxiliary = pseudo_label_cross_entropy(out.auxiliary_scores.float(), batch.label, weight)
+        auxiliary = pseudo_label_cross_entropy(out.auxiliary_scores.float(), label, weight)
         losses["ce_aux"] = AUXILIARY_WEIGHT * auxiliary
     return losses

@@ -1,0 +1,75 @@
+"""Rounds of offline pseudo-labels: the whole target is labelled at once, and the labels are looked up by clip afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def even_rounds(first: int, steps: int, rounds: int) -> tuple[int, ...]:
+    """Starts of ``rounds`` equally long rounds over steps ``first .. steps - 1``; fewer where there are fewer steps."""
+    length = steps - first
+    return tuple(sorted({first + length * i // rounds for i in range(rounds)})) if length > 0 else ()
+
+
+class LabelBank(nn.Module):
+    """Labels ``uint8 (h, w)`` by clip key. Held in buffers, so that it is saved and resumed with the module that owns it.
+
+    Memory is ``clips x h x w`` bytes, at score resolution: 0.6 MB on MiniStreet, 25 MB for the 2,975 clips of Cityscapes.
+    """
+
+    names: Tensor
+    labels: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("names", torch.empty(0, dtype=torch.int64))
+        self.register_buffer("labels", torch.empty(0, 0, 0, dtype=torch.uint8))
+        self._pending: list[tuple[list[int], Tensor]] = []
+
+    def put(self, keys: Sequence[str], labels: Tensor) -> None:
+        """Add labels ``(N, h, w)`` of some clips; they can be looked up once :meth:`close` was called."""
+        self._pending.append(([_name(key) for key in keys], labels.to(torch.uint8)))
+
+    def close(self) -> None:
+        """Replace the labels of the last round by what was put in since.
+
+        Raises:
+            ValueError: nothing was put in, or a clip twice.
+        """
+        if not self._pending:
+            raise ValueError("LabelBank.close: no labels were put in")
+        names = torch.tensor([name for names, _ in self._pending for name in names], device=self.names.device)
+        labels = torch.cat([labels for _, labels in self._pending])
+        self._pending = []
+        names, order = names.sort()
+        if bool((names[1:] == names[:-1]).any()):
+            raise ValueError("LabelBank.close: a clip was put in twice")
+        self.names, self.labels = names, labels[order.to(labels.device)].to(names.device)
+
+    def of(self, keys: Sequence[str]) -> Tensor:
+        """Labels int64 ``(N, h, w)`` of these clips.
+
+        Raises:
+            KeyError: a clip that was not in the round.
+        """
+        wanted = torch.tensor([_name(key) for key in keys], device=self.names.device)
+        at = torch.searchsorted(self.names, wanted).clamp(max=max(len(self.names) - 1, 0))
+        if not len(self.names) or not bool((self.names[at] == wanted).all()):
+            raise KeyError(f"LabelBank: no labels for all of {', '.join(keys)}; the round labelled {len(self.names)} clips")
+        return self.labels[at].long()
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
+        for name in ("names", "labels"):  # a saved round is of any size
+            if prefix + name in state:
+                setattr(self, name, torch.empty_like(state[prefix + name], device=self.names.device))
+        super()._load_from_state_dict(state, prefix, *args)
+
+
+def _name(key: str) -> int:
+    digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)
