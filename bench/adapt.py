@@ -132,11 +132,10 @@ def _run(context: Context) -> Record:
             f"Method '{config.method}' starts from scratch, which only the oracle may; use --init backbone"
         )
     # Everything that must exist is made before the stages close: no rendering and no source data inside them.
-    scratch = cls.start == "scratch" or config.init == "backbone"
-    source = None if scratch else source_model(config, shift, workspace)
+    source = None if starts_bare(config) else source_model(config, shift, workspace)
     splits = {
         f"{role}-{split}": prepare_split(shift.data, role, split, config.seed, workspace.cache, workspace.progress)
-        for role, split in _needed_splits(cls.card.setting)
+        for role, split in needed_splits(cls.card.setting)
     }
     reset_peak_memory()  # rendering and source training are not the method's cost
     with stage(*GRANTS[cls.card.setting]):
@@ -187,7 +186,7 @@ def _draw(
     draw(context.folder / "figures", loader, shown, context.shift.classes)
 
 
-def _needed_splits(setting: str) -> list[tuple[str, str]]:
+def needed_splits(setting: str) -> list[tuple[str, str]]:
     """Splits that a run opens. The source's appears for UDA methods only."""
     splits = [("target", "train"), ("target", "val")]
     return [("source", "train"), *splits] if setting == "UDA" else splits
@@ -207,9 +206,32 @@ def make_method(context: Context, cls: type[Method], source: Path | None) -> Met
     return method.to(context.workspace.device)
 
 
+def starts_bare(config: RunConfig) -> bool:
+    """True without a source model: the oracle, and UDA methods with ``--init backbone``."""
+    return method_class(config.method).start == "scratch" or config.init == "backbone"
+
+
 def schedule_of(cls: type[Method], shift: Shift) -> Schedule:
     """The source schedule for what starts from scratch, the adaptation schedule for everything else."""
     return shift.source_training if cls.start == "scratch" else shift.adaptation
+
+
+def open_batches(
+    context: Context, cls: type[Method], splits: dict[str, Path]
+) -> tuple[ClipLoader, Batches, Batches | None]:
+    """Unlabelled target clips; what the method is handed as target; labelled source clips for UDA methods."""
+    shift, schedule = context.shift, schedule_of(cls, context.shift)
+    seed = seed_for(context.config.seed, "adaptation", shift.data.family)
+    store = ClipStore(splits["target-train"])
+    unlabelled = ClipLoader(store, context.flow, schedule.batch, seed_for(seed, "target"))
+    if cls.card.setting == "oracle":
+        labelled = LabelledLoader(store, context.flow, schedule.batch, seed_for(seed, "target"))
+        return unlabelled, labelled, None
+    if cls.card.setting == "UDA":
+        flow = import_from("bench.flow", shift.flow, kind="flow", exclude=("base",)).BACKEND
+        source = ClipStore(splits["source-train"])
+        return unlabelled, unlabelled, LabelledLoader(source, flow, schedule.batch, seed_for(seed, "source"))
+    return unlabelled, unlabelled, None
 
 
 Weights = tuple[int, Path, float]
@@ -220,22 +242,12 @@ def _adapt(context: Context, method: Method, splits: dict[str, Path]) -> tuple[F
     """Train the method; returns what it cost, the kept weights, and the last student's where the method keeps an average."""
     shift, device, progress = context.shift, context.workspace.device, context.workspace.progress
     cls, schedule = type(method), schedule_of(type(method), shift)
-    seed = seed_for(context.config.seed, "adaptation", shift.data.family)
-    target_store = ClipStore(splits["target-train"])
-    unlabelled = ClipLoader(target_store, context.flow, schedule.batch, seed_for(seed, "target"))
+    unlabelled, target, source = open_batches(context, cls, splits)
     adapts_statistics = method.start == "target_statistics" and shift.adaptation.batch_norm == "target"
     clips = shift.adaptation.statistics_clips
     trainer = Trainer(method, schedule, context.folder, device, shift.evaluation.readout)
     fitted, kept = Fitted(0, 0.0, 0.0), [0]
     if method.trains:
-        target: Batches = unlabelled
-        source: Batches | None = None
-        if cls.card.setting == "oracle":
-            target = LabelledLoader(target_store, context.flow, schedule.batch, seed_for(seed, "target"))
-        if cls.card.setting == "UDA":
-            source_flow = import_from("bench.flow", shift.flow, kind="flow", exclude=("base",)).BACKEND
-            source_store = ClipStore(splits["source-train"])
-            source = LabelledLoader(source_store, source_flow, schedule.batch, seed_for(seed, "source"))
         if not trainer.state_path.is_file():
             if adapts_statistics:
                 reestimate_statistics(method.segmenter, unlabelled, clips, device)

@@ -162,6 +162,43 @@ def tune(
             typer.echo("\n".join(f"{row['miou']:6.2f}  trial {row['trial']}  {row['settings']}" for row in table))
 
 
+@app.command(epilog="Example: bench profile --method stpl --steps 20")
+def profile(
+    method: Annotated[list[str], typer.Option("--method", "-m", help="A name from `bench list methods`; repeatable.")],
+    shift: SHIFT = "ministreet",
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps to run.")] = 20,
+    option: Annotated[list[str] | None, typer.Option("--option", "-o", help="As for `bench run`.")] = None,
+    cache: CACHE = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[
+        int, typer.Option("--threads", min=0, help="CPU threads of torch; 0 leaves torch's choice.")
+    ] = 0,
+    as_json: JSON = False,
+    debug: DEBUG = False,
+) -> None:
+    """Say where the time of a method's step goes, and how much of it is outside forward, backward and optimiser."""
+    with one_line_errors(debug):
+        from .config import make_run_config, parse_options
+        from .session import profiles
+
+        configs = [make_run_config(name, shift, 0, parse_options(option or [])) for name in method]
+        rows = profiles(configs, cache, device, threads, steps)
+        print_json(rows) if as_json else typer.echo(profile_text(rows))
+
+
+def profile_text(rows: list[dict[str, Any]]) -> str:
+    """One line per method."""
+    parts = ("network", "losses", "backward", "optimiser", "clips", "rest")
+    head = f"{'method':15}{'s/step':>8}" + "".join(f"{part:>11}" for part in parts) + f"{'outside':>9}{'rounds, s':>11}"
+    lines = [
+        f"{row['method']:15}{row['step']:8.3f}"
+        + "".join(f"{row['share'].get(part, 0.0):9.1f} %" for part in parts)
+        + f"{row['outside']:7.1f} %{row['rounds']:11.1f}"
+        for row in rows
+    ]
+    return "\n".join([head, *lines])
+
+
 @app.command(epilog="Example: bench leaderboard --check")
 def leaderboard(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a committed page is stale.")] = False,

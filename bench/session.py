@@ -44,6 +44,21 @@ def execute(
     Console().print(closing_panel(record, folder, figures, page, floor, ceiling))
 
 
+def profiles(
+    configs: list[RunConfig], cache: Path | None, device: str, threads: int, steps: int
+) -> list[dict[str, Any]]:
+    """``bench profile``: each method's step taken apart."""
+    import torch
+
+    from .profiling import profile
+
+    if threads:
+        torch.set_num_threads(threads)
+    with ProgressDisplay() as progress:
+        workspace = Workspace(default_runs(), cache or default_cache(), pick_device(device), progress)
+        return [profile(config, workspace, steps) for config in configs]
+
+
 def search(
     method: str,
     shift: str,

@@ -107,8 +107,7 @@ class Trainer:
         self.method.train()
         for step in range(first, self.schedule.steps):
             if step in rounds:
-                with self._draws(step, "round"):
-                    self.method.start_round(rounds[step], _OnDevice(everything, self.device))
+                self.start_round(rounds[step], step, everything)
             losses = self.step(step, target(step), source(step) if source else None)
             self._log({"step": step, **losses})
             done = step + 1
@@ -145,6 +144,11 @@ class Trainer:
         with torch.random.fork_rng(devices=[]), half:
             torch.manual_seed(seed_for(self.method.setup.seed, name, step))
             yield
+
+    def start_round(self, number: int, step: int, everything: Iterable[ClipBatch]) -> None:
+        """Let the method label the whole target before a step."""
+        with self._draws(step, "round"):
+            self.method.start_round(number, _OnDevice(everything, self.device))
 
     def step(self, step: int, target: ClipBatch, source: ClipBatch | None) -> dict[str, float]:
         """One optimiser step; returns the losses as numbers."""

@@ -62,16 +62,20 @@ class Geometry:
 
     def flow(self, flow: Tensor) -> Tensor:
         """Move flow ``(N, 2, H, W)``: zoom lengthens the vectors, a mirror turns the sign of x."""
-        factor = torch.stack([self.sign * self.zoom, self.zoom], 1).to(flow.device)
-        return self.maps(flow) * factor[:, :, None, None]
+        return self.maps(flow) * self._lengthening(flow.device)
+
+    def _lengthening(self, device: torch.device) -> Tensor:
+        """Factors of the vectors' x and y, ``(N, 2, 1, 1)``."""
+        return torch.stack([self.sign * self.zoom, self.zoom], 1).to(device)[:, :, None, None]
 
     def clips(self, batch: ClipBatch) -> ClipBatch:
         """Move a whole batch; keys stay."""
-        n, t, _, height, width = batch.frames.shape
-        frames = self.maps(batch.frames.flatten(1, 2)).view(n, t, 3, height, width)
-        flow = torch.stack([self.flow(batch.flow[:, k]) for k in range(t - 1)], 1)
+        t = batch.frames.shape[1]
+        together = torch.cat([batch.frames.flatten(1, 2), batch.flow.flatten(1, 2)], 1)  # one pass costs less than two
+        frames, flow = self.maps(together).split([3 * t, 2 * (t - 1)], 1)
+        flow = flow.unflatten(1, (t - 1, 2)) * self._lengthening(flow.device)[:, None]
         valid = self.maps(batch.valid.float(), "nearest") > 0.5
-        return ClipBatch(frames, flow, valid, batch.keys)
+        return ClipBatch(frames.unflatten(1, (t, 3)), flow, valid, batch.keys)
 
 
 def colour_jitter(clip: Tensor, strength: float, generator: torch.Generator) -> Tensor:

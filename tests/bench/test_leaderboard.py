@@ -103,8 +103,34 @@ def test_main_table_by_hand() -> None:
     assert stpl["s/step"] == "0.105"  # median of 20, 21, 22 seconds over 200 steps
     assert stpl["adapt., s"] == "21"
     assert stpl["memory, MB"] == "902"
+    assert stpl["step, ×"] == stpl["memory, ×"] == "–"  # no self-training to compare with
     assert stpl["PUBLISHED mIoU, viper2cityscapes, %"] == "*52.5*"
     assert stpl["source of the published number"] == "*STPL CVPR 2023 slides*"
+
+
+def test_cost_is_relative_to_self_training() -> None:
+    slow = make_record("self_training", 0, 40.0).cost.model_copy(update={"seconds": 42.0, "peak_memory_mb": 450.0})
+    rows = table(build(SHIFT, [*standard(), make_record("self_training", 0, 40.0, cost=slow.model_dump())]), "Results")
+    stpl = row(rows, "STPL")
+    assert stpl["step, ×"] == "0.50"  # 0.105 over 0.21
+    assert stpl["memory, ×"] == "2.00"  # median of 900, 901, 902 over 450
+    assert row(rows, "Self-training")["step, ×"] == "1.00"
+    assert row(rows, "AdaBN")["step, ×"] == "–"  # takes no step
+
+
+def test_order_against_the_published_one() -> None:
+    # Published: source_only 37.1 < stpl 52.5 < oracle 69.9, and measured so too; adabn has no published number.
+    (found,) = table(build(SHIFT, standard()), "Measured against published order")
+    assert list(found.values()) == ["all rows", "3", "3", "+1.00", "+1.00 to +1.00"]
+    assert "Measured against" not in build(SHIFT, [r for r in standard() if r.config.method != "oracle"])
+
+
+def test_a_method_that_evaluates_its_average_shows_its_student() -> None:
+    student = {"student": make_record("stpl", 0, 35.0).result.model_dump()}
+    records = [make_record("stpl", 0, 40.0, beside=student), *(r for r in standard() if r.config.method != "stpl")]
+    (found,) = table(build(SHIFT, records), "Average and student")
+    assert (found["n"], found["its average (the row above)"], found["student"]) == ("1", "40.0", "35.0")
+    assert "## Average and student" not in build(SHIFT, standard())
 
 
 def test_floors_and_ceiling_have_no_share_of_the_gap() -> None:

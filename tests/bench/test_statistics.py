@@ -16,6 +16,7 @@ from bench.statistics import (
     mean_interval,
     p_value,
     paired_difference,
+    rank_correlation,
     spread,
 )
 
@@ -91,6 +92,36 @@ def test_the_ends_of_the_gap_are_0_and_100_percent() -> None:
     floor, ceiling = {0: 30.0, 1: 32.0}, {0: 70.0, 1: 71.0}
     assert gap_closed(floor, floor, ceiling) == {0: 0.0, 1: 0.0}
     assert gap_closed(ceiling, floor, ceiling) == {0: 100.0, 1: 100.0}
+
+
+def test_rank_correlation_by_hand() -> None:
+    # Published order a < b < c < d; measured a < c < b < d: differences of rank 0, 1, 1, 0: 1 - 6 * 2 / (4 * 15) = 0.8
+    measured = {"a": {0: 1.0}, "b": {0: 3.0}, "c": {0: 2.0}, "d": {0: 4.0}, "unpublished": {0: 9.0}}
+    published = {"a": 10.0, "b": 11.0, "c": 12.0, "d": 13.0, "unmeasured": 1.0}
+    found = rank_correlation(measured, published)
+    assert found is not None and (found.methods, found.seeds, found.low) == (4, 1, None)
+    assert found.rho == pytest.approx(0.8)
+
+
+def test_rank_correlation_interval_is_over_seeds_and_reproducible() -> None:
+    # Seed 0 has the published order, seed 1 the opposite one: the mean is decided by how often each is drawn.
+    measured = {"a": {0: 0.0, 1: 3.0}, "b": {0: 1.0, 1: 1.5}, "c": {0: 2.0, 1: 0.0}}
+    found = rank_correlation(measured, {"a": 1.0, "b": 2.0, "c": 3.0})
+    assert found is not None and (found.low, found.high) == pytest.approx((-1.0, 1.0))
+    assert rank_correlation(measured, {"a": 1.0, "b": 2.0, "c": 3.0}) == found
+    same = {name: {seed: values[0] for seed in range(3)} for name, values in measured.items()}
+    steady = rank_correlation(same, {"a": 1.0, "b": 2.0, "c": 3.0})
+    assert steady is not None and (steady.rho, steady.low, steady.high) == pytest.approx((1.0, 1.0, 1.0))
+
+
+def test_rank_correlation_uses_shared_seeds_and_needs_three_methods() -> None:
+    measured = {"a": {0: 1.0, 1: 9.0}, "b": {0: 2.0}, "c": {0: 3.0, 2: 0.0}}
+    found = rank_correlation(measured, {"a": 1.0, "b": 2.0, "c": 3.0})
+    assert found is not None and found.rho == pytest.approx(1.0) and found.seeds == 1
+    assert rank_correlation(measured, {"a": 1.0, "b": 2.0}) is None
+    assert rank_correlation({}, {}) is None
+    assert rank_correlation({"a": {0: 1.0}, "b": {1: 1.0}, "c": {0: 1.0}}, {"a": 1.0, "b": 2.0, "c": 3.0}) is None
+    assert rank_correlation(measured, {"a": 1.0, "b": 1.0, "c": 1.0}) is None
 
 
 def test_as_text() -> None:
