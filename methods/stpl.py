@@ -35,8 +35,11 @@ from stpl import ProjectionHead, Segmentation, VideoSegmenter, stpl_objective
 class STPLSettings(TeacherSettings):
     """Teacher and views as in self_training, plus the contrast. "ours" = chosen on ministreet-dev within the stated budget."""
 
-    temperature: float = 0.1  # ours, within the usual 0.07-0.1
-    contrast_weight: float = 1.0  # lambda; ours, above the usual 0.1-1
+    ema_decay: float = 0.995  # ours
+    drop: float = 0.539  # ours
+    strength: float = 0.776  # ours
+    temperature: float = 0.0954  # ours, within the usual 0.07-0.1
+    contrast_weight: float = 2.88  # lambda; ours, above the usual 0.1-1
     contrast: bool = True  # ablation
     ce: bool = True  # ablation
     times: Literal["both", "current"] = "both"  # embeddings of t and t-1, or of t alone
@@ -44,9 +47,7 @@ class STPLSettings(TeacherSettings):
     denominator: Literal["pair", "supcon"] = "pair"  # METHODS.md item 4
     pixels_per_class: int = 128  # ours
     dimension: int = 128  # usual for pixel contrast
-    projection_rate: float = (
-        10.0  # ours: learning rate of the projection, times the heads'; it starts from random weights
-    )
+    projection_rate: float = 17.2  # ours: rate of the projection, times the heads'; it starts from random weights
 
     def __post_init__(self) -> None:
         super().__post_init__()
