@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import copy
-import csv
 import dataclasses
 import inspect
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from bench.config import method_class, resolve_settings
-from bench.data import published as published_file
 from bench.networks.build import build_segmenter
 from bench.registry import method_names
 from methods.base import Choice, ClipBatch, LabelledBatch, LogUniform, Method, Setup, Uniform
@@ -22,7 +19,6 @@ from methods.base import Choice, ClipBatch, LabelledBatch, LogUniform, Method, S
 CLASSES = 5
 STEPS = 6
 TRAINED = [name for name in method_names() if method_class(name).trains]
-PUBLISHED = [name for name in method_names() if method_class(name).card.published]
 NO_DRAWS = ("da_vsn", "da_vsn_sf", "fda", "vat_vst", "vat_vst_sf")
 """Methods whose published step draws nothing at random."""
 
@@ -224,14 +220,11 @@ def test_a_source_batch_with_nothing_labelled_gives_zero_not_nan(name: str) -> N
     assert float(losses["ce"].detach()) == 0.0
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_card_shows_the_published_numbers(name: str) -> None:
+@pytest.mark.parametrize("name", [n for n in method_names() if n not in ("source_only", "oracle")])
+def test_card_names_its_paper(name: str) -> None:
     card = method_class(name).card
-    with open(Path(published_file.__file__).with_name("published_results.csv"), encoding="utf-8", newline="") as file:
-        rows = {row["shift"]: float(row["mIoU"]) for row in csv.DictReader(file) if row["method"] == name}
-    assert dict(card.published) == rows
-    assert card.venue and card.authors
-    assert card.url.startswith("https://") or name in ("source_only", "oracle")
+    assert len(card.authors) > 1 and str(card.year) in card.venue
+    assert card.url.startswith("https://")
 
 
 @pytest.mark.parametrize("name", TRAINED)
