@@ -6,6 +6,7 @@ weights carry no gradient in the segmenter's step, and the maps none in the disc
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import torch
@@ -31,7 +32,7 @@ class Discriminator(nn.Sequential):
     def __init__(self, channels: int, width: int = 64) -> None:
         widths = [channels, width, 2 * width, 4 * width, 8 * width]
         layers: list[nn.Module] = []
-        for inputs, outputs in zip(widths, widths[1:], strict=False):
+        for inputs, outputs in itertools.pairwise(widths):
             layers += [nn.Conv2d(inputs, outputs, 4, 2, 1), nn.LeakyReLU(0.2)]
         super().__init__(*layers, nn.Conv2d(widths[-1], 1, 4, 2, 1))
 

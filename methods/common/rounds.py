@@ -63,7 +63,9 @@ class LabelBank(nn.Module):
         wanted = torch.tensor([_name(key) for key in keys], device=self.names.device)
         at = torch.searchsorted(self.names, wanted).clamp(max=max(len(self.names) - 1, 0))
         if not len(self.names) or not bool((self.names[at] == wanted).all()):
-            raise KeyError(f"LabelBank: no labels for all of {', '.join(keys)}; the round labelled {len(self.names)} clips")
+            raise KeyError(
+                f"LabelBank: no labels for all of {', '.join(keys)}; the round labelled {len(self.names)} clips"
+            )
         return self.labels[at].long()
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:

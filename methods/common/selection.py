@@ -27,7 +27,9 @@ def two_head_labels(main: Tensor, auxiliary: Tensor, threshold: float) -> tuple[
     return torch.where(certain, label, IGNORE), torch.where(certain | (second > threshold), both, IGNORE)
 
 
-def class_balanced_portion(confidence: Tensor, label: Tensor, num_classes: int, portion: float, every: int = 1) -> Tensor:
+def class_balanced_portion(
+    confidence: Tensor, label: Tensor, num_classes: int, portion: float, every: int = 1
+) -> Tensor:
     """Thresholds ``(K,)`` that keep the most confident ``portion`` of each predicted class.
 
     Of every image, each class's pixels are taken every ``every``-th in raster order; with n of them over all images the

@@ -1,0 +1,163 @@
+"""hcl: do not forget the earlier models: contrast with their features, trust labels on which they agree.
+
+Huang, Guan, Xiao, Lu, "Model Adaptation: Historical Contrastive Learning for Unsupervised Domain Adaptation without Source Data",
+NeurIPS 2021. Source-free, image.
+
+Two historical models: an average of the weights (m) and an older snapshot (o), refreshed from m every so many steps.
+``L = HCCD(main) + 0.5 HCCD(aux) + 0.5 HCID``. HCCD: cross entropy on offline pseudo-labels, weighted by ``exp(-KL(p_o || p_m))``
+and by class. HCID: current features are pulled to historical ones of their class, weighted by m's certainty.
+
+Differs from the published code: current and historical models see the same geometry, the current one with photometric noise on
+top. The older snapshot is refreshed (there it is the source model to the end). A class is rare below the published share of an
+image, 4096 of 512 x 1024 pixels. Pseudo-labels leave out the least confident pixels of each class. No discriminators (present in
+the code, weight 0), no warm-up of the learning rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from methods.base import Card, Choice, ClipBatch, LabelledBatch, LogUniform, Method, SearchSpace, Setup, Uniform
+from methods.common.augment import Geometry, photometric
+from methods.common.checks import in_range
+from methods.common.ema import ema_update, frozen_copy
+from methods.common.historical import (
+    RareClassWeights,
+    agreement,
+    instance_contrast,
+    reliability,
+    samples,
+    small_labels,
+    trusted_cross_entropy,
+)
+from methods.common.rounds import LabelBank, even_rounds, label_confident
+from stpl import Segmentation, VideoSegmenter, resize_labels
+
+RARE = 4096 / (512 * 1024)
+"""Share of the pixels below which a class is rare (published code, at its crop size)."""
+
+
+@dataclass(frozen=True)
+class HCLSettings:
+    """Values without a unit unless said."""
+
+    auxiliary: float = 0.5  # published code: weight of the auxiliary head's HCCD
+    contrast_weight: float = 0.5  # published code: weight of HCID
+    temperature: float = 0.07  # published code
+    ema_decay: float = 0.99  # ours; published 0.996 for 100,000 steps
+    refresh: int = 50  # ours: steps between two refreshments of the older snapshot (METHODS.md: R)
+    rounds: int = 1  # published code: pseudo-labels are made once
+    drop: float = 0.5  # ours: share of each class without a pseudo-label
+    cap: float = 0.9  # FDA: no threshold is above this confidence
+    strength: float = 0.5  # ours: of the current view's photometric noise
+    max_zoom: float = 1.5  # ours: of the crop
+    max_pixels: int = 4096  # ours: feature cells per image in the contrast; more are thinned out evenly
+
+    def __post_init__(self) -> None:
+        in_range("auxiliary", self.auxiliary, 0, 100)
+        in_range("contrast_weight", self.contrast_weight, 0, 100)
+        in_range("temperature", self.temperature, 0.01, 10)
+        in_range("ema_decay", self.ema_decay, 0, 1)
+        in_range("refresh", self.refresh, 1, 10**6)
+        in_range("rounds", self.rounds, 1, 100)
+        in_range("drop", self.drop, 0, 1)
+        in_range("cap", self.cap, 0, 1)
+        in_range("strength", self.strength, 0, 1.5)
+        in_range("max_zoom", self.max_zoom, 1, 4)
+        in_range("max_pixels", self.max_pixels, 2, 10**6)
+
+
+class HCL(Method):
+    """Historical contrast of instances and of categories."""
+
+    card = Card(
+        key="hcl",
+        title="HCL",
+        authors="Huang, Guan, Xiao, Lu",
+        venue="NeurIPS 2021",
+        year=2021,
+        url="https://arxiv.org/abs/2110.03374",
+        design="image",
+        setting="SFDA",
+        published={"viper2cityscapes": 41.5},
+    )
+    Settings = HCLSettings
+    SEARCH: ClassVar[SearchSpace] = {
+        "contrast_weight": LogUniform(0.05, 2.0),
+        "ema_decay": Choice((0.9, 0.97, 0.99, 0.996)),
+        "drop": Uniform(0.0, 0.8),
+        "strength": Uniform(0.0, 1.0),
+    }
+    settings: HCLSettings
+
+    def __init__(self, segmenter: VideoSegmenter, settings: HCLSettings, setup: Setup) -> None:
+        super().__init__(segmenter, settings, setup)
+        self.averaged, self.older = frozen_copy(segmenter), frozen_copy(segmenter)
+        self.weights = RareClassWeights(setup.num_classes)
+        self.bank = LabelBank()
+
+    def restart(self) -> None:
+        self.averaged.load_state_dict(self.segmenter.state_dict())
+        self.older.load_state_dict(self.segmenter.state_dict())
+
+    def round_steps(self) -> tuple[int, ...]:
+        return even_rounds(0, self.setup.steps, self.settings.rounds)
+
+    def start_round(self, number: int, clips: Iterable[ClipBatch]) -> None:
+        def predict(batch: ClipBatch) -> Tensor:
+            return self.averaged(batch.frames, batch.flow, batch.valid).scores.float().softmax(1)
+
+        label_confident(self.bank, clips, predict, self.settings.drop, self.settings.cap)
+
+    def losses(self, target: ClipBatch, source: LabelledBatch | None, step: int) -> dict[str, Tensor]:
+        s, generator = self.settings, self.generator(step, "strong view")
+        geometry = Geometry.draw(len(target.keys), s.max_zoom, generator)
+        view = geometry.clips(target)
+        label = geometry.labels(self.bank.of(target.keys))
+        with torch.no_grad():
+            averaged: Segmentation = self.averaged(view.frames, view.flow, view.valid)
+            older: Segmentation = self.older(view.frames, view.flow, view.valid)
+        current = self.segmenter(photometric(view.frames, s.strength, generator), view.flow, view.valid)
+
+        weight = self.weights(label, RARE * label[0].numel())
+        trust = agreement(older.scores.float(), averaged.scores.float())
+        losses = {
+            "hccd": trusted_cross_entropy(current.scores.float(), label, trust, weight),
+            "hcid": s.contrast_weight * self.contrast(current, averaged, label),
+        }
+        if current.auxiliary_scores is not None:
+            assert older.auxiliary_scores is not None and averaged.auxiliary_scores is not None
+            trust = agreement(older.auxiliary_scores.float(), averaged.auxiliary_scores.float())
+            coarse = resize_labels(label, (trust.shape[-2], trust.shape[-1]))
+            losses["hccd_aux"] = s.auxiliary * trusted_cross_entropy(
+                current.auxiliary_scores.float(), coarse, trust, weight
+            )
+        return losses
+
+    def contrast(self, current: Segmentation, averaged: Segmentation, label: Tensor) -> Tensor:
+        """HCID between the current features and the averaged model's, both with the pseudo-labels."""
+        size = (current.features.shape[-2], current.features.shape[-1])
+        certain = averaged.scores if averaged.auxiliary_scores is None else averaged.auxiliary_scores
+        small = small_labels(label, size)
+        every = -(-small.shape[1] // self.settings.max_pixels)
+        return instance_contrast(
+            samples(current.features.float())[:, ::every],
+            samples(averaged.features.float())[:, ::every],
+            small[:, ::every],
+            small[:, ::every],
+            reliability(certain.float(), size).flatten(1)[:, ::every],
+            self.settings.temperature,
+        )
+
+    def after_step(self, step: int) -> None:
+        ema_update(self.averaged, self.segmenter, self.settings.ema_decay)
+        if (step + 1) % self.settings.refresh == 0:
+            self.older.load_state_dict(self.averaged.state_dict())
+
+
+METHOD = HCL

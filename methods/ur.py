@@ -1,0 +1,137 @@
+"""ur: learn the pseudo-labels, be certain, and be certain on damaged features too.
+
+Prabhu Teja S, Fleuret, "Uncertainty Reduction for Model Adaptation in Semantic Segmentation", CVPR 2021. Source-free, image.
+
+In rounds: the whole target is labelled by the mean prediction of each frame and its mirror image, the most confident
+``portion`` of each class (``methods.common.selection``). Then
+``L = CE(s, y) + entropy_weight * H(p) + diversity_weight * D(p) + decoder_weight * sum_4 MSE(softmax(g_i(drop(S_t))), sg p)``: four
+auxiliary decoders see the features with half of the channels dropped. The classifier is frozen (the hypothesis of the source model
+stays; its features move).
+
+Differs from the published code: pixels outside a crop or without a label are 255 there, not road. The classifier is really frozen
+(the published flag misses it). Decoders start as copies of the classifier. All pixels enter the selection (published: every tenth).
+Views are mirrored and zoomed crops.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from methods.base import Card, Choice, ClipBatch, LabelledBatch, LogUniform, Method, SearchSpace, Setup, Uniform
+from methods.common.augment import Geometry
+from methods.common.checks import in_range
+from methods.common.information import normalised_entropy
+from methods.common.rounds import LabelBank, even_rounds
+from methods.common.selection import class_balanced_portion, relative_labels
+from methods.common.uncertainty import decoder_disagreement, diversity, drop_channels
+from stpl import VideoSegmenter, pseudo_label_cross_entropy
+
+
+@dataclass(frozen=True)
+class URSettings:
+    """Values without a unit."""
+
+    portion: float = 0.2  # published code: of each predicted class that gets a label
+    entropy_weight: float = 1.0  # published code
+    diversity_weight: float = 0.0  # published code
+    decoder_weight: float = 0.1  # published code
+    decoders: int = 4  # published code
+    channel_dropout: float = 0.5  # published code
+    rounds: int = 1  # METHODS.md: one or more
+    every: int = 1  # ours: pixels that enter the selection; published 10, of larger images
+    max_zoom: float = 1.5  # ours: of the random crop
+
+    def __post_init__(self) -> None:
+        in_range("portion", self.portion, 0, 1)
+        in_range("entropy_weight", self.entropy_weight, 0, 100)
+        in_range("diversity_weight", self.diversity_weight, 0, 100)
+        in_range("decoder_weight", self.decoder_weight, 0, 100)
+        in_range("decoders", self.decoders, 1, 16)
+        in_range("channel_dropout", self.channel_dropout, 0, 0.95)
+        in_range("rounds", self.rounds, 1, 100)
+        in_range("every", self.every, 1, 1000)
+        in_range("max_zoom", self.max_zoom, 1, 4)
+
+
+class UR(Method):
+    """Pseudo-labels, entropy and agreement of decoders, with the classifier frozen."""
+
+    card = Card(
+        key="ur",
+        title="UR",
+        authors="Prabhu Teja, Fleuret",
+        venue="CVPR 2021",
+        year=2021,
+        url="https://openaccess.thecvf.com/content/CVPR2021/html/S_Uncertainty_Reduction_for_Model_Adaptation_in_Semantic_Segmentation_CVPR_2021_paper.html",
+        design="image",
+        setting="SFDA",
+        published={"viper2cityscapes": 45.0},
+    )
+    Settings = URSettings
+    SEARCH: ClassVar[SearchSpace] = {
+        "portion": Uniform(0.1, 0.8),
+        "entropy_weight": LogUniform(0.05, 2.0),
+        "decoder_weight": LogUniform(0.03, 3.0),
+        "rounds": Choice((1, 2)),
+    }
+    settings: URSettings
+
+    def __init__(self, segmenter: VideoSegmenter, settings: URSettings, setup: Setup) -> None:
+        super().__init__(segmenter, settings, setup)
+        self.decoders = nn.ModuleList(copy.deepcopy(segmenter.classifier) for _ in range(settings.decoders))
+        segmenter.classifier.requires_grad_(False)
+        self.bank = LabelBank()
+
+    def restart(self) -> None:
+        for decoder in self.decoders:
+            decoder.load_state_dict(self.segmenter.classifier.state_dict())
+
+    def round_steps(self) -> tuple[int, ...]:
+        return even_rounds(0, self.setup.steps, self.settings.rounds)
+
+    @torch.no_grad()
+    def start_round(self, number: int, clips: Iterable[ClipBatch]) -> None:
+        # Two passes: the thresholds need all confidences, the labels all probabilities, and only the former fit in memory.
+        best = [self.mean_of_mirrors(batch).max(1) for batch in clips]
+        confidence, label = torch.cat([b.values for b in best]), torch.cat([b.indices for b in best])
+        s = self.settings
+        thresholds = class_balanced_portion(confidence, label, self.setup.num_classes, s.portion, s.every)
+        for batch in clips:
+            self.bank.put(batch.keys, relative_labels(self.mean_of_mirrors(batch), thresholds))
+        self.bank.close()
+
+    def mean_of_mirrors(self, batch: ClipBatch) -> Tensor:
+        """Probabilities of the current frame, averaged with those of the mirrored clip."""
+        n = len(batch.keys)
+        mirror = Geometry(-torch.ones(n), torch.ones(n), torch.zeros(n, 2))
+        turned = mirror.clips(batch)
+        plain = self.segmenter(batch.frames, batch.flow, batch.valid).scores.float().softmax(1)
+        back = self.segmenter(turned.frames, turned.flow, turned.valid).scores.float().softmax(1).flip(-1)
+        return (plain + back) / 2
+
+    def losses(self, target: ClipBatch, source: LabelledBatch | None, step: int) -> dict[str, Tensor]:
+        s = self.settings
+        geometry = Geometry.draw(len(target.keys), s.max_zoom, self.generator(step, "strong view"))
+        view = geometry.clips(target)
+        out = self.segmenter(view.frames, view.flow, view.valid)
+        scores = out.scores.float()
+        p = scores.softmax(1)
+        generator = self.generator(step, "dropped channels")
+        damaged = [decoder(drop_channels(out.features, s.channel_dropout, generator)) for decoder in self.decoders]
+        losses = {
+            "ce": pseudo_label_cross_entropy(scores, geometry.labels(self.bank.of(target.keys))),
+            "entropy": s.entropy_weight * normalised_entropy(p),
+            "decoders": s.decoder_weight * decoder_disagreement([d.float() for d in damaged], p),
+        }
+        if s.diversity_weight > 0:
+            losses["diversity"] = s.diversity_weight * diversity(p)
+        return losses
+
+
+METHOD = UR
