@@ -56,6 +56,19 @@ def weight_discrepancy(first: nn.Module, second: nn.Module) -> Tensor:
     return torch.stack([1 + F.cosine_similarity(a.flatten(), b.flatten(), dim=0) for a, b in pairs]).mean()
 
 
+def judged(scores: Tensor, size: tuple[int, int], stride: int) -> Tensor:
+    """Probabilities as a discriminator sees them: scores brought bilinearly to the image's size over ``stride``, then softmax.
+
+    Args:
+        scores: logits ``(N, C, h, w)``; concatenated scores of two frames share one softmax, as in DA-VSN.
+        size: H, W of the image.
+        stride: 1 as published; larger ones save time. A side is never brought below 32 pixels, the least that passes.
+    """
+    height, width = (max(32, -(-side // stride)) for side in size)
+    upsampled = F.interpolate(scores.float(), (height, width), mode="bilinear", align_corners=True)
+    return upsampled.softmax(1)
+
+
 class Adversary(nn.Module):
     """A discriminator with an optimiser of its own.
 
@@ -66,10 +79,12 @@ class Adversary(nn.Module):
         channels: of the maps.
         width: see :class:`Discriminator`.
         lr: of Adam with betas 0.9, 0.99 (ADVENT and DA-VSN: 1e-4).
+        clip_norm: largest norm of the discriminator's gradient (DA-VSN: 1); None = no limit.
     """
 
-    def __init__(self, channels: int, width: int, lr: float) -> None:
+    def __init__(self, channels: int, width: int, lr: float, clip_norm: float | None = None) -> None:
         super().__init__()
+        self.clip_norm = clip_norm
         # Without gradient at rest: the segmenter's backward pass then leaves nothing in the discriminator.
         self.discriminator = Discriminator(channels, width).requires_grad_(False)
         self.optimiser = torch.optim.Adam(self.discriminator.parameters(), lr=lr, betas=(0.9, 0.99))
@@ -100,5 +115,7 @@ class Adversary(nn.Module):
                 loss = loss + extra()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        if self.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.discriminator.parameters(), self.clip_norm)
         self.optimiser.step()
         self.discriminator.requires_grad_(False)

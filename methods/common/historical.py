@@ -93,7 +93,8 @@ def trusted_cross_entropy(scores: Tensor, label: Tensor, trust: Tensor, class_we
 class RareClassWeights(nn.Module):
     """Class weights of HCL: ``largest`` for classes with few pixels in the batch, times a running mean for absent ones.
 
-    ``w_c = (largest if count_c < few * N else 1) * o_c``, after ``o_c <- 0.9 o_c + 0.1 (largest if count_c = 0 else 1)``, o = 1 at first.
+    ``w_c = (largest if count_c < few * N else 1) * o_c``, after ``o_c <- 0.9 o_c + 0.1 (largest if count_c = 0 else 1)``;
+    o starts at 1.
 
     Args:
         num_classes: K.
