@@ -3,9 +3,10 @@
 Guan, Huang, Xiao, Lu, "Domain Adaptive Video Segmentation via Temporal Consistency Regularization", ICCV 2021. UDA, video.
 
 ``L = CE(s_S, y_S) + 0.1 CE(aux) + itcr_weight * TCR(p_t, splat(p_{t-1})) + adversarial_weight * (fool spatio-temporal + fool
-spatial)`` (``methods.common.temporal``, ``methods.common.adversarial``). The spatio-temporal discriminator sees the joint softmax of [s_t, s_{t-1}], the spatial one
-that of [s_t, s_t]; their own loss adds ``adversarial_weight * (1 + cos(weights))`` so that they look at different things. The
-auxiliary head has the same terms: 0.2 of the adversarial one, a consistency of its own, a pair of discriminators of its own.
+spatial)`` (``methods.common.temporal``, ``methods.common.adversarial``). The spatio-temporal discriminator sees the joint softmax
+of [s_t, s_{t-1}], the spatial one that of [s_t, s_t]; their own loss adds ``adversarial_weight * (1 + cos(weights))`` so that they
+look at different things. The auxiliary head has the same terms: 0.2 of the adversarial one, a consistency of its own, a pair of
+discriminators of its own.
 
 Differs from the published code: every clip of a batch uses its own flow. Starts from the source model. The discriminators have a
 quarter of the published width, for a network of 0.6 M parameters, and see maps at half the image's size. They step one after the

@@ -69,19 +69,28 @@ def warped_labels(previous: Tensor, flow: Tensor) -> Tensor:
     return backward_warp(previous.detach(), flow, padding="border").argmax(1)
 
 
-def mean_over_time(probabilities: list[Tensor], flow: Tensor, valid: Tensor, segmenter: VideoSegmenter) -> Tensor:
+@torch.no_grad()
+def aggregated_prediction(segmenter: VideoSegmenter, frames: Tensor, flow: Tensor, valid: Tensor) -> Tensor:
     """Mean of the current frame's probabilities and of every preceding frame's, warped to it; invalid pixels do not count.
 
+    The current frame is predicted as always, with its past; the preceding ones each from its own features.
+
     Args:
-        probabilities: of each frame, oldest first, ``(N, K, h, w)``.
+        segmenter: predicts, chains the flow and brings it to the maps' grid, as it does for features.
+        frames: ``(N, T, 3, H, W)`` in 0..1.
         flow: ``(N, T-1, 2, H, W)``; ``flow[:, k]`` from frame k+1 to k, pixels.
         valid: bool ``(N, T-1, H, W)``.
-        segmenter: chains the flow and brings it to the maps' grid, as it does for features.
 
-    Source: VAT-VST (Shi et al.), the aggregation of preceding frames' predictions.
+    Returns:
+        ``(N, K, h, w)``, sums to 1 over classes.
+
+    Source: VAT-VST (Shin et al., AAAI 2022), the aggregation of preceding frames' predictions.
     """
-    warped, masks = segmenter.warp_to_current(probabilities, flow, valid)
-    total, count = probabilities[-1], torch.ones_like(probabilities[-1][:, :1])
+    out = segmenter(frames, flow, valid)
+    preceding = [frame_scores(segmenter, out, k).main.float().softmax(1) for k in range(frames.shape[1] - 1)]
+    current = out.scores.float().softmax(1)
+    warped, masks = segmenter.warp_to_current([*preceding, current], flow, valid)
+    total, count = current, torch.ones_like(current[:, :1])
     for p, mask in zip(warped, masks, strict=True):
         seen = mask[:, None].to(p)
         total, count = total + seen * p, count + seen

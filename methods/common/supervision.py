@@ -1,0 +1,116 @@
+"""Temporal pseudo-supervision (TPS): a strongly augmented clip learns what an earlier frame predicted, moved along the flow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.transforms.v2 import functional as TF
+
+from methods.base import ClipBatch
+from methods.common.augment import Geometry, uniform
+from methods.common.checks import in_range
+from methods.common.temporal import FrameScores, flow_at, rescaled, warped_labels
+from stpl import VideoSegmenter, pseudo_label_cross_entropy, resize_flow
+
+
+@dataclass(frozen=True)
+class StrongViewSettings:
+    """What tps and tps_sf share: the strong view. Values without a unit unless said."""
+
+    jitter: float = 0.8  # published code: range of brightness, contrast and saturation factors, 1 -+ this
+    hue: float = 0.2  # published code: range of the hue's shift, of the whole circle
+    jitter_probability: float = 0.8  # ours: share of clips whose colours are jittered
+    grey_probability: float = 0.2  # ours: share of clips that turn grey
+    blur_probability: float = 0.5  # ours: share of clips that are blurred
+    blur: float = 2.25  # ours: largest sigma, pixels, the smallest is 5/9 of it; published 5 to 9 at 512x1024
+    low: int = 80  # published code: smallest scale, percent
+    high: int = 119  # published code: largest scale, percent
+    auxiliary: float = 0.1  # published code: weight of the auxiliary head
+
+    def __post_init__(self) -> None:
+        in_range("jitter", self.jitter, 0, 1)
+        in_range("hue", self.hue, 0, 0.5)
+        for name in ("jitter_probability", "grey_probability", "blur_probability"):
+            in_range(name, getattr(self, name), 0, 1)
+        in_range("blur", self.blur, 0.1, 50)
+        in_range("low", self.low, 25, 400)
+        in_range("high", self.high, self.low, 400)
+        in_range("auxiliary", self.auxiliary, 0, 100)
+
+
+def strong_colours(frames: Tensor, s: StrongViewSettings, generator: torch.Generator) -> Tensor:
+    """Colour jitter, grey and blur of ``frames`` ``(N, T, 3, H, W)`` in 0..1, one draw for all frames of a clip."""
+    views = []
+    for clip in frames:
+        coins = torch.rand(3, generator=generator).tolist()
+        factors = uniform(3, 1 - s.jitter, 1 + s.jitter, generator).tolist()
+        shift = float(uniform(1, -s.hue, s.hue, generator))
+        sigma = float(uniform(1, 5 / 9 * s.blur, s.blur, generator))
+        if coins[0] < s.jitter_probability:
+            clip = TF.adjust_brightness(clip, factors[0])
+            clip = TF.adjust_contrast(clip, factors[1])
+            clip = TF.adjust_saturation(clip, factors[2])
+            clip = TF.adjust_hue(clip, shift)
+        if coins[1] < s.grey_probability:
+            clip = TF.rgb_to_grayscale(clip, 3)
+        if coins[2] < s.blur_probability:
+            size = 2 * round(2 * sigma) + 1
+            for kernel in (
+                [size, 1],
+                [1, size],
+            ):  # a Gaussian's two directions one after the other cost less than both at once
+                clip = TF.gaussian_blur(clip, kernel, [sigma, sigma])
+        views.append(clip)
+    return torch.stack(views)
+
+
+def rescale(clips: ClipBatch, percent: int) -> ClipBatch:
+    """Clips at ``percent`` of their size, in multiples of 8 pixels, flow and validity with them."""
+    t = clips.frames.shape[1]
+    size = [max(8, round(side * percent / 800) * 8) for side in clips.frames.shape[-2:]]
+    height, width = size
+    frames = F.interpolate(clips.frames.flatten(0, 1), (height, width), mode="bilinear", align_corners=False)
+    flow = torch.stack([resize_flow(clips.flow[:, k], (height, width)) for k in range(t - 1)], 1)
+    valid = F.interpolate(clips.valid.float(), (height, width), mode="nearest-exact") > 0.5
+    return ClipBatch(frames.unflatten(0, (-1, t)), flow, valid, clips.keys)
+
+
+@torch.no_grad()
+def earlier_scores(segmenter: VideoSegmenter, clips: ClipBatch) -> FrameScores:
+    """Scores of the clip that ends one frame earlier: all its frames, or frame t-1 by itself where there is no other."""
+    if clips.frames.shape[1] > 2:
+        out = segmenter(clips.frames[:, :-1], clips.flow[:, :-1], clips.valid[:, :-1])
+        return FrameScores(out.scores, out.auxiliary_scores)
+    features, auxiliary = segmenter.encode(clips.frames[:, -2])
+    return FrameScores(segmenter.classify(segmenter.fuse_alone(features)), segmenter.classify_auxiliary(auxiliary))
+
+
+def temporal_pseudo_supervision(
+    segmenter: VideoSegmenter, clips: ClipBatch, s: StrongViewSettings, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """``CE(s(strong(x_t, x_{t-1})), warp(sg p of the earlier clip))``, main head and ``s.auxiliary`` times the auxiliary head.
+
+    The earlier clip is mirrored with probability 1/2; its prediction is mirrored back before it is warped, which is the same as
+    warping in the mirrored geometry along the mirrored flow. Labels and losses are at score resolution, without a threshold.
+    """
+    n = len(clips.keys)
+    mirror = Geometry.draw(n, 1.0, generator)
+    earlier = earlier_scores(segmenter, mirror.clips(clips))
+    percent = int(torch.randint(s.low, s.high + 1, (1,), generator=generator))
+    strong = ClipBatch(strong_colours(clips.frames, s, generator), clips.flow, clips.valid, clips.keys)
+    strong = rescale(strong, percent)
+    out = segmenter(strong.frames, strong.flow, strong.valid)
+    losses = {}
+    heads = (
+        ("pseudo", 1.0, earlier.main, out.scores),
+        ("pseudo_aux", s.auxiliary, earlier.auxiliary, out.auxiliary_scores),
+    )
+    for name, weight, before, now in heads:
+        if before is not None and now is not None:
+            size = (before.shape[-2], before.shape[-1])
+            labels = warped_labels(mirror.maps(before.float().softmax(1)), flow_at(clips.flow[:, -1], size))
+            losses[name] = weight * pseudo_label_cross_entropy(rescaled(now, size), labels)
+    return losses
