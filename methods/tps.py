@@ -8,7 +8,7 @@ jitter, grey, rescaling by 0.8 to 1.2.
 
 Differs from the published code: the strong view acts on real pictures (there on an inverted, wrapped 8-bit one). A mirrored
 earlier clip is warped along a flow that is mirrored too, sign included. With two frames per clip the earlier clip is frame t-1
-alone. Starts from the source model; blur is scaled to the image's size.
+alone. Starts from the source model; blur is scaled to the image's size. Hue is turned about the grey axis instead of in HSV.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Shin, Park, Woo, Kweon, "Unsupervised Domain Adaptation for Video Semantic Segmentation", AAAI 2022. UDA, video.
 
 Phase 1 (VAT): ``L = CE(s_S, y_S) + 0.1 CE(aux) + adversarial_weight * (fool image + fool sequence)``: an image discriminator on
-p_t, a sequence discriminator on p_t and p_{t-1} stacked. Phase 2 (VST), target alone: at its start the whole target is labelled by the
-mean of each frame's prediction and the flow-warped predictions of the frames before it, the least confident pixels of each
+p_t, a sequence discriminator on p_t and p_{t-1} stacked. Phase 2 (VST), target alone: at its start the whole target is labelled
+by the mean of each frame's prediction and the flow-warped predictions of the frames before it, the least confident pixels of each
 class left out; ``L = CE(s_T, y)``.
 
 Differs from the published code: there is none that we know of; phases are shares of one run, and start from the source model. The

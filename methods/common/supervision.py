@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +42,18 @@ class StrongViewSettings:
         in_range("auxiliary", self.auxiliary, 0, 100)
 
 
+def rotate_hue(frames: Tensor, shift: float) -> Tensor:
+    """Turn the hue of ``(..., 3, H, W)`` in 0..1 by ``shift`` of the circle: a rotation of RGB about the grey axis, clamped.
+
+    Linear, and so a twentieth of the time of a change of the H of HSV, which was a tenth of a step; greys stay what they are.
+    """
+    angle = 2 * math.pi * shift
+    third, cross = (1 - math.cos(angle)) / 3, math.sin(angle) / math.sqrt(3)
+    same, next_, previous = third + math.cos(angle), third - cross, third + cross
+    turn = torch.tensor([[same, next_, previous], [previous, same, next_], [next_, previous, same]])
+    return torch.einsum("ij,...jhw->...ihw", turn.to(frames), frames).clamp(0, 1)
+
+
 def strong_colours(frames: Tensor, s: StrongViewSettings, generator: torch.Generator) -> Tensor:
     """Colour jitter, grey and blur of ``frames`` ``(N, T, 3, H, W)`` in 0..1, one draw for all frames of a clip."""
     views = []
@@ -53,7 +66,7 @@ def strong_colours(frames: Tensor, s: StrongViewSettings, generator: torch.Gener
             clip = TF.adjust_brightness(clip, factors[0])
             clip = TF.adjust_contrast(clip, factors[1])
             clip = TF.adjust_saturation(clip, factors[2])
-            clip = TF.adjust_hue(clip, shift)
+            clip = rotate_hue(clip, shift)
         if coins[1] < s.grey_probability:
             clip = TF.rgb_to_grayscale(clip, 3)
         if coins[2] < s.blur_probability:
@@ -79,12 +92,13 @@ def rescale(clips: ClipBatch, percent: int) -> ClipBatch:
 
 
 @torch.no_grad()
-def earlier_scores(segmenter: VideoSegmenter, clips: ClipBatch) -> FrameScores:
-    """Scores of the clip that ends one frame earlier: all its frames, or frame t-1 by itself where there is no other."""
+def earlier_scores(segmenter: VideoSegmenter, clips: ClipBatch, mirror: Geometry) -> FrameScores:
+    """Scores of the clip that ends one frame earlier, moved: all its frames, or frame t-1 by itself where there is no other."""
     if clips.frames.shape[1] > 2:
-        out = segmenter(clips.frames[:, :-1], clips.flow[:, :-1], clips.valid[:, :-1])
+        moved = mirror.clips(ClipBatch(clips.frames[:, :-1], clips.flow[:, :-1], clips.valid[:, :-1], clips.keys))
+        out = segmenter(moved.frames, moved.flow, moved.valid)
         return FrameScores(out.scores, out.auxiliary_scores)
-    features, auxiliary = segmenter.encode(clips.frames[:, -2])
+    features, auxiliary = segmenter.encode(mirror.maps(clips.frames[:, -2]))
     return FrameScores(segmenter.classify(segmenter.fuse_alone(features)), segmenter.classify_auxiliary(auxiliary))
 
 
@@ -98,7 +112,7 @@ def temporal_pseudo_supervision(
     """
     n = len(clips.keys)
     mirror = Geometry.draw(n, 1.0, generator)
-    earlier = earlier_scores(segmenter, mirror.clips(clips))
+    earlier = earlier_scores(segmenter, clips, mirror)
     percent = int(torch.randint(s.low, s.high + 1, (1,), generator=generator))
     strong = ClipBatch(strong_colours(clips.frames, s, generator), clips.flow, clips.valid, clips.keys)
     strong = rescale(strong, percent)
