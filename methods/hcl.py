@@ -47,14 +47,14 @@ class HCLSettings:
     """Values without a unit unless said."""
 
     auxiliary: float = 0.5  # published code: weight of the auxiliary head's HCCD
-    contrast_weight: float = 0.5  # published code: weight of HCID
+    contrast_weight: float = 1.28  # ours; published 0.5: weight of HCID
     temperature: float = 0.07  # published code
-    ema_decay: float = 0.99  # ours; published 0.996 for 100,000 steps
+    ema_decay: float = 0.996  # published code
     refresh: int = 50  # ours: steps between two refreshments of the older snapshot (METHODS.md: R)
     rounds: int = 1  # published code: pseudo-labels are made once
-    drop: float = 0.5  # ours: share of each class without a pseudo-label
+    drop: float = 0.59  # ours: share of each class without a pseudo-label
     cap: float = 0.9  # FDA: no threshold is above this confidence
-    strength: float = 0.5  # ours: of the current view's photometric noise
+    strength: float = 0.83  # ours: of the current view's photometric noise
     max_zoom: float = 1.5  # ours: of the crop
     max_pixels: int = 4096  # ours: feature cells per image in the contrast; more are thinned out evenly
 

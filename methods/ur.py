@@ -37,13 +37,13 @@ from stpl import VideoSegmenter, pseudo_label_cross_entropy
 class URSettings:
     """Values without a unit."""
 
-    portion: float = 0.2  # published code: of each predicted class that gets a label
-    entropy_weight: float = 1.0  # published code
+    portion: float = 0.23  # ours; published 0.2: of each predicted class that gets a label
+    entropy_weight: float = 0.718  # ours; published 1
     diversity_weight: float = 0.0  # published code
-    decoder_weight: float = 0.1  # published code
+    decoder_weight: float = 0.0655  # ours; published 0.1
     decoders: int = 4  # published code
     channel_dropout: float = 0.5  # published code
-    rounds: int = 1  # METHODS.md: one or more
+    rounds: int = 2  # ours; METHODS.md: one or more
     every: int = 1  # ours: pixels that enter the selection; published 10, of larger images
     max_zoom: float = 1.5  # ours: of the random crop
 
