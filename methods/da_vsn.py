@@ -38,9 +38,9 @@ AUXILIARY = 0.2
 class DAVSNSettings:
     """Values without a unit."""
 
-    itcr_weight: float = 0.001  # published code: lamda_u
-    adversarial_weight: float = 0.001  # published code: lamda_u, times lamda_sa = lamda_wd = 1
-    discriminator_lr: float = 1e-4  # published code
+    itcr_weight: float = 0.769  # ours; published 0.001: lamda_u
+    adversarial_weight: float = 0.00235  # ours; published 0.001: lamda_u, times lamda_sa = lamda_wd = 1
+    discriminator_lr: float = 4.98e-5  # ours; published 1e-4
     width: int = 16  # ours; published 64, for a backbone of 2048 channels
     judged_stride: int = 2  # ours; published 1: image size over the size of the maps that discriminators see
 

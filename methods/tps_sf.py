@@ -11,12 +11,21 @@ Differs from the published code: there is none of this variant; otherwise as tps
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
 from methods.base import Card, Choice, ClipBatch, LabelledBatch, Method, SearchSpace, Uniform
 from methods.common.supervision import StrongViewSettings, temporal_pseudo_supervision
+
+
+@dataclass(frozen=True)
+class TPSSFSettings(StrongViewSettings):
+    """The strong view's."""
+
+    jitter: float = 0.596  # ours; published 0.8
+    blur_probability: float = 0.0  # ours
 
 
 class TPSSF(Method):
@@ -33,9 +42,9 @@ class TPSSF(Method):
         setting="SFDA",
         published={"viper2cityscapes": 27.8},
     )
-    Settings = StrongViewSettings
+    Settings = TPSSFSettings
     SEARCH: ClassVar[SearchSpace] = {"jitter": Uniform(0.2, 0.9), "blur_probability": Choice((0.0, 0.5))}
-    settings: StrongViewSettings
+    settings: TPSSFSettings
 
     def losses(self, target: ClipBatch, source: LabelledBatch | None, step: int) -> dict[str, Tensor]:
         generator = self.generator(step, "strong view")

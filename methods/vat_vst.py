@@ -34,12 +34,12 @@ from stpl import Segmentation, VideoSegmenter, pseudo_label_cross_entropy
 class VATVSTSettings:
     """Values without a unit."""
 
-    first_share: float = 0.5  # ours: of the steps, for phase 1
+    first_share: float = 0.25  # ours: of the steps, for phase 1
     rounds: int = 1  # ours: of offline labels in phase 2
-    drop: float = 0.5  # ours: share of each class without a label
+    drop: float = 0.532  # ours: share of each class without a label
     cap: float = 0.9  # FDA: no threshold is above this confidence
-    adversarial_weight: float = 0.001  # ADVENT, published code
-    discriminator_lr: float = 1e-4  # ADVENT, published code
+    adversarial_weight: float = 0.00221  # ours; ADVENT 0.001
+    discriminator_lr: float = 3.86e-4  # ours; ADVENT 1e-4
     width: int = 16  # ours; ADVENT 64, for a backbone of 2048 channels
     judged_stride: int = 2  # ours; ADVENT 1: image size over the size of the maps that discriminators see
 

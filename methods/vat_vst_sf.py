@@ -28,8 +28,8 @@ from stpl import VideoSegmenter, pseudo_label_cross_entropy
 class VATVSTSFSettings:
     """Values without a unit."""
 
-    rounds: int = 1  # ours: of offline labels
-    drop: float = 0.5  # ours: share of each class without a label
+    rounds: int = 3  # ours: of offline labels
+    drop: float = 0.277  # ours: share of each class without a label
     cap: float = 0.9  # FDA: no threshold is above this confidence
 
     def __post_init__(self) -> None:
