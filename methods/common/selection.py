@@ -53,7 +53,7 @@ def class_balanced_portion(
     values, classes = confidence.detach().reshape(images, -1), label.reshape(images, -1).long()
     if every > 1:
         # Rank of each pixel among those of its class in its image: stable order by class, minus where the class begins.
-        order = classes.argsort(1, stable=True)
+        order = classes.sort(dim=1, stable=True).indices
         ordered = classes.gather(1, order)
         counts = torch.zeros(images, num_classes, dtype=torch.long, device=values.device)
         counts.scatter_add_(1, ordered, torch.ones_like(ordered))
@@ -62,7 +62,7 @@ def class_balanced_portion(
         values, classes = values.gather(1, order)[taken], ordered[taken]
     values, classes = values.flatten(), classes.flatten()
     descending = values.argsort(descending=True)
-    by_class = descending[classes[descending].argsort(stable=True)]
+    by_class = descending[classes[descending].sort(stable=True).indices]
     counts = torch.bincount(classes, minlength=num_classes)
     keep = (portion * counts.double()).long()
     at = (counts.cumsum(0) - counts + keep - 1).clamp(min=0)
