@@ -1,0 +1,113 @@
+"""Building blocks that methods share: plain functions of tensors and numbers, and thin modules around them.
+
+Argument order, shapes, units and sources stand in each docstring. Maps are ``(N, C, H, W)``, labels integer with 255 = ignore, flow
+``(N, 2, H, W)`` backward in pixels, x first. What STPL itself needs (warping, fusion, contrast, thresholds) is in :mod:`stpl`.
+
+* uncertainty: :func:`self_information`, :func:`entropy_loss`, :func:`normalised_entropy`, :func:`robust_entropy`,
+  :func:`diversity`, :func:`decoder_disagreement`, :func:`drop_channels`
+* domains: :class:`Discriminator`, :func:`domain_loss`, :func:`weight_discrepancy`, :func:`judged`, :class:`Adversary`
+* frequencies: :func:`spectral_transfer`, :func:`fourier_mix`, :func:`swap_amplitude`; :func:`band_map`, :func:`band_energy`,
+  :func:`swap_bands`, :func:`attack_term`, :func:`top_components`, :func:`reverse_gradient`
+* colours and views: :func:`match_histograms`, :class:`Geometry`, :func:`photometric`, :func:`strong_view`, :func:`strong_colours`,
+  :func:`rotate_hue`, :func:`rescale`, :func:`random_boxes`, :func:`cut_mix`, :func:`cut_mix_labels`
+* labels: :func:`two_head_labels`, :func:`class_balanced_portion`, :func:`relative_labels`, :class:`LabelBank`,
+  :func:`label_confident`, :func:`even_rounds`
+* time: :func:`flow_at`, :func:`frame_scores`, :func:`propagate`, :func:`intra_domain_consistency`, :func:`warped_labels`,
+  :func:`aggregated_prediction`, :func:`temporal_pseudo_supervision`
+* earlier models: :func:`frozen_copy`, :func:`ema_update`, :class:`Teacher`, :func:`instance_contrast`, :func:`reliability`,
+  :func:`samples`, :func:`small_labels`, :func:`agreement`, :func:`trusted_cross_entropy`, :class:`RareClassWeights`
+* supervision: :func:`supervised`, :func:`supervised_terms`, :func:`balanced_weights`, :func:`upsampled_cross_entropy`
+"""
+
+from .adversarial import Adversary, Discriminator, domain_loss, judged, weight_discrepancy
+from .augment import Geometry, photometric, strong_view
+from .bands import attack_term, band_energy, band_map, reverse_gradient, swap_bands, top_components
+from .ema import ema_update, frozen_copy
+from .fourier import fourier_mix, spectral_transfer, swap_amplitude
+from .histogram import match_histograms
+from .historical import (
+    RareClassWeights,
+    agreement,
+    instance_contrast,
+    reliability,
+    samples,
+    small_labels,
+    trusted_cross_entropy,
+)
+from .information import entropy_loss, normalised_entropy, robust_entropy, self_information
+from .losses import balanced_weights, supervised, supervised_terms, upsampled_cross_entropy
+from .mixing import cut_mix, cut_mix_labels, random_boxes
+from .rounds import LabelBank, even_rounds, label_confident
+from .selection import class_balanced_portion, relative_labels, two_head_labels
+from .supervision import rescale, rotate_hue, strong_colours, temporal_pseudo_supervision
+from .teacher import Teacher
+from .temporal import (
+    aggregated_prediction,
+    flow_at,
+    frame_scores,
+    intra_domain_consistency,
+    propagate,
+    warped_labels,
+)
+from .uncertainty import decoder_disagreement, diversity, drop_channels
+
+__all__ = [
+    "Adversary",
+    "Discriminator",
+    "Geometry",
+    "LabelBank",
+    "RareClassWeights",
+    "Teacher",
+    "aggregated_prediction",
+    "agreement",
+    "attack_term",
+    "balanced_weights",
+    "band_energy",
+    "band_map",
+    "class_balanced_portion",
+    "cut_mix",
+    "cut_mix_labels",
+    "decoder_disagreement",
+    "diversity",
+    "domain_loss",
+    "drop_channels",
+    "ema_update",
+    "entropy_loss",
+    "even_rounds",
+    "flow_at",
+    "fourier_mix",
+    "frame_scores",
+    "frozen_copy",
+    "instance_contrast",
+    "intra_domain_consistency",
+    "judged",
+    "label_confident",
+    "match_histograms",
+    "normalised_entropy",
+    "photometric",
+    "propagate",
+    "random_boxes",
+    "relative_labels",
+    "reliability",
+    "rescale",
+    "reverse_gradient",
+    "robust_entropy",
+    "rotate_hue",
+    "samples",
+    "self_information",
+    "small_labels",
+    "spectral_transfer",
+    "strong_colours",
+    "strong_view",
+    "supervised",
+    "supervised_terms",
+    "swap_amplitude",
+    "swap_bands",
+    "temporal_pseudo_supervision",
+    "top_components",
+    "trusted_cross_entropy",
+    "two_head_labels",
+    "upsampled_cross_entropy",
+    "warped_labels",
+    "weight_discrepancy",
+]
