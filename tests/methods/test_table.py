@@ -1,0 +1,200 @@
+"""What makes each method of the paper's table that method."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from bench.config import method_class, resolve_settings
+from bench.networks.build import build_segmenter
+from methods.base import ClipBatch, LabelledBatch, Method, Setup
+
+CLASSES, STEPS = 5, 6
+
+
+def make(name: str, **settings: Any) -> Method:
+    torch.manual_seed(0)
+    cls = method_class(name)
+    segmenter = build_segmenter("mini", "conv1x1", CLASSES)
+    method: Method = cls(segmenter, cls.Settings(**resolve_settings(name, settings)), Setup(CLASSES, STEPS, 0))
+    method.restart()
+    return method.train()
+
+
+def clips(seed: int = 0, n: int = 2) -> ClipBatch:
+    g = torch.Generator().manual_seed(seed)
+    frames, flow = torch.rand(n, 2, 3, 32, 64, generator=g), torch.randn(n, 1, 2, 32, 64, generator=g)
+    return ClipBatch(frames, flow, torch.ones(n, 1, 32, 64, dtype=torch.bool), tuple(f"clip {i}" for i in range(n)))
+
+
+def labelled(seed: int = 1, n: int = 2) -> LabelledBatch:
+    c = clips(seed, n)
+    label = torch.randint(0, CLASSES, (n, 32, 64), generator=torch.Generator().manual_seed(seed))
+    return LabelledBatch(c.frames, c.flow, c.valid, c.keys, label)
+
+
+def step(method: Method, number: int, source: LabelledBatch | None = None) -> dict[str, float]:
+    """One step of plain gradient descent."""
+    target = clips()
+    if number in method.round_steps():
+        method.start_round(method.round_steps().index(number), [target])
+    losses = method.losses(target, source, number)
+    parameters = [p for group in method.parameter_groups(0.01, 1.0) for p in group["params"]]
+    gradients = torch.autograd.grad(sum(losses.values()), parameters, allow_unused=True)  # type: ignore[arg-type]
+    with torch.no_grad():
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            if gradient is not None:
+                parameter -= 0.01 * gradient
+    method.after_step(number)
+    return {name: float(value.detach()) for name, value in losses.items()}
+
+
+def weights(module: torch.nn.Module) -> list[torch.Tensor]:
+    return [p.detach().clone() for p in module.parameters()]
+
+
+def same(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_ur_freezes_the_classifier_and_trains_its_copies() -> None:
+    method = make("ur")
+    classifier, decoders = weights(method.segmenter.classifier), weights(method.decoders)  # type: ignore[arg-type]
+    step(method, 0)
+    assert same(weights(method.segmenter.classifier), classifier)
+    assert not same(weights(method.decoders), decoders)  # type: ignore[arg-type]
+
+
+def test_ur_without_dropped_channels_has_no_disagreement_at_the_start() -> None:
+    method = make("ur", channel_dropout=0.0)
+    method.start_round(0, [clips()])
+    assert float(method.losses(clips(), None, 0)["decoders"].detach()) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_fda_trains_three_segmenters_and_then_one() -> None:
+    method = make("fda")
+    others = weights(method.others)  # type: ignore[arg-type]
+    first = step(method, 0, labelled())
+    assert {"ce", "entropy", "ce_L0.01", "ce_L0.09"} <= first.keys() and "pseudo" not in first
+    moved = weights(method.others)  # type: ignore[arg-type]
+    assert not same(moved, others)
+    second = step(method, method.first, labelled())  # type: ignore[arg-type]
+    assert second.keys() == {"ce", "ce_aux", "entropy", "pseudo"}
+    assert same(weights(method.others), moved)  # type: ignore[arg-type]
+
+
+def test_pixmatch_scores_its_average_whatever_the_readout() -> None:
+    method = make("pixmatch")
+    assert method.evaluates_average
+    before = weights(method.evaluated("student"))
+    step(method, 0, labelled())
+    average, student = weights(method.evaluated("student")), weights(method.segmenter)
+    decay = method.settings.ema_decay
+    for old, mean, now in zip(before, average, student, strict=True):
+        torch.testing.assert_close(mean, decay * old + (1 - decay) * now)
+
+
+@pytest.mark.parametrize("augmentation", ["photometric", "fourier", "cutmix"])
+def test_pixmatch_augmentations(augmentation: str) -> None:
+    method = make("pixmatch", augmentation=augmentation)
+    losses = method.losses(clips(), labelled(), 0)
+    assert {"ce", "consistency", "consistency_aux"} <= losses.keys()
+    assert all(torch.isfinite(v) for v in losses.values())
+
+
+def test_pixmatch_with_a_threshold_that_nothing_passes_has_no_consistency_loss() -> None:
+    losses = make("pixmatch", threshold=1.0).losses(clips(), labelled(), 0)
+    assert float(losses["consistency"].detach()) == 0.0
+
+
+def test_hcl_refreshes_its_older_model_from_the_averaged_one() -> None:
+    method = make("hcl", refresh=2)
+    older = weights(method.older)  # type: ignore[arg-type]
+    step(method, 0)
+    assert same(weights(method.older), older) and not same(weights(method.averaged), older)  # type: ignore[arg-type]
+    step(method, 1)
+    assert same(weights(method.older), weights(method.averaged))  # type: ignore[arg-type]
+
+
+def test_da_vsn_has_four_discriminators_that_learn_and_differ() -> None:
+    method = make("da_vsn")
+    names = {"temporal_main", "spatial_main", "temporal_auxiliary", "spatial_auxiliary"}
+    assert method.optimisers().keys() == names
+    before = weights(method.adversaries)  # type: ignore[arg-type]
+    losses = step(method, 0, labelled())
+    assert names | {"ce", "ce_aux", "itcr_main", "itcr_auxiliary"} == losses.keys()
+    moved = weights(method.adversaries)  # type: ignore[arg-type]
+    assert not any(torch.equal(a, b) for a, b in zip(before, moved, strict=True))
+
+
+def test_the_source_free_da_vsn_is_the_target_term_alone() -> None:
+    full, alone = make("da_vsn", itcr_weight=1.0), make("da_vsn_sf", itcr_weight=1.0)
+    alone.segmenter.load_state_dict(full.segmenter.state_dict())
+    ours = alone.losses(clips(), None, 0)
+    theirs = full.losses(clips(), labelled(), 0)
+    assert ours.keys() == {"itcr_main", "itcr_auxiliary"}
+    for name, value in ours.items():
+        torch.testing.assert_close(value, theirs[name])
+
+
+def test_the_source_free_tps_is_the_target_term_alone() -> None:
+    full = make("tps", weight=1.0)
+    alone = make("tps_sf", jitter=full.settings.jitter, blur_probability=full.settings.blur_probability)
+    theirs, ours = full.losses(clips(), labelled(), 0), alone.losses(clips(), None, 0)
+    assert ours.keys() == {"pseudo", "pseudo_aux"} and theirs.keys() == {"ce", "ce_aux", *ours}
+    for name, value in ours.items():
+        torch.testing.assert_close(value, theirs[name])
+
+
+def test_tps_labels_do_not_depend_on_the_mirror() -> None:
+    """The repair: a mirrored earlier frame is warped in the geometry that it was predicted in."""
+    from methods.common.augment import Geometry
+    from methods.common.temporal import warped_labels
+
+    p, flow = torch.rand(2, 4, 8, 12), torch.zeros(2, 2, 8, 12)
+    flow[:, 0], flow[:, 1] = 2.0, -1.0
+    mirror = Geometry(-torch.ones(2), torch.ones(2), torch.zeros(2, 2))
+    there = warped_labels(mirror.maps(p), mirror.flow(flow))  # mirrored maps along the mirrored flow, x negated
+    back, plain = mirror.labels(there), warped_labels(p, flow)
+    assert (back == plain)[..., 1:-1, 2:-2].all()
+
+
+def test_vat_vst_leaves_source_and_discriminators_in_its_second_phase() -> None:
+    method = make("vat_vst", first_share=0.5)
+    assert {"ce", "image", "sequence"} <= step(method, 0, labelled()).keys()
+    before = weights(method.image)  # type: ignore[arg-type]
+    assert step(method, 3, labelled()).keys() == {"ce"}
+    assert same(weights(method.image), before)  # type: ignore[arg-type]
+
+
+def test_vat_vst_sf_labels_the_target_in_rounds() -> None:
+    method = make("vat_vst_sf", rounds=3)
+    assert method.round_steps() == (0, 2, 4)
+    step(method, 0)
+    first = method.bank.of(("clip 0",)).clone()  # type: ignore[union-attr,operator]
+    for number in (1, 2):
+        step(method, number)
+    assert first.shape == method.bank.of(("clip 0",)).shape  # type: ignore[union-attr,operator]
+
+
+def test_rda_trains_its_gate_against_the_segmenter() -> None:
+    method = make("rda")
+    gate = weights(method.gate)  # type: ignore[arg-type]
+    losses = step(method, 0, labelled())
+    assert {"ce", "adversarial", "consistency", "attack"} <= losses.keys()
+    assert losses["attack"] < 0 < losses["consistency"]
+    assert not same(weights(method.gate), gate)  # type: ignore[arg-type]
+
+
+def test_rda_attacks_with_another_clip_and_a_lone_clip_with_the_source() -> None:
+    method = make("rda", attacked_share=1.0)
+    two, _ = method.attack(clips(), labelled())  # type: ignore[operator]
+    assert float((two.frames - clips().frames).abs().mean()) > 0.01
+    one, _ = method.attack(clips(n=1), labelled(n=1))  # type: ignore[operator]
+    assert float((one.frames - clips(n=1).frames).abs().mean()) > 0.01
+    twins = clips()
+    twins = ClipBatch(twins.frames[:1].expand(2, -1, -1, -1, -1), twins.flow, twins.valid, twins.keys)
+    same_clip, _ = method.attack(twins, labelled())  # type: ignore[operator]
+    torch.testing.assert_close(same_clip.frames, twins.frames, atol=1e-4, rtol=0)
