@@ -61,7 +61,7 @@ def provenance(shift: Shift, records: Sequence[Record]) -> str:
         "Protocol": f"`{shift.name}`, hash `{shift.hash}`; {shift.adaptation.steps} adaptation steps, "
         f"network {shift.network.name}, fusion {shift.network.fusion}, flow {shift.flow}",
         "Selection": "rule `last`, 0 looks at the reported labels",
-        "Readout": f"the {shift.evaluation.readout}'s weights are scored",
+        "Readout": f"the {shift.evaluation.readout}'s weights are scored; of a method whose paper scores its own average, that",
         "Code": ", ".join(sorted(revisions)),
         "Versions": ", ".join(versions),
         "Hardware": "; ".join(sorted(machines)),

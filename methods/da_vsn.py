@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -127,12 +128,11 @@ class DAVSN(Method):
         for head in self.heads:
             pair = self.adversary(f"temporal_{head}"), self.adversary(f"spatial_{head}")
             for adversary in pair:
-                adversary.learn(
-                    lambda pair=pair: (
-                        self.settings.adversarial_weight
-                        * weight_discrepancy(pair[0].discriminator, pair[1].discriminator)
-                    )
-                )
+                adversary.learn(partial(self.discrepancy, *pair))
+
+    def discrepancy(self, first: Adversary, second: Adversary) -> Tensor:
+        """What keeps the two discriminators of a head from looking at the same things."""
+        return self.settings.adversarial_weight * weight_discrepancy(first.discriminator, second.discriminator)
 
 
 METHOD = DAVSN

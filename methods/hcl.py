@@ -110,7 +110,8 @@ class HCL(Method):
 
     def start_round(self, number: int, clips: Iterable[ClipBatch]) -> None:
         def predict(batch: ClipBatch) -> Tensor:
-            return self.averaged(batch.frames, batch.flow, batch.valid).scores.float().softmax(1)
+            out: Segmentation = self.averaged(batch.frames, batch.flow, batch.valid)
+            return out.scores.float().softmax(1)
 
         label_confident(self.bank, clips, predict, self.settings.drop, self.settings.cap)
 

@@ -62,10 +62,10 @@ class TPS(Method):
 
     def losses(self, target: ClipBatch, source: LabelledBatch | None, step: int) -> dict[str, Tensor]:
         assert source is not None, "tps needs source clips"
-        n, t = source.frames.shape[:2]
+        t = source.frames.shape[1]
         current = target.frames[:, -1:].expand(-1, t, -1, -1, -1).flatten(0, 1)
         matched = match_histograms(255 * source.frames.flatten(0, 1), 255 * current) / 255
-        losses = supervised(self.segmenter, dataclasses.replace(source, frames=matched.unflatten(0, (n, t))))
+        losses = supervised(self.segmenter, dataclasses.replace(source, frames=matched.view_as(source.frames)))
         generator = self.generator(step, "strong view")
         more = temporal_pseudo_supervision(self.segmenter, target, self.settings, generator)
         return losses | {name: self.settings.weight * value for name, value in more.items()}

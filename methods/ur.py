@@ -111,8 +111,8 @@ class UR(Method):
         n = len(batch.keys)
         mirror = Geometry(-torch.ones(n), torch.ones(n), torch.zeros(n, 2))
         turned = mirror.clips(batch)
-        plain = self.segmenter(batch.frames, batch.flow, batch.valid).scores.float().softmax(1)
-        back = self.segmenter(turned.frames, turned.flow, turned.valid).scores.float().softmax(1).flip(-1)
+        plain: Tensor = self.segmenter(batch.frames, batch.flow, batch.valid).scores.float().softmax(1)
+        back: Tensor = self.segmenter(turned.frames, turned.flow, turned.valid).scores.float().softmax(1).flip(-1)
         return (plain + back) / 2
 
     def losses(self, target: ClipBatch, source: LabelledBatch | None, step: int) -> dict[str, Tensor]:

@@ -114,7 +114,7 @@ class Adversary(nn.Module):
             if extra is not None:
                 loss = loss + extra()
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         if self.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.discriminator.parameters(), self.clip_norm)
         self.optimiser.step()

@@ -72,10 +72,12 @@ class Geometry:
         """Move a whole batch; keys stay."""
         t = batch.frames.shape[1]
         together = torch.cat([batch.frames.flatten(1, 2), batch.flow.flatten(1, 2)], 1)  # one pass costs less than two
-        frames, flow = self.maps(together).split([3 * t, 2 * (t - 1)], 1)
-        flow = flow.unflatten(1, (t - 1, 2)) * self._lengthening(flow.device)[:, None]
+        moved = self.maps(together)
+        n, _, height, width = moved.shape
+        frames = moved[:, : 3 * t].reshape(n, t, 3, height, width)
+        flow = moved[:, 3 * t :].reshape(n, t - 1, 2, height, width) * self._lengthening(moved.device)[:, None]
         valid = self.maps(batch.valid.float(), "nearest") > 0.5
-        return ClipBatch(frames.unflatten(1, (t, 3)), flow, valid, batch.keys)
+        return ClipBatch(frames, flow, valid, batch.keys)
 
 
 def colour_jitter(clip: Tensor, strength: float, generator: torch.Generator) -> Tensor:

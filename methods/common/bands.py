@@ -39,7 +39,8 @@ def band_energy(images: Tensor) -> Tensor:
     band = band_map(images.shape[-2], images.shape[-1], images.device).flatten()
     energy = power.new_zeros(*power.shape[:2], BANDS + 1)
     energy.index_add_(2, torch.where(band < 0, BANDS, band), power)
-    return energy[..., :BANDS].transpose(1, 2)
+    by_band: Tensor = energy[..., :BANDS].transpose(1, 2)
+    return by_band
 
 
 def swap_bands(
@@ -116,5 +117,5 @@ class _Reversed(torch.autograd.Function):
 
 def reverse_gradient(x: Tensor) -> Tensor:
     """``x``; what comes before it is trained to raise the loss that what comes after lowers (Ganin & Lempitsky, ICML 2015)."""
-    reversed_: Tensor = _Reversed.apply(x)  # type: ignore[no-untyped-call]
+    reversed_: Tensor = _Reversed.apply(x)
     return reversed_

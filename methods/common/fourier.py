@@ -57,10 +57,12 @@ def spectral_transfer(
             if window == "corners" and size[1] - border < spectrum.shape[-1]:
                 columns |= torch.arange(spectrum.shape[-1], device=content.device) >= size[1] - border
             mixed = swap_amplitude(spectrum, other, rows[:, None] & columns)
-            return torch.fft.irfft2(mixed, s=size)
+            styled: Tensor = torch.fft.irfft2(mixed, s=size)
+            return styled
         spectrum, other = torch.fft.fft2(content), torch.fft.fft2(style)
         rows, columns = (_low(n, border, last, content.device) for n in size)
-        return torch.fft.ifft2(swap_amplitude(spectrum, other, rows[:, None] & columns)).real
+        styled = torch.fft.ifft2(swap_amplitude(spectrum, other, rows[:, None] & columns)).real
+        return styled
 
 
 def _low(length: int, border: int, last: int, device: torch.device) -> Tensor:

@@ -88,7 +88,7 @@ def rescale(clips: ClipBatch, percent: int) -> ClipBatch:
     frames = F.interpolate(clips.frames.flatten(0, 1), (height, width), mode="bilinear", align_corners=False)
     flow = torch.stack([resize_flow(clips.flow[:, k], (height, width)) for k in range(t - 1)], 1)
     valid = F.interpolate(clips.valid.float(), (height, width), mode="nearest-exact") > 0.5
-    return ClipBatch(frames.unflatten(0, (-1, t)), flow, valid, clips.keys)
+    return ClipBatch(frames.view(-1, t, 3, height, width), flow, valid, clips.keys)
 
 
 @torch.no_grad()

@@ -90,7 +90,8 @@ def aggregated_prediction(segmenter: VideoSegmenter, frames: Tensor, flow: Tenso
     preceding = [frame_scores(segmenter, out, k).main.float().softmax(1) for k in range(frames.shape[1] - 1)]
     current = out.scores.float().softmax(1)
     warped, masks = segmenter.warp_to_current([*preceding, current], flow, valid)
-    total, count = current, torch.ones_like(current[:, :1])
+    total: Tensor = current
+    count = torch.ones_like(total[:, :1])
     for p, mask in zip(warped, masks, strict=True):
         seen = mask[:, None].to(p)
         total, count = total + seen * p, count + seen
