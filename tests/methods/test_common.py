@@ -335,11 +335,9 @@ def shared_settings() -> dict[str, Any]:
     return {key: ours[key] for key in set(ours) & set(resolve_settings("stpl", {}))}
 
 
-def test_the_shared_settings_have_the_same_values_in_both() -> None:
-    stpl = resolve_settings("stpl", {})
-    assert set(resolve_settings("self_training", {})) <= set(stpl)
-    for key, value in shared_settings().items():
-        assert stpl[key] == value, key
+def test_stpl_has_all_settings_of_self_training() -> None:
+    """By the same names, so that either can be run with the other's values; the defaults come from a search of their own."""
+    assert set(resolve_settings("self_training", {})) <= set(resolve_settings("stpl", {}))
 
 
 def test_stpl_without_contrast_is_self_training_bit_for_bit() -> None:

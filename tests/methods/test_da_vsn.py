@@ -43,7 +43,7 @@ def test_weights_scale_their_terms_and_the_auxiliary_head_has_a_fifth() -> None:
         torch.testing.assert_close(other[f"itcr_{head}"], 3 * one[f"itcr_{head}"])
         for view in ("temporal", "spatial"):
             torch.testing.assert_close(other[f"{view}_{head}"], 0.5 * one[f"{view}_{head}"])
-    assert AUXILIARY == pytest.approx(0.0002 / 0.001)
+    assert pytest.approx(0.0002 / 0.001) == AUXILIARY  # LAMBDA_ADV_AUX / LAMBDA_ADV_MAIN
     ratio = float((one["temporal_auxiliary"] / one["temporal_main"]).detach())
     assert 0.1 < ratio < 0.4  # both discriminators are near chance: the ratio is near the share
 

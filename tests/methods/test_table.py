@@ -191,9 +191,9 @@ def test_rda_trains_its_gate_against_the_segmenter() -> None:
 def test_rda_attacks_with_another_clip_and_a_lone_clip_with_the_source() -> None:
     method = make("rda", attacked_share=1.0)
     two, _ = method.attack(clips(), labelled())  # type: ignore[operator]
-    assert float((two.frames - clips().frames).abs().mean()) > 0.01
+    assert float((two.frames - clips().frames).abs().mean().detach()) > 0.01
     one, _ = method.attack(clips(n=1), labelled(n=1))  # type: ignore[operator]
-    assert float((one.frames - clips(n=1).frames).abs().mean()) > 0.01
+    assert float((one.frames - clips(n=1).frames).abs().mean().detach()) > 0.01
     twins = clips()
     twins = ClipBatch(twins.frames[:1].expand(2, -1, -1, -1, -1), twins.flow, twins.valid, twins.keys)
     same_clip, _ = method.attack(twins, labelled())  # type: ignore[operator]
