@@ -10,9 +10,11 @@ clip is rescaled by 0.8 to 1.19. The gate is trained to raise the consistency te
 
 Differs from the published code: the reference is a different target clip, the next one of the batch (there it is the image itself,
 so nothing is swapped; a batch of one takes the source clip). The gate gets a gradient, by a straight-through choice; it is one
-linear layer on the components' log energies. Frequencies in no band (odd sizes) are kept. The main head alone is aligned; the
-discriminator has a quarter of the published width and sees maps at half the image's size. Starts from the source model; the
-gradient is clipped at the shift's norm.
+linear layer on the components' log energies, at the heads' rate. That gradient is reversed for the consistency term only: of the
+attack's own term, in the published code reversed too (and without effect, since none arrives), the gate seeks bands 2..15 here
+instead of sparing them. Frequencies in no band (odd sizes) are kept. Consistency is asked of the main head, and alignment of the
+main head on the plain clip, alone. The discriminator has a quarter of the published width and sees maps at half the image's size.
+Starts from the source model; the gradient is clipped at the shift's norm.
 """
 
 from __future__ import annotations

@@ -222,8 +222,10 @@ def test_bad_ranges(text: str) -> None:
 
 def test_defaults_are_written_out_and_explicit_defaults_are_the_same_run() -> None:
     plain = make_run_config("stpl", "ministreet-tiny")
-    assert plain.settings["temperature"] == 0.1 and plain.fusion == "conv1x1" and plain.flow == "exact"
-    explicit = {"temperature": 0.1, "fusion": "conv1x1", "flow": "exact", "network": "mini", "ema_decay": 0.99}
+    defaults = method_class("stpl").Settings()
+    assert plain.settings["temperature"] == defaults.temperature and (plain.fusion, plain.flow) == ("conv1x1", "exact")
+    explicit = {"fusion": "conv1x1", "flow": "exact", "network": "mini"}
+    explicit |= {"temperature": defaults.temperature, "ema_decay": defaults.ema_decay}
     assert make_run_config("stpl", "ministreet-tiny", 0, explicit).hash == plain.hash
     assert make_run_config("stpl", "ministreet-tiny", 0, {"pixels_per_class": 128.0}).hash == plain.hash
 
