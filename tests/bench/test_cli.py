@@ -66,7 +66,7 @@ def test_without_a_command_it_shows_the_help() -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("run", "-m", "tsp"), "Unknown method 'tsp'. Did you mean 'stpl'? Available: adabn, "),
+        (("run", "-m", "tsp"), "Unknown method 'tsp'. Did you mean 'tps'? Available: adabn, "),
         (("run", "-m", "stpl", "--shift", "ministret"), "Unknown shift 'ministret'. Did you mean 'ministreet'?"),
         (("run", "-m", "stpl", *TINY, "-o", "fusion=conv"), "Unknown fusion 'conv'. Did you mean 'conv1x1'?"),
         (("run", "-m", "stpl", *TINY, "-o", "flow=exakt"), "Unknown flow 'exakt'. Did you mean 'exact'?"),
