@@ -36,8 +36,9 @@ class Scores:
     temporal_consistency: float
 
 
-def batches(loader: ClipLoader, clips: int, size: int = BATCH) -> Iterator[ClipBatch]:
-    """The first ``clips`` clips in order, ``size`` at a time."""
+def batches(loader: ClipLoader, clips: int, size: int | None = None) -> Iterator[ClipBatch]:
+    """The first ``clips`` clips in order, ``size`` (:data:`BATCH`) at a time."""
+    size = size or BATCH
     for start in range(0, clips, size):
         yield loader.collate(list(range(start, min(start + size, clips))))
 
