@@ -5,16 +5,16 @@ Huang, Guan, Xiao, Lu, "RDA: Robust Domain Adaptation via Fourier Adversarial At
 ``L = CE(s_S, y_S) + 0.1 CE(aux) + adversarial_weight * fool(self-information of p_T)`` (AdvEnt)
 ``+ consistency_weight * mean |p(attacked x_T) - sg p(x_T)| + attack_weight * (- mean |change of amplitude in bands 2..15|)``.
 The attack: of 32 frequency bands x 3 channels a gate picks a tenth, whose amplitude comes from another target image; the attacked
-clip is rescaled by 0.8 to 1.19. The gate is trained to raise the consistency term, by gradient reversal.
-(``methods.common.bands``, ``methods.common.adversarial``.)
+clip is rescaled by 0.8 to 1.19. By gradient reversal the gate is trained against the sum of the last two terms: to raise the
+consistency term, and to spare bands 2..15, which carry shapes and outlines. (``methods.common.bands``,
+``methods.common.adversarial``.)
 
 Differs from the published code: the reference is a different target clip, the next one of the batch (there it is the image itself,
-so nothing is swapped; a batch of one takes the source clip). The gate gets a gradient, by a straight-through choice; it is one
-linear layer on the components' log energies, at the heads' rate. That gradient is reversed for the consistency term only: of the
-attack's own term, in the published code reversed too (and without effect, since none arrives), the gate seeks bands 2..15 here
-instead of sparing them. Frequencies in no band (odd sizes) are kept. Consistency is asked of the main head, and alignment of the
-main head on the plain clip, alone. The discriminator has a quarter of the published width and sees maps at half the image's size.
-Starts from the source model; the gradient is clipped at the shift's norm.
+so nothing is swapped; a batch of one takes the source clip). The gate gets a gradient, by a straight-through choice (there none
+arrives); it is one linear layer on the components' log energies, at the heads' rate (there two convolutions with Gumbel noise, at
+1e-6). Frequencies in no band (odd sizes) are kept. Consistency is asked of the main head, and alignment of the main head on the
+plain clip, alone. The discriminator has a quarter of the published width and sees maps at half the image's size. Starts from the
+source model; the gradient is clipped at the shift's norm.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ COMPONENTS = 3 * BANDS
 class RDASettings:
     """Values without a unit."""
 
-    adversarial_weight: float = 0.0526  # ours; published 0.001 (ADVENT)
-    consistency_weight: float = 3.01  # ours; METHODS.md: unweighted
+    adversarial_weight: float = 0.001  # published code (ADVENT)
+    consistency_weight: float = 1.0  # METHODS.md: unweighted
     attack_weight: float = 0.0002  # published code
     attacked_share: float = 0.1  # published code: of the 96 components
     low: int = 80  # published code: smallest scale of the attacked clip, percent
     high: int = 119  # published code: largest scale, percent
-    discriminator_lr: float = 4.44e-4  # ours; published 1e-4 (ADVENT)
+    discriminator_lr: float = 1e-4  # published code (ADVENT)
     width: int = 16  # ours; published 64, for a backbone of 2048 channels
     judged_stride: int = 2  # ours; published 1: image size over the size of the maps that the discriminator sees
 
@@ -124,8 +124,8 @@ class RDA(Method):
         count = max(1, int(self.settings.attacked_share * COMPONENTS))
         with torch.autocast(energy.device.type, enabled=False):
             chosen = top_components(self.gate((energy + 1).log10() - 6), count).view(n, BANDS, 3)
-        every = chosen.repeat_interleave(t, 0)  # all frames of a clip are attacked alike
-        attacked, apart = swap_bands(frames, reference, reverse_gradient(every))
+        every = reverse_gradient(chosen).repeat_interleave(t, 0)  # all frames of a clip are attacked alike
+        attacked, apart = swap_bands(frames, reference, every)
         view = (attacked / 255).view_as(target.frames)
         return ClipBatch(view, target.flow, target.valid, target.keys), every * apart
 

@@ -90,7 +90,9 @@ def _full(images: Tensor) -> Tensor:
 
 
 def attack_term(moved: Tensor) -> Tensor:
-    """``- mean |change of amplitude|`` over the components of bands 2..15: least where the attack changes them most.
+    """``- mean |change of amplitude|`` over the components of bands 2..15, where shapes and outlines are.
+
+    The gate is trained against the loss (:func:`reverse_gradient`), so that this term keeps those bands as they are.
 
     Args:
         moved: mean change of the amplitude per component, ``(N, 32, C)``.

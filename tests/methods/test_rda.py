@@ -81,6 +81,22 @@ def test_the_gate_is_trained_to_raise_the_consistency_loss(monkeypatch: pytest.M
     torch.testing.assert_close(trained, -gradient())
 
 
+def test_the_gate_learns_to_spare_bands_2_to_15() -> None:
+    """The published gate's output passes a gradient reversal before the term: the term protects shapes and outlines."""
+    method, target, source = make(attack_weight=1.0, consistency_weight=0.0, adversarial_weight=0.0), batch(0), batch(1)
+
+    def change() -> float:
+        return float(method.attack(target, source)[1][:, 2:16].detach().mean())
+
+    start = change()
+    optimiser = torch.optim.SGD(method.gate.parameters(), lr=1.0)
+    for _ in range(5):
+        optimiser.zero_grad()
+        method.losses(target, source, 0)["attack"].backward()
+        optimiser.step()
+    assert start > 0 and change() < 0.1 * start
+
+
 def test_the_gate_sees_the_current_frame_only() -> None:
     method, target = make(), batch(0)
     past = ClipBatch(target.frames.clone(), target.flow, target.valid, target.keys)
