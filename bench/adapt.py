@@ -132,11 +132,7 @@ def _run(context: Context) -> Record:
             f"Method '{config.method}' starts from scratch, which only the oracle may; use --init backbone"
         )
     # Everything that must exist is made before the stages close: no rendering and no source data inside them.
-    source = None if starts_bare(config) else source_model(config, shift, workspace)
-    splits = {
-        f"{role}-{split}": prepare_split(shift.data, role, split, config.seed, workspace.cache, workspace.progress)
-        for role, split in needed_splits(cls.card.setting)
-    }
+    source, splits = prepare(config, shift, workspace)
     reset_peak_memory()  # rendering and source training are not the method's cost
     with stage(*GRANTS[cls.card.setting]):
         method = make_method(context, cls, source)
@@ -186,10 +182,23 @@ def _draw(
     draw(context.folder / "figures", loader, shown, context.shift.classes)
 
 
-def needed_splits(setting: str) -> list[tuple[str, str]]:
-    """Splits that a run opens. The source's appears for UDA methods only."""
-    splits = [("target", "train"), ("target", "val")]
-    return [("source", "train"), *splits] if setting == "UDA" else splits
+def prepare(config: RunConfig, shift: Shift, workspace: Workspace) -> tuple[Path | None, dict[str, Path]]:
+    """What must exist before a method may run: the source model, and the folders of the splits by ``role-split``.
+
+    The oracle, and UDA methods with ``--init backbone``, have no source model (None). The source's training split is there for
+    UDA methods only.
+    """
+    cls = method_class(config.method)
+    bare = cls.start == "scratch" or config.init == "backbone"
+    source = None if bare else source_model(config, shift, workspace)
+    needed = [("target", "train"), ("target", "val")]
+    if cls.card.setting == "UDA":
+        needed.append(("source", "train"))
+    cache, progress = workspace.cache, workspace.progress
+    return source, {
+        f"{role}-{split}": prepare_split(shift.data, role, split, config.seed, cache, progress)
+        for role, split in needed
+    }
 
 
 def make_method(context: Context, cls: type[Method], source: Path | None) -> Method:
@@ -204,11 +213,6 @@ def make_method(context: Context, cls: type[Method], source: Path | None) -> Met
         torch.manual_seed(seed_for(seed, "method init"))  # projection heads and the like
         method = cls(segmenter, cls.Settings(**config.settings), Setup(len(shift.classes), steps, seed))
     return method.to(context.workspace.device)
-
-
-def starts_bare(config: RunConfig) -> bool:
-    """True without a source model: the oracle, and UDA methods with ``--init backbone``."""
-    return method_class(config.method).start == "scratch" or config.init == "backbone"
 
 
 def schedule_of(cls: type[Method], shift: Shift) -> Schedule:
@@ -234,6 +238,19 @@ def open_batches(
     return unlabelled, unlabelled, None
 
 
+def adapts_statistics(method: Method, shift: Shift) -> bool:
+    """True where batch norm starts from, and is scored with, statistics of the target."""
+    return method.start == "target_statistics" and shift.adaptation.batch_norm == "target"
+
+
+def begin(context: Context, method: Method, unlabelled: ClipLoader) -> None:
+    """What comes before a method's first step: statistics of the target, and its own restart."""
+    if adapts_statistics(method, context.shift):
+        clips, device = context.shift.adaptation.statistics_clips, context.workspace.device
+        reestimate_statistics(method.segmenter, unlabelled, clips, device)
+    method.restart()
+
+
 Weights = tuple[int, Path, float]
 """Step, file and target-only score of kept weights."""
 
@@ -243,23 +260,20 @@ def _adapt(context: Context, method: Method, splits: dict[str, Path]) -> tuple[F
     shift, device, progress = context.shift, context.workspace.device, context.workspace.progress
     cls, schedule = type(method), schedule_of(type(method), shift)
     unlabelled, target, source = open_batches(context, cls, splits)
-    adapts_statistics = method.start == "target_statistics" and shift.adaptation.batch_norm == "target"
     clips = shift.adaptation.statistics_clips
     trainer = Trainer(method, schedule, context.folder, device, shift.evaluation.readout)
     fitted, kept = Fitted(0, 0.0, 0.0), [0]
     if method.trains:
         if not trainer.state_path.is_file():
-            if adapts_statistics:
-                reestimate_statistics(method.segmenter, unlabelled, clips, device)
-            method.restart()
-        fitted = trainer.fit(target, source, "adapt", progress, Everything(unlabelled))
+            begin(context, method, unlabelled)
+        fitted = trainer.fit(target, source, "adapt", progress, Everything(unlabelled, device))
         kept = snapshot_steps(schedule)
     model: VideoSegmenter = method.segmenter
 
     def made_ready(path: Path, step: int) -> Weights:
         if method.trains:
             load_into(model, path)
-        if adapts_statistics:
+        if adapts_statistics(method, shift):
             reestimate_statistics(model, unlabelled, clips, device)
         score = target_score(model, unlabelled, clips, device)
         ready = path.with_name(f"ready-{path.name}")

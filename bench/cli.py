@@ -28,6 +28,8 @@ CACHE = Annotated[
     Path | None,
     typer.Option("--cache", help="Folder of rendered clips and source models [default: $BENCH_CACHE or cache]."),
 ]
+DEVICE = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+THREADS = Annotated[int, typer.Option("--threads", min=0, help="CPU threads of torch; 0 leaves torch's choice.")]
 SHIFT = Annotated[str, typer.Option("--shift", help="Benchmark: a name from `bench list shifts`, or a YAML file.")]
 SEED = Annotated[int, typer.Option("--seed", help="Replicate: draws its own worlds, source model and adaptation seed.")]
 
@@ -77,10 +79,8 @@ def run(
     ] = "source",
     runs: RUNS = None,
     cache: CACHE = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[
-        int, typer.Option("--threads", min=0, help="CPU threads of torch; 0 leaves torch's choice.")
-    ] = 0,
+    device: DEVICE = "auto",
+    threads: THREADS = 0,
     force: Annotated[bool, typer.Option("--force", help="Repeat a finished run.")] = False,
     as_json: JSON = False,
     debug: DEBUG = False,
@@ -142,10 +142,8 @@ def tune(
     ),
     runs: RUNS = None,
     cache: CACHE = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[
-        int, typer.Option("--threads", min=0, help="CPU threads of torch; 0 leaves torch's choice.")
-    ] = 0,
+    device: DEVICE = "auto",
+    threads: THREADS = 0,
     as_json: JSON = False,
     debug: DEBUG = False,
 ) -> None:
@@ -169,10 +167,8 @@ def profile(
     steps: Annotated[int, typer.Option("--steps", min=1, help="Steps to run.")] = 20,
     option: Annotated[list[str] | None, typer.Option("--option", "-o", help="As for `bench run`.")] = None,
     cache: CACHE = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[
-        int, typer.Option("--threads", min=0, help="CPU threads of torch; 0 leaves torch's choice.")
-    ] = 0,
+    device: DEVICE = "auto",
+    threads: THREADS = 0,
     as_json: JSON = False,
     debug: DEBUG = False,
 ) -> None:

@@ -45,12 +45,14 @@ def batches(loader: ClipLoader, clips: int, size: int | None = None) -> Iterator
 
 @dataclass(frozen=True)
 class Everything:
-    """All clips of a split in order, in batches; can be gone through more than once."""
+    """All clips of a split in order, in batches on a device; can be gone through more than once."""
 
     loader: ClipLoader
+    device: torch.device
 
     def __iter__(self) -> Iterator[ClipBatch]:
-        return batches(self.loader, len(self.loader.store), self.loader.batch)
+        of_split = batches(self.loader, len(self.loader.store), self.loader.batch)
+        return (to_device(batch, self.device) for batch in of_split)
 
 
 def predict(

@@ -3,7 +3,8 @@
 The method runs a short schedule on a shift's training clips, with a timer around every network (by forward hooks), every loss
 function (a function that the method's file imports and whose result carries a gradient), every ``backward`` and every
 optimiser step, its own optimisers included. What is left is overhead: reading clips, drawing views, selecting labels, moving
-averages. Rounds of offline labels belong to no single step and are timed apart.
+averages, and what a loss function does before a network that it calls itself. Rounds of offline labels belong to no single step
+and are timed apart.
 """
 
 from __future__ import annotations
@@ -24,13 +25,11 @@ from methods.base import Method
 from stpl.segmenter import VideoSegmenter
 
 from .access import stage
-from .adapt import GRANTS, Context, make_method, needed_splits, open_batches, starts_bare
+from .adapt import GRANTS, Context, begin, make_method, open_batches, prepare, schedule_of
 from .config import RunConfig, load_shift, method_class
-from .data.store import prepare_split
 from .errors import UsageError
-from .evaluate import Everything, reestimate_statistics
+from .evaluate import Everything
 from .registry import import_from
-from .source import source_model
 from .training import Trainer
 from .workspace import Workspace
 
@@ -160,7 +159,7 @@ def profile(config: RunConfig, workspace: Workspace, steps: int) -> dict[str, An
 
     Returns:
         ``step``: seconds; ``share``: percent by part (``network, losses, backward, optimiser, clips, rest``); ``outside``:
-        percent of the last two; ``round``: seconds of all rounds of offline labels.
+        percent of the last two; ``rounds``: seconds of all rounds of offline labels.
 
     Raises:
         UsageError: the method takes no steps.
@@ -168,25 +167,18 @@ def profile(config: RunConfig, workspace: Workspace, steps: int) -> dict[str, An
     shift, cls = load_shift(config.shift), method_class(config.method)
     if not cls.trains:
         raise UsageError(f"Method '{config.method}' takes no steps: there is nothing to profile")
-    source = None if starts_bare(config) else source_model(config, shift, workspace)
-    setting = cls.card.setting
-    splits = {
-        f"{role}-{split}": prepare_split(shift.data, role, split, config.seed, workspace.cache, workspace.progress)
-        for role, split in needed_splits(setting)
-    }
+    source, splits = prepare(config, shift, workspace)
     schedules = {
         name: getattr(shift, name).model_copy(update={"steps": steps}) for name in ("adaptation", "source_training")
     }
     backend = import_from("bench.flow", config.flow, kind="flow", exclude=("base",)).BACKEND
     with TemporaryDirectory() as folder:
         context = Context(config, shift.model_copy(update=schedules), workspace, Path(folder), backend)
-        with stage(*GRANTS[setting]):
+        with stage(*GRANTS[cls.card.setting]):
             method = make_method(context, cls, source)
             unlabelled, target, labelled = open_batches(context, cls, splits)
-            if cls.start == "target_statistics":
-                reestimate_statistics(method.segmenter, unlabelled, shift.adaptation.statistics_clips, workspace.device)
-            method.restart()
-            trainer = Trainer(method, schedules["adaptation"], Path(folder), workspace.device)
+            begin(context, method, unlabelled)
+            trainer = Trainer(method, schedule_of(cls, context.shift), Path(folder), workspace.device)
             clock, rounds = Clock(workspace.device), 0.0
             method.train()
             starts = method.round_steps()
@@ -194,7 +186,7 @@ def profile(config: RunConfig, workspace: Workspace, steps: int) -> dict[str, An
                 for step in range(steps):
                     if step in starts:
                         began, before = time.perf_counter(), dict(clock.seconds)
-                        trainer.start_round(starts.index(step), step, Everything(unlabelled))
+                        trainer.start_round(starts.index(step), step, Everything(unlabelled, workspace.device))
                         rounds += time.perf_counter() - began
                         clock.seconds = before
                     with clock.part("clips"):

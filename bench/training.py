@@ -95,7 +95,7 @@ class Trainer:
             target: batch of a step.
             source: the same of labelled source clips, for UDA methods.
             what: name of the work, for ``progress``.
-            everything: all target training clips in order, unlabelled, for methods in rounds.
+            everything: all target training clips in order, unlabelled and on the device, for methods in rounds.
 
         Raises:
             RunError: a loss is NaN or infinite, a saved state is damaged, or the disk is full.
@@ -148,7 +148,7 @@ class Trainer:
     def start_round(self, number: int, step: int, everything: Iterable[ClipBatch]) -> None:
         """Let the method label the whole target before a step."""
         with self._draws(step, "round"):
-            self.method.start_round(number, _OnDevice(everything, self.device))
+            self.method.start_round(number, everything)
 
     def step(self, step: int, target: ClipBatch, source: ClipBatch | None) -> dict[str, float]:
         """One optimiser step; returns the losses as numbers."""
@@ -166,16 +166,13 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()
         limit = self.schedule.clip_norm if self.schedule.clip_norm is not None else math.inf
-        norm = float(torch.nn.utils.clip_grad_norm_(self._trained(), limit))
+        norm = float(torch.nn.utils.clip_grad_norm_(_parameters(self.optimiser), limit))
         if not math.isfinite(norm):
             raise self._diverged(step, f"the gradient of '{' + '.join(losses)}'", norm, target)
         self.optimiser.step()
         with self._draws(step, "after step"):
             self.method.after_step(step)
         return values
-
-    def _trained(self) -> list[Tensor]:
-        return _parameters(self.optimiser)
 
     def _checked(self, losses: dict[str, Tensor], step: int, batch: ClipBatch) -> dict[str, float]:
         values = {name: float(value.detach()) for name, value in losses.items()}
@@ -228,16 +225,6 @@ class Trainer:
 
 def _parameters(optimiser: torch.optim.Optimizer) -> list[Tensor]:
     return [p for group in optimiser.param_groups for p in group["params"]]
-
-
-class _OnDevice:
-    """Batches brought to a device one by one; can be gone through more than once."""
-
-    def __init__(self, batches: Iterable[ClipBatch], device: torch.device) -> None:
-        self.batches, self.device = batches, device
-
-    def __iter__(self) -> Iterator[ClipBatch]:
-        return (to_device(batch, self.device) for batch in self.batches)
 
 
 def to_device(batch: ClipBatch, device: torch.device) -> ClipBatch:

@@ -85,8 +85,12 @@ class FDA(Method):
         self.first = round(settings.first_share * setup.steps)
 
     def parameter_groups(self, lr: float, head_multiplier: float) -> list[dict[str, Any]]:
-        members: list[Any] = [self.segmenter, *self.others]
-        return [group for member in members for group in member.parameter_groups(lr, head_multiplier)]
+        return [group for member in self.members for group in member.parameter_groups(lr, head_multiplier)]
+
+    @property
+    def members(self) -> list[Any]:
+        """The three segmenters, the evaluated one first."""
+        return [self.segmenter, *self.others]
 
     def restart(self) -> None:
         for other in self.others:
@@ -100,8 +104,7 @@ class FDA(Method):
 
     def mean_prediction(self, batch: ClipBatch) -> Tensor:
         """Probabilities averaged over the three segmenters."""
-        members: list[Any] = [self.segmenter, *self.others]
-        passes = [member(batch.frames, batch.flow, batch.valid).scores for member in members]
+        passes = [member(batch.frames, batch.flow, batch.valid).scores for member in self.members]
         return torch.stack([scores.float().softmax(1) for scores in passes]).mean(0)
 
     def losses(self, target: ClipBatch, source: LabelledBatch | None, step: int) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from torch import Tensor
@@ -64,9 +65,7 @@ class VATVSTSF(Method):
         return even_rounds(0, self.setup.steps, self.settings.rounds)
 
     def start_round(self, number: int, clips: Iterable[ClipBatch]) -> None:
-        def predict(batch: ClipBatch) -> Tensor:
-            return aggregated_prediction(self.segmenter, batch.frames, batch.flow, batch.valid)
-
+        predict = partial(aggregated_prediction, self.segmenter)
         label_confident(self.bank, clips, predict, self.settings.drop, self.settings.cap)
 
     def losses(self, target: ClipBatch, source: LabelledBatch | None, step: int) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from methods.base import ClipBatch
 from stpl import class_quantiles
+from stpl.pseudo_labels import IGNORE
 
 
 def even_rounds(first: int, steps: int, rounds: int) -> tuple[int, ...]:
@@ -105,7 +106,7 @@ def label_confident(
     quantiles, _ = class_quantiles(torch.cat(confidences), torch.cat(labels), classes, drop)
     thresholds = quantiles.clamp(max=cap)
     for names, confidence, label in zip(keys, confidences, labels, strict=True):
-        bank.put(names, torch.where(confidence >= thresholds[label.long()], label, 255))
+        bank.put(names, torch.where(confidence >= thresholds[label.long()], label, IGNORE))
     bank.close()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-IGNORE = 255
+from stpl.pseudo_labels import IGNORE
 
 
 def two_head_labels(main: Tensor, auxiliary: Tensor, threshold: float) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from methods.base import ClipBatch
 from methods.common.information import self_information
 from stpl import Segmentation, VideoSegmenter, backward_warp, forward_splat, resize_flow
 
@@ -70,26 +71,24 @@ def warped_labels(previous: Tensor, flow: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def aggregated_prediction(segmenter: VideoSegmenter, frames: Tensor, flow: Tensor, valid: Tensor) -> Tensor:
+def aggregated_prediction(segmenter: VideoSegmenter, clips: ClipBatch) -> Tensor:
     """Mean of the current frame's probabilities and of every preceding frame's, warped to it; invalid pixels do not count.
 
     The current frame is predicted as always, with its past; the preceding ones each from its own features.
 
     Args:
         segmenter: predicts, chains the flow and brings it to the maps' grid, as it does for features.
-        frames: ``(N, T, 3, H, W)`` in 0..1.
-        flow: ``(N, T-1, 2, H, W)``; ``flow[:, k]`` from frame k+1 to k, pixels.
-        valid: bool ``(N, T-1, H, W)``.
+        clips: T frames with their flow and validity.
 
     Returns:
         ``(N, K, h, w)``, sums to 1 over classes.
 
     Source: VAT-VST (Shin et al., AAAI 2022), the aggregation of preceding frames' predictions.
     """
-    out = segmenter(frames, flow, valid)
-    preceding = [frame_scores(segmenter, out, k).main.float().softmax(1) for k in range(frames.shape[1] - 1)]
+    out = segmenter(clips.frames, clips.flow, clips.valid)
+    preceding = [frame_scores(segmenter, out, k).main.float().softmax(1) for k in range(len(out.encoded) - 1)]
     current = out.scores.float().softmax(1)
-    warped, masks = segmenter.warp_to_current([*preceding, current], flow, valid)
+    warped, masks = segmenter.warp_to_current([*preceding, current], clips.flow, clips.valid)
     total: Tensor = current
     count = torch.ones_like(total[:, :1])
     for p, mask in zip(warped, masks, strict=True):

@@ -352,11 +352,12 @@ def test_aggregation_counts_valid_frames_only(t: int) -> None:
     torch.manual_seed(0)
     segmenter = build_segmenter("mini", "conv1x1", 5, t).eval()
     batch = clips(t=t)
-    mean = aggregated_prediction(segmenter, batch.frames, batch.flow, batch.valid)
+    mean = aggregated_prediction(segmenter, batch)
     torch.testing.assert_close(mean.sum(1), torch.ones_like(mean[:, 0]))
     hidden = torch.zeros_like(batch.valid)
     alone = segmenter(batch.frames, batch.flow, hidden).scores.softmax(1)
-    torch.testing.assert_close(aggregated_prediction(segmenter, batch.frames, batch.flow, hidden), alone)
+    blind = ClipBatch(batch.frames, batch.flow, hidden, batch.keys)
+    torch.testing.assert_close(aggregated_prediction(segmenter, blind), alone)
 
 
 # HCL ------------------------------------------------------------------------------------------------------------------
