@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from methods.common.fourier import unit_phase
+
 BANDS = 32
 
 
@@ -73,8 +75,7 @@ def swap_bands(
         difference = other.abs() - amplitude
         padded = F.pad(share.to(amplitude), (0, 0, 0, 1))  # one more band, of what is in none
         spread = padded[:, torch.where(band < 0, BANDS, band)].movedim(-1, 1)  # (N, C, H, W)
-        phase = torch.where(amplitude > 0, spectrum / amplitude.clamp_min(torch.finfo(amplitude.dtype).tiny), 1.0)
-        mixed = spectrum + spread * difference * phase
+        mixed = spectrum + spread * difference * unit_phase(spectrum)
         if published:
             mixed = mixed * (band >= 0)
         apart = amplitude.new_zeros(*amplitude.shape[:2], BANDS + 1)

@@ -73,9 +73,13 @@ def _low(length: int, border: int, last: int, device: torch.device) -> Tensor:
 
 def swap_amplitude(spectrum: Tensor, other: Tensor, where: Tensor) -> Tensor:
     """Complex ``spectrum`` with the amplitude of ``other`` where the mask says so; phase 0 where the amplitude is 0."""
+    return torch.where(where, other.abs() * unit_phase(spectrum), spectrum)
+
+
+def unit_phase(spectrum: Tensor) -> Tensor:
+    """``F / |F|``, complex; 1 where F is 0."""
     amplitude = spectrum.abs()
-    phase = torch.where(amplitude > 0, spectrum / amplitude.clamp_min(torch.finfo(amplitude.dtype).tiny), 1.0)
-    return torch.where(where, other.abs() * phase, spectrum)
+    return torch.where(amplitude > 0, spectrum / amplitude.clamp_min(torch.finfo(amplitude.dtype).tiny), 1.0)
 
 
 def fourier_mix(content: Tensor, style: Tensor, fraction: float) -> Tensor:
