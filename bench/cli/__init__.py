@@ -1,0 +1,21 @@
+"""The command line. Importing it loads neither torch nor ray: what a command needs is imported when it runs.
+
+Every file of this folder registers its commands with ``common.app``; there is no list to edit.
+"""
+
+from __future__ import annotations
+
+from bench.registry import import_from, names_in
+
+from .common import app
+
+for _name in names_in(__name__):
+    import_from(__name__, _name, kind="commands")
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+__all__ = ["app", "main"]

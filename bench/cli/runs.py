@@ -1,0 +1,112 @@
+"""Commands that run methods: run, tune, profile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .common import CACHE, DEBUG, DEVICE, JSON, RUNS, SEED, SHIFT, THREADS, app, one_line_errors, print_json
+
+
+@app.command(epilog="Example: bench run --method stpl --seed 1 -o fusion=attention -o temperature=0.07")
+def run(
+    method: Annotated[str, typer.Option("--method", "-m", help="A name from `bench list methods`.")],
+    shift: SHIFT = "ministreet",
+    seed: SEED = 0,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option", "-o", help="key=value: fusion, flow, network, or a setting of the method; repeatable."
+        ),
+    ] = None,
+    init: Annotated[
+        str,
+        typer.Option("--init", help="source, or backbone: a UDA method without a source-trained model, as published."),
+    ] = "source",
+    runs: RUNS = None,
+    cache: CACHE = None,
+    device: DEVICE = "auto",
+    threads: THREADS = 0,
+    force: Annotated[bool, typer.Option("--force", help="Repeat a finished run.")] = False,
+    as_json: JSON = False,
+    debug: DEBUG = False,
+) -> None:
+    """Adapt a source model with one method and score it. A finished run is found again, a killed one goes on."""
+    with one_line_errors(debug):
+        from bench.config import make_run_config, parse_options
+
+        config = make_run_config(method, shift, seed, parse_options(option or []), init)
+        from bench.session import execute
+
+        execute(config, runs, cache, device, threads, force, as_json)
+
+
+@app.command(epilog="Example: bench tune --method stpl --trials 0:16 --seeds 0:2")
+def tune(
+    method: Annotated[str, typer.Option("--method", "-m", help="A name from `bench list methods`.")],
+    shift: SHIFT = "ministreet-dev",
+    trials: Annotated[
+        str, typer.Option("--trials", help="First and end of the trials; trial 0 is the defaults.")
+    ] = "0:16",
+    seeds: Annotated[str, typer.Option("--seeds", help="First and end of the replicates.")] = "0:2",
+    option: Annotated[
+        list[str] | None, typer.Option("--option", "-o", help="key=value that stays fixed over the trials; repeatable.")
+    ] = None,
+    log: Annotated[Path, typer.Option("--log", help="CSV to which every run is added.")] = Path(
+        "leaderboards/tuning/log.csv"
+    ),
+    runs: RUNS = None,
+    cache: CACHE = None,
+    device: DEVICE = "auto",
+    threads: THREADS = 0,
+    as_json: JSON = False,
+    debug: DEBUG = False,
+) -> None:
+    """Random search on development worlds, every run written to a log. The reported worlds are refused."""
+    with one_line_errors(debug):
+        from bench.config import parse_options, parse_range
+        from bench.session import search
+
+        spans = parse_range("--trials", trials), parse_range("--seeds", seeds)
+        table = search(method, shift, *spans, parse_options(option or []), log, runs, cache, device, threads)
+        if as_json:
+            print_json(table)
+        else:
+            typer.echo("\n".join(f"{row['miou']:6.2f}  trial {row['trial']}  {row['settings']}" for row in table))
+
+
+@app.command(epilog="Example: bench profile --method stpl --steps 20")
+def profile(
+    method: Annotated[list[str], typer.Option("--method", "-m", help="A name from `bench list methods`; repeatable.")],
+    shift: SHIFT = "ministreet",
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps to run.")] = 20,
+    option: Annotated[list[str] | None, typer.Option("--option", "-o", help="As for `bench run`.")] = None,
+    cache: CACHE = None,
+    device: DEVICE = "auto",
+    threads: THREADS = 0,
+    as_json: JSON = False,
+    debug: DEBUG = False,
+) -> None:
+    """Say where the time of a method's step goes, and how much of it is outside forward, backward and optimiser."""
+    with one_line_errors(debug):
+        from bench.config import make_run_config, parse_options
+        from bench.session import profiles
+
+        configs = [make_run_config(name, shift, 0, parse_options(option or [])) for name in method]
+        rows = profiles(configs, cache, device, threads, steps)
+        print_json(rows) if as_json else typer.echo(profile_text(rows))
+
+
+def profile_text(rows: list[dict[str, Any]]) -> str:
+    """One line per method."""
+    parts = ("network", "losses", "backward", "optimiser", "clips", "rest")
+    head = f"{'method':15}{'s/step':>8}" + "".join(f"{part:>11}" for part in parts) + f"{'outside':>9}{'rounds, s':>11}"
+    lines = [
+        f"{row['method']:15}{row['step']:8.3f}"
+        + "".join(f"{row['share'].get(part, 0.0):9.1f} %" for part in parts)
+        + f"{row['outside']:7.1f} %{row['rounds']:11.1f}"
+        for row in rows
+    ]
+    return "\n".join([head, *lines])
