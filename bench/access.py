@@ -4,7 +4,9 @@ Cached data lies in folders named ``<role>-<split>-<hash>`` (``source-train-...`
 file of their own, ``label.npy``. Inside ``stage(...)`` only the granted folders can be opened, labels only with a grant of
 their own, and nothing can be rendered anew (rendering would give labels too). A Python audit hook sees every ``open`` of
 the process, in whatever module or thread it happens, and refuses; a nested stage can only narrow what its parent allows.
-Clip data cannot be moved or linked to another name, and no process can be started (it would not be watched).
+Recorded data lies elsewhere: :func:`guard` makes its folders known, and everything under a data set's root that is not named
+as frames of a split takes a grant of its own. Clip data cannot be moved or linked to another name, and no process can be
+started (it would not be watched).
 
     with stage("target-train"):                    # source-free adaptation
     with stage("target-train", "source-train", "source-train/label"):       # UDA
@@ -21,7 +23,8 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from .errors import AccessError
@@ -55,10 +58,24 @@ def needed_grant(path: str) -> str | None:
     return f"{match[1]}/label" if not match[2] or match[2].startswith("label") else match[1]
 
 
-def _make_stage() -> Any:
-    # These live in this closure only; empty = no stage, everything is allowed.
+def _make_stage() -> tuple[Any, Any]:
+    # These live in this closure only; no grants = no stage, everything is allowed.
     granted: list[frozenset[str]] = []
     watched: list[bool] = []
+    guarded: dict[str, frozenset[str]] = {}
+
+    def grants_for(path: str) -> frozenset[str]:
+        """Grants of which one is enough to open ``path``; empty for what is not watched."""
+        grant = needed_grant(path)
+        if grant is not None:
+            return frozenset({grant})
+        if guarded:
+            folder = path
+            while folder != (folder := os.path.dirname(folder)):
+                if folder in guarded:
+                    return guarded[folder]
+            return guarded.get(path, frozenset())
+        return frozenset()
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if not granted:
@@ -73,8 +90,8 @@ def _make_stage() -> Any:
             if not isinstance(name, (str, bytes, os.PathLike)):
                 continue
             path = os.path.realpath(os.fsdecode(name))
-            grant = needed_grant(path)
-            if grant is None or ((event == "open" or grant == "figures") and grant in granted[-1]):
+            enough = grants_for(path)
+            if not enough or ((event == "open" or "figures" in enough) and enough & granted[-1]):
                 continue
             allowed = ", ".join(sorted(granted[-1])) or "nothing"
             raise AccessError(
@@ -99,7 +116,21 @@ def _make_stage() -> Any:
             granted.pop()
             watched.pop()
 
-    return stage
+    def guard(root: Path, role: str, grants: Mapping[str, str]) -> None:
+        """Watch a data set on disk, for the rest of the process.
+
+        Args:
+            root: its folder; what ``grants`` does not name takes ``<role>-label``, which no stage grants.
+            role: ``source`` or ``target``.
+            grants: ``train``, ``train/label``, ``val`` or ``val/label`` by folder relative to the root.
+        """
+        places = {"": "label", **grants}
+        for folder, grant in places.items():
+            path = os.path.realpath(root / folder)
+            # One data set may be both sides of a shift: then each side's grant opens it.
+            guarded[path] = guarded.get(path, frozenset()) | {f"{role}-{grant}"}
+
+    return stage, guard
 
 
-stage = _make_stage()
+stage, guard = _make_stage()

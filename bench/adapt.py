@@ -13,7 +13,7 @@ import datetime
 import os
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -26,19 +26,20 @@ from . import selection
 from .access import stage
 from .checkpoint import load_into, save_tensors
 from .config import RunConfig, Schedule, Shift, load_shift, method_class
-from .data.loaders import ClipLoader, LabelledLoader
-from .data.store import ClipStore, disk_errors, locked, prepare_split
+from .data.loaders import BadClips, ClipLoader, LabelledLoader, ahead
+from .data.splits import Split
+from .data.splits import prepare as prepare_split
+from .data.store import disk_errors, locked
 from .errors import RunError, UsageError
-from .evaluate import Everything, Scores, evaluate, reestimate_statistics, target_score
+from .evaluate import Everything, Scores, protocol_scores, reestimate_statistics, target_score
 from .figures import draw, predictions
-from .flow.base import FlowBackend
+from .flow.base import FlowBackend, backend_of
 from .provenance import code, hardware, peak_memory_mb, reset_peak_memory, versions
 from .records import Cost, Record, Result, Selection, finite, read_record, write_atomically
-from .registry import import_from
 from .seeding import seed_for
 from .selection import Snapshot
-from .source import fresh_segmenter, source_model
-from .training import Batches, Fitted, Trainer, snapshot_steps
+from .source import fresh_segmenter, source_flow, source_model
+from .training import Batches, Fitted, Trainer, place, snapshot_steps
 from .workspace import Workspace
 
 GRANTS = {
@@ -59,6 +60,7 @@ class Context:
     workspace: Workspace
     folder: Path
     flow: FlowBackend
+    bad: BadClips = field(default_factory=BadClips)
 
 
 def run(config: RunConfig, workspace: Workspace) -> Record:
@@ -75,10 +77,9 @@ def run(config: RunConfig, workspace: Workspace) -> Record:
         UsageError: the config does not belong to the shift as it is now.
         RunError: disk, damaged files, NaN; the last good state is kept.
     """
-    shift = load_shift(config.shift)
-    if config.shift_hash != shift.hash:
+    if config.shift_hash != (now := load_shift(config.shift)).hash:
         raise UsageError(
-            f"This config was made for shift '{shift.name}' {config.shift_hash}, but its protocol is now {shift.hash}; "
+            f"This config was made for shift '{now.name}' {config.shift_hash}, but its protocol is now {now.hash}; "
             "make the config anew, or check out the revision that its record names"
         )
     folder = workspace.runs / config.hash
@@ -88,8 +89,8 @@ def run(config: RunConfig, workspace: Workspace) -> Record:
         found = finished(folder, config)
         if found is not None:
             return found
-        backend: FlowBackend = import_from("bench.flow", config.flow, kind="flow", exclude=("base",)).BACKEND
-        return _run(Context(config, shift, workspace, folder, backend))
+        bad = BadClips(workspace.skip_bad)
+        return _run(Context(config, config.protocol, workspace, folder, backend_of(config.flow), bad))
 
 
 def finished(folder: Path, config: RunConfig) -> Record | None:
@@ -138,15 +139,14 @@ def _run(context: Context) -> Record:
         method = make_method(context, cls, source)
         fitted, weights, students = _adapt(context, method, splits)
     # Scored is a network that the harness built, with the weights from disk: nothing of the method's runs beside the labels.
-    segmenter = fresh_segmenter(config, shift, 0).to(workspace.device)
+    segmenter = place(fresh_segmenter(config, shift, 0), workspace)
     with stage("target-val", "target-val/label", "figures", processes=True):
-        loader = ClipLoader(ClipStore(splits["target-val"]), context.flow, 1, 0)
+        loader = ClipLoader(splits["target-val"].open(), context.flow, 1, 0)
         snapshots, scores = [], []
 
         def scored(path: Path, what: str) -> Scores:
             load_into(segmenter, path)
-            rule, classes = shift.evaluation, len(shift.classes)
-            return evaluate(segmenter, loader, classes, rule, workspace.device, what, workspace.progress)
+            return protocol_scores(shift, segmenter, loader, workspace.device, what, workspace.progress)
 
         beside = {name: scored(path, f"evaluate {name}") for name, path in students.items()}
         for step, path, score in weights:
@@ -182,8 +182,8 @@ def _draw(
     draw(context.folder / "figures", loader, shown, context.shift.classes)
 
 
-def prepare(config: RunConfig, shift: Shift, workspace: Workspace) -> tuple[Path | None, dict[str, Path]]:
-    """What must exist before a method may run: the source model, and the folders of the splits by ``role-split``.
+def prepare(config: RunConfig, shift: Shift, workspace: Workspace) -> tuple[Path | None, dict[str, Split]]:
+    """What must exist before a method may run: the source model, and the splits by ``role-split``.
 
     The oracle, and UDA methods with ``--init backbone``, have no source model (None). The source's training split is there for
     UDA methods only.
@@ -194,10 +194,8 @@ def prepare(config: RunConfig, shift: Shift, workspace: Workspace) -> tuple[Path
     needed = [("target", "train"), ("target", "val")]
     if cls.card.setting == "UDA":
         needed.append(("source", "train"))
-    cache, progress = workspace.cache, workspace.progress
     return source, {
-        f"{role}-{split}": prepare_split(shift.data, role, split, config.seed, cache, progress)
-        for role, split in needed
+        f"{role}-{split}": prepare_split(shift, role, split, config.seed, workspace) for role, split in needed
     }
 
 
@@ -205,7 +203,7 @@ def make_method(context: Context, cls: type[Method], source: Path | None) -> Met
     """The method around its start: the source model, or a fresh network for the oracle."""
     config, shift = context.config, context.shift
     seed = seed_for(config.seed, "adaptation", shift.data.family)
-    segmenter = fresh_segmenter(config, shift, seed_for(seed, "init")).to(context.workspace.device)
+    segmenter = place(fresh_segmenter(config, shift, seed_for(seed, "init")), context.workspace)
     if source is not None:
         load_into(segmenter, source)
     steps = schedule_of(cls, shift).steps
@@ -221,20 +219,20 @@ def schedule_of(cls: type[Method], shift: Shift) -> Schedule:
 
 
 def open_batches(
-    context: Context, cls: type[Method], splits: dict[str, Path]
+    context: Context, cls: type[Method], splits: dict[str, Split]
 ) -> tuple[ClipLoader, Batches, Batches | None]:
     """Unlabelled target clips; what the method is handed as target; labelled source clips for UDA methods."""
     shift, schedule = context.shift, schedule_of(cls, context.shift)
     seed = seed_for(context.config.seed, "adaptation", shift.data.family)
-    store = ClipStore(splits["target-train"])
-    unlabelled = ClipLoader(store, context.flow, schedule.batch, seed_for(seed, "target"))
+    store, bad = splits["target-train"].open(), context.bad
+    unlabelled = ClipLoader(store, context.flow, schedule.batch, seed_for(seed, "target"), bad)
     if cls.card.setting == "oracle":
-        labelled = LabelledLoader(store, context.flow, schedule.batch, seed_for(seed, "target"))
+        labelled = LabelledLoader(store, context.flow, schedule.batch, seed_for(seed, "target"), bad)
         return unlabelled, labelled, None
     if cls.card.setting == "UDA":
-        flow = import_from("bench.flow", shift.flow, kind="flow", exclude=("base",)).BACKEND
-        source = ClipStore(splits["source-train"])
-        return unlabelled, unlabelled, LabelledLoader(source, flow, schedule.batch, seed_for(seed, "source"))
+        flow = backend_of(source_flow(context.config, shift))
+        source = splits["source-train"].open()
+        return unlabelled, unlabelled, LabelledLoader(source, flow, schedule.batch, seed_for(seed, "source"), bad)
     return unlabelled, unlabelled, None
 
 
@@ -255,7 +253,7 @@ Weights = tuple[int, Path, float]
 """Step, file and target-only score of kept weights."""
 
 
-def _adapt(context: Context, method: Method, splits: dict[str, Path]) -> tuple[Fitted, list[Weights], dict[str, Path]]:
+def _adapt(context: Context, method: Method, splits: dict[str, Split]) -> tuple[Fitted, list[Weights], dict[str, Path]]:
     """Train the method; returns what it cost, the kept weights, and the last student's where the method keeps an average."""
     shift, device, progress = context.shift, context.workspace.device, context.workspace.progress
     cls, schedule = type(method), schedule_of(type(method), shift)
@@ -266,7 +264,9 @@ def _adapt(context: Context, method: Method, splits: dict[str, Path]) -> tuple[F
     if method.trains:
         if not trainer.state_path.is_file():
             begin(context, method, unlabelled)
-        fitted = trainer.fit(target, source, "adapt", progress, Everything(unlabelled, device))
+        everything = Everything(unlabelled, device)
+        with ahead(target, context.workspace) as targets, ahead(source, context.workspace) as sources:
+            fitted = trainer.fit(targets, sources, "adapt", progress, everything)
         kept = snapshot_steps(schedule)
     model: VideoSegmenter = method.segmenter
 
@@ -313,8 +313,10 @@ def make_record(
         cost=cost,
         code=code(),
         versions=versions(),
-        hardware=hardware(context.workspace.device.type, torch.get_num_threads()),
+        hardware=hardware(context.workspace.device.type, torch.get_num_threads())
+        | ({"compiled": True} if context.workspace.compiled else {}),
         date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        skipped=context.bad.found or None,
     )
 
 

@@ -14,6 +14,10 @@ class RunError(Exception):
     """What was asked for is fine, but it failed: disk, damaged file, NaN (exit code 1)."""
 
 
+class BadFile(RunError):
+    """One file of a data set is missing, truncated, of the wrong size or kind; the message has its path."""
+
+
 class AccessError(RunError):
     """Code tried to read data that its place in the protocol does not allow, e.g. target labels during adaptation."""
 

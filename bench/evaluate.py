@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,16 +13,19 @@ from torch import Tensor, nn
 from methods.base import ClipBatch
 from stpl.segmenter import Segmentation, VideoSegmenter
 
-from .config import Evaluation
 from .data.loaders import ClipLoader
-from .data.store import ClipStore, Progress, quiet
+from .data.splits import Store
+from .data.store import Progress, quiet
 from .errors import RunError
 from .flow.exact import exact
 from .metrics import ConfusionMatrix, carry_labels, iou_from_confusion, mean_iou, pixel_accuracy
+from .shift import Evaluation, Shift
 from .training import to_device
 
 BATCH = 4
 """Clips per forward pass in evaluation; scores do not depend on it."""
+LARGE = 512 * 512
+"""Pixels of a label map from which on clips are scored one by one, to bound memory."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,19 @@ def predict(
     return labels(out.scores), labels(previous)
 
 
+def protocol_scores(
+    shift: Shift,
+    segmenter: VideoSegmenter,
+    loader: ClipLoader,
+    device: torch.device,
+    what: str = "evaluate",
+    progress: Progress = quiet,
+) -> Scores:
+    """Score a model as a shift's protocol says."""
+    unscored = [shift.classes.index(name) for name in shift.evaluation.unscored]
+    return evaluate(segmenter, loader, len(shift.classes), shift.evaluation, device, what, progress, unscored)
+
+
 @torch.no_grad()
 def evaluate(
     segmenter: VideoSegmenter,
@@ -76,28 +92,38 @@ def evaluate(
     device: torch.device,
     what: str = "evaluate",
     progress: Progress = quiet,
+    unscored: Collection[int] = (),
 ) -> Scores:
     """Score a model on all clips of a split, with its labels (one confusion matrix, int64).
 
-    Consistency is measured along the clips' exact flow, whatever flow the model was given.
+    Scores are upsampled to the labels' size. Consistency is measured at the clips' size along their exact flow, whatever flow
+    the model was given; where clips bring none, along the flow that the model was given. Classes in ``unscored`` count in the
+    confusion matrix and have no IoU.
     """
     segmenter.eval()
-    store: ClipStore = loader.store
+    store: Store = loader.store
     truth = store.labels()
     pooled, temporal = ConfusionMatrix(classes), ConfusionMatrix(classes)
     total = len(store)
-    for number, batch in enumerate(batches(loader, total)):
-        indices = range(number * BATCH, number * BATCH + len(batch.keys))
+    label_size = (truth[0].shape[-2], truth[0].shape[-1])
+    together = BATCH if label_size[0] * label_size[1] < LARGE else 1
+    for number, batch in enumerate(batches(loader, total, together)):
+        indices = range(number * together, number * together + len(batch.keys))
         batch = to_device(batch, device)
         size = (batch.frames.shape[-2], batch.frames.shape[-1])
-        current, previous = predict(
-            segmenter(batch.frames, batch.flow, batch.valid), segmenter, size, rule.align_corners
-        )
-        pooled.update(torch.stack([torch.from_numpy(truth[i].copy()) for i in indices]), current.cpu())
-        for i, now, before in zip(indices, current, previous, strict=True):
-            temporal.update(*carried(store, i, before.cpu(), now.cpu()))
+        out = segmenter(batch.frames, batch.flow, batch.valid)
+        current, previous = predict(out, segmenter, size, rule.align_corners)
+        scored = current if label_size == size else predict(out, segmenter, label_size, rule.align_corners)[0]
+        pooled.update(torch.stack([torch.from_numpy(truth[i].copy()) for i in indices]), scored.cpu())
+        for place, (i, now, before) in enumerate(zip(indices, current, previous, strict=True)):
+            if store.carries_flow:
+                temporal.update(*carried(store, i, before.cpu(), now.cpu()))
+            else:
+                moved = carry_labels(before[None], batch.flow[place, -1:], batch.valid[place, -1:])
+                temporal.update(moved[0], now)
         progress(what, indices[-1] + 1, total)
     iou = iou_from_confusion(pooled.matrix)
+    iou[list(unscored)] = math.nan
     return Scores(
         iou=tuple(100 * float(x) for x in iou),
         miou=100 * float(mean_iou(iou)),
@@ -106,7 +132,7 @@ def evaluate(
     )
 
 
-def carried(store: ClipStore, index: int, previous: Tensor, current: Tensor) -> tuple[Tensor, Tensor]:
+def carried(store: Store, index: int, previous: Tensor, current: Tensor) -> tuple[Tensor, Tensor]:
     """Previous prediction carried along the exact flow (nearest pixel; 255 where invalid) and the current one, ``(H, W)``."""
     flow, valid = (torch.from_numpy(x[-1:]) for x in exact(store, index))
     return carry_labels(previous[None], flow, valid)[0], current

@@ -89,8 +89,8 @@ def build(shift_name: str, records: Sequence[Record], figures: Sequence[tuple[st
     parts = [
         f"{HEAD}{shift.title}",
         f"Domain adaptation for video semantic segmentation, {len(shift.classes)} classes, scored on "
-        f"{shift.data.target.val} clips of domain `{shift.data.target.domain}` per replicate. Made by "
-        f"`bench leaderboard` from the files in [records/{shift.name}](records/{shift.name}); do not edit.",
+        f"{shift.data.scored}. Made by `bench leaderboard` from the files in [records/{shift.name}](records/{shift.name}); "
+        "do not edit.",
         provenance(shift, records),
         "What each setting may see while it adapts (the reported labels are opened afterwards, for every method):",
         "\n".join(f"- {name}: {SEES[name]}" for name in reversed(ORDER)),

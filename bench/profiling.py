@@ -26,10 +26,10 @@ from stpl.segmenter import VideoSegmenter
 
 from .access import stage
 from .adapt import GRANTS, Context, begin, make_method, open_batches, prepare, schedule_of
-from .config import RunConfig, load_shift, method_class
+from .config import RunConfig, method_class
 from .errors import UsageError
 from .evaluate import Everything
-from .registry import import_from
+from .flow.base import backend_of
 from .training import Trainer
 from .workspace import Workspace
 
@@ -164,16 +164,15 @@ def profile(config: RunConfig, workspace: Workspace, steps: int) -> dict[str, An
     Raises:
         UsageError: the method takes no steps.
     """
-    shift, cls = load_shift(config.shift), method_class(config.method)
+    shift, cls = config.protocol, method_class(config.method)
     if not cls.trains:
         raise UsageError(f"Method '{config.method}' takes no steps: there is nothing to profile")
     source, splits = prepare(config, shift, workspace)
     schedules = {
         name: getattr(shift, name).model_copy(update={"steps": steps}) for name in ("adaptation", "source_training")
     }
-    backend = import_from("bench.flow", config.flow, kind="flow", exclude=("base",)).BACKEND
     with TemporaryDirectory() as folder:
-        context = Context(config, shift.model_copy(update=schedules), workspace, Path(folder), backend)
+        context = Context(config, shift.model_copy(update=schedules), workspace, Path(folder), backend_of(config.flow))
         with stage(*GRANTS[cls.card.setting]):
             method = make_method(context, cls, source)
             unlabelled, target, labelled = open_batches(context, cls, splits)
@@ -190,9 +189,9 @@ def profile(config: RunConfig, workspace: Workspace, steps: int) -> dict[str, An
                         rounds += time.perf_counter() - began
                         clock.seconds = before
                     with clock.part("clips"):
-                        batches = target(step), labelled(step) if labelled else None
+                        batches = trainer.parts(step, target, labelled)
                     with clock.part("rest"):
-                        trainer.step(step, *batches)
+                        trainer.step(step, batches)
     total = sum(clock.seconds.values())
     share = {part: round(100 * seconds / total, 1) for part, seconds in sorted(clock.seconds.items())}
     return {

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator
 
@@ -63,9 +63,11 @@ class Record(Model):
     Attributes:
         result: scores of the headline weights.
         beside: scores of other weights of the last step: ``student`` for a method that evaluates its own average.
+        skipped: clips that could not be read and were replaced (``--skip-bad``), and why.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    LATER: ClassVar[tuple[str, ...]] = ("skipped",)
 
     schema_version: int = Field(alias="schema", default=SCHEMA)
     run: str
@@ -81,6 +83,7 @@ class Record(Model):
     versions: dict[str, str]
     hardware: dict[str, Any]
     date: str
+    skipped: dict[str, str] | None = None
 
     @field_validator("schema_version")
     @classmethod

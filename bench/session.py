@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,17 +22,14 @@ from .workspace import Workspace, default_cache, default_runs, pick_device
 LEADERBOARDS = Path("leaderboards")
 
 
-def execute(
-    config: RunConfig, runs: Path | None, cache: Path | None, device: str, threads: int, force: bool, as_json: bool
-) -> None:
+def execute(config: RunConfig, workspace: Workspace, threads: int, as_json: bool) -> None:
     """Do the run and show the result."""
     import torch
 
     if threads:
         torch.set_num_threads(threads)
     with ProgressDisplay() as progress:
-        workspace = Workspace(runs or default_runs(), cache or default_cache(), pick_device(device), progress, force)
-        record = run(config, workspace)
+        record = run(config, dataclasses.replace(workspace, progress=progress))
     if record.code["revision"] != code()["revision"]:
         sys.stderr.write(f"bench: found a finished run of revision {record.code['revision']}; --force repeats it\n")
     if as_json:

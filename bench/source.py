@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +15,14 @@ from methods.common.supervised import Supervised
 from .access import stage
 from .checkpoint import load_tensors, save_tensors
 from .config import RunConfig, Shift, hash_of
-from .data.loaders import LabelledLoader
-from .data.store import ClipStore, locked, prepare_split, split_identity
-from .errors import RunError
-from .flow.exact import exact
+from .data.loaders import BadClips, LabelledLoader, ahead
+from .data.splits import identity_of, prepare
+from .data.store import locked
+from .errors import RunError, UsageError
+from .flow.base import backend_of, module_of
 from .networks.build import build_segmenter
 from .seeding import seed_for
-from .training import Trainer
+from .training import Trainer, place
 
 if TYPE_CHECKING:
     from stpl.segmenter import VideoSegmenter
@@ -31,17 +33,34 @@ RECIPE = 2
 """Raised whenever the training code changes what a source model becomes; old caches are then trained anew."""
 
 
-def source_identity(config: RunConfig, shift: Shift) -> dict[str, Any]:
-    """Everything that a source model depends on: data, schedule, network, fusion operator, seed, recipe."""
-    return {
+def source_flow(config: RunConfig, shift: Shift) -> str:
+    """The flow backend of source clips: the shift's for rendered ones, which are exact; else the run's, if it is not wrong
+    on purpose."""
+    if shift.data.kind == "ministreet" or getattr(module_of(config.flow), "WRONG", False):
+        return shift.flow
+    return config.flow
+
+
+def source_identity(config: RunConfig, shift: Shift, workspace: Workspace | None = None) -> dict[str, Any]:
+    """Everything that a source model depends on: data, schedule, network, fusion operator, seed, recipe.
+
+    Args:
+        workspace: where recorded data lies; rendered data does not need it.
+    """
+    identity = {
         "recipe": RECIPE,
-        "data": split_identity(shift.data, "source", "train", config.seed),
+        "data": identity_of(shift, "source", "train", config.seed, workspace),
         "schedule": shift.source_training.model_dump(mode="json"),
         "network": config.network,
         "fusion": config.fusion,
         "classes": len(shift.classes),
         "seed": seed_for(config.seed, "source model", shift.data.family),
     }
+    if shift.data.kind == "video":
+        identity["flow"] = source_flow(config, shift)
+    if config.weights != "random":
+        identity["weights"] = config.weights
+    return identity
 
 
 def fresh_segmenter(config: RunConfig, shift: Shift, seed: int) -> VideoSegmenter:
@@ -52,30 +71,74 @@ def fresh_segmenter(config: RunConfig, shift: Shift, seed: int) -> VideoSegmente
 
 
 def source_model(config: RunConfig, shift: Shift, workspace: Workspace) -> Path:
-    """Weights of the source model of this run, trained now if they are not cached.
+    """Weights of the source model of this run: the given file, or those trained now if they are not cached.
 
     A training that was killed resumes. Two processes that need the same model do not train it twice.
 
     Raises:
         RunError: cache not writable, held by another process for over an hour, or training failed.
+        UsageError: the given file is not the one of the config, or of another network.
     """
-    identity = source_identity(config, shift)
+    if config.source_file is not None:
+        return given_model(config, shift, workspace)
+    identity = source_identity(config, shift, workspace)
     path = workspace.cache / "sources" / f"{hash_of(identity)}.safetensors"
     if _is_good(path, identity):
         return path
     with locked(path, timeout=3600):
         if _is_good(path, identity):
             return path
-        folder = prepare_split(shift.data, "source", "train", config.seed, workspace.cache, workspace.progress)
+        split = prepare(shift, "source", "train", config.seed, workspace)
         work = path.with_suffix("")
-        model = fresh_segmenter(config, shift, seed_for(identity["seed"], "init")).to(workspace.device)
-        schedule = shift.source_training
+        model = fresh_segmenter(config, shift, seed_for(identity["seed"], "init"))
+        if config.weights != "random":
+            from .pretrained import initial_weights
+
+            initial_weights(model, config.network, config.weights)
+        place(model, workspace)
+        schedule, flow = shift.source_training, backend_of(source_flow(config, shift))
         with stage("source-train", "source-train/label"):
-            loader = LabelledLoader(ClipStore(folder), exact, schedule.batch, seed_for(identity["seed"], "data"))
+            bad = BadClips(workspace.skip_bad)
+            loader = LabelledLoader(split.open(), flow, schedule.batch, seed_for(identity["seed"], "data"), bad)
             method = Supervised(model, NoSettings(), Setup(len(shift.classes), schedule.steps, identity["seed"]))
-            Trainer(method, schedule, work, workspace.device).fit(loader, None, "train source", workspace.progress)
+            with ahead(loader, workspace) as batches:
+                Trainer(method, schedule, work, workspace.device).fit(batches, None, "train source", workspace.progress)
         save_tensors(path, model.state_dict(), {"identity": identity})
         shutil.rmtree(work, ignore_errors=True)
+    return path
+
+
+def file_hash(path: Path) -> str:
+    """First 12 hex digits of a file's SHA-256.
+
+    Raises:
+        UsageError: no such file.
+    """
+    if not path.is_file():
+        raise UsageError(f"No source model at {path}")
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()[:12]
+
+
+def given_model(config: RunConfig, shift: Shift, workspace: Workspace) -> Path:
+    """The source model that was given as a file, after a look at what it says it is.
+
+    Raises:
+        UsageError: no file, another file than the config was made for, or a model of another network, fusion or classes.
+    """
+    path = workspace.source_file
+    if path is None or file_hash(path) != config.source_file:
+        raise UsageError(f"This run starts from source model {config.source_file}; give that file with --source-model")
+    from .model_file import read_info
+
+    info = read_info(path)
+    wanted = {"network": config.network, "fusion": config.fusion, "classes": list(shift.classes)}
+    for name, value in wanted.items():
+        if (found := getattr(info, name)) != value:
+            raise UsageError(f"{path}: {name} is {found}, the run's is {value}; use -o {name}=... or another file")
     return path
 
 

@@ -78,6 +78,8 @@ def admit(record: Record, shift: Shift, name: str) -> None:
         raise RunError(
             f"Record {name} is of shift '{config.shift}', not '{shift.name}'; move it to that shift's folder"
         )
+    if config.steps is not None:
+        raise RunError(f"Record {name} is of a run cut short with --steps {config.steps}; run it whole")
     if not record.shift_hash == config.shift_hash == shift.hash:
         made = f"was made under protocol {record.shift_hash}; '{shift.name}' is now {shift.hash}"
         raise RunError(f"Record {name} {made}; remove it or run it again")
@@ -97,9 +99,10 @@ def admit(record: Record, shift: Shift, name: str) -> None:
 def alterations(record: Record) -> tuple[str, ...]:
     """Options in which a record differs from its shift's and method's defaults, as ``-o`` would set them, sorted."""
     config, shift = record.config, load_shift(record.config.shift)
-    default = {"network": shift.network.name, "fusion": shift.network.fusion, "flow": shift.flow, "init": "source"}
-    default |= resolve_settings(config.method, {})
-    actual = {"network": config.network, "fusion": config.fusion, "flow": config.flow, "init": config.init}
+    network = shift.network
+    default = {"network": network.name, "fusion": network.fusion, "weights": network.weights, "flow": shift.flow}
+    default |= {"init": "source", "source_file": None, **resolve_settings(config.method, {})}
+    actual = {name: getattr(config, name) for name in ("network", "fusion", "weights", "flow", "init", "source_file")}
     actual |= config.settings
     return tuple(
         f"{key}={value if isinstance(value, str) else canonical(value)}"

@@ -4,34 +4,31 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from .access import stage
 from .adapt import config_text
 from .checkpoint import load_into
 from .config import RunConfig, Shift, load_shift
 from .data.loaders import ClipLoader
-from .data.store import ClipStore, prepare_split
+from .data.splits import prepare
 from .errors import RunError, UsageError
-from .evaluate import Scores, evaluate
+from .evaluate import Scores, protocol_scores
+from .flow.base import backend_of
 from .records import finite, read_record, write_atomically
-from .registry import import_from
 from .source import fresh_segmenter
-from .workspace import default_cache
+from .workspace import Workspace, default_cache
 
 TOLERANCE = 0.02
 """Percent by which a score of the second scoring may differ; another number of threads changes a few pixels."""
 
 
-def rescore(config: RunConfig, shift: Shift, checkpoint: Path, cache: Path) -> Scores:
+def rescore(config: RunConfig, shift: Shift, checkpoint: Path, workspace: Workspace) -> Scores:
     """Score a checkpoint on the shift's validation split."""
-    folder = prepare_split(shift.data, "target", "val", config.seed, cache)
+    split = prepare(shift, "target", "val", config.seed, workspace)
     segmenter = fresh_segmenter(config, shift, 0)
     load_into(segmenter, checkpoint)
-    backend = import_from("bench.flow", config.flow, kind="flow", exclude=("base",)).BACKEND
     with stage("target-val", "target-val/label"):
-        loader = ClipLoader(ClipStore(folder), backend, 1, 0)
-        return evaluate(segmenter, loader, len(shift.classes), shift.evaluation, torch.device("cpu"))
+        loader = ClipLoader(split.open(), backend_of(config.flow), 1, 0)
+        return protocol_scores(shift, segmenter, loader, workspace.device)
 
 
 def submit_runs(folders: list[Path], root: Path, cache: Path | None) -> list[Path]:
@@ -41,6 +38,7 @@ def submit_runs(folders: list[Path], root: Path, cache: Path | None) -> list[Pat
         UsageError: not a finished run, or a shift that is not reported.
         RunError: the second scoring differs from the record, or a file is damaged.
     """
+    workspace = Workspace(cache=cache or default_cache())
     written = []
     for folder in folders:
         for name in ("record.json", "config.yaml", "checkpoint.safetensors"):
@@ -57,7 +55,7 @@ def submit_runs(folders: list[Path], root: Path, cache: Path | None) -> list[Pat
             raise RunError(
                 f"{folder}: config.yaml, record.json and the run's hash do not belong together; run it again"
             )
-        again = rescore(config, shift, folder / "checkpoint.safetensors", cache or default_cache())
+        again = rescore(config, shift, folder / "checkpoint.safetensors", workspace)
         for name in ("miou", "pixel_accuracy", "temporal_consistency"):
             said, scored = getattr(record.result, name), getattr(again, name)
             scored = finite(scored)

@@ -10,9 +10,10 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -21,15 +22,37 @@ from methods.base import ClipBatch, LabelledBatch, Method
 
 from .checkpoint import load_tensors, save_tensors
 from .config import Adaptation, Schedule
+from .data.loaders import moved
 from .data.store import Progress, disk_errors, quiet
 from .errors import RunError
 from .records import write_atomically
 from .seeding import seed_for
 
+if TYPE_CHECKING:
+    from stpl.segmenter import VideoSegmenter
+
+    from .workspace import Workspace
+
 STATE_EVERY = 20
 """Steps between two writes of the resumable state."""
 
 Batches = Callable[[int], ClipBatch]
+Part = tuple[ClipBatch, ClipBatch | None]
+"""A batch of target clips and one of source clips, where the method gets one."""
+
+
+@dataclass(frozen=True)
+class Noted:
+    """Values of a step that are still to be checked: what they are, by name, and the clips they come from."""
+
+    step: int
+    what: str
+    values: dict[str, Tensor]
+    keys: tuple[str, ...]
+
+    def numbers(self) -> dict[str, float]:
+        """The values, brought to the processor in one transfer."""
+        return dict(zip(self.values, torch.stack(list(self.values.values())).tolist(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -80,6 +103,7 @@ class Trainer:
         self.base_lr = {name: [g["lr"] for g in o.param_groups] for name, o in self.optimisers.items()}
         self.state_path = folder / "state" / "state.safetensors"
         self.log_path = folder / "metrics.jsonl"
+        self._noted: list[Noted] = []
 
     def fit(
         self,
@@ -108,19 +132,41 @@ class Trainer:
         for step in range(first, self.schedule.steps):
             if step in rounds:
                 self.start_round(rounds[step], step, everything)
-            losses = self.step(step, target(step), source(step) if source else None)
-            self._log({"step": step, **losses})
+            self.step(step, self.parts(step, target, source))
             done = step + 1
+            saves = done % STATE_EVERY == 0 or done == self.schedule.steps
+            if self.device.type == "cpu" or done in keep or saves:
+                self.settle()
             if done in keep:
                 weights = self.method.evaluated(self.readout).state_dict()
                 save_tensors(self.snapshot_path(done), weights, {"step": done})
                 if self.method.evaluates_average:
                     save_tensors(self.student_path(done), self.method.segmenter.state_dict(), {"step": done})
-            if done % STATE_EVERY == 0 or done == self.schedule.steps:
+            if saves:
                 spent = wall + time.perf_counter() - began, cpu + time.process_time() - cpu_began
                 self._save(done, *spent)
             progress(what, done, self.schedule.steps)
         return Fitted(self.schedule.steps, wall + time.perf_counter() - began, cpu + time.process_time() - cpu_began)
+
+    def parts(self, step: int, target: Batches, source: Batches | None) -> list[Part]:
+        """The batches whose gradients a step averages."""
+        numbers = range(step * self.schedule.accumulate, (step + 1) * self.schedule.accumulate)
+        return [(target(number), source(number) if source else None) for number in numbers]
+
+    def settle(self) -> None:
+        """Check and log the steps since the last call.
+
+        Raises:
+            RunError: a loss or gradient is NaN or infinite, or the disk is full.
+        """
+        losses: dict[int, list[dict[str, float]]] = {}
+        for noted in self._noted:
+            numbers = self._checked(noted)
+            if noted.what == "loss":
+                losses.setdefault(noted.step, []).append(numbers)
+        self._noted.clear()
+        for step, parts in losses.items():
+            self._log({"step": step, **{name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}})
 
     def _log(self, entry: dict[str, float]) -> None:
         with disk_errors(self.log_path):
@@ -137,12 +183,12 @@ class Trainer:
         return self.folder / "state" / f"student-{step:06d}.safetensors"
 
     @contextlib.contextmanager
-    def _draws(self, step: int, name: str) -> Iterator[None]:
+    def _draws(self, step: int, name: str, part: int = 0) -> Iterator[None]:
         """The steps' precision, and torch's global generator set by the step: dropout and the like then draw the same numbers
         in a resumed run."""
         half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.schedule.precision == "bfloat16")
         with torch.random.fork_rng(devices=[]), half:
-            torch.manual_seed(seed_for(self.method.setup.seed, name, step))
+            torch.manual_seed(seed_for(self.method.setup.seed, name, step, *([part] if part else [])))
             yield
 
     def start_round(self, number: int, step: int, everything: Iterable[ClipBatch]) -> None:
@@ -150,43 +196,55 @@ class Trainer:
         with self._draws(step, "round"):
             self.method.start_round(number, everything)
 
-    def step(self, step: int, target: ClipBatch, source: ClipBatch | None) -> dict[str, float]:
-        """One optimiser step; returns the losses as numbers."""
-        factor = poly(step, self.schedule.steps, self.schedule.power)
+    def step(self, step: int, parts: Sequence[Part]) -> None:
+        """One optimiser step on the losses of the parts, averaged.
+
+        Losses and gradients are noted for :meth:`settle`. On the CPU they are checked before they are used. On a GPU that would
+        bring them to the processor in every step, so they are checked later, but before any state is saved.
+        """
+        factor = poly(step, self.schedule.horizon or self.schedule.steps, self.schedule.power)
         for name, optimiser in self.optimisers.items():
             for group, base in zip(optimiser.param_groups, self.base_lr[name], strict=True):
                 group["lr"] = base * factor
-        target = to_device(target, self.device)
-        source = to_device(source, self.device) if source is not None else None
-        assert source is None or isinstance(source, LabelledBatch)
-        with self._draws(step, "step"):
-            losses = self.method.losses(target, source, step)
-        values = self._checked(losses, step, target)
-        total = torch.stack([value.float() for value in losses.values()]).sum()
-        self.optimiser.zero_grad(set_to_none=True)
-        total.backward()
+        names: list[str] = []
+        for number, (target, source) in enumerate(parts):
+            target = to_device(target, self.device)
+            source = to_device(source, self.device) if source is not None else None
+            assert source is None or isinstance(source, LabelledBatch)
+            self.method.part = number
+            with self._draws(step, "step", number):
+                losses = self.method.losses(target, source, step)
+            names = list(losses)
+            self._note(Noted(step, "loss", {k: v.detach().float() for k, v in losses.items()}, target.keys))
+            total = torch.stack([value.float() for value in losses.values()]).sum()
+            if number == 0:
+                self.optimiser.zero_grad(set_to_none=True)
+            (total / len(parts) if len(parts) > 1 else total).backward()
         limit = self.schedule.clip_norm if self.schedule.clip_norm is not None else math.inf
-        norm = float(torch.nn.utils.clip_grad_norm_(_parameters(self.optimiser), limit))
-        if not math.isfinite(norm):
-            raise self._diverged(step, f"the gradient of '{' + '.join(losses)}'", norm, target)
+        norm = torch.nn.utils.clip_grad_norm_(_parameters(self.optimiser), limit).detach()
+        keys = tuple(key for target, _ in parts for key in target.keys)
+        self._note(Noted(step, "gradient", {" + ".join(names): norm}, keys))
         self.optimiser.step()
+        self.method.part = 0
         with self._draws(step, "after step"):
             self.method.after_step(step)
-        return values
 
-    def _checked(self, losses: dict[str, Tensor], step: int, batch: ClipBatch) -> dict[str, float]:
-        values = {name: float(value.detach()) for name, value in losses.items()}
-        for name, value in values.items():
+    def _note(self, noted: Noted) -> None:
+        if self.device.type == "cpu":
+            self._checked(noted)
+        self._noted.append(noted)
+
+    def _checked(self, noted: Noted) -> dict[str, float]:
+        numbers = noted.numbers()
+        for name, value in numbers.items():
             if not math.isfinite(value):
-                raise self._diverged(step, f"loss '{name}'", value, batch)
-        return values
-
-    def _diverged(self, step: int, what: str, value: float, batch: ClipBatch) -> RunError:
-        kept = f"is kept in {self.state_path.parent}" if self.state_path.is_file() else "is the start"
-        return RunError(
-            f"Step {step}: {what} is {value} on clips {', '.join(batch.keys)}; the last good state {kept}. "
-            "Lower the learning rate or check those clips"
-        )
+                what = f"loss '{name}'" if noted.what == "loss" else f"the gradient of '{name}'"
+                kept = f"is kept in {self.state_path.parent}" if self.state_path.is_file() else "is the start"
+                raise RunError(
+                    f"Step {noted.step}: {what} is {value} on clips {', '.join(noted.keys)}; the last good state {kept}. "
+                    "Lower the learning rate or check those clips"
+                )
+        return numbers
 
     def _save(self, step: int, wall: float, cpu: float) -> None:
         tensors = {f"method/{name}": value for name, value in self.method.state_dict().items()}
@@ -229,7 +287,14 @@ def _parameters(optimiser: torch.optim.Optimizer) -> list[Tensor]:
 
 def to_device(batch: ClipBatch, device: torch.device) -> ClipBatch:
     """The batch on ``device``."""
-    moved = [x.to(device, non_blocking=True) for x in (batch.frames, batch.flow, batch.valid)]
-    if isinstance(batch, LabelledBatch):
-        return LabelledBatch(*moved, batch.keys, batch.label.to(device, non_blocking=True))
-    return ClipBatch(*moved, batch.keys)
+    return moved(batch, lambda x: x.to(device, non_blocking=True))
+
+
+def place(segmenter: VideoSegmenter, workspace: Workspace) -> VideoSegmenter:
+    """Put a network where it computes: on the device, channels last on a GPU, its encoder compiled where that is asked for."""
+    segmenter = segmenter.to(workspace.device)
+    if workspace.device.type == "cuda":
+        segmenter = segmenter.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if workspace.compiled:
+        segmenter.encoder.compile()
+    return segmenter

@@ -22,6 +22,11 @@ def default_cache() -> Path:
     return Path(os.environ.get("BENCH_CACHE", "cache"))
 
 
+def default_data_root() -> Path | None:
+    """Folder with recorded data sets: ``$BENCH_DATA``, or none."""
+    return Path(os.environ["BENCH_DATA"]) if os.environ.get("BENCH_DATA") else None
+
+
 def pick_device(name: str) -> torch.device:
     """``auto``: a GPU if there is one, else the CPU.
 
@@ -43,10 +48,23 @@ def pick_device(name: str) -> torch.device:
 
 @dataclass(frozen=True)
 class Workspace:
-    """Folders, device and progress display of a run."""
+    """Folders, device and progress display of a run.
+
+    Attributes:
+        data_root: folder with recorded data sets.
+        source_file: a source model that is used instead of one trained here (``bench.model_file``).
+        workers: threads that read the clips of the next steps ahead; 0 reads each when it is needed.
+        compiled: let ``torch.compile`` work on the encoder.
+        skip_bad: replace a clip whose files cannot be read by the next one, and count it, instead of stopping.
+    """
 
     runs: Path = field(default_factory=default_runs)
     cache: Path = field(default_factory=default_cache)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     progress: Progress = quiet
     force: bool = False
+    data_root: Path | None = field(default_factory=default_data_root)
+    source_file: Path | None = None
+    workers: int = 0
+    compiled: bool = False
+    skip_bad: bool = False

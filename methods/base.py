@@ -134,6 +134,8 @@ class Method(nn.Module, ABC):
     evaluates_average: ClassVar[bool] = False
     """True where the paper scores the method's own average of weights: :meth:`evaluated` returns it whatever the shift's
     readout is, and the student's score is recorded beside it."""
+    part: int = 0
+    """Number of the batch within a step, set by the harness where a step sums the gradients of several; draws depend on it."""
 
     def __init__(self, segmenter: VideoSegmenter, settings: Any, setup: Setup) -> None:
         super().__init__()
@@ -196,5 +198,6 @@ class Method(nn.Module, ABC):
         The method's name is not part of the seed: two methods that draw a view under the same name get the same view,
         so that paired comparisons differ in the method alone.
         """
-        digest = hashlib.blake2b(f"{self.setup.seed}/{name}/{step}".encode(), digest_size=8).digest()
+        text = f"{self.setup.seed}/{name}/{step}" + (f"/{self.part}" if self.part else "")
+        digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
         return torch.Generator(device).manual_seed(int.from_bytes(digest, "little") >> 1)

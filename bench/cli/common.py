@@ -31,6 +31,12 @@ CACHE = Annotated[
 DEVICE = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 THREADS = Annotated[int, typer.Option("--threads", min=0, help="CPU threads of torch; 0 leaves torch's choice.")]
 SHIFT = Annotated[str, typer.Option("--shift", help="Benchmark: a name from `bench list shifts`, or a YAML file.")]
+DATA_ROOT = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-root", help="Folder with recorded data sets (viper/, cityscapes/, ...) [default: $BENCH_DATA]."
+    ),
+]
 SEED = Annotated[int, typer.Option("--seed", help="Replicate: draws its own worlds, source model and adaptation seed.")]
 
 

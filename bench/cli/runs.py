@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .common import CACHE, DEBUG, DEVICE, JSON, RUNS, SEED, SHIFT, THREADS, app, one_line_errors, print_json
+from .common import CACHE, DATA_ROOT, DEBUG, DEVICE, JSON, RUNS, SEED, SHIFT, THREADS, app, one_line_errors, print_json
 
 
 @app.command(epilog="Example: bench run --method stpl --seed 1 -o fusion=attention -o temperature=0.07")
@@ -25,6 +25,19 @@ def run(
         str,
         typer.Option("--init", help="source, or backbone: a UDA method without a source-trained model, as published."),
     ] = "source",
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", min=1, help="At most so many steps, to try a shift out; refused by the leaderboard."),
+    ] = None,
+    source_model: Annotated[
+        Path | None, typer.Option("--source-model", help="Model file to start from, instead of training one.")
+    ] = None,
+    data_root: DATA_ROOT = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Replace a clip that cannot be read by the next one, and count it.")
+    ] = False,
+    workers: Annotated[int, typer.Option("--workers", min=0, help="Threads that read clips ahead.")] = 0,
+    compiled: Annotated[bool, typer.Option("--compile", help="Let torch.compile work on the encoder.")] = False,
     runs: RUNS = None,
     cache: CACHE = None,
     device: DEVICE = "auto",
@@ -37,10 +50,25 @@ def run(
     with one_line_errors(debug):
         from bench.config import make_run_config, parse_options
 
-        config = make_run_config(method, shift, seed, parse_options(option or []), init)
+        options = parse_options(option or [])
         from bench.session import execute
+        from bench.source import file_hash
+        from bench.workspace import Workspace, default_cache, default_data_root, default_runs, pick_device
 
-        execute(config, runs, cache, device, threads, force, as_json)
+        source_file = file_hash(source_model) if source_model else None
+        config = make_run_config(method, shift, seed, options, init, steps, source_file)
+        workspace = Workspace(
+            runs or default_runs(),
+            cache or default_cache(),
+            pick_device(device),
+            force=force,
+            data_root=data_root or default_data_root(),
+            source_file=source_model,
+            workers=workers,
+            compiled=compiled,
+            skip_bad=skip_bad,
+        )
+        execute(config, workspace, threads, as_json)
 
 
 @app.command(epilog="Example: bench tune --method stpl --trials 0:16 --seeds 0:2")

@@ -2,15 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from bench.errors import BadFile
 from bench.flow.base import FlowBackend
 from bench.seeding import seed_for
 from methods.base import ClipBatch, LabelledBatch
 
-from .store import ClipStore
+from .clip import Clip
+from .splits import Store
+
+if TYPE_CHECKING:
+    from bench.workspace import Workspace
+
+
+@dataclass
+class BadClips:
+    """What to do about clips whose files cannot be read.
+
+    Attributes:
+        skip: take the next clip instead and remember the bad one; otherwise the error goes on to whoever asked.
+        found: what was wrong, by clip.
+    """
+
+    skip: bool = False
+    found: dict[str, str] = field(default_factory=dict)
+
+    def note(self, key: str, error: BadFile) -> None:
+        """Remember a clip, and say so once."""
+        if key not in self.found:
+            self.found[key] = str(error)
+            sys.stderr.write(f"bench: skipped clip {key}: {error}\n")
 
 
 class ClipLoader:
@@ -21,11 +53,13 @@ class ClipLoader:
         flow: backend that gives each clip's flow and validity.
         batch: clips per batch.
         seed: of the order; each pass over the data is a new permutation.
+        bad: what to do about unreadable clips.
     """
 
-    def __init__(self, store: ClipStore, flow: FlowBackend, batch: int, seed: int) -> None:
+    def __init__(self, store: Store, flow: FlowBackend, batch: int, seed: int, bad: BadClips | None = None) -> None:
         self.store, self.flow, self.batch, self.seed = store, flow, batch, seed
-        self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
+        self.bad = bad or BadClips()
+        self._pass = -1, np.empty(0, dtype=np.int64)
 
     def indices(self, step: int) -> list[int]:
         """Clip numbers of a step; the last, short batch of a pass is filled from the next pass."""
@@ -33,35 +67,120 @@ class ClipLoader:
 
     def _at(self, position: int) -> int:
         epoch, offset = divmod(position, len(self.store))
-        if epoch != self._epoch:
-            self._epoch = epoch
-            self._order = np.random.default_rng(seed_for(self.seed, "order", epoch)).permutation(len(self.store))
-        return int(self._order[offset])
+        number, order = self._pass
+        if number != epoch:
+            order = np.random.default_rng(seed_for(self.seed, "order", epoch)).permutation(len(self.store))
+            self._pass = epoch, order  # one assignment: threads that read ahead see a pass whole
+        return int(order[offset])
 
     def __call__(self, step: int) -> ClipBatch:
         return self.collate(self.indices(step))
 
     def collate(self, indices: list[int]) -> ClipBatch:
         """The named clips as one batch of tensors."""
-        clips = [self.store[i] for i in indices]
-        moved = [self.flow(self.store, i) for i in indices]
-        frames = torch.from_numpy(np.stack([c.frames for c in clips]))
+        return self._batch([self.read(i) for i in indices])
+
+    def _batch(self, read: list[tuple[int, Clip, NDArray[np.float32], NDArray[np.bool_]]]) -> ClipBatch:
+        frames = torch.from_numpy(np.stack([clip.frames for _, clip, _, _ in read]))
         return ClipBatch(
             frames.float().div_(255),
-            torch.from_numpy(np.stack([flow for flow, _ in moved])),
-            torch.from_numpy(np.stack([valid for _, valid in moved])),
-            tuple(c.key for c in clips),
+            torch.from_numpy(np.stack([flow for _, _, flow, _ in read])),
+            torch.from_numpy(np.stack([valid for _, _, _, valid in read])),
+            tuple(clip.key for _, clip, _, _ in read),
         )
+
+    def read(self, index: int) -> tuple[int, Clip, NDArray[np.float32], NDArray[np.bool_]]:
+        """A clip with its flow and validity, and its number: another one's where the clip cannot be read and is skipped.
+
+        Raises:
+            BadFile: it cannot be read, and bad clips are not skipped or all are bad.
+        """
+        for offset in range(len(self.store)):
+            number = (index + offset) % len(self.store)
+            try:
+                self.check(number)
+                return number, self.store[number], *self.flow(self.store, number)
+            except BadFile as error:
+                if not self.bad.skip or offset == len(self.store) - 1:
+                    raise
+                self.bad.note(self.store.key(number), error)
+        raise AssertionError("a split is never empty")
+
+    def check(self, index: int) -> None:
+        """Whatever else of a clip must be readable raises here."""
 
 
 class LabelledLoader(ClipLoader):
     """The same with labels; opening them is refused where the stage does not grant it."""
 
-    def __init__(self, store: ClipStore, flow: FlowBackend, batch: int, seed: int) -> None:
-        super().__init__(store, flow, batch, seed)
-        self.labels: NDArray[np.uint8] = store.labels()
+    def __init__(self, store: Store, flow: FlowBackend, batch: int, seed: int, bad: BadClips | None = None) -> None:
+        super().__init__(store, flow, batch, seed, bad)
+        self.labels = store.labels()
+
+    def check(self, index: int) -> None:
+        if self.bad.skip:
+            _ = self.labels[index]
 
     def collate(self, indices: list[int]) -> LabelledBatch:
-        clips = super().collate(indices)
-        label = torch.from_numpy(np.stack([self.labels[i] for i in indices])).long()
+        read = [self.read(i) for i in indices]
+        clips = self._batch(read)
+        label = torch.from_numpy(np.stack([self.labels[number] for number, *_ in read])).long()
         return LabelledBatch(clips.frames, clips.flow, clips.valid, clips.keys, label)
+
+
+class Ahead:
+    """Reads the batches of the next steps in threads while a step is computed.
+
+    Threads, not the processes of torch's ``DataLoader``: no process may start while a method runs, since what it reads would not
+    be watched (``bench.access``). Decoding and resizing release Python's lock, so threads suffice.
+
+    Args:
+        loader: gives the batch of a step.
+        workers: threads, each at its own batch; as many batches are held ready.
+        pin: put them into page-locked memory, from where a GPU copies while it computes.
+    """
+
+    def __init__(self, loader: Callable[[int], ClipBatch], workers: int, pin: bool = False) -> None:
+        self.loader, self.workers, self.pin = loader, workers, pin
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="clips")
+        self._coming: dict[int, Future[ClipBatch]] = {}
+
+    def __call__(self, step: int) -> ClipBatch:
+        for wanted in range(step, step + self.workers + 1):
+            if wanted not in self._coming:
+                self._coming[wanted] = self._pool.submit(self._read, wanted)
+        batch = self._coming.pop(step).result()
+        for passed in [s for s in self._coming if s < step]:
+            self._coming.pop(passed).cancel()
+        return batch
+
+    def _read(self, step: int) -> ClipBatch:
+        batch = self.loader(step)
+        return moved(batch, Tensor.pin_memory) if self.pin else batch
+
+    def close(self) -> None:
+        """Read no more."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def ahead(
+    loader: Callable[[int], ClipBatch] | None, workspace: Workspace
+) -> Iterator[Callable[[int], ClipBatch] | None]:
+    """The loader, read ahead by as many threads as the workspace says; with none, the loader itself (or None)."""
+    if loader is None or not workspace.workers:
+        yield loader
+        return
+    reader = Ahead(loader, workspace.workers, pin=workspace.device.type == "cuda")
+    try:
+        yield reader
+    finally:
+        reader.close()
+
+
+def moved(batch: ClipBatch, move: Callable[[Tensor], Tensor]) -> ClipBatch:
+    """The batch with ``move`` applied to its tensors."""
+    tensors = [move(x) for x in (batch.frames, batch.flow, batch.valid)]
+    if isinstance(batch, LabelledBatch):
+        return LabelledBatch(*tensors, batch.keys, move(batch.label))
+    return ClipBatch(*tensors, batch.keys)

@@ -25,9 +25,10 @@ import numpy.typing as npt
 from filelock import FileLock, Timeout
 
 from bench.access import RENDER_EVENT
-from bench.config import Data, hash_of
 from bench.errors import RunError
+from bench.schema import hash_of
 from bench.seeding import seed_for
+from bench.shift import Data
 
 from .clip import Clip, LabelledClip
 
@@ -43,6 +44,8 @@ def quiet(what: str, done: int, total: int) -> None:
 class ClipStore:
     """Clips of one split, memory-mapped. Labels are opened only by :meth:`labelled` and :meth:`labels`."""
 
+    carries_flow = True
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.frames = np.load(folder / "frames.npy", mmap_mode="r")
@@ -55,8 +58,16 @@ class ClipStore:
     def __getitem__(self, index: int) -> Clip:
         if not -len(self) <= index < len(self):
             raise IndexError(f"clip {index} of {len(self)} in {self.folder.name}")
-        key = f"{self.folder.name}/{index % len(self):05d}"
-        return Clip(np.array(self.frames[index]), np.array(self.flow[index]), np.array(self.valid[index]), key)
+        frames, flow, valid = (np.array(array[index]) for array in (self.frames, self.flow, self.valid))
+        return Clip(frames, flow, valid, self.key(index))
+
+    def key(self, index: int) -> str:
+        """Name of a clip, unique over all splits."""
+        return f"{self.folder.name}/{index % len(self):05d}"
+
+    def sequence(self, index: int) -> str:
+        """Every clip is a video of its own."""
+        return f"{index % len(self):05d}"
 
     def labels(self) -> npt.NDArray[np.uint8]:
         """All labels ``(clips, H, W)``, memory-mapped; refused where the stage does not grant them."""

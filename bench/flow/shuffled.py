@@ -15,3 +15,4 @@ def shuffled(clips: Clips, index: int) -> tuple[NDArray[np.float32], NDArray[np.
 
 
 BACKEND = shuffled
+WRONG = True

@@ -15,3 +15,4 @@ def zero(clips: Clips, index: int) -> tuple[NDArray[np.float32], NDArray[np.bool
 
 
 BACKEND = zero
+WRONG = True

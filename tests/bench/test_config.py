@@ -73,7 +73,7 @@ def test_a_copy_under_another_title_has_the_same_hash_and_any_other_change_anoth
         ({"data.source.train": 0}, "data.source.train", "greater than or equal to 1"),
         ({"data.frames": 1}, "data.frames", "greater than or equal to 2"),
         ({"data.source": [1]}, "data.source", "valid dictionary"),
-        ({"data.kind": "video"}, "data.kind", "'ministreet'"),
+        ({"data.kind": "film"}, "data", "'kind' does not match any of the expected tags: 'ministreet'"),
         ({"classes": ["road"]}, "classes", "at least 2"),
         ({"classes": ["road", "sky"]}, "classes", "train-id order: road, sidewalk"),
         ({"data.target.domain": "moon"}, "data.target.domain is 'moon'", "available: cam, sim"),

@@ -28,6 +28,8 @@ RULE = Evaluation(align_corners=False, readout="student")
 class Store:
     """Random clips in memory with labels; flow of several pixels, some of it leading out of the image."""
 
+    carries_flow = True
+
     def __init__(self, clips: int, frames: int = 2, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
         self.clips = [

@@ -60,7 +60,9 @@ def test_the_second_scoring_is_the_first(folder: Path, tiny_cache: Path) -> None
     from bench.config import load_shift
 
     record = read_record(folder / "record.json")
-    again = rescore(record.config, load_shift(record.config.shift), folder / "checkpoint.safetensors", tiny_cache)
+    again = rescore(
+        record.config, load_shift(record.config.shift), folder / "checkpoint.safetensors", Workspace(cache=tiny_cache)
+    )
     assert again.miou == record.result.miou and again.temporal_consistency == record.result.temporal_consistency
 
 

@@ -96,9 +96,9 @@ def test_the_schedule_scales_every_group(tmp_path: Path) -> None:
     method = Toy()
     method.extra = nn.Parameter(torch.zeros(1))
     trainer = Trainer(method, schedule(), tmp_path, CPU)
-    trainer.step(0, batch(0), None)
+    trainer.step(0, [(batch(0), None)])
     assert [g["lr"] for g in trainer.optimiser.param_groups] == [0.1, 1.0]
-    trainer.step(5, batch(5), None)
+    trainer.step(5, [(batch(5), None)])
     factor = (2 / 7) ** 0.9
     assert [g["lr"] for g in trainer.optimiser.param_groups] == pytest.approx([0.1 * factor, factor])
 

@@ -1,0 +1,1 @@
+"""Recorded data sets, one file each, found by file name."""

@@ -1,0 +1,158 @@
+"""The splits of a shift: what must be prepared before a run, and how its clips are opened.
+
+A :class:`Split` is a name, an identity and a way to open its clips; whether they are rendered or recorded is known here alone.
+Recorded data lies where the user keeps it, so the folders of each split are made known to :mod:`bench.access` first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.access import guard
+from bench.errors import RunError, UsageError
+from bench.registry import import_from
+from bench.schema import hash_of
+from bench.shift import Recorded, Shift, Videos
+
+from .clip import Clip, LabelledClip
+from .store import ClipStore, prepare_split, split_identity
+
+if TYPE_CHECKING:
+    from bench.workspace import Workspace
+
+
+class Store(Protocol):
+    """Clips of one split by number; labels only where the stage grants them."""
+
+    @property
+    def carries_flow(self) -> bool:
+        """Whether the clips bring their exact flow."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Clip: ...
+
+    def key(self, index: int) -> str:
+        """Name of a clip, unique in its split."""
+        ...
+
+    def sequence(self, index: int) -> str:
+        """The video that a clip is taken from."""
+        ...
+
+    def labels(self) -> Sequence[npt.NDArray[np.uint8]]:
+        """Label maps ``(H, W)`` by number, at the size at which they are used."""
+        ...
+
+    def labelled(self, index: int) -> LabelledClip:
+        """A clip with its label at the clip's size."""
+        ...
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of a shift.
+
+    Attributes:
+        name: ``<role>-<split>-<hash of the identity>``.
+        identity: everything that its clips depend on.
+        open: gives its clips.
+    """
+
+    name: str
+    identity: dict[str, Any]
+    open: Callable[[], Store]
+
+
+def identity_of(shift: Shift, role: str, split: str, replicate: int, workspace: Workspace | None) -> dict[str, Any]:
+    """Everything that the clips of a split depend on.
+
+    A frame list of recorded data is read from the disk, or found in the cache from an earlier time: source-free runs go on when
+    the source data has gone.
+
+    Raises:
+        RunError: no such data, and no frame list of it in the cache.
+        UsageError: no data root for recorded data.
+    """
+    if not isinstance(shift.data, Videos):
+        return split_identity(shift.data, role, split, replicate)
+    side: Recorded = getattr(shift.data, role)
+    return {
+        "kind": "video",
+        "dataset": side.dataset,
+        "split": split,
+        "index": _index(shift.data, role, split, workspace).hash,
+        "size": [side.height, side.width],
+        "frames": shift.data.frames,
+        "classes": list(shift.classes),
+    }
+
+
+def prepare(shift: Shift, role: str, split: str, replicate: int, workspace: Workspace) -> Split:
+    """A split, rendered now if it is not in the cache; of recorded data the frame list is read from the disk.
+
+    Raises:
+        RunError: the cache cannot be written, data is missing.
+        UsageError: no data root for recorded data.
+    """
+    identity = identity_of(shift, role, split, replicate, workspace)
+    if not isinstance(shift.data, Videos):
+        folder = prepare_split(shift.data, role, split, replicate, workspace.cache, workspace.progress)
+        return Split(folder.name, identity, partial(ClipStore, folder))
+    from .label_maps import label_space
+    from .video_store import VideoStore
+
+    watch(shift, workspace)
+    side: Recorded = getattr(shift.data, role)
+    dataset, root = dataset_of(side), root_of(side, workspace)
+    items = _index(shift.data, role, split, workspace).items
+    if not items or not root.is_dir():
+        raise RunError(f"{root}: no clips of the {split} split of '{dataset.name}' there; see `bench data check`")
+    size, rule = (side.height, side.width), shift.evaluation
+    scored = role == "target" and split == "val"
+    label_size = (rule.height, rule.width) if scored and rule.height and rule.width else size
+    ids = label_space(shift.classes).ids[dataset.name]
+    return Split(
+        f"{role}-{split}-{hash_of(identity)}",
+        identity,
+        partial(VideoStore, root, dataset, items, ids, size, label_size),
+    )
+
+
+def _index(data: Videos, role: str, split: str, workspace: Workspace | None) -> Any:
+    from .index import indexed
+
+    side: Recorded = getattr(data, role)
+    assert workspace is not None, "recorded data lies in a workspace"
+    return indexed(dataset_of(side), root_of(side, workspace), split, data.frames, workspace.cache)
+
+
+def dataset_of(side: Recorded) -> Any:
+    """The data set of one side of a shift."""
+    return import_from("bench.data.datasets", side.dataset, kind="data set").DATASET
+
+
+def root_of(side: Recorded, workspace: Workspace) -> Path:
+    """Where a data set lies under the data root.
+
+    Raises:
+        UsageError: no data root was given.
+    """
+    if workspace.data_root is None:
+        raise UsageError(f"Data set '{side.dataset}' is read from disk: give --data-root DIR or set $BENCH_DATA")
+    return workspace.data_root / dataset_of(side).folder
+
+
+def watch(shift: Shift, workspace: Workspace) -> None:
+    """Make known which grant it takes to open the files of both sides of a shift of recorded videos."""
+    if isinstance(shift.data, Videos):
+        for role, side in (("source", shift.data.source), ("target", shift.data.target)):
+            guard(root_of(side, workspace), role, dataset_of(side).guards())

@@ -1,0 +1,53 @@
+"""What all validated models share: strict fields, one canonical text, its hash, and a validation error as one line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
+
+
+class Model(BaseModel):
+    """Unknown keys, wrong types, NaN and infinity are refused; instances do not change.
+
+    Fields named in ``LATER`` came after records had been made. They are left out of the text, and so of the hash, where
+    they have their default: what was named by a hash before keeps its name.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    LATER: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        text: dict[str, Any] = handler(self)
+        fields = type(self).model_fields
+        unused = {name for name in self.LATER if getattr(self, name) == fields[name].default}
+        return {key: value for key, value in text.items() if key not in unused}
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no blanks: one text for one value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def hash_of(value: Any) -> str:
+    """First 12 hex digits of SHA-256 of the canonical JSON."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:12]
+
+
+def one_line(error: ValidationError, tags: Collection[str] = ()) -> str:
+    """The first problem of a validation as ``path: what`` and how many more there are.
+
+    Args:
+        tags: of unions, which pydantic puts into the path although no one wrote them there.
+    """
+    problems = error.errors()
+    first = problems[0]
+    path = ".".join(str(part) for part in first["loc"] if part not in tags)
+    if not path:  # a rule over the whole, which names its fields itself
+        return str(first["msg"]).removeprefix("Value error, ")
+    rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return f"{path}: {first['msg']}, got {first['input']!r:.60}{rest}"
