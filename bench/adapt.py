@@ -38,7 +38,7 @@ from .provenance import code, hardware, peak_memory_mb, reset_peak_memory, versi
 from .records import Cost, Record, Result, Selection, finite, read_record, write_atomically
 from .seeding import seed_for
 from .selection import Snapshot
-from .source import fresh_segmenter, source_flow, source_model
+from .source import fresh_segmenter, initial_segmenter, source_flow, source_model
 from .training import Batches, Fitted, Trainer, place, snapshot_steps
 from .workspace import Workspace
 
@@ -203,7 +203,8 @@ def make_method(context: Context, cls: type[Method], source: Path | None) -> Met
     """The method around its start: the source model, or a fresh network for the oracle."""
     config, shift = context.config, context.shift
     seed = seed_for(config.seed, "adaptation", shift.data.family)
-    segmenter = place(fresh_segmenter(config, shift, seed_for(seed, "init")), context.workspace)
+    fresh = initial_segmenter if source is None else fresh_segmenter
+    segmenter = place(fresh(config, shift, seed_for(seed, "init")), context.workspace)
     if source is not None:
         load_into(segmenter, source)
     steps = schedule_of(cls, shift).steps

@@ -70,6 +70,20 @@ def fresh_segmenter(config: RunConfig, shift: Shift, seed: int) -> VideoSegmente
         return build_segmenter(config.network, config.fusion, len(shift.classes), shift.data.frames)
 
 
+def initial_segmenter(config: RunConfig, shift: Shift, seed: int) -> VideoSegmenter:
+    """A fresh segmenter on the backbone that the run starts from: random, or trained on ImageNet.
+
+    Raises:
+        RunError: the ImageNet weights are not at hand.
+    """
+    segmenter = fresh_segmenter(config, shift, seed)
+    if config.weights != "random":
+        from .pretrained import initial_weights
+
+        initial_weights(segmenter, config.network, config.weights)
+    return segmenter
+
+
 def source_model(config: RunConfig, shift: Shift, workspace: Workspace) -> Path:
     """Weights of the source model of this run: the given file, or those trained now if they are not cached.
 
@@ -90,12 +104,7 @@ def source_model(config: RunConfig, shift: Shift, workspace: Workspace) -> Path:
             return path
         split = prepare(shift, "source", "train", config.seed, workspace)
         work = path.with_suffix("")
-        model = fresh_segmenter(config, shift, seed_for(identity["seed"], "init"))
-        if config.weights != "random":
-            from .pretrained import initial_weights
-
-            initial_weights(model, config.network, config.weights)
-        place(model, workspace)
+        model = place(initial_segmenter(config, shift, seed_for(identity["seed"], "init")), workspace)
         schedule, flow = shift.source_training, backend_of(source_flow(config, shift))
         with stage("source-train", "source-train/label"):
             bad = BadClips(workspace.skip_bad)

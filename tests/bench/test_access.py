@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from bench import adapt, cli
-from bench.access import RENDER_EVENT, needed_grant, stage
+from bench.access import RENDER_EVENT, guard, needed_grant, stage
 from bench.adapt import GRANTS, run
 from bench.config import load_shift, make_run_config
 from bench.data.loaders import ClipLoader, LabelledLoader
@@ -478,3 +478,34 @@ def test_figures_of_finished_runs_are_closed_to_methods(tmp_path: Path) -> None:
         figure.read_bytes()
     with stage("target-val", "target-val/label", "figures"):
         assert figure.read_bytes() == b"labels"
+
+
+# Recorded data --------------------------------------------------------------------------------------------------------
+
+
+def test_recorded_data_is_watched_where_it_lies(tmp_path: Path) -> None:
+    for folder in ("frames/train", "frames/val", "truth/train", "elsewhere"):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+        (tmp_path / "set" / folder / "0.png").write_bytes(b"x")
+    (tmp_path / "link").symlink_to(tmp_path / "set" / "truth", target_is_directory=True)
+    guard(tmp_path / "set", "target", {"frames/train": "train", "frames/val": "val", "truth/train": "train/label"})
+
+    def readable(name: str) -> bool:
+        try:
+            return (tmp_path / name).read_bytes() == b"x"
+        except AccessError:
+            return False
+
+    names = ("set/frames/train/0.png", "set/frames/val/0.png", "set/truth/train/0.png", "set/elsewhere/0.png")
+    linked = "link/train/0.png"
+    assert all(map(readable, (*names, linked)))  # outside every stage
+    with stage("target-train"):
+        assert [readable(name) for name in (*names, linked)] == [True, False, False, False, False]
+    with stage("target-train", "target-train/label"):
+        assert [readable(name) for name in (*names, linked)] == [True, False, True, False, True]
+    with stage("target-val", "source-train"):
+        assert [readable(name) for name in (*names, linked)] == [False, True, False, False, False]
+        with pytest.raises(AccessError, match=r"train/0\.png is closed in this stage of a run"):
+            (tmp_path / names[2]).read_bytes()
+        with pytest.raises(AccessError):
+            (tmp_path / names[1]).rename(tmp_path / "away.png")

@@ -55,6 +55,18 @@ def test_a_copy_under_another_title_has_the_same_hash_and_any_other_change_anoth
         assert load_shift(shift_file(change)).hash != base, change
 
 
+def test_what_came_later_is_not_in_the_text_of_what_does_not_use_it(shift_file: ShiftFile) -> None:
+    """Hashes of shifts and runs that records were made under; a change here would refuse all of them."""
+    assert load_shift("ministreet").hash == "17a50ab9a36a" and load_shift("ministreet-dev").hash == "366d41b5b5f3"
+    assert make_run_config("source_only").hash == "aa0e8916f04f"
+    text = load_shift("ministreet").model_dump_json()
+    assert not any(word in text for word in ("accumulate", "horizon", "weights", "unscored"))
+    assert load_shift(shift_file({"adaptation.accumulate": 2})).hash != load_shift("ministreet-tiny").hash
+    short = make_run_config("source_only", steps=4)
+    assert short.hash != "aa0e8916f04f" and RunConfig.model_validate_json(short.model_dump_json()) == short
+    assert short.protocol.adaptation.steps == 4 and short.protocol.source_training.steps == 4
+
+
 @pytest.mark.parametrize(
     ("changes", "path", "says"),
     [

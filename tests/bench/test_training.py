@@ -92,6 +92,71 @@ def test_the_loop_is_sgd_under_a_polynomial_schedule(clip: float | None, tmp_pat
     )
 
 
+def test_a_step_on_several_batches_takes_their_mean(tmp_path: Path) -> None:
+    """Two batches a step whose means are 0, 1, 2, 0, ...: the gradient is that of their mean; losses are logged as a mean."""
+    method = Toy()
+    Trainer(method, schedule(accumulate=2, steps=2, momentum=0.0, weight_decay=0.0), tmp_path, CPU).fit(batch)
+    w = [2.0, -1.0]
+    for step, mean in enumerate((0.5, 1.0)):  # batches 0 and 1, then 2 and 0
+        rate = 0.1 * (1 - step / 2) ** 0.9
+        w = [x - rate * (x + mean) for x in w]
+    torch.testing.assert_close(method.segmenter.weight.detach(), torch.tensor(w), rtol=1e-5, atol=1e-6)
+    first = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
+    assert first["pull"] == pytest.approx(0.5) and first["square"] == pytest.approx(2.5)
+
+
+def test_parts_of_a_step_draw_different_views_and_one_part_the_usual_one(tmp_path: Path) -> None:
+    drawn: list[float] = []
+
+    class Drawing(Toy):
+        def losses(self, target: ClipBatch, source: LabelledBatch | None, step: int) -> dict[str, Tensor]:
+            drawn.append(float(torch.rand((), generator=self.generator(step, "view"))))
+            return super().losses(target, source, step)
+
+    for parts in (1, 3):
+        Trainer(Drawing(), schedule(accumulate=parts, steps=2), tmp_path / str(parts), CPU).fit(batch)
+    one, three = drawn[:2], drawn[2:]
+    assert len(set(three)) == 6 and three[0] == one[0] and three[3] == one[1]
+
+
+def test_a_run_may_stop_early_in_a_longer_schedule(tmp_path: Path) -> None:
+    method = Toy()
+    Trainer(method, schedule(steps=3, horizon=7), tmp_path, CPU).fit(batch)
+    torch.testing.assert_close(method.segmenter.weight.detach(), torch.tensor(by_hand(3, 7)), rtol=1e-5, atol=1e-6)
+
+
+class Late(Trainer):
+    """A trainer that believes to be on a GPU: what it notes is checked when it settles."""
+
+    def _note(self, noted: Any) -> None:
+        self._noted.append(noted)
+
+
+def test_what_is_checked_late_is_checked_before_it_is_saved(tmp_path: Path) -> None:
+    """NaN in step 4 of 7, noticed when the weights of step 5 would be kept; what was logged before is what else is logged."""
+    Trainer(Toy(), schedule(), tmp_path / "plain", CPU).fit(batch)
+    whole = Late(Toy(), schedule(), tmp_path / "whole", CPU)
+    whole.fit(batch)
+    assert (tmp_path / "whole" / "metrics.jsonl").read_text() == (tmp_path / "plain" / "metrics.jsonl").read_text()
+
+    method = Toy()
+    method.fault = lambda step, losses: {k: v * math.nan if step == 3 else v for k, v in losses.items()}
+    broken = Late(method, schedule(), tmp_path / "broken", CPU)
+    with pytest.raises(RunError, match=r"Step 3: loss 'square' is nan on clips first-3, second-3"):
+        broken.fit(batch)
+    assert not broken.snapshot_path(5).exists() and not broken.state_path.exists()
+
+
+def test_compiling_the_encoder_changes_no_name(tmp_path: Path) -> None:
+    from bench.networks.build import build_segmenter
+    from bench.training import place
+
+    plain = build_segmenter("mini", "conv1x1", 3)
+    compiled = place(build_segmenter("mini", "conv1x1", 3), Workspace(tmp_path, tmp_path, compiled=True))
+    assert plain.state_dict().keys() == compiled.state_dict().keys()
+    assert compiled.encoder._compiled_call_impl is not None and plain.encoder._compiled_call_impl is None
+
+
 def test_the_schedule_scales_every_group(tmp_path: Path) -> None:
     method = Toy()
     method.extra = nn.Parameter(torch.zeros(1))
