@@ -64,6 +64,23 @@ def test_methods_see_no_files_loggers_or_processes() -> None:
     assert {(file, name) for file, name in used if name.split(".")[0] in METHODS_MAY_NOT_USE} == set()
 
 
+def test_no_step_brings_pixels_to_the_processor() -> None:
+    """Within a step nothing of a method leaves the GPU but counts of classes in the contrast: no map, no flow, no label.
+
+    The published codes go through numpy in every step. ``tolist`` elsewhere is of numbers drawn on the processor.
+    """
+    forbidden = {"cpu", "numpy", "item"}
+    calls = {
+        (path.name, node.func.attr)
+        for package in ("stpl", "methods")
+        for path in files(package)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    }
+    assert {call for call in calls if call[1] in forbidden} == set()
+    assert {name for name, call in calls if call == "tolist"} <= {"contrast.py", "augment.py", "supervision.py"}
+
+
 def test_only_the_sweep_imports_ray() -> None:
     users = {path.name for path in files("bench") if any(name.split(".")[0] == "ray" for name in imports(path))}
     assert users <= {"sweep.py"}
