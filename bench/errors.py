@@ -18,6 +18,20 @@ class AccessError(RunError):
     """Code tried to read data that its place in the protocol does not allow, e.g. target labels during adaptation."""
 
 
+class BadFile(RunError):
+    """One file of a data set cannot be used. ``path`` says which, ``kind`` in a word why, for counting.
+
+    Exceptions travel between processes as their arguments, so the line is put together when it is shown.
+    """
+
+    def __init__(self, path: object, kind: str = "unreadable", what: str = "") -> None:
+        super().__init__(str(path), kind, what)
+        self.path, self.kind, self.what = str(path), kind, what
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.what}" if self.what else self.path
+
+
 def unknown(kind: str, name: str, available: Iterable[str], where: str = "") -> UsageError:
     """Error for an unknown name, with the nearest known one: ``Unknown method 'tsp'. Did you mean 'tps'? Available: ...``."""
     names = sorted(available)
