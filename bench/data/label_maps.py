@@ -30,7 +30,20 @@ OWN_NAMES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 _SPACES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
     "viper2cityscapes": (CLASSES, ("viper", "cityscapes_seq"), ()),
     "synthia2cityscapes": (
-        ("road", "sidewalk", "building", "fence", "pole", "light", "sign", "vegetation", "sky", "person", "rider", "car"),
+        (
+            "road",
+            "sidewalk",
+            "building",
+            "fence",
+            "pole",
+            "light",
+            "sign",
+            "vegetation",
+            "sky",
+            "person",
+            "rider",
+            "car",
+        ),
         ("synthia_seq", "cityscapes_seq"),
         ("fence",),
     ),

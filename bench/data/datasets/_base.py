@@ -146,7 +146,9 @@ def colour_picture(file: Path, expect: Size | None = None) -> Image.Image:
     """A whole picture as 8-bit RGB."""
     picture = load(file, open_picture(file, read_bytes(file), expect))
     if picture.mode[0] in "IF":  # Pillow would clip them to 8 bits in silence
-        raise BadFile(file, "wrong mode", f"has more than 8 bits per channel (mode {picture.mode}); save it as 8-bit RGB")
+        raise BadFile(
+            file, "wrong mode", f"has more than 8 bits per channel (mode {picture.mode}); save it as 8-bit RGB"
+        )
     return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 

@@ -116,13 +116,17 @@ class SynthiaSeq:
             raise BadFile(file, "damaged", "is damaged: OpenCV cannot decode it")
         if found.dtype != np.uint16 or found.ndim != 3:
             raise BadFile(
-                file, "wrong mode", f"is no SYNTHIA label: a colour PNG with 16 bits is expected, got {found.dtype} {found.shape}"
+                file,
+                "wrong mode",
+                f"is no SYNTHIA label: a colour PNG with 16 bits is expected, got {found.dtype} {found.shape}",
             )
         return np.minimum(found[..., 2], 255).astype(np.uint8)  # OpenCV's order is BGR
 
     def guards(self) -> Mapping[str, str]:
         """See `Dataset.guards`."""
-        return {f"{video}/{part}": grant for video in VIDEOS for part, grant in (("RGB", "train"), ("GT", "train/label"))}
+        return {
+            f"{video}/{part}": grant for video in VIDEOS for part, grant in (("RGB", "train"), ("GT", "train/label"))
+        }
 
     def belongs(self, path: str) -> bool:
         """See `Dataset.belongs`."""

@@ -66,16 +66,15 @@ def from_colours(file: Path, colours: UInt8) -> UInt8:
     """
     wide = colours.astype(np.int32)
     codes = (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
-    raw = _IDS[np.minimum(np.searchsorted(_CODES, codes), len(_CODES) - 1)]
-    strange = _CODES[np.minimum(np.searchsorted(_CODES, codes), len(_CODES) - 1)] != codes
-    if strange.mean() > STRANGE:
+    place = np.minimum(np.searchsorted(_CODES, codes), len(_CODES) - 1)
+    strange = _CODES[place] != codes
+    share = float(strange.mean())
+    if share > STRANGE:
         y, x = np.argwhere(strange)[0]
-        raise BadFile(
-            file,
-            "wrong colours",
-            f"{100 * strange.mean():.0f} % of the pixels are in no colour of VIPER's classes, e.g. {tuple(map(int, colours[y, x]))}",
-        )
-    return np.where(strange, np.uint8(0), raw)
+        example = tuple(map(int, colours[y, x]))
+        what = f"{100 * share:.0f} % of the pixels are in no colour of VIPER's classes, e.g. {example}"
+        raise BadFile(file, "wrong colours", what)
+    return np.where(strange, np.uint8(0), _IDS[place])
 
 
 def _colour_table() -> tuple[npt.NDArray[np.int32], UInt8]:
@@ -110,7 +109,9 @@ class Viper:
                 Item(
                     key=f"{sequence}_{t:05d}",
                     sequence=sequence,
-                    frames=tuple(f"{split}/img/{sequence}/{sequence}_{k:05d}.jpg" for k in range(t - frames + 1, t + 1)),
+                    frames=tuple(
+                        f"{split}/img/{sequence}/{sequence}_{k:05d}.jpg" for k in range(t - frames + 1, t + 1)
+                    ),
                     label=f"{split}/cls/{sequence}/{sequence}_{t:05d}.png",
                 )
                 for sequence, t in places
@@ -150,7 +151,9 @@ class Viper:
 
     def guards(self) -> Mapping[str, str]:
         """See `Dataset.guards`."""
-        return {f"{split}/{part}": split + end for split in self.splits for part, end in (("img", ""), ("cls", "/label"))}
+        return {
+            f"{split}/{part}": split + end for split in self.splits for part, end in (("img", ""), ("cls", "/label"))
+        }
 
     def belongs(self, path: str) -> bool:
         """See `Dataset.belongs`."""
