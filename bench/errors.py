@@ -14,12 +14,22 @@ class RunError(Exception):
     """What was asked for is fine, but it failed: disk, damaged file, NaN (exit code 1)."""
 
 
-class BadFile(RunError):
-    """One file of a data set is missing, truncated, of the wrong size or kind; the message has its path."""
-
-
 class AccessError(RunError):
     """Code tried to read data that its place in the protocol does not allow, e.g. target labels during adaptation."""
+
+
+class BadFile(RunError):
+    """One file of a data set cannot be used. ``path`` says which, ``kind`` in a word why, for counting.
+
+    Exceptions travel between processes as their arguments, so the line is put together when it is shown.
+    """
+
+    def __init__(self, path: object, kind: str = "unreadable", what: str = "") -> None:
+        super().__init__(str(path), kind, what)
+        self.path, self.kind, self.what = str(path), kind, what
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.what}" if self.what else self.path
 
 
 def unknown(kind: str, name: str, available: Iterable[str], where: str = "") -> UsageError:

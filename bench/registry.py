@@ -46,8 +46,3 @@ def method_names() -> list[str]:
 def flow_names() -> list[str]:
     """Flow backends at hand, one file each in ``bench/flow/``."""
     return [name for name in names_in("bench.flow") if name != "base"]
-
-
-def dataset_names() -> list[str]:
-    """Recorded data sets at hand, one file each in ``bench/data/datasets/``."""
-    return names_in("bench.data.datasets")

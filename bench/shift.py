@@ -10,7 +10,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from .errors import UsageError, unknown
-from .registry import ROOT, dataset_names, shift_names
+from .registry import ROOT, shift_names
 from .schema import Model, hash_of, one_line
 
 
@@ -70,6 +70,7 @@ class Videos(Model):
 
     def check(self, classes: tuple[str, ...], source_batch: int, target_batch: int) -> None:
         """Raise ``ValueError`` for unknown data sets, or classes that are no known label space of theirs."""
+        from .data.datasets import dataset_names
         from .data.label_maps import label_space
 
         for role, side in (("source", self.source), ("target", self.target)):

@@ -17,12 +17,15 @@ import numpy.typing as npt
 
 from bench.access import guard
 from bench.errors import RunError, UsageError
-from bench.registry import import_from
 from bench.schema import hash_of
 from bench.shift import Recorded, Shift, Videos
 
 from .clip import Clip, LabelledClip
+from .datasets import dataset
+from .index import Index, prepare_index
+from .label_maps import label_space
 from .store import ClipStore, prepare_split, split_identity
+from .video_store import VideoStore
 
 if TYPE_CHECKING:
     from bench.workspace import Workspace
@@ -107,37 +110,26 @@ def prepare(shift: Shift, role: str, split: str, replicate: int, workspace: Work
     if not isinstance(shift.data, Videos):
         folder = prepare_split(shift.data, role, split, replicate, workspace.cache, workspace.progress)
         return Split(folder.name, identity, partial(ClipStore, folder))
-    from .label_maps import label_space
-    from .video_store import VideoStore
-
     watch(shift, workspace)
     side: Recorded = getattr(shift.data, role)
-    dataset, root = dataset_of(side), root_of(side, workspace)
-    items = _index(shift.data, role, split, workspace).items
-    if not items or not root.is_dir():
-        raise RunError(f"{root}: no clips of the {split} split of '{dataset.name}' there; see `bench data check`")
+    data, root = dataset(side.dataset), root_of(side, workspace)
+    if not root.is_dir():
+        raise RunError(f"Data set '{side.dataset}' is not at {root}; see `bench data check {side.dataset}`")
     size, rule = (side.height, side.width), shift.evaluation
     scored = role == "target" and split == "val"
     label_size = (rule.height, rule.width) if scored and rule.height and rule.width else size
-    ids = label_space(shift.classes).ids[dataset.name]
+    items = _index(shift.data, role, split, workspace).items
+    ids = label_space(shift.classes).ids[side.dataset]
     return Split(
-        f"{role}-{split}-{hash_of(identity)}",
-        identity,
-        partial(VideoStore, root, dataset, items, ids, size, label_size),
+        f"{role}-{split}-{hash_of(identity)}", identity, partial(VideoStore, root, data, items, ids, size, label_size)
     )
 
 
-def _index(data: Videos, role: str, split: str, workspace: Workspace | None) -> Any:
-    from .index import indexed
-
+def _index(data: Videos, role: str, split: str, workspace: Workspace | None) -> Index:
     side: Recorded = getattr(data, role)
     assert workspace is not None, "recorded data lies in a workspace"
-    return indexed(dataset_of(side), root_of(side, workspace), split, data.frames, workspace.cache)
-
-
-def dataset_of(side: Recorded) -> Any:
-    """The data set of one side of a shift."""
-    return import_from("bench.data.datasets", side.dataset, kind="data set").DATASET
+    root = root_of(side, workspace)
+    return prepare_index(dataset(side.dataset), root, split, data.frames, workspace.cache)
 
 
 def root_of(side: Recorded, workspace: Workspace) -> Path:
@@ -148,11 +140,11 @@ def root_of(side: Recorded, workspace: Workspace) -> Path:
     """
     if workspace.data_root is None:
         raise UsageError(f"Data set '{side.dataset}' is read from disk: give --data-root DIR or set $BENCH_DATA")
-    return workspace.data_root / dataset_of(side).folder
+    return workspace.data_root / dataset(side.dataset).folder
 
 
 def watch(shift: Shift, workspace: Workspace) -> None:
     """Make known which grant it takes to open the files of both sides of a shift of recorded videos."""
     if isinstance(shift.data, Videos):
         for role, side in (("source", shift.data.source), ("target", shift.data.target)):
-            guard(root_of(side, workspace), role, dataset_of(side).guards())
+            guard(root_of(side, workspace), role, dataset(side.dataset).guards())

@@ -34,7 +34,7 @@ class Store:
 
     def __getitem__(self, index: int) -> Clip:
         if index in self.bad:
-            raise BadFile(f"clips/{index}.jpg is truncated")
+            raise BadFile(f"clips/{index}.jpg", "truncated", "is truncated")
         frames = np.full((2, 3, H, W), index, np.uint8)
         return Clip(frames, np.zeros((1, 2, H, W), np.float32), np.ones((1, H, W), bool), self.key(index))
 
@@ -47,7 +47,7 @@ class Store:
         class Labels:
             def __getitem__(self, index: int) -> NDArray[np.uint8]:
                 if index in store.bad_labels:
-                    raise BadFile(f"labels/{index}.png is truncated")
+                    raise BadFile(f"labels/{index}.png", "truncated", "is truncated")
                 return np.full((H, W), index, np.uint8)
 
         return Labels()
@@ -59,7 +59,7 @@ def numbers(batch: Any) -> list[int]:
 
 def test_a_clip_that_cannot_be_read_stops_by_default() -> None:
     loader = ClipLoader(Store(4, bad={2}), zero, 4, 0)  # type: ignore[arg-type]
-    with pytest.raises(BadFile, match=r"clips/2.jpg is truncated"):
+    with pytest.raises(BadFile, match=r"clips/2.jpg: is truncated"):
         loader(0)
 
 
@@ -71,7 +71,7 @@ def test_a_skipped_clip_is_replaced_by_the_next_and_said_once(capsys: pytest.Cap
         loader(step)
     assert numbers(loader(0)) == [4 if i in (2, 3) else i for i in order]
     assert loader(0).keys == tuple(f"clip-{4 if i in (2, 3) else i}" for i in order)
-    assert bad.found == {"clip-2": "clips/2.jpg is truncated", "clip-3": "clips/3.jpg is truncated"}
+    assert bad.found == {"clip-2": "clips/2.jpg: is truncated", "clip-3": "clips/3.jpg: is truncated"}
     assert capsys.readouterr().err.count("skipped clip clip-2") == 1
 
 
@@ -116,7 +116,7 @@ def test_the_next_batches_are_read_while_one_is_used_and_not_more(tmp_path: Path
 def test_an_error_comes_with_its_own_step() -> None:
     def loader(step: int) -> Any:
         if step == 3:
-            raise BadFile("frame 9000 is truncated")
+            raise BadFile("frame 9000", "truncated", "is truncated")
         return step
 
     reader = Ahead(loader, 4)

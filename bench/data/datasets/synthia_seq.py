@@ -1,0 +1,136 @@
+"""synthia_seq: video SEQS-04-DAWN of SYNTHIA (Ros et al., CVPR 2016), 850 rendered frames at 1280x760, all labelled.
+
+Layout of ``SYNTHIA-SEQS-04-DAWN.rar``; the folder may be called ``SEQS-04-DAWN`` too, as DA-VSN and TPS do::
+
+    SEQS-04-DAWN/RGB/Stereo_Left/Omni_F/000001.png
+    SEQS-04-DAWN/GT/LABELS/Stereo_Left/Omni_F/000001.png      16 bits, channel 0 = class id, channel 1 = instance
+
+The lowest 120 of 760 rows are cut off images and labels after the resize, as published: 1280x640.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from bench.errors import BadFile
+
+from . import _base
+from ._base import Ids, Item, Size, UInt8
+
+VIDEOS = ("SEQS-04-DAWN", "SYNTHIA-SEQS-04-DAWN")
+RAW, CUT = 760, 640
+"""Rows before and after the cut."""
+
+_VIEW = "Stereo_Left/Omni_F"
+_IMAGE = re.compile(rf"({'|'.join(VIDEOS)})/RGB/{_VIEW}/(\d{{6}})\.png")
+_LABEL = re.compile(rf"({'|'.join(VIDEOS)})/GT/LABELS/{_VIEW}/(\d{{6}})\.png")
+
+
+def before_cut(size: Size | None) -> Size | None:
+    """Size to resize to so that the cut leaves ``size``: 1280x640 comes from 1280x760."""
+    return None if size is None else (round(size[0] * RAW / CUT), size[1])
+
+
+def kept_rows(height: int) -> int:
+    """Rows that the cut leaves of a picture: 640 of 760."""
+    return round(height * CUT / RAW)
+
+
+class SynthiaSeq:
+    """See the module's text."""
+
+    name = "synthia_seq"
+    folder = "SynthiaSeq"
+    size: Size | None = (CUT, 1280)
+    raw_size: Size | None = (RAW, 1280)
+    counts: ClassVar[Mapping[str, int]] = {"train": 849}
+    splits = ("train",)
+    names: ClassVar[Mapping[int, str]] = {
+        0: "void", 1: "sky", 2: "building", 3: "road", 4: "sidewalk", 5: "fence", 6: "vegetation", 7: "pole", 8: "car",
+        9: "sign", 10: "pedestrian", 11: "cyclist", 12: "lane-marking", 13: "reserved", 14: "reserved", 15: "light",
+    }  # fmt: skip
+
+    def items(self, root: Path, split: str, frames: int = 2) -> list[Item]:
+        """One clip per frame that has enough frames before it: 849 of 850 for two frames."""
+        _base.check_split(self.name, split, self.splits, frames)
+        video = next((name for name in VIDEOS if (root / name).is_dir()), VIDEOS[0])
+        found = _base.matches(root, f"{video}/RGB/{_VIEW}", _IMAGE)
+        found += _base.matches(root, f"{video}/GT/LABELS/{_VIEW}", _LABEL)
+        numbers = {int(m[2]) for m in found}
+        return _base.in_order(
+            (
+                Item(
+                    key=f"{VIDEOS[0]}_{t:06d}",
+                    sequence=VIDEOS[0],
+                    frames=tuple(f"{video}/RGB/{_VIEW}/{k:06d}.png" for k in range(t - frames + 1, t + 1)),
+                    label=f"{video}/GT/LABELS/{_VIEW}/{t:06d}.png",
+                )
+                for t in numbers
+                if t >= min(numbers) + frames - 1
+            ),
+            self.name,
+            root,
+            f"{VIDEOS[0]}/RGB/{_VIEW}/000001.png",
+        )
+
+    def read_frame(self, file: Path, size: Size | None = None, expect: Size | None = None) -> UInt8:
+        """Resized, then cut; ``size`` is the size after the cut."""
+        whole = _base.resized_rgb(_base.colour_picture(file, expect), before_cut(size))
+        return np.ascontiguousarray(whole[:, : size[0] if size else kept_rows(whole.shape[1])])
+
+    def read_label(self, file: Path, ids: Ids, size: Size | None = None, expect: Size | None = None) -> UInt8:
+        """Resized, then cut; ``size`` is the size after the cut."""
+        whole = _base.nearest(Image.fromarray(self._classes(file, expect)), before_cut(size))
+        return _base.to_train(whole[: size[0] if size else kept_rows(whole.shape[0])], ids)
+
+    def look(self, file: Path, label: bool) -> Size:
+        """See `Dataset.look`."""
+        if label:
+            height, width = self._classes(file).shape
+            return height, width
+        picture = _base.colour_picture(file)
+        return picture.height, picture.width
+
+    def _classes(self, file: Path, expect: Size | None = None) -> UInt8:
+        """Class ids of the whole picture. Pillow reads such files with 8 bits, that is all zero; OpenCV keeps 16."""
+        import cv2
+
+        data = _base.read_bytes(file)
+        _base.open_picture(file, data, expect)
+        try:
+            Image.open(io.BytesIO(data)).verify()  # OpenCV gives half a picture without a word; this checks all sums
+            if not data.rstrip(b"\0").endswith(b"IEND\xaeB`\x82"):
+                raise ValueError("the file is truncated")
+            found: npt.NDArray[np.generic] | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        except Exception as error:
+            raise _base.damaged(file, error) from None
+        if found is None:
+            raise BadFile(file, "damaged", "is damaged: OpenCV cannot decode it")
+        if found.dtype != np.uint16 or found.ndim != 3:
+            raise BadFile(
+                file,
+                "wrong mode",
+                f"is no SYNTHIA label: a colour PNG with 16 bits is expected, got {found.dtype} {found.shape}",
+            )
+        return np.minimum(found[..., 2], 255).astype(np.uint8)  # OpenCV's order is BGR
+
+    def guards(self) -> Mapping[str, str]:
+        """See `Dataset.guards`."""
+        return {
+            f"{video}/{part}": grant for video in VIDEOS for part, grant in (("RGB", "train"), ("GT", "train/label"))
+        }
+
+    def belongs(self, path: str) -> bool:
+        """See `Dataset.belongs`."""
+        return bool(_IMAGE.fullmatch(path) or _LABEL.fullmatch(path) or path.endswith(".txt"))
+
+
+DATASET = SynthiaSeq()

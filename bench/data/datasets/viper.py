@@ -1,0 +1,163 @@
+"""viper: the VIPER training videos (Richter et al., Playing for Benchmarks, ICCV 2017), rendered by a game at 1920x1080.
+
+Layout, as downloaded and as DA-VSN and TPS read it::
+
+    train/img/001/001_00010.jpg      every frame, sequences 001 to 077
+    train/cls/001/001_00010.png      class labels, ids 0..31, of every tenth frame
+
+Clips end at the frames whose number is a multiple of ten; the frames before them are read from the same folder. Labels come as
+pictures of ids or in the colours of the class list; both are read. The player's own car is ignored (see `without_ego`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.errors import BadFile
+
+from . import _base
+from ._base import Ids, Item, Size, UInt8
+
+CLASSES: tuple[tuple[str, tuple[int, int, int]], ...] = (
+    ("unlabeled", (0, 0, 0)), ("ambiguous", (111, 74, 0)), ("sky", (70, 130, 180)), ("road", (128, 64, 128)),
+    ("sidewalk", (244, 35, 232)), ("railtrack", (230, 150, 140)), ("terrain", (152, 251, 152)), ("tree", (87, 182, 35)),
+    ("vegetation", (35, 142, 35)), ("building", (70, 70, 70)), ("infrastructure", (153, 153, 153)),
+    ("fence", (190, 153, 153)), ("billboard", (150, 20, 20)), ("trafficlight", (250, 170, 30)),
+    ("trafficsign", (220, 220, 0)), ("mobilebarrier", (180, 180, 100)), ("firehydrant", (173, 153, 153)),
+    ("chair", (168, 153, 153)), ("trash", (81, 0, 21)), ("trashcan", (81, 0, 81)), ("person", (220, 20, 60)),
+    ("animal", (255, 0, 0)), ("bicycle", (119, 11, 32)), ("motorcycle", (0, 0, 230)), ("car", (0, 0, 142)),
+    ("van", (0, 80, 100)), ("bus", (0, 60, 100)), ("truck", (0, 0, 70)), ("trailer", (0, 0, 90)),
+    ("train", (0, 80, 100)), ("plane", (0, 100, 100)), ("boat", (50, 0, 90)),
+)  # fmt: skip
+"""Name and colour by raw id. Van and train have one colour: a picture in colours gives van for both, and both are ignored."""
+
+CAR = next(raw for raw, (name, _) in enumerate(CLASSES) if name == "car")
+STRANGE = 0.01
+"""Share of pixels in colours of no class above which a label picture is refused; fewer are ignored."""
+
+_IMAGE = re.compile(r"(train|val)/img/(\d{3})/\2_(\d{5})\.jpg")
+_LABEL = re.compile(r"(train|val)/cls/(\d{3})/\2_(\d{5})\.png")
+
+
+def without_ego(raw: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Raw ids ``(H, W)`` with the player's own car set to 0: if the pixel in the last row at column ``W // 2`` is car, all of
+    its 8-connected component of car. Cars elsewhere stay, even where they touch the lower edge."""
+    import cv2
+
+    middle = raw.shape[1] // 2
+    if raw[-1, middle] != CAR:
+        return raw
+    changed = np.array(raw)
+    cv2.floodFill(changed, None, (middle, raw.shape[0] - 1), 0, flags=8)  # only this component; 8 neighbours
+    return changed
+
+
+def from_colours(file: Path, colours: UInt8) -> UInt8:
+    """RGB ``(H, W, 3)`` to raw ids by the colours of the class list.
+
+    Raises:
+        BadFile: more than a hundredth of the pixels have a colour of no class.
+    """
+    wide = colours.astype(np.int32)
+    codes = (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
+    place = np.minimum(np.searchsorted(_CODES, codes), len(_CODES) - 1)
+    strange = _CODES[place] != codes
+    share = float(strange.mean())
+    if share > STRANGE:
+        y, x = np.argwhere(strange)[0]
+        example = tuple(map(int, colours[y, x]))
+        what = f"{100 * share:.0f} % of the pixels are in no colour of VIPER's classes, e.g. {example}"
+        raise BadFile(file, "wrong colours", what)
+    return np.where(strange, np.uint8(0), _IDS[place])
+
+
+def _colour_table() -> tuple[npt.NDArray[np.int32], UInt8]:
+    code_of: dict[int, int] = {}
+    for raw, (_, (r, g, b)) in enumerate(CLASSES):
+        code_of.setdefault((r << 16) | (g << 8) | b, raw)
+    codes = sorted(code_of)
+    return np.array(codes, np.int32), np.array([code_of[code] for code in codes], np.uint8)
+
+
+_CODES, _IDS = _colour_table()
+
+
+class Viper:
+    """See the module's text."""
+
+    name = "viper"
+    folder = "VIPER"
+    size: Size | None = (1080, 1920)
+    raw_size = size
+    counts: ClassVar[Mapping[str, int]] = {"train": 13367}
+    splits = ("train", "val")
+    names: ClassVar[Mapping[int, str]] = {raw: name for raw, (name, _) in enumerate(CLASSES)}
+
+    def items(self, root: Path, split: str, frames: int = 2) -> list[Item]:
+        """Clips at every tenth frame of which the image or the label is there (so that a lost file is missed, not skipped)."""
+        _base.check_split(self.name, split, self.splits, frames)
+        found = _base.matches(root, f"{split}/img", _IMAGE) + _base.matches(root, f"{split}/cls", _LABEL)
+        places = {(m[2], int(m[3])) for m in found}
+        return _base.in_order(
+            (
+                Item(
+                    key=f"{sequence}_{t:05d}",
+                    sequence=sequence,
+                    frames=tuple(
+                        f"{split}/img/{sequence}/{sequence}_{k:05d}.jpg" for k in range(t - frames + 1, t + 1)
+                    ),
+                    label=f"{split}/cls/{sequence}/{sequence}_{t:05d}.png",
+                )
+                for sequence, t in places
+                if t % 10 == 0 and t >= frames - 1
+            ),
+            self.name,
+            root,
+            f"{split}/img/001/001_00010.jpg",
+        )
+
+    def read_frame(self, file: Path, size: Size | None = None, expect: Size | None = None) -> UInt8:
+        """See `Dataset.read_frame`."""
+        return _base.resized_rgb(_base.colour_picture(file, expect), size)
+
+    def read_label(self, file: Path, ids: Ids, size: Size | None = None, expect: Size | None = None) -> UInt8:
+        """Resized first, then the player's car is found in the resized picture, as published."""
+        picture = self._label_picture(file, expect)
+        raw = _base.nearest(picture, size)
+        if raw.ndim == 3:
+            raw = from_colours(file, raw)
+        return _base.to_train(without_ego(raw), ids)
+
+    def look(self, file: Path, label: bool) -> Size:
+        """See `Dataset.look`."""
+        picture = self._label_picture(file) if label else _base.colour_picture(file)
+        if label and picture.mode == "RGB":
+            from_colours(file, np.asarray(picture))
+        return picture.height, picture.width
+
+    def _label_picture(self, file: Path, expect: Size | None = None):  # type: ignore[no-untyped-def]
+        picture = _base.load(file, _base.open_picture(file, _base.read_bytes(file), expect))
+        if picture.mode == "RGBA":
+            picture = picture.convert("RGB")
+        if picture.mode not in ("L", "P", "RGB"):
+            raise BadFile(file, "wrong mode", f"is no picture of label ids or colours: mode is {picture.mode}")
+        return picture
+
+    def guards(self) -> Mapping[str, str]:
+        """See `Dataset.guards`."""
+        return {
+            f"{split}/{part}": split + end for split in self.splits for part, end in (("img", ""), ("cls", "/label"))
+        }
+
+    def belongs(self, path: str) -> bool:
+        """See `Dataset.belongs`."""
+        return bool(_IMAGE.fullmatch(path) or _LABEL.fullmatch(path))
+
+
+DATASET = Viper()

@@ -1,0 +1,114 @@
+"""The list of a split's clips: made from the names on the disk, kept in the cache, and identified by its content.
+
+The stored list is used where the disk is away (a report on another machine, an unplugged drive). Its hash is made of names
+relative to the data set's root, so it is the same wherever the data lies.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from bench.config import Model, hash_of, one_line
+from bench.errors import RunError
+from bench.records import write_atomically
+
+from .datasets import Dataset, Item
+from .datasets._base import Size, native_size
+
+
+class Index(Model):
+    """Clips of a split.
+
+    Attributes:
+        frames: per clip.
+        published: number of clips that are published for it; None if there is none.
+        size: ``(H, W)`` of the picture files, by nine of them spread over the split; None if none could be read.
+    """
+
+    dataset: str
+    split: str
+    frames: int
+    published: int | None
+    size: Size | None
+    items: tuple[Item, ...]
+
+    @property
+    def found(self) -> int:
+        """Number of clips."""
+        return len(self.items)
+
+    @cached_property
+    def hash(self) -> str:
+        """Of what the clips are: data set, keys, sequences and frames by relative name. Labels are not part of it, so that a
+        target is the same with and without them."""
+        clips = [[item.key, item.sequence, *item.frames] for item in self.items]
+        return hash_of({"dataset": self.dataset, "split": self.split, "frames": self.frames, "clips": clips})
+
+
+def build_index(dataset: Dataset, root: Path, split: str, frames: int = 2) -> Index:
+    """List a split from the disk. Names are read, and the headers of nine pictures.
+
+    Raises:
+        UsageError: the data set has no such split.
+        RunError: nothing is there.
+    """
+    items = tuple(dataset.items(root, split, frames))
+    return Index(
+        dataset=dataset.name,
+        split=split,
+        frames=frames,
+        published=dataset.counts.get(split),
+        size=native_size(root, items),
+        items=items,
+    )
+
+
+def index_file(cache: Path, dataset: Dataset, root: Path, split: str, frames: int) -> Path:
+    """Where the list of this root is kept."""
+    place = hash_of(str(root.resolve()))
+    return cache / "indexes" / f"{dataset.name}-{split}-{frames}-{place}.json"
+
+
+def store_index(index: Index, file: Path) -> None:
+    """Write it, whole or not at all.
+
+    Raises:
+        RunError: the cache cannot be written.
+    """
+    write_atomically(file, index.model_dump_json())
+
+
+def read_index(file: Path) -> Index:
+    """Read a stored list.
+
+    Raises:
+        RunError: missing or damaged.
+    """
+    try:
+        return Index.model_validate_json(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunError(f"Cannot read index {file}: {error.strerror}") from None
+    except (ValidationError, UnicodeDecodeError) as error:
+        what = one_line(error) if isinstance(error, ValidationError) else "not text"
+        raise RunError(f"Index {file} is damaged: {what}; delete it and run `bench data index` again") from None
+
+
+def prepare_index(dataset: Dataset, root: Path, split: str, frames: int, cache: Path) -> Index:
+    """The list of a split: from the disk if that is there (and kept for later), else the one that was kept.
+
+    Raises:
+        UsageError: the data set has no such split.
+        RunError: neither is there.
+    """
+    file = index_file(cache, dataset, root, split, frames)
+    try:
+        index = build_index(dataset, root, split, frames)
+    except RunError:
+        if not file.is_file():
+            raise
+        return read_index(file)
+    store_index(index, file)
+    return index
