@@ -1,0 +1,95 @@
+"""Commands on models and one's own footage: predict, adapt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .common import CACHE, DATA_ROOT, DEBUG, DEVICE, JSON, THREADS, app, one_line_errors, print_json
+
+CHECKPOINT = Annotated[
+    Path, typer.Option("--checkpoint", help="Run folder, or a model file (of `bench convert` or `bench adapt`).")
+]
+SIZE = Annotated[str | None, typer.Option("--size", help="HEIGHTxWIDTH the network works at [default: the pictures'].")]
+SKIP_BAD = Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read, and count them.")]
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """``"512x1024"`` to ``(512, 1024)``."""
+    from bench.errors import UsageError
+
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdigit() and int(part) >= 32 for part in parts):
+        raise UsageError(f"--size is HEIGHTxWIDTH with sides of 32 pixels or more, e.g. 512x1024, got '{text}'")
+    return int(parts[0]), int(parts[1])
+
+
+@app.command(epilog="Example: bench adapt --checkpoint model.safetensors --frames footage/ --method stpl --out adapted/")
+def adapt(
+    checkpoint: Annotated[Path, typer.Option("--checkpoint", help="Source-trained model file.")],
+    frames: Annotated[Path, typer.Option("--frames", help="Folder of pictures, a video file, or a YAML about them.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the adapted model and the masks.")],
+    method: Annotated[str, typer.Option("--method", "-m", help="A source-free method of `bench list methods`.")] = "stpl",
+    option: Annotated[list[str] | None, typer.Option("--option", "-o", help="A setting of the method.")] = None,
+    flow: Annotated[str, typer.Option("--flow", help="A backend of `bench list flows`.")] = "dis",
+    size: SIZE = None,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Optimiser steps.")] = 500,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Clips per step.")] = 4,
+    lr: Annotated[float, typer.Option("--lr", min=1e-8, help="Learning rate of the encoder.")] = 5e-4,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the order of clips and the method's draws.")] = 0,
+    skip_bad: SKIP_BAD = False,
+    workers: Annotated[int, typer.Option("--workers", min=0, help="Threads that read pictures ahead.")] = 2,
+    masks: Annotated[bool, typer.Option("--masks/--no-masks", help="Write masks and overlays of all pictures.")] = True,
+    cache: CACHE = None,
+    device: DEVICE = "auto",
+    threads: THREADS = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace what --out holds.")] = False,
+    as_json: JSON = False,
+    debug: DEBUG = False,
+) -> None:
+    """Adapt a model to your own unlabelled footage, without its source data, and write masks."""
+    with one_line_errors(debug):
+        from bench.config import parse_options
+        from bench.export import adapt_and_export
+
+        found = adapt_and_export(
+            checkpoint, frames, method, out, parse_options(option or []), (steps, batch, lr), flow, parse_size(size),
+            seed, masks, cache, device, threads, workers, skip_bad, force,
+        )  # fmt: skip
+        print_json(found) if as_json else typer.echo("\n".join(f"{key}: {value}" for key, value in found.items()))
+
+
+@app.command(epilog="Example: bench predict --checkpoint runs/0123456789ab --out predictions/")
+def predict(
+    checkpoint: CHECKPOINT,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the pictures.")],
+    shift: Annotated[str | None, typer.Option("--shift", help="Benchmark to predict on [default: the run's].")] = None,
+    frames: Annotated[Path | None, typer.Option("--frames", help="Your own footage instead of a shift's.")] = None,
+    split: Annotated[str, typer.Option("--split", help="val or train, of the target.")] = "val",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Replicate, for a model file.")] = 0,
+    flow: Annotated[str | None, typer.Option("--flow", help="Flow backend [default: the run's or the shift's].")] = None,
+    size: SIZE = None,
+    overlay: Annotated[bool, typer.Option("--overlay/--no-overlay", help="Write colour overlays too.")] = True,
+    video: Annotated[str, typer.Option("--video", help="mp4, gif or none: one per sequence.")] = "none",
+    rate: Annotated[float, typer.Option("--rate", min=0.1, help="Pictures per second of the video.")] = 10.0,
+    skip_bad: SKIP_BAD = False,
+    data_root: DATA_ROOT = None,
+    cache: CACHE = None,
+    device: DEVICE = "auto",
+    threads: THREADS = 0,
+    as_json: JSON = False,
+    debug: DEBUG = False,
+) -> None:
+    """Write label maps that the official Cityscapes evaluator accepts, colour overlays, and a video of each sequence."""
+    with one_line_errors(debug):
+        from bench.export import predict_and_export
+
+        found = predict_and_export(
+            checkpoint, out, shift, frames, split, seed, flow, parse_size(size), overlay, video, rate, skip_bad,
+            data_root, cache, device, threads,
+        )  # fmt: skip
+        print_json(found) if as_json else typer.echo("\n".join(f"{key}: {value}" for key, value in found.items()))
