@@ -35,7 +35,11 @@ def fusions() -> dict[str, dict[str, Any]]:
     """Each fusion operator's first sentence."""
     from stpl.fusion import FUSIONS
 
-    return {name: {"what": first_sentence(cls.__doc__)} for name, cls in FUSIONS.items()}
+    from .networks.build import ACCEL
+
+    found = {name: {"what": first_sentence(cls.__doc__)} for name, cls in FUSIONS.items()}
+    how = {"splat": "scores of t-1 splatted forward, as in DA-VSN", "warp": "scores of t-1 warped backward, as in TPS"}
+    return found | {name: {"what": f"Score fusion of Accel: {how[kind]}"} for name, kind in ACCEL.items()}
 
 
 def flows() -> dict[str, dict[str, Any]]:

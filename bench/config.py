@@ -14,7 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from .access import stage
 from .errors import UsageError, unknown
-from .registry import flow_names, import_from, method_names, names_in
+from .registry import flow_names, import_from, method_names
 from .schema import Model, canonical, hash_of, one_line
 from .shift import Adaptation, Data, Evaluation, Schedule, Shift, load_shift
 
@@ -117,12 +117,11 @@ def make_run_config(
     flow = str(options.pop("flow", protocol.flow))
     usual = protocol.network.weights if network == protocol.network.name else "random"
     weights = str(options.pop("weights", usual))
-    networks = [n for n in names_in("bench.networks") if n != "build"]
-    from stpl.fusion import FUSIONS
+    from .networks.build import fusion_names, network_names
 
     for kind, name, available in (
-        ("network", network, networks),
-        ("fusion", fusion, FUSIONS),
+        ("network", network, network_names()),
+        ("fusion", fusion, fusion_names()),
         ("flow", flow, flow_names()),
         ("weights", weights, ["random", "imagenet"]),
     ):

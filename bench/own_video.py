@@ -204,4 +204,6 @@ def check_classes(info: ModelInfo, frames: Frames, path: Path) -> None:
         RunError: they are not.
     """
     if frames.classes and tuple(frames.classes) != tuple(info.classes):
-        raise RunError(f"{path}: its classes ({', '.join(frames.classes)}) are not the model's ({', '.join(info.classes)})")
+        raise RunError(
+            f"{path}: its classes ({', '.join(frames.classes)}) are not the model's ({', '.join(info.classes)})"
+        )

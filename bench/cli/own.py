@@ -28,12 +28,16 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     return int(parts[0]), int(parts[1])
 
 
-@app.command(epilog="Example: bench adapt --checkpoint model.safetensors --frames footage/ --method stpl --out adapted/")
+@app.command(
+    epilog="Example: bench adapt --checkpoint model.safetensors --frames footage/ --method stpl --out adapted/"
+)
 def adapt(
     checkpoint: Annotated[Path, typer.Option("--checkpoint", help="Source-trained model file.")],
     frames: Annotated[Path, typer.Option("--frames", help="Folder of pictures, a video file, or a YAML about them.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the adapted model and the masks.")],
-    method: Annotated[str, typer.Option("--method", "-m", help="A source-free method of `bench list methods`.")] = "stpl",
+    method: Annotated[
+        str, typer.Option("--method", "-m", help="A source-free method of `bench list methods`.")
+    ] = "stpl",
     option: Annotated[list[str] | None, typer.Option("--option", "-o", help="A setting of the method.")] = None,
     flow: Annotated[str, typer.Option("--flow", help="A backend of `bench list flows`.")] = "dis",
     size: SIZE = None,
@@ -71,7 +75,9 @@ def predict(
     frames: Annotated[Path | None, typer.Option("--frames", help="Your own footage instead of a shift's.")] = None,
     split: Annotated[str, typer.Option("--split", help="val or train, of the target.")] = "val",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Replicate, for a model file.")] = 0,
-    flow: Annotated[str | None, typer.Option("--flow", help="Flow backend [default: the run's or the shift's].")] = None,
+    flow: Annotated[
+        str | None, typer.Option("--flow", help="Flow backend [default: the run's or the shift's].")
+    ] = None,
     size: SIZE = None,
     overlay: Annotated[bool, typer.Option("--overlay/--no-overlay", help="Write colour overlays too.")] = True,
     video: Annotated[str, typer.Option("--video", help="mp4, gif or none: one per sequence.")] = "none",

@@ -7,9 +7,9 @@ built for the number of channels that the fusion operator puts out, and may rais
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from torch import nn
 
@@ -28,6 +28,17 @@ class NetworkParts:
     auxiliary_classifier: nn.Module | None = None
 
 
+ACCEL: Mapping[str, Literal["splat", "warp"]] = {"accel_splat": "splat", "accel_warp": "warp"}
+"""Score fusion of Accel instead of feature fusion, as DA-VSN and as TPS do it (``stpl.segmenter.AccelScoreFusion``)."""
+
+
+def fusion_names() -> list[str]:
+    """Everything that can stand where a fusion operator is named: the six of features, and two of scores."""
+    from stpl.fusion import FUSIONS
+
+    return [*FUSIONS, *ACCEL]
+
+
 def network_names() -> list[str]:
     """Networks at hand, by file name."""
     return [name for name in names_in("bench.networks") if name != "build"]
@@ -38,7 +49,7 @@ def build_segmenter(network: str, fusion: str, num_classes: int, num_frames: int
 
     Args:
         network: one of :func:`network_names`.
-        fusion: one of ``stpl.fusion.FUSIONS``.
+        fusion: one of :func:`fusion_names`.
         num_classes: classes K of the scores.
         num_frames: frames T per clip.
 
@@ -47,13 +58,15 @@ def build_segmenter(network: str, fusion: str, num_classes: int, num_frames: int
         ValueError: unknown fusion.
     """
     from stpl.fusion import build_fusion
-    from stpl.segmenter import VideoSegmenter
+    from stpl.segmenter import AccelScoreFusion, VideoSegmenter
 
     parts: NetworkParts = import_from("bench.networks", network, kind="network", exclude=("build",)).build(num_classes)
-    operator = build_fusion(fusion, int(parts.encoder.channels), num_frames)  # type: ignore[arg-type]
+    of_features = "none" if fusion in ACCEL else fusion
+    operator = build_fusion(of_features, int(parts.encoder.channels), num_frames)  # type: ignore[arg-type]
     return VideoSegmenter(
         parts.encoder,
         parts.classifier(operator.out_channels),
         operator,
         auxiliary_classifier=parts.auxiliary_classifier,
+        score_fusion=AccelScoreFusion(num_classes, propagate=ACCEL[fusion]) if fusion in ACCEL else None,
     )
