@@ -67,8 +67,8 @@ class Tree:
 
 
 def _raw_ids(name: str) -> tuple[UInt8, UInt8]:
-    """Tables from MiniStreet's train id to a raw id of the data set, for the left and the right half of a picture: where several raw
-    ids become one class both are used."""
+    """Tables from MiniStreet's train id to a raw id of the data set, for the left and the right half of a picture:
+    where several raw ids become one class both are used."""
     of = "cityscapes_seq" if name == "frames" else name
     raw_of = {own: raw for raw, own in reversed(dataset(of).names.items())}
     left, right = np.zeros(256, np.uint8), np.zeros(256, np.uint8)
@@ -226,7 +226,9 @@ def write_synthia(out: Path, scale: int = 1, frames: int = 4) -> Tree:
     for t in range(frames):
         _save(images[t], video / f"RGB/{view}/{t:06d}.png")
         instance = np.broadcast_to(np.arange(size[1], dtype=np.uint16), size)
-        label = np.stack([np.zeros(size, np.uint16), instance, raw[t].astype(np.uint16)], axis=-1)  # OpenCV's order: BGR
+        label = np.stack(
+            [np.zeros(size, np.uint16), instance, raw[t].astype(np.uint16)], axis=-1
+        )  # OpenCV's order: BGR
         path = video / f"GT/LABELS/{view}/{t:06d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(cv2.imencode(".png", label)[1].tobytes())
