@@ -67,8 +67,8 @@ class Tree:
 
 
 def _raw_ids(name: str) -> tuple[UInt8, UInt8]:
-    """Tables from MiniStreet's train id to a raw id of the data set, for the left and right half of a picture: where several raw
-    ids become one class both are used."""
+    """Tables from MiniStreet's train id to a raw id of the data set, for the left and the right half of a picture:
+    where several raw ids become one class both are used."""
     of = "cityscapes_seq" if name == "frames" else name
     raw_of = {own: raw for raw, own in reversed(dataset(of).names.items())}
     left, right = np.zeros(256, np.uint8), np.zeros(256, np.uint8)

@@ -12,6 +12,7 @@ import torch
 import yaml
 
 import methods
+from bench.data.fixtures import Tree, write_all
 from bench.registry import ROOT
 from bench.workspace import Workspace
 
@@ -40,6 +41,12 @@ METHOD = Fake
 def tiny_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Cache folder that fills as tests need it; nothing in it may be damaged by a test (copy it first)."""
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def trees(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tree]:
+    """Small data sets in the layouts of the real ones; nothing in them may be changed by a test (``corrupt`` copies)."""
+    return write_all(tmp_path_factory.mktemp("data"), scale=8)
 
 
 @pytest.fixture(autouse=True)

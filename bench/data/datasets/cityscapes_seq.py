@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -32,28 +32,30 @@ _OTHER = re.compile(
 )
 
 
-def snippets(numbers: list[int]) -> Iterator[list[int]]:
-    """Frame numbers of one recording, cut where a number is missing and then into thirties if that comes out even.
+def snippets(numbers: Iterable[int]) -> Iterator[list[int]]:
+    """Frame numbers of one recording by snippet. A snippet reaches over thirty numbers from its first; what is lost inside
+    it leaves a hole and does not cut it in two.
 
-    >>> list(snippets([7, 8, 30, 31]))
-    [[7, 8], [30, 31]]
+    >>> list(snippets([7, 8, 9, 11, 36, 37, 50]))
+    [[7, 8, 9, 11, 36], [37, 50]]
     """
     run: list[int] = []
-    for number in [*sorted(numbers), -1]:
-        if run and number != run[-1] + 1:
-            step = SNIPPET if len(run) % SNIPPET == 0 else len(run)
-            yield from (run[start : start + step] for start in range(0, len(run), step))
+    for number in sorted(numbers):
+        if run and number >= run[0] + SNIPPET:
+            yield run
             run = []
         run.append(number)
+    if run:
+        yield run
 
 
-def ends(images: list[int], labels: list[int]) -> set[int]:
-    """Frame numbers of one recording at which clips end: labelled frames; in a snippet of which no label is there frame 19,
-    or the last one if it is shorter."""
+def ends(images: Iterable[int], labels: Iterable[int]) -> set[int]:
+    """Frame numbers of one recording at which clips end: labelled frames; in a snippet of which no label is there frame 19
+    (whether or not it is there: a lost file is to be missed, not skipped), or the last one if the snippet is shorter."""
     found = set(labels)
     for snippet in snippets(images):
-        if found.isdisjoint(snippet):
-            found.add(snippet[min(LABELLED, len(snippet) - 1)])
+        if found.isdisjoint(range(snippet[0], snippet[0] + SNIPPET)):
+            found.add(min(snippet[0] + LABELLED, snippet[-1]))
     return found
 
 

@@ -49,10 +49,14 @@ class Description(Model):
 
     @model_validator(mode="after")
     def _fits(self) -> Description:
+        from bench.data.label_maps import space_names
+
         if (self.folder is None) == (self.video is None):
             raise ValueError("give either folder: or video:")
         if (self.labels is None) != (not self.ids):
             raise ValueError("labels: and ids: belong together: give both or none")
+        if isinstance(self.classes, str) and self.classes not in space_names():
+            raise ValueError(f"classes: unknown label space '{self.classes}'; available: {', '.join(space_names())}")
         for raw, name in self.ids.items():
             if not 0 <= raw < 256:
                 raise ValueError(f"ids: raw ids are 0..255, got {raw}")

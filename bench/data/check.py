@@ -1,0 +1,293 @@
+"""Walk a data set and say what is wrong with it, file by file: missing, unreadable, truncated, wrong-sized, unpaired.
+
+Every picture that a clip uses is decoded whole (a JPEG that was cut short has a good header). Decoding runs in threads: Pillow
+and OpenCV let go of the interpreter while they decode, so threads are as fast as processes and start at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BadFile, UsageError, unknown
+from bench.registry import shift_names
+
+from .datasets import Dataset, Item, dataset, dataset_names, locate
+from .datasets._base import Size, files_under, shown
+from .datasets.frames import Frames, open_frames
+from .index import Index, build_index
+from .store import Progress, quiet
+
+HARMLESS = frozenset({"stray", "no labels", "unlabelled"})
+"""Kinds of finding that do not make a data set wrong."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing found. ``path`` is relative to the data set's root."""
+
+    kind: str
+    path: str
+    what: str
+
+
+@dataclass
+class Report:
+    """What a split looks like.
+
+    Attributes:
+        size: ``(H, W)`` that most pictures have.
+        files: number of files that were decoded or found missing.
+    """
+
+    dataset: str
+    split: str
+    root: Path
+    clips: int
+    published: int | None
+    size: Size | None
+    files: int
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def wrong(self) -> list[Finding]:
+        """Findings that matter."""
+        return [finding for finding in self.findings if finding.kind not in HARMLESS]
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``--json``; findings are complete."""
+        return {
+            "dataset": self.dataset,
+            "split": self.split,
+            "root": str(self.root),
+            "clips": self.clips,
+            "published": self.published,
+            "size": None if self.size is None else list(self.size),
+            "files": self.files,
+            "wrong": len(self.wrong),
+            "findings": [vars(finding) for finding in self.findings],
+        }
+
+
+def check_split(
+    data: Dataset,
+    root: Path,
+    split: str,
+    frames: int = 2,
+    workers: int | None = None,
+    partial: bool = False,
+    progress: Progress = quiet,
+) -> Report:
+    """Check one split.
+
+    Args:
+        frames: per clip; the frames before t are looked at too.
+        workers: threads; by default one per core that is free to this process.
+        partial: another number of clips, or another size, than published is fine.
+
+    Raises:
+        RunError: nothing is there at all.
+    """
+    index = build_index(data, root, split, frames)
+    files = _uses(index)
+    present, empty = _listing(data, root, split)
+    clips = {item.frames[-1]: item for item in index.items}
+    lost = [(path, why) for path, why in files.items() if path not in present]
+    wrong = [_missing(root, path, why, clips, present) for path, why in lost]
+    if not any(finding.kind == "label without image" for finding in wrong):
+        wrong = _without_labels(data, split, index, wrong)
+    sizes, bad = _decode(data, root, [f for f in files.items() if f[0] in present], workers, progress)
+    usual = Counter(sizes.values()).most_common(1)[0][0] if sizes else None
+    report = Report(data.name, split, root, index.found, index.published, usual, len(files))
+    report.findings = _by_path(wrong + bad + _odd_sizes(data, index, sizes, usual))
+    report.findings += [Finding("empty folder", path, "has no files") for path in empty]
+    report.findings += [
+        Finding("stray", path, "is not named like a file of this data set; it is not used")
+        for path in sorted(present)
+        if not data.belongs(path)
+    ]
+    if isinstance(data, Frames) and data.labels is not None:
+        report.findings += _footage_labels(data, index, present)
+    if not partial:
+        report.findings += _against_published(data, index, usual)
+    return report
+
+
+def _uses(index: Index) -> dict[str, str]:
+    """Each file that clips use, and as what: ``frame``, ``previous`` (of a clip, never its last), ``label``."""
+    uses: dict[str, str] = {}
+    for item in index.items:
+        uses[item.frames[-1]] = "frame"
+        if item.label is not None:
+            uses[item.label] = "label"
+    for item in index.items:
+        for path in item.frames[:-1]:
+            uses.setdefault(path, "previous")
+    return uses
+
+
+def _listing(data: Dataset, root: Path, split: str) -> tuple[set[str], list[str]]:
+    """Files in the split's folders, and folders with nothing in them."""
+    present: set[str] = set()
+    empty: list[str] = []
+    whole = not data.counts  # footage of one's own has one set of folders for both splits
+    folders = [folder for folder, grant in data.guards().items() if whole or grant.split("/")[0] == split]
+    for folder in folders:
+        if (root / folder).is_dir():
+            files, hollow = files_under(root, folder)
+            present.update(files)
+            empty += hollow
+    return present, sorted(set(empty))
+
+
+def _missing(root: Path, path: str, why: str, clips: Mapping[str, Item], present: set[str]) -> Finding:
+    if (root / path).exists():
+        return Finding("unreadable", path, "is a folder, a file is expected")
+    if why == "label":
+        return Finding("image without label", path, "no such file, though its image is there")
+    if why == "previous":
+        return Finding("missing previous frame", path, "no such file, but the clip after it needs it")
+    if clips[path].label in present:
+        return Finding("label without image", path, "no such file, though its label is there")
+    return Finding("missing", path, "no such file")
+
+
+def _footage_labels(data: Frames, index: Index, present: set[str]) -> list[Finding]:
+    """Labels of one's own footage are optional: pictures without one are told, labels without a picture are wrong."""
+    used = {item.label for item in index.items}
+    inside = f"{data.labels}/"
+    return [
+        *(Finding("label without image", path, "has no picture of its name")
+          for path in sorted(present - used) if path.startswith(inside)),
+        *(Finding("unlabelled", item.frames[-1], "has no label") for item in index.items if item.label is None),
+    ]  # fmt: skip
+
+
+def _without_labels(data: Dataset, split: str, index: Index, wrong: list[Finding]) -> list[Finding]:
+    """One finding instead of thousands where a split has no labels at all, which is right for an unlabelled target."""
+    lost = [finding for finding in wrong if finding.kind == "image without label"]
+    if data.name != "cityscapes_seq" or split != "train" or len(lost) < index.found:
+        return wrong
+    folder = str(Path(lost[0].path).parents[1].as_posix())
+    told = Finding("no labels", folder, "has no labels at all; adaptation does not need them, the oracle does")
+    return [told, *(finding for finding in wrong if finding.kind != "image without label")]
+
+
+def _look(data: Dataset, root: Path, path: str, label: bool) -> Size | BadFile:
+    try:
+        return data.look(root / path, label)
+    except BadFile as error:
+        return error
+
+
+def _decode(
+    data: Dataset, root: Path, files: list[tuple[str, str]], workers: int | None, progress: Progress
+) -> tuple[dict[str, Size], list[Finding]]:
+    """Decode files in threads, in no particular order; a few are under way at a time, so that stopping is prompt."""
+    import cv2
+
+    sizes: dict[str, Size] = {}
+    bad: list[Finding] = []
+    count = workers or len(os.sched_getaffinity(0))
+    threads_before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        with ThreadPoolExecutor(count) as pool:
+            left = iter(files)
+            running = {}
+            for done in range(len(files)):
+                for path, why in islice(left, 4 * count - len(running)):
+                    running[pool.submit(_look, data, root, path, why == "label")] = path
+                future = next(iter(wait(running, return_when=FIRST_COMPLETED).done))
+                path, found = running.pop(future), future.result()
+                if isinstance(found, BadFile):
+                    bad.append(Finding(found.kind, path, found.what))
+                else:
+                    sizes[path] = found
+                progress(f"check {data.name}", done + 1, len(files))
+    finally:
+        cv2.setNumThreads(threads_before)
+    return sizes, bad
+
+
+def _odd_sizes(data: Dataset, index: Index, sizes: dict[str, Size], usual: Size | None) -> list[Finding]:
+    """Files of another size than the rest, or, where a data set has no fixed size, than the other files of their clip."""
+    if data.raw_size is not None:
+        return [
+            Finding("wrong size", path, f"is {shown(size)} pixels, the others are {shown(usual)}")
+            for path, size in sizes.items()
+            if usual is not None and size != usual
+        ]
+    odd: dict[str, Finding] = {}
+    for item in index.items:
+        expect = sizes.get(item.frames[-1])
+        for path in (*item.frames[:-1], *([item.label] if item.label else [])):
+            size = sizes.get(path)
+            if expect is not None and size is not None and size != expect:
+                what = f"is {shown(size)} pixels, {item.frames[-1]} of the same clip is {shown(expect)}"
+                odd.setdefault(path, Finding("wrong size", path, what))
+    return list(odd.values())
+
+
+def _against_published(data: Dataset, index: Index, usual: Size | None) -> list[Finding]:
+    findings = []
+    if index.published is not None and index.found != index.published:
+        what = f"{index.split} has {index.found} clips, {index.published} are published (--partial accepts that)"
+        findings.append(Finding("count", ".", what))
+    if data.raw_size is not None and usual is not None and usual != data.raw_size:
+        what = f"pictures are {shown(usual)}, {shown(data.raw_size)} is published (--partial accepts that)"
+        findings.append(Finding("scaled", ".", what))
+    return findings
+
+
+def _by_path(findings: list[Finding]) -> list[Finding]:
+    return sorted(findings, key=lambda finding: (finding.path, finding.kind))
+
+
+# What to check --------------------------------------------------------------------------------------------------------
+
+
+def targets(name: str, split: str | None, root: Path, cache: Path) -> list[tuple[Dataset, Path, str]]:
+    """Data set, its root and split, for the name of a data set or of a shift (its source's train, its target's train and val).
+
+    Raises:
+        UsageError: neither a shift nor a data set, a shift that is rendered, or no such split.
+    """
+    if name == "frames":
+        footage, place = open_frames(root, cache)
+        return [(footage, place, split or "train")]
+    if not root.is_dir():
+        raise UsageError(f"--root {root} is not a folder")
+    itself = name in dataset_names()
+    wanted = [(name, tuple(dataset(name).counts))] if itself else _sides_of(name)
+    found, known = [], set()
+    for one, splits in wanted:
+        data = dataset(one)
+        allowed = data.splits if itself else splits
+        known.update(allowed)
+        found += [(data, locate(data, root), s) for s in ((split,) if split else splits) if s in allowed]
+    if not found:
+        raise unknown("split", str(split), known, where=f" of '{name}'")
+    return found
+
+
+def _sides_of(shift: str) -> list[tuple[str, tuple[str, ...]]]:
+    """Data sets and splits of a shift."""
+    from bench.config import load_shift
+
+    if shift not in shift_names() and not shift.endswith((".yaml", ".yml")):
+        raise unknown("shift or data set", shift, [*dataset_names(), *shift_names()])
+    data = load_shift(shift).data
+    source, target = (getattr(getattr(data, role, None), "dataset", None) for role in ("source", "target"))
+    sides = [
+        (name, splits) for name, splits in ((source, ("train",)), (target, ("train", "val"))) if name in dataset_names()
+    ]
+    if not sides:
+        raise UsageError(f"Shift '{shift}' has no data on disk: it is rendered when first needed")
+    return sides
