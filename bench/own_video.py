@@ -9,7 +9,6 @@ The output folder holds ``adapt.yaml`` (what was asked for), ``metrics.jsonl`` a
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any, ClassVar
@@ -31,13 +30,14 @@ from .data.video_store import VideoStore
 from .errors import RunError, UsageError
 from .evaluate import Everything, reestimate_statistics
 from .flow.base import backend_of
-from .model_file import ModelInfo, load_model, save_model
+from .model_file import ModelInfo, save_model
+from .predict import load, weights_file
 from .records import write_atomically
 from .schema import Model
 from .seeding import seed_for
 from .shift import Adaptation
 from .source import file_hash
-from .training import Trainer, place
+from .training import Trainer
 from .workspace import Workspace
 
 FRAMES = 2
@@ -112,7 +112,7 @@ def adapt_video(
     """Adapt a model; returns the model file. A finished adaptation is found again, a killed one goes on.
 
     Args:
-        checkpoint: model file (``bench.model_file``).
+        checkpoint: model file (``bench.model_file``), or folder of a finished run.
         frames: folder, video or YAML.
         method: a source-free method.
         out: folder of the result.
@@ -134,9 +134,9 @@ def adapt_video(
         )
     if flow == "exact":
         raise UsageError("Your own footage comes without exact flow; use --flow dis or raft")
-    _, store = footage(frames, size, workspace)
+    described, store = footage(frames, size, workspace)
     request = Request(
-        checkpoint=file_hash(checkpoint),
+        checkpoint=file_hash(weights_file(checkpoint)),
         method=method,
         settings=resolve_settings(method, options),
         flow=flow,
@@ -156,10 +156,10 @@ def adapt_video(
         if result.is_file() and not workspace.force:
             return result
         write_atomically(told, text)
-        segmenter, info = load_model(checkpoint)
-        place(segmenter, workspace)
-        adapted = _fit(cls, request, segmenter, len(info.classes), store, out, workspace)
-        save_model(result, adapted, dataclasses.replace(info, adapted=method))
+        model = load(checkpoint, workspace)
+        check_classes(model.info, described, frames)
+        adapted = _fit(cls, request, model.segmenter, len(model.classes), store, out, workspace)
+        save_model(result, adapted, model.info.model_copy(update={"adapted": method}))
         with disk_errors(out):
             shutil.rmtree(out / "state", ignore_errors=True)
     return result

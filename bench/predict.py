@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +12,76 @@ import torch
 
 from stpl.segmenter import VideoSegmenter
 
+from .checkpoint import load_into
 from .data.loaders import ClipLoader
 from .data.store import Progress, quiet
+from .errors import UsageError
 from .evaluate import batches, predict
-from .training import to_device
+from .model_file import ModelInfo, load_model
+from .records import read_record
+from .source import fresh_segmenter
+from .training import place, to_device
+from .workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready to predict, and what is known of it.
+
+    Attributes:
+        info: network, fusion and classes.
+        what: the model in words.
+        shift, flow: of the run it comes from; None for a model file.
+        seed: of the run; 0 for a model file.
+    """
+
+    segmenter: VideoSegmenter
+    info: ModelInfo
+    what: str
+    shift: str | None = None
+    flow: str | None = None
+    seed: int = 0
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """In train-id order."""
+        return self.info.classes
+
+
+def weights_file(checkpoint: Path) -> Path:
+    """The file with the weights of a run folder or of a model file.
+
+    Raises:
+        UsageError: a folder that is no finished run.
+    """
+    if not checkpoint.is_dir():
+        return checkpoint
+    if not (checkpoint / "record.json").is_file():
+        raise UsageError(f"{checkpoint} is not a finished run: it has no record.json")
+    return checkpoint / "checkpoint.safetensors"
+
+
+def load(checkpoint: Path, workspace: Workspace) -> Loaded:
+    """The model of a run folder or of a model file.
+
+    Raises:
+        UsageError: neither.
+        RunError: damaged, or weights that do not fit.
+    """
+    file = weights_file(checkpoint)
+    if not checkpoint.is_dir():
+        segmenter, info = load_model(file)
+        what = f"model file {file.name}" + (f", adapted by {info.adapted}" if info.adapted else "")
+        return Loaded(place(segmenter, workspace), info, what)
+    record = read_record(checkpoint / "record.json")
+    config, shift = record.config, record.config.protocol
+    segmenter = fresh_segmenter(config, shift, 0)
+    load_into(segmenter, file)
+    what = f"{config.method}, run {record.run}"
+    info = ModelInfo(
+        network=config.network, fusion=config.fusion, classes=shift.classes, frames=shift.data.frames, origin=what
+    )
+    return Loaded(place(segmenter, workspace), info, what, config.shift, config.flow, config.seed)
 
 
 @dataclass(frozen=True)
@@ -38,7 +105,7 @@ class Prediction:
 def predictions(
     segmenter: VideoSegmenter,
     loader: ClipLoader,
-    size: tuple[int, int] | None,
+    size: Callable[[int], tuple[int, int]] | None,
     align_corners: bool,
     device: torch.device,
     progress: Progress = quiet,
@@ -46,7 +113,7 @@ def predictions(
     """Predict every clip of a split in order, one by one.
 
     Args:
-        size: of the label maps; the clips' own by default.
+        size: ``(H, W)`` of a clip's label map by its number; the clip's own by default.
     """
     segmenter.eval()
     store = loader.store
@@ -55,6 +122,6 @@ def predictions(
         batch = to_device(batch, device)
         own = (batch.frames.shape[-2], batch.frames.shape[-1])
         out = segmenter(batch.frames, batch.flow, batch.valid)
-        labels = predict(out, segmenter, size or own, align_corners)[0][0]
+        labels = predict(out, segmenter, size(number) if size else own, align_corners)[0][0]
         yield Prediction(store.key(number), store.sequence(number), frame, labels.byte().cpu().numpy())
         progress("predict", number + 1, len(store))

@@ -10,7 +10,10 @@ import typer
 from .common import CACHE, DATA_ROOT, DEBUG, DEVICE, JSON, THREADS, app, one_line_errors, print_json
 
 CHECKPOINT = Annotated[
-    Path, typer.Option("--checkpoint", help="Run folder, or a model file (of `bench convert` or `bench adapt`).")
+    Path,
+    typer.Option(
+        "--checkpoint", help="Folder of a finished run, or a model file (of `bench convert` or `bench adapt`)."
+    ),
 ]
 SIZE = Annotated[str | None, typer.Option("--size", help="HEIGHTxWIDTH the network works at [default: the pictures'].")]
 SKIP_BAD = Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read, and count them.")]
@@ -32,7 +35,7 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     epilog="Example: bench adapt --checkpoint model.safetensors --frames footage/ --method stpl --out adapted/"
 )
 def adapt(
-    checkpoint: Annotated[Path, typer.Option("--checkpoint", help="Source-trained model file.")],
+    checkpoint: CHECKPOINT,
     frames: Annotated[Path, typer.Option("--frames", help="Folder of pictures, a video file, or a YAML about them.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the adapted model and the masks.")],
     method: Annotated[

@@ -87,6 +87,14 @@ class VideoStore:
         """The video that the clip belongs to."""
         return self._item(index).sequence
 
+    def picture_size(self, index: int) -> Size:
+        """``(H, W)`` of the file of a clip's current frame.
+
+        Raises:
+            BadFile: it cannot be used.
+        """
+        return picture_size(self.root / self._item(index).frames[-1])
+
     def frames(self, index: int) -> npt.NDArray[np.uint8]:
         """Frames ``(T, 3, H, W)``, oldest first.
 
