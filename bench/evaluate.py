@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,6 +21,7 @@ from .data.store import ClipStore, Progress, quiet
 from .errors import RunError
 from .flow.exact import exact
 from .metrics import ConfusionMatrix, carry_labels, iou_from_confusion, mean_iou, pixel_accuracy
+from .sequences import SequenceCounts
 from .training import to_device
 
 BATCH = 4
@@ -28,12 +31,14 @@ BATCH = 4
 @dataclass(frozen=True)
 class Scores:
     """Result on one split: IoU per class in percent (NaN where a class never occurs), their mean, pixel accuracy, and
-    temporal consistency (mean IoU of the flow-warped previous prediction with the current one on valid pixels), percent."""
+    temporal consistency (mean IoU of the flow-warped previous prediction with the current one on valid pixels), percent.
+    ``sequences``: by target sequence, int64 ``(K, 3)`` pixels per class (``bench.sequences``); their sums give the IoU."""
 
     iou: tuple[float, ...]
     miou: float
     pixel_accuracy: float
     temporal_consistency: float
+    sequences: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict, compare=False, repr=False)
 
 
 def batches(loader: ClipLoader, clips: int, size: int | None = None) -> Iterator[ClipBatch]:
@@ -84,7 +89,7 @@ def evaluate(
     segmenter.eval()
     store: ClipStore = loader.store
     truth = store.labels()
-    pooled, temporal = ConfusionMatrix(classes), ConfusionMatrix(classes)
+    pooled, temporal = SequenceCounts(classes), ConfusionMatrix(classes)
     total = len(store)
     for number, batch in enumerate(batches(loader, total)):
         indices = range(number * BATCH, number * BATCH + len(batch.keys))
@@ -93,8 +98,8 @@ def evaluate(
         current, previous = predict(
             segmenter(batch.frames, batch.flow, batch.valid), segmenter, size, rule.align_corners
         )
-        pooled.update(torch.stack([torch.from_numpy(truth[i].copy()) for i in indices]), current.cpu())
         for i, now, before in zip(indices, current, previous, strict=True):
+            pooled.update(sequence_name(store, i), torch.from_numpy(truth[i].copy()), now.cpu())
             temporal.update(*carried(store, i, before.cpu(), now.cpu()))
         progress(what, indices[-1] + 1, total)
     iou = iou_from_confusion(pooled.matrix)
@@ -103,7 +108,13 @@ def evaluate(
         miou=100 * float(mean_iou(iou)),
         pixel_accuracy=100 * float(pixel_accuracy(pooled.matrix)),
         temporal_consistency=100 * float(mean_iou(iou_from_confusion(temporal.matrix))),
+        sequences=pooled.counts(),
     )
+
+
+def sequence_name(store: ClipStore, index: int) -> str:
+    """Target sequence of a clip: rendered clips are independent scenes, so each is a sequence of its own."""
+    return f"{index:05d}"
 
 
 def carried(store: ClipStore, index: int, previous: Tensor, current: Tensor) -> tuple[Tensor, Tensor]:
