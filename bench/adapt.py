@@ -38,6 +38,8 @@ from .provenance import code, hardware, peak_memory_mb, reset_peak_memory, versi
 from .records import Cost, Record, Result, Selection, finite, read_record, write_atomically
 from .seeding import seed_for
 from .selection import Snapshot
+from .sequences import FILE as SEQUENCES
+from .sequences import write_sequences
 from .source import fresh_segmenter, initial_segmenter, source_flow, source_model
 from .training import Batches, Fitted, Trainer, place, snapshot_steps
 from .workspace import Workspace
@@ -155,6 +157,7 @@ def _run(context: Context) -> Record:
         _draw(context, cls, segmenter, source, loader)
     with disk_errors(context.folder):
         os.replace(weights[-1][1], context.folder / "checkpoint.safetensors")
+    write_sequences(context.folder / SEQUENCES, scores[-1].sequences, shift.classes)
     parameters = sum(p.numel() for p in segmenter.parameters())
     cost = Cost(
         steps=fitted.steps,

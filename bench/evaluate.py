@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,6 +21,7 @@ from .data.store import Progress, quiet
 from .errors import RunError
 from .flow.exact import exact
 from .metrics import ConfusionMatrix, carry_labels, iou_from_confusion, mean_iou, pixel_accuracy
+from .sequences import SequenceCounts
 from .shift import Evaluation, Shift
 from .training import to_device
 
@@ -31,12 +34,14 @@ LARGE = 512 * 512
 @dataclass(frozen=True)
 class Scores:
     """Result on one split: IoU per class in percent (NaN where a class never occurs), their mean, pixel accuracy, and
-    temporal consistency (mean IoU of the flow-warped previous prediction with the current one on valid pixels), percent."""
+    temporal consistency (mean IoU of the flow-warped previous prediction with the current one on valid pixels), percent.
+    ``sequences``: by target sequence, int64 ``(K, 3)`` pixels per class (``bench.sequences``); their sums give the IoU."""
 
     iou: tuple[float, ...]
     miou: float
     pixel_accuracy: float
     temporal_consistency: float
+    sequences: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict, compare=False, repr=False)
 
 
 def batches(loader: ClipLoader, clips: int, size: int | None = None) -> Iterator[ClipBatch]:
@@ -103,7 +108,7 @@ def evaluate(
     segmenter.eval()
     store: Store = loader.store
     truth = store.labels()
-    pooled, temporal = ConfusionMatrix(classes), ConfusionMatrix(classes)
+    pooled, temporal = SequenceCounts(classes), ConfusionMatrix(classes)
     total = len(store)
     label_size = (truth[0].shape[-2], truth[0].shape[-1])
     together = BATCH if label_size[0] * label_size[1] < LARGE else 1
@@ -114,8 +119,8 @@ def evaluate(
         out = segmenter(batch.frames, batch.flow, batch.valid)
         current, previous = predict(out, segmenter, size, rule.align_corners)
         scored = current if label_size == size else predict(out, segmenter, label_size, rule.align_corners)[0]
-        pooled.update(torch.stack([torch.from_numpy(truth[i].copy()) for i in indices]), scored.cpu())
         for place, (i, now, before) in enumerate(zip(indices, current, previous, strict=True)):
+            pooled.update(store.sequence(i), torch.from_numpy(truth[i].copy()), scored[place].cpu())
             if store.carries_flow:
                 temporal.update(*carried(store, i, before.cpu(), now.cpu()))
             else:
@@ -129,6 +134,7 @@ def evaluate(
         miou=100 * float(mean_iou(iou)),
         pixel_accuracy=100 * float(pixel_accuracy(pooled.matrix)),
         temporal_consistency=100 * float(mean_iou(iou_from_confusion(temporal.matrix))),
+        sequences=pooled.counts(),
     )
 
 

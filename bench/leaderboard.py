@@ -1,33 +1,42 @@
 """Leaderboards: each page is a pure function of the committed records of one shift and of the published numbers.
 
-``leaderboards/records/<shift>/*.json`` in, ``leaderboards/<shift>.md`` out, the same bytes every time: no clock,
-everything sorted. Records of tuning or test shifts, of another protocol or of a method that changed are refused.
+``leaderboards/records/<shift>/`` (records, and their scores per target sequence) in, ``leaderboards/<shift>.md``, a page per
+study and their figures out: no clock, everything sorted, numbers rounded at the end. Pages are the same bytes on every machine;
+figures carry the hash of the data that they show (``bench/drawings.py``). Records of tuning or test shifts, of another protocol
+or of a method that changed are refused, and so are sequences that do not give their record's IoU to the last bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from . import study_report
+from .board_figures import drawings
+from .board_provenance import provenance
 from .config import Shift, load_shift
-from .data.published import published_shifts
+from .data.published import compared_with
+from .drawings import Drawing
 from .errors import RunError
 from .records import Record, write_atomically
 from .registry import shift_names
-from .standings import ORDER, Group, admit, grouped, ranked, read_shift_records
+from .sequences import Counts
+from .standings import ORDER, Committed, Group, admit, grouped, ranked, read_committed
 from .tables import (
     average_table,
     class_table,
     comparison_table,
     control_table,
+    cost_table,
+    families_of,
     main_table,
     order_table,
+    pair_table,
     selection_table,
 )
 
 HEAD = "# Leaderboard: "
-STAND_IN = "viper2cityscapes"
-"""Real shift whose published numbers stand beside a shift that has none of its own."""
 SEES = {
     "none": "the source-trained model; nothing is adapted",
     "SFDA": "the source-trained model and unlabelled target training clips; no source data",
@@ -35,46 +44,31 @@ SEES = {
     "oracle": "labelled target training clips; no source data and no source-trained model",
 }
 """What each setting may see, in words; the harness enforces it (``bench/access.py``)."""
-PAIRED = "paired by replicate, ± 95 % interval; p: paired t-test, two-sided, not corrected for the number of rows."
+TESTED = (
+    "paired by replicate, ± 95 % t-interval. p: paired t-test over replicates, two-sided; Holm: corrected for the number of rows "
+    "of this table. Bootstrap: both methods on the same draw of replicates and, within them, of target sequences (2000 draws, "
+    "IoU computed anew from the pooled pixels of the drawn sequences; the percentile interval of few replicates is too narrow, "
+    "so the t-test decides); a dash where a record has no scores per sequence."
+)
 
 
 # The page -------------------------------------------------------------------------------------------------------------
 
 
-def provenance(shift: Shift, records: Sequence[Record]) -> str:
-    """Where the numbers come from and under which rules, as a list."""
-    dates = sorted({record.date for record in records})
-    seeds = sorted({record.config.seed for record in records})
-    revisions = {f"{r.code.get('revision') or 'unknown'}{' (dirty)' if r.code.get('dirty') else ''}" for r in records}
-    packages = sorted({name for record in records for name in record.versions})
-    versions = [f"{name} {' / '.join(sorted({r.versions.get(name, 'missing') for r in records}))}" for name in packages]
-    machines = {
-        "{cpu}, {cores} cores, {threads} threads, device {device}, {system}".format_map(
-            {"cpu": "?", "cores": "?", "threads": "?", "device": "?", "system": "?"} | record.hardware
-        )
-        for record in records
-    }
-    lines = {
-        "Runs": f"{len(records)}, of {dates[0] if len(dates) == 1 else f'{dates[0]} to {dates[-1]}'}",
-        "Replicates": f"{len(seeds)} (seeds {', '.join(map(str, seeds))}); each draws its own worlds, source model and "
-        "adaptation seed",
-        "Protocol": f"`{shift.name}`, hash `{shift.hash}`; {shift.adaptation.steps} adaptation steps, "
-        f"network {shift.network.name}, fusion {shift.network.fusion}, flow {shift.flow}",
-        "Selection": "rule `last`, 0 looks at the reported labels",
-        "Readout": f"the {shift.evaluation.readout}'s weights are scored; of a method whose paper scores its own average, that",
-        "Code": ", ".join(sorted(revisions)),
-        "Versions": ", ".join(versions),
-        "Hardware": "; ".join(sorted(machines)),
-    }
-    return "\n".join(f"- {key}: {text}" for key, text in lines.items())
-
-
-def build(shift_name: str, records: Sequence[Record], figures: Sequence[tuple[str, str]] = ()) -> str:
+def build(
+    shift_name: str,
+    records: Sequence[Record],
+    sequences: Mapping[str, Mapping[str, Counts]] | None = None,
+    figures: Sequence[tuple[str, str]] = (),
+    studies: Sequence[study_report.Report] = (),
+) -> str:
     """The page of a shift.
 
     Args:
         records: of this shift, in any order.
+        sequences: by run, pixels per target sequence, of the records that have them.
         figures: caption and address, relative to the page, of each figure to show.
+        studies: that have a page of their own; their records are not shown among the controls.
 
     Raises:
         RunError: no records, or one that does not belong here.
@@ -84,8 +78,10 @@ def build(shift_name: str, records: Sequence[Record], figures: Sequence[tuple[st
         raise RunError(f"Shift '{shift_name}' has no records; make one with `bench run` and `bench submit`")
     for record in records:
         admit(record, shift, f"{record.config.method}-s{record.config.seed}-{record.run}.json")
-    groups = grouped(records)
+    groups = grouped(records, sequences)
     main = ranked(groups)
+    told = {record.run for study in studies for record in study.records}
+    controls = [g for g in groups if g.altered and not all(record.run in told for record in g.records.values())]
     parts = [
         f"{HEAD}{shift.title}",
         f"Domain adaptation for video semantic segmentation, {len(shift.classes)} classes, scored on "
@@ -96,27 +92,35 @@ def build(shift_name: str, records: Sequence[Record], figures: Sequence[tuple[st
         "\n".join(f"- {name}: {SEES[name]}" for name in reversed(ORDER)),
         *(_main_sections(main, shift, figures) if main else ()),
     ]
-    if controls := control_table(groups):
+    if studies:
+        parts += [
+            "## Studies",
+            "\n".join(f"- [{study.title}]({study.page_name}): {study.summary}" for study in studies),
+        ]
+    if controls:
         parts += [
             "## Controls and ablations",
-            "Options changed with `-o`, everything else as in the table of results. Difference: changed minus "
-            f"unchanged, mIoU points, {PAIRED} A flow backend is that of adaptation and of evaluation; another fusion "
-            "operator has a source model of its own. The last column is what the method adds to self-training under the same "
-            "options.",
-            controls,
+            "Options changed with `-o`, everything else as in the table of results; what belongs to a study stands on its page. "
+            f"Difference: changed minus unchanged, mIoU points, {TESTED} A flow backend is that of adaptation and of evaluation; "
+            "another fusion operator has a source model of its own. The last column is what the method adds to self-training "
+            "under the same options.",
+            control_table(controls, groups),
         ]
     return "\n\n".join(parts) + "\n"
 
 
 def _main_sections(main: Sequence[Group], shift: Shift, figures: Sequence[tuple[str, str]]) -> list[str]:
     """Results, classes, comparisons, selection: the sections on unaltered methods."""
-    real = shift.name if shift.name in published_shifts() else STAND_IN
+    real = compared_with(shift.name)
     parts = [
         "## Results",
         "Mean ± 95 % t-interval over n replicates (the mean alone for n = 1). Gain: mIoU points over source-only, "
         "paired by replicate. Gap closed: share of the way from source-only to the oracle. Temporal cons.: mean IoU of "
-        "the previous prediction, carried along the exact flow, with the current one. s/step and adapt.: median wall "
-        "time of the adaptation loop. Memory: largest peak of the process. ×: median relative to self-training's.",
+        "the previous prediction, carried along the exact flow, with the current one. Place: best and worst place within the "
+        "setting that a method may hold, one more than the number of methods significantly better than it, and the number of "
+        "all less those significantly worse; group: methods of a setting that share a letter cannot be told apart (both: paired "
+        "t-tests over replicates of all pairs of the setting, Holm-corrected, 0.05). CPU s/step: median CPU time of the "
+        "adaptation loop; ×: relative to self-training's.",
         main_table(main, real),
         f"The last two columns were **not measured here**: mIoU on {real} as published, with other data, networks and "
         "checkpoint selection; they do not compare with the measured columns. † a floor, not in the paper's table.",
@@ -125,14 +129,21 @@ def _main_sections(main: Sequence[Group], shift: Shift, figures: Sequence[tuple[
         "## IoU per class",
         "Percent, mean over replicates. Bold: the best source-free (SFDA) method of a column.",
         class_table(main, shift.classes),
+        *_pair_sections(main),
     ]
     if comparisons := comparison_table(main):
         parts += [
             "## Paired comparisons",
-            f"The floors in the order that the rules expect, and every other source-free method against self-training; mIoU "
-            f"points, {PAIRED}",
+            "The floors in the order that the rules expect, and every other source-free method against self-training; mIoU "
+            f"points, {TESTED}",
             comparisons,
         ]
+    parts += [
+        "## Cost",
+        "Of the adaptation loop, without evaluation; medians over replicates, of memory the largest peak of the process. CPU time "
+        "is what compares: wall time is longer where runs were made side by side. ×: relative to self-training's.",
+        cost_table(main),
+    ]
     if averages := average_table(main):
         parts += [
             "## Average and student",
@@ -148,6 +159,20 @@ def _main_sections(main: Sequence[Group], shift: Shift, figures: Sequence[tuple[
         "on the reported labels would show.",
         selection_table(main),
     ]
+
+
+def _pair_sections(main: Sequence[Group]) -> list[str]:
+    """All pairs of each setting."""
+    parts = []
+    for setting, of in families_of(main).items():
+        parts += [
+            f"## Every pair of {setting} methods",
+            "Row minus column, mIoU points, paired by replicate, ± 95 % t-interval. Bold: told apart by the paired t-test, "
+            f"Holm-corrected over the {len(of.corrected) // 2} pairs of the setting, at 0.05; places and groups above follow from "
+            "these.",
+            pair_table(main, of),
+        ]
+    return parts
 
 
 def _order_section(main: Sequence[Group], real: str) -> list[str]:
@@ -167,36 +192,57 @@ def _order_section(main: Sequence[Group], real: str) -> list[str]:
 # Files ----------------------------------------------------------------------------------------------------------------
 
 
-def pages(root: Path) -> dict[Path, list[Record]]:
-    """Page of each shift that has records under ``root/records``, and these records."""
+@dataclass(frozen=True)
+class Page:
+    """A page as it has to be, and its figures."""
+
+    path: Path
+    text: str
+    drawings: tuple[Drawing, ...]
+
+
+def pages(root: Path) -> list[Page]:
+    """Pages of each shift that has records under ``root/records``: its leaderboard, then its studies.
+
+    Raises:
+        RunError: a record or its sequences do not belong; names the file.
+    """
     folders = sorted(path for path in (root / "records").glob("*") if path.is_dir() and any(path.glob("*.json")))
-    return {root / f"{folder.name}.md": read_shift_records(root, folder.name) for folder in folders}
+    return [page for folder in folders for page in shift_pages(root, folder.name, read_committed(root, folder.name))]
 
 
-def figure_paths(root: Path, shift_name: str) -> dict[str, Path]:
-    """Caption and place of a shift's figures: scores of all methods, gains per class."""
-    return {
-        "mIoU of every method": root / "figures" / f"{shift_name}.png",
-        "Gain of STPL per class": root / "figures" / f"{shift_name}-classes.png",
-    }
+def shift_pages(root: Path, shift_name: str, committed: Committed) -> list[Page]:
+    """Leaderboard and study pages of a shift."""
+    reports = study_report.reports(shift_name, committed.records, committed.sequences)
+    figures = drawings(root, load_shift(shift_name), committed)
+    shown = [(drawing.caption, drawing.path.relative_to(root).as_posix()) for drawing in figures]
+    text = build(shift_name, committed.records, committed.sequences, shown, reports)
+    board = Page(root / f"{shift_name}.md", text, tuple(figures))
+    return [board, *(Page(root / of.page_name, of.text, tuple(of.drawings(root))) for of in reports)]
 
 
-def _text(page: Path, records: Sequence[Record]) -> str:
-    places = figure_paths(page.parent, page.stem)
-    found = [(caption, f"figures/{path.name}") for caption, path in places.items() if path.is_file()]
-    return build(page.stem, records, found)
+def orphans(root: Path, wanted: Sequence[Page]) -> list[Path]:
+    """Generated pages of shifts and studies that have no records any more."""
+    known = {page.path for page in wanted}
+    own = [root / f"{name}.md" for name in shift_names()]
+    own += sorted(path for name in shift_names() for path in root.glob(f"{name}-*.md"))
+    heads = (HEAD, study_report.HEAD)
+    return [p for p in dict.fromkeys(own) if p not in known and p.is_file() and p.read_text("utf-8").startswith(heads)]
 
 
 def check(root: Path) -> list[Path]:
-    """Pages that are not what the records give: stale, missing, or of a shift without records. Writes nothing."""
+    """Pages and figures that are not what the records give: stale, missing, or of no records. Writes nothing."""
     wanted = pages(root)
-    orphans = [root / f"{name}.md" for name in shift_names() if root / f"{name}.md" not in wanted]
-    stale = [page for page, of in wanted.items() if not page.is_file() or page.read_bytes() != _text(page, of).encode()]
-    return stale + [page for page in orphans if page.is_file() and page.read_text(encoding="utf-8").startswith(HEAD)]
+    stale = []
+    for page in wanted:
+        if not page.path.is_file() or page.path.read_bytes() != page.text.encode():
+            stale.append(page.path)
+        stale += [path for drawing in page.drawings for path in drawing.stale()]
+    return stale + orphans(root, wanted)
 
 
 def write(root: Path) -> list[Path]:
-    """Write all pages, and figures where the page was stale or has none; remove pages of shifts without records.
+    """Write what is stale; remove pages of shifts and studies without records.
 
     Returns:
         The figures and pages that were written.
@@ -204,31 +250,12 @@ def write(root: Path) -> list[Path]:
     Raises:
         RunError: a record that does not belong, or a disk that cannot be written.
     """
-    written, wanted, stale = [], pages(root), check(root)
-    for page in stale:
-        if page not in wanted:
-            page.unlink()
-    for page, records in wanted.items():
-        if page in stale or not any(path.is_file() for path in figure_paths(root, page.stem).values()):
-            written += draw(root, page.stem, records)
-        write_atomically(page, _text(page, records))
-        written.append(page)
-    return written
-
-
-def draw(root: Path, shift_name: str, records: Sequence[Record]) -> list[Path]:
-    """Draw a shift's figures as far as its records allow; returns those written."""
-    from .plots import Entry, class_gains, gains_figure, miou_figure, save
-
-    shift = load_shift(shift_name)
-    main = ranked(grouped(records))
-    scores, classes = figure_paths(root, shift_name).values()
-    written = []
-    if main:
-        entries = [Entry(g.card.title, g.card.setting, g.card.design, g.miou) for g in main]
-        written.append(save(miou_figure(entries, f"mIoU on {shift.title}"), scores))
-    by_method = {group.method: group.records for group in main}
-    gains = class_gains(by_method.get("stpl", {}), by_method.get("source_only", {}), shift.classes)
-    if any(gains.values()):
-        written.append(save(gains_figure(gains, f"STPL minus source-only on {shift.title}"), classes))
+    wanted, written = pages(root), []
+    for path in orphans(root, wanted):
+        path.unlink()
+    for page in wanted:
+        written += [path for drawing in page.drawings for path in drawing.write()]
+        if not page.path.is_file() or page.path.read_bytes() != page.text.encode():
+            write_atomically(page.path, page.text)
+            written.append(page.path)
     return written

@@ -48,9 +48,14 @@ def confusion_matrix(label: Labels, prediction: Labels, num_classes: int) -> Ten
 
 def iou_from_confusion(matrix: Labels) -> Tensor:
     """Intersection over union per class, float64 ``(K,)`` in 0..1; NaN where a class is neither true nor predicted."""
-    counts = torch.as_tensor(matrix).double()
-    hits = counts.diagonal()
-    return hits / (counts.sum(1) + counts.sum(0) - hits)
+    counts = torch.as_tensor(matrix)
+    return iou_from_counts(torch.stack([counts.diagonal(), counts.sum(1), counts.sum(0)], 1))
+
+
+def iou_from_counts(counts: Labels) -> Tensor:
+    """The same from true positives, truth and predicted pixels per class, integer ``(K, 3)``."""
+    hits, truth, predicted = torch.as_tensor(counts).double().unbind(-1)
+    return hits / (truth + predicted - hits)
 
 
 def mean_iou(iou: Tensor) -> float:

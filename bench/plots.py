@@ -1,18 +1,20 @@
 """Figures: scores with their replicates, gains per class, segmentations, flow. pyplot's global state is not touched.
 
-Every function returns a matplotlib ``Figure``; :func:`save` writes it as a PNG that depends on the figure alone.
+Every function returns a matplotlib ``Figure``; :func:`save` writes it as a PNG or SVG that depends on the figure alone.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib import rc_context
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -20,6 +22,7 @@ from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from PIL import Image as Image_
 
 from .data.labels import CLASSES, IGNORE, PALETTE
 from .data.store import disk_errors
@@ -81,14 +84,24 @@ def tile_grid(
     return figure, [[figure.add_axes((x / size[0], y / size[1], *shares)) for x, y in row] for row in corners]
 
 
-def save(figure: Figure, path: Path, dpi: int = 150) -> Path:
-    """Write a PNG whole or not at all, without time stamp or software name: the same figure gives the same bytes.
+def save(figure: Figure, path: Path, dpi: int = 150, note: str | None = None) -> Path:
+    """Write a PNG, or an SVG by the file's ending, whole or not at all, without time stamp or software name: the same figure
+    gives the same bytes.
+
+    Args:
+        note: text that is kept in the file, read by :func:`note_of`.
 
     Raises:
         RunError: the disk is full or read-only.
     """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    if path.suffix == ".svg":
+        with rc_context({"svg.hashsalt": path.name}):  # names of clip paths are random without it
+            figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Description": note})
+    else:
+        figure.savefig(
+            buffer, format="png", dpi=dpi, metadata={"Software": None, **({"Description": note} if note else {})}
+        )
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     with disk_errors(path):
         try:
@@ -98,6 +111,19 @@ def save(figure: Figure, path: Path, dpi: int = 150) -> Path:
         finally:
             scratch.unlink(missing_ok=True)
     return path
+
+
+def note_of(path: Path) -> str | None:
+    """The text that :func:`save` kept in a figure; None where there is none, or no whole figure."""
+    try:
+        if path.suffix == ".svg":
+            found = re.search(r"<dc:description>(.*?)</dc:description>", path.read_text(encoding="utf-8"))
+            return found[1] if found and path.read_text(encoding="utf-8").rstrip().endswith("</svg>") else None
+        with Image_.open(path) as image:
+            image.load()  # a truncated one fails here
+            return image.info.get("Description")
+    except (OSError, SyntaxError, ValueError):
+        return None
 
 
 # Scores ---------------------------------------------------------------------------------------------------------------

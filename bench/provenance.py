@@ -19,7 +19,9 @@ PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "safetens
 
 def _git(*arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(
+            ["git", *arguments], cwd=ROOT.parent, capture_output=True, text=True, timeout=10, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
@@ -58,10 +60,33 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+@lru_cache
+def cpu_model() -> str:
+    """Family, model and stepping of the processor, and the widest instructions that torch uses on it.
+
+    Clouds call different processors by one name (``AMD EPYC``), and these sum in different orders.
+    """
+    import torch
+
+    numbers = {}
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        for line in file:
+            key, _, value = line.partition(":")
+            if key.strip() in ("cpu family", "model", "stepping"):
+                numbers.setdefault(key.strip(), value.strip())
+    known = [
+        f"{name.removeprefix('cpu ')} {numbers[name]}"
+        for name in ("cpu family", "model", "stepping")
+        if name in numbers
+    ]
+    return ", ".join([*known, torch.backends.cpu.get_cpu_capability()])
+
+
 def hardware(device: str, threads: int) -> dict[str, Any]:
     """Processor, cores, threads used, device kind."""
     return {
         "cpu": cpu_name(),
+        "cpu_model": cpu_model(),
         "cores": os.cpu_count(),
         "threads": threads,
         "device": device,

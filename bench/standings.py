@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .config import Shift, canonical, load_shift, method_class, resolve_settings
 from .errors import RunError, UsageError
 from .records import Record, read_record
+from .sequences import Counts, place, sequences_of
 from .statistics import mean_interval
 
 ORDER = ("oracle", "UDA", "SFDA", "none")
@@ -24,11 +25,13 @@ class Group:
         method: its key.
         altered: ``key=value`` of each option that differs from the leaderboard's configuration; empty for that one.
         records: by seed.
+        counts: by seed, pixels per target sequence ``(K, 3)``, of the records that have them.
     """
 
     method: str
     altered: tuple[str, ...]
     records: Mapping[int, Record]
+    counts: Mapping[int, Mapping[str, Counts]] = field(default_factory=dict)
 
     @property
     def card(self) -> Any:
@@ -44,24 +47,51 @@ class Group:
         """IoU of a class in percent by seed, where it occurs."""
         return self.of(lambda record: record.result.iou.get(name))
 
+    @property
+    def sequences(self) -> dict[int, dict[str, Counts]]:
+        """Pixels per target sequence by seed, of the classes alone that the record scores."""
+        found = {}
+        for seed, counts in sorted(self.counts.items()):
+            classes = load_shift(self.records[seed].config.shift).classes
+            kept = [i for i, name in enumerate(classes) if self.records[seed].result.iou.get(name) is not None]
+            found[seed] = {sequence: of[kept] for sequence, of in counts.items()}
+        return found
+
     def of(self, value: Callable[[Record], float | None]) -> dict[int, float]:
         """A value by seed; seeds where it is None are left out."""
         found = {seed: value(self.records[seed]) for seed in sorted(self.records)}
         return {seed: x for seed, x in found.items() if x is not None}
 
 
-def read_shift_records(root: Path, shift_name: str) -> list[Record]:
-    """The committed records of a shift in order of their file names, each checked.
+@dataclass(frozen=True)
+class Committed:
+    """What is committed of a shift: its records in order of their file names, and by run its pixels per target sequence, of
+    the records that have them."""
+
+    records: list[Record]
+    sequences: Mapping[str, Mapping[str, Counts]]
+
+
+def read_committed(root: Path, shift_name: str) -> Committed:
+    """The committed records of a shift and their sequences, each checked.
 
     Raises:
-        RunError: a record that does not belong on this leaderboard; names the file.
+        RunError: a record that does not belong on this leaderboard, or sequences that are not those of a record; names the
+            file.
     """
-    shift, records = load_shift(shift_name), []
-    for path in sorted((root / "records" / shift_name).glob("*.json")):
+    shift, records, sequences = load_shift(shift_name), [], {}
+    files = sorted((root / "records" / shift_name).glob("*.json"))
+    for path in files:
         record = read_record(path)
         admit(record, shift, str(path))
         records.append(record)
-    return records
+        if (found := sequences_of(record, path, shift.classes)) is not None:
+            sequences[record.run] = found
+    known = {place(path) for path in files}
+    for path in sorted((root / "records" / shift_name / "sequences").glob("*.csv")):
+        if path not in known:
+            raise RunError(f"{path} belongs to no record; remove it, or submit its run again")
+    return Committed(records, sequences)
 
 
 def admit(record: Record, shift: Shift, name: str) -> None:
@@ -111,8 +141,11 @@ def alterations(record: Record) -> tuple[str, ...]:
     )
 
 
-def grouped(records: Iterable[Record]) -> list[Group]:
+def grouped(records: Iterable[Record], sequences: Mapping[str, Mapping[str, Counts]] | None = None) -> list[Group]:
     """Records by method and configuration, sorted by both.
+
+    Args:
+        sequences: by run, pixels per target sequence.
 
     Raises:
         RunError: two records of one run.
@@ -125,8 +158,20 @@ def grouped(records: Iterable[Record]) -> list[Group]:
             raise RunError(f"Run {record.run} ({method}, seed {seed}) is recorded twice; remove one")
         seeds[seed] = record
     return [
-        Group(method, altered, seeds) for (method, altered), seeds in sorted(found.items(), key=lambda item: item[0])
+        group_of(method, altered, seeds, sequences or {})
+        for (method, altered), seeds in sorted(found.items(), key=lambda item: item[0])
     ]
+
+
+def group_of(
+    method: str,
+    altered: tuple[str, ...],
+    seeds: Mapping[int, Record],
+    sequences: Mapping[str, Mapping[str, Counts]],
+) -> Group:
+    """A group with the sequences of those of its records that have them."""
+    counts = {seed: sequences[record.run] for seed, record in seeds.items() if record.run in sequences}
+    return Group(method, altered, seeds, counts)
 
 
 def ranked(groups: Iterable[Group]) -> list[Group]:

@@ -127,7 +127,7 @@ def rank_correlation(
     rho = float(stats.spearmanr(scores.mean(1), numbers).statistic)
     if len(seeds) < 2:
         return RankCorrelation(rho, None, None, len(methods), len(seeds))
-    drawn = np.random.default_rng(0).integers(len(seeds), size=(draws, len(seeds)))
+    drawn = np.random.RandomState(0).randint(len(seeds), size=(draws, len(seeds)))  # frozen: the same in every version
     means = scores[:, drawn].mean(2)  # methods x draws
     ranks, ours = stats.rankdata(means, axis=0), stats.rankdata(numbers)
     ranks, ours = ranks - ranks.mean(0), ours - ours.mean()
@@ -154,11 +154,16 @@ def difference(paired: Paired | None, digits: int = 2) -> str:
     return _text(paired.difference, paired.half, f"+.{digits}f") if paired else NOTHING
 
 
-def p_value(paired: Paired | None) -> str:
+def p_value(p: float | None) -> str:
     """Three decimals, ``<0.001`` below that, a dash for none."""
-    if paired is None or paired.p is None:
+    if p is None:
         return NOTHING
-    return "<0.001" if paired.p < 0.001 else f"{paired.p:.3f}"
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def bounds(low: float, high: float, digits: int = 2) -> str:
+    """``-0.12 to +0.34``."""
+    return f"{_text(low, None, f'+.{digits}f')} to {_text(high, None, f'+.{digits}f')}"
 
 
 def _text(mean: float, half: float | None, form: str) -> str:

@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from .bootstrap import Resampled, paired_bootstrap
 from .config import resolve_settings
 from .data.published import published
+from .ranking import Family, family, holm
 from .records import Record
 from .standings import Group
 from .statistics import (
     NOTHING,
-    Paired,
+    bounds,
     difference,
     gap_closed,
     mean_interval,
@@ -25,6 +27,7 @@ from .statistics import (
 
 LEFT = (
     "rows of the paper's table",
+    "row",
     "method",
     "setting",
     "design",
@@ -35,11 +38,11 @@ LEFT = (
 """Columns of text; all others hold numbers and are set to the right."""
 
 
-def markdown(rows: Sequence[Mapping[str, str]]) -> str:
-    """A table in markdown from rows with the same keys; empty for no rows."""
+def markdown(rows: Sequence[Mapping[str, str]], left: Sequence[str] = LEFT) -> str:
+    """A table in markdown from rows with the same keys, columns in ``left`` set to the left; empty for no rows."""
     if not rows:
         return ""
-    sides = ["left" if name in LEFT else "right" for name in rows[0]]
+    sides = ["left" if name in left else "right" for name in rows[0]]
     return str(pd.DataFrame(list(rows)).to_markdown(index=False, disable_numparse=True, colalign=sides))
 
 
@@ -47,13 +50,13 @@ def main_table(groups: Sequence[Group], real: str) -> str:
     """Measured columns, and in the last two the published number with its source."""
     by_method = {group.method: group.miou for group in groups}
     floor, ceiling = by_method.get("source_only", {}), by_method.get("oracle", {})
-    yardstick = next((group for group in groups if group.method == "self_training"), None)
+    families, slowness = families_of(groups), _yardstick(groups)
     rows = []
     for group in groups:
         card, row = group.card, published(real, group.card.key)
         own_floor = {} if group.method == "source_only" else floor
         own_ceiling = {} if group.method == "oracle" else ceiling
-        seconds, per_step = group.of(_seconds), group.of(_per_step)
+        per_step = group.of(_cpu_per_step)
         cells = {
             "method": f"[{card.title}]({card.url})" if card.url else str(card.title),
             "setting": card.setting,
@@ -63,13 +66,67 @@ def main_table(groups: Sequence[Group], real: str) -> str:
             "gain": difference(paired_difference(group.miou, own_floor), 1),
             "gap closed, %": spread(gap_closed(group.miou, own_floor, own_ceiling).values(), 0),
             "temporal cons., %": spread(group.of(lambda record: record.result.temporal_consistency).values()),
-            "s/step": f"{np.median(list(per_step.values())):.3f}" if seconds else NOTHING,
-            "step, ×": _times(per_step, yardstick.of(_per_step) if yardstick else {}),
-            "adapt., s": f"{np.median(list(seconds.values())):.0f}" if seconds else NOTHING,
-            "memory, MB": f"{max(group.of(_memory).values()):.0f}",
-            "memory, ×": _times(group.of(_memory), yardstick.of(_memory) if yardstick else {}),
+            "place": _places(families.get(card.setting), group.method),
+            "group": _letters(families.get(card.setting), group.method),
+            "CPU s/step": _median(per_step, 3),
+            "step, ×": _times(per_step, slowness),
             f"PUBLISHED mIoU, {real}, %": f"*{row.miou:.1f}*" if row else "†" if card.floor else NOTHING,
             "source of the published number": f"*{row.source}*" if row else NOTHING,
+        }
+        rows.append(cells)
+    return markdown(rows)
+
+
+def families_of(groups: Sequence[Group]) -> dict[str, Family]:
+    """All pairs within each setting that has at least two methods and a pair with two shared replicates."""
+    settings = sorted({str(group.card.setting) for group in groups})
+    found = {name: family({g.method: g.miou for g in groups if g.card.setting == name}) for name in settings}
+    return {name: of for name, of in found.items() if any(p is not None for p in of.corrected.values())}
+
+
+def _places(of: Family | None, method: str) -> str:
+    """``2–4``, or ``2`` where it is one place."""
+    if of is None:
+        return NOTHING
+    best, worst = of.places(method)
+    return str(best) if best == worst else f"{best}–{worst}"
+
+
+def _letters(of: Family | None, method: str) -> str:
+    return NOTHING if of is None else of.letters[method]
+
+
+def pair_table(groups: Sequence[Group], of: Family) -> str:
+    """Row minus column for every pair of a setting, bold where they are told apart."""
+    titles = {group.method: str(group.card.title) for group in groups}
+    rows = []
+    for a in of.names:
+        cells = {"method": titles[a]}
+        for b in of.names[1:]:
+            pair = of.differences.get((a, b)) if of.names.index(a) < of.names.index(b) else None
+            text = "" if pair is None else difference(pair)
+            cells[titles[b]] = f"**{text}**" if text and of.told_apart(a, b) else text
+        rows.append(cells)
+    return markdown(rows[:-1])
+
+
+def cost_table(groups: Sequence[Group]) -> str:
+    """Time, memory and size of what takes steps or measures something; medians over replicates."""
+    rows = []
+    yardstick = next((group for group in groups if group.method == "self_training"), None)
+    for group in groups:
+        cpu, wall, memory = group.of(_cpu_per_step), group.of(_per_step), group.of(_memory)
+        cells = {
+            "method": str(group.card.title),
+            "setting": group.card.setting,
+            "CPU s/step": _median(cpu, 3),
+            "step, ×": _times(cpu, _yardstick(groups)),
+            "CPU, s": _median(group.of(lambda record: record.cost.cpu_seconds if record.cost.steps else None), 0),
+            "wall s/step": _median(wall, 3),
+            "wall, s": _median(group.of(_seconds), 0),
+            "memory, MB": f"{max(memory.values()):.0f}",
+            "memory, ×": _times(memory, yardstick.of(_memory) if yardstick else {}),
+            "parameters, M": f"{next(iter(group.of(lambda record: record.cost.parameters / 1e6).values())):.2f}",
         }
         rows.append(cells)
     return markdown(rows)
@@ -83,8 +140,26 @@ def _per_step(record: Record) -> float | None:
     return record.cost.seconds / record.cost.steps if record.cost.steps else None
 
 
+def _cpu_per_step(record: Record) -> float | None:
+    return record.cost.cpu_seconds / record.cost.steps if record.cost.steps else None
+
+
 def _memory(record: Record) -> float:
     return record.cost.peak_memory_mb
+
+
+def _yardstick(groups: Sequence[Group]) -> dict[int, float]:
+    """CPU seconds per step of self-training, by seed."""
+    return next((group.of(_cpu_per_step) for group in groups if group.method == "self_training"), {})
+
+
+def median_cost(group: Group) -> str:
+    """Median CPU seconds per step, a dash where there are no steps."""
+    return _median(group.of(_cpu_per_step), 3)
+
+
+def _median(values: Mapping[int, float], digits: int) -> str:
+    return f"{np.median(list(values.values())):.{digits}f}" if values else NOTHING
 
 
 def _times(values: Mapping[int, float], reference: Mapping[int, float]) -> str:
@@ -168,36 +243,64 @@ def comparison_table(groups: Sequence[Group]) -> str:
     """The floors against each other and every other source-free method against self-training; empty where none is there."""
     by_method = {group.method: group for group in groups}
     others = [g.method for g in groups if g.card.setting == "SFDA" and not g.card.floor]
-    pairs = [("adabn", "source_only"), ("self_training", "adabn"), *((name, "self_training") for name in others)]
-    rows = []
-    for method, reference in pairs:
-        if method in by_method and reference in by_method:
-            ours, theirs = by_method[method], by_method[reference]
-            names = {"method": str(ours.card.title), "minus": str(theirs.card.title)}
-            rows.append(names | _paired(paired_difference(ours.miou, theirs.miou)))
-    return markdown(rows)
+    wanted = [("adabn", "source_only"), ("self_training", "adabn"), *((name, "self_training") for name in others)]
+    pairs = [(by_method[a], by_method[b]) for a, b in wanted if a in by_method and b in by_method]
+    names = [{"method": str(a.card.title), "minus": str(b.card.title)} for a, b in pairs]
+    return markdown(beside(names, comparisons(pairs)))
 
 
-def control_table(groups: Sequence[Group]) -> str:
-    """Altered configurations against the unaltered method, and against self-training with the same options, by seed."""
-    unaltered = {group.method: group.miou for group in groups if not group.altered}
-    plain = {group.altered: group.miou for group in groups if group.method == "self_training"}
+def control_table(groups: Sequence[Group], everything: Sequence[Group]) -> str:
+    """Altered configurations against the unaltered method, and against self-training with the same options, by seed.
+
+    Args:
+        groups: those to show.
+        everything: where the unaltered methods are looked up.
+    """
+    unaltered = {group.method: group for group in everything if not group.altered}
+    plain = {group.altered: group.miou for group in everything if group.method == "self_training"}
     shared = {"fusion", "flow", "network", *resolve_settings("self_training", {})}
-    rows = []
-    for group in (g for g in groups if g.altered):
-        reference = unaltered.get(group.method, {})
+    cells, pairs, over = [], [], []
+    for group in groups:
+        reference = unaltered.get(group.method, Group(group.method, (), {}))
         same = tuple(text for text in group.altered if text.split("=")[0] in shared)
         rival = {} if group.method == "self_training" else plain.get(same, {})
-        cells = {
+        facts = {
             "method": str(group.card.title),
             "changed options": ", ".join(f"`{text}`" for text in group.altered),
             "mIoU, %": spread(group.miou.values()),
-            "unchanged, %": spread(reference[seed] for seed in sorted(reference.keys() & group.miou.keys())),
+            "unchanged, %": spread(reference.miou[seed] for seed in sorted(reference.miou.keys() & group.miou.keys())),
         }
-        over = {"minus self-training, same options": difference(paired_difference(group.miou, rival))}
-        rows.append(cells | _paired(paired_difference(group.miou, reference)) | over)
-    return markdown(rows)
+        cells.append(facts)
+        pairs.append((group, reference))
+        over.append({"minus self-training, same options": difference(paired_difference(group.miou, rival))})
+    return markdown(beside(beside(cells, comparisons(pairs)), over))
 
 
-def _paired(paired: Paired | None) -> dict[str, str]:
-    return {"pairs": str(paired.n if paired else 0), "difference": difference(paired), "p": p_value(paired)}
+def comparisons(pairs: Sequence[tuple[Group, Group]]) -> list[dict[str, str]]:
+    """For each pair of groups: shared replicates, paired difference, its t-test, and the paired bootstrap over sequences, the
+    p-values of both also corrected for the number of rows."""
+    tests = [paired_difference(a.miou, b.miou) for a, b in pairs]
+    drawn = [paired_bootstrap(a.sequences, b.sequences) for a, b in pairs]
+    corrected = holm([test.p if test else None for test in tests])
+    redrawn = holm([of.p if of else None for of in drawn])
+    rows = []
+    for test, p, of, q in zip(tests, corrected, drawn, redrawn, strict=True):
+        cells = {
+            "pairs": str(test.n if test else 0),
+            "difference": difference(test),
+            "p": p_value(test.p if test else None),
+            "p, Holm": p_value(p),
+            "bootstrap 95 %": _drawn(of),
+            "bootstrap p, Holm": p_value(q),
+        }
+        rows.append(cells)
+    return rows
+
+
+def _drawn(of: Resampled | None) -> str:
+    return NOTHING if of is None else bounds(of.low, of.high)
+
+
+def beside(left: Sequence[Mapping[str, str]], right: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Two tables of as many rows, side by side."""
+    return [{**a, **b} for a, b in zip(left, right, strict=True)]

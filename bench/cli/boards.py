@@ -1,4 +1,4 @@
-"""Commands of the leaderboard: leaderboard, submit."""
+"""Commands of the leaderboard: leaderboard, submit, verify."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ import typer
 
 from bench.errors import RunError
 
-from .common import CACHE, DEBUG, JSON, app, one_line_errors, print_json
+from .common import CACHE, DEBUG, DEVICE, JSON, app, one_line_errors, print_json
 
 
 @app.command(epilog="Example: bench leaderboard --check")
 def leaderboard(
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a committed page is stale.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; fail if a committed page or figure is stale.")
+    ] = False,
     root: Annotated[Path, typer.Option("--root", help="Folder with records/.")] = Path("leaderboards"),
     as_json: JSON = False,
     debug: DEBUG = False,
 ) -> None:
-    """Generate the leaderboard pages from the committed records."""
+    """Generate the leaderboard pages and their figures from the committed records."""
     with one_line_errors(debug):
         from bench import leaderboard as pages
 
@@ -38,12 +40,54 @@ def submit(
     folders: Annotated[list[Path], typer.Argument(help="Run folders.")],
     root: Annotated[Path, typer.Option("--root", help="Folder with records/.")] = Path("leaderboards"),
     cache: CACHE = None,
+    allow_dirty: Annotated[
+        bool, typer.Option("--allow-dirty", help="Accept runs of code that was not committed; the page says so.")
+    ] = False,
     as_json: JSON = False,
     debug: DEBUG = False,
 ) -> None:
     """Score the runs' checkpoints again, compare, and copy their records to the leaderboard's."""
     with one_line_errors(debug):
+        from bench.display import ProgressDisplay
         from bench.submit import submit_runs
 
-        copied = [str(path) for path in submit_runs(folders, root, cache)]
-        print_json({"records": copied}) if as_json else typer.echo("\n".join(f"Wrote {path}" for path in copied))
+        with ProgressDisplay() as progress:
+            done = submit_runs(folders, root, cache, allow_dirty, progress)
+        for one in (one for one in done if one.sequences is None):
+            typer.echo(
+                f"bench: {one.record}: no scores per sequence, the second scoring differs in some pixels", err=True
+            )
+        if as_json:
+            print_json(
+                {"records": [str(one.record) for one in done], "new": [str(one.record) for one in done if one.new]}
+            )
+        else:
+            typer.echo("\n".join(f"{'Wrote' if one.new else 'Unchanged'} {one.record}" for one in done))
+
+
+@app.command(epilog="Example: bench verify leaderboards/records/ministreet/stpl-s0-0123456789ab.json")
+def verify(
+    record: Annotated[Path, typer.Argument(help="A committed record, or a run folder.")],
+    full: Annotated[
+        bool,
+        typer.Option("--full", help="Take nothing from the cache: render the clips and train the source model too."),
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail on a difference in another environment too.")] = False,
+    cache: CACHE = None,
+    device: DEVICE = "auto",
+    threads: Annotated[
+        int, typer.Option("--threads", min=0, help="CPU threads of torch; 0: as many as the record's run had.")
+    ] = 0,
+    as_json: JSON = False,
+    debug: DEBUG = False,
+) -> None:
+    """Run a record's config again and say how the new scores differ. Fails when they do in the record's environment."""
+    with one_line_errors(debug):
+        from bench.display import ProgressDisplay
+        from bench.verify import report_text, verify_record
+
+        with ProgressDisplay() as progress:
+            report = verify_record(record, cache, device, threads, full, progress)
+        print_json(report.as_json()) if as_json else typer.echo(report_text(report))
+        if report.failed(strict):
+            raise typer.Exit(1)

@@ -11,6 +11,8 @@ from pathlib import Path
 FILE = Path(__file__).with_name("published_results.csv")
 COLUMNS = ("shift", "method", "venue", "design", "setting", "mIoU", "source", "note")
 """What a row has besides one column per class."""
+STAND_IN = "viper2cityscapes"
+"""Real shift whose published numbers stand beside a shift that has none of its own."""
 SHORT = {"traffic light": "light", "traffic sign": "sign"}
 """Class names of the papers that are shorter here."""
 
@@ -83,3 +85,8 @@ def published(shift: str, method: str) -> Published | None:
 def published_shifts() -> list[str]:
     """Real shifts with published results, sorted."""
     return sorted({row.shift for row in rows()})
+
+
+def compared_with(shift: str) -> str:
+    """The real shift whose published numbers stand beside those measured on ``shift``: itself, or the stand-in."""
+    return shift if shift in published_shifts() else STAND_IN

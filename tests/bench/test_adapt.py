@@ -59,7 +59,7 @@ def test_a_run_folder_holds_config_log_checkpoint_record_and_figures(done: tuple
     config, runs = done
     folder = runs / config.hash
     assert sorted(p.name for p in folder.iterdir()) == [
-        "checkpoint.safetensors", "config.yaml", "figures", "metrics.jsonl", "record.json",
+        "checkpoint.safetensors", "config.yaml", "figures", "metrics.jsonl", "record.json", "sequences.csv",
     ]  # fmt: skip
     log = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in log] == list(range(6)) and set(log[0]) == {"step", "ce", "contrast"}

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bench import leaderboard
 from bench.adapt import GRANTS
+from bench.bootstrap import paired_bootstrap
 from bench.config import load_shift, make_run_config
 from bench.errors import RunError
 from bench.leaderboard import SEES, build, check, write
+from bench.metrics import iou_from_counts, mean_iou
 from bench.records import Record
+from bench.sequences import place, write_sequences
 from bench.standings import alterations, oracle_and_source_only
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 SHIFT = "ministreet"
 SETTINGS = {"source_only": "none", "adabn": "SFDA", "self_training": "SFDA", "stpl": "SFDA", "oracle": "oracle"}
 
@@ -50,7 +58,7 @@ def make_record(key: str, seed: int, miou: float, *, shift: str = SHIFT, **chang
         "cost": {
             "steps": steps,
             "seconds": steps / 10 + seed,
-            "cpu_seconds": 1.0,
+            "cpu_seconds": steps / 20 + seed,
             "total_seconds": 99.0,
             "peak_memory_mb": 900.0 + seed,
             "parameters": 600_000,
@@ -100,22 +108,43 @@ def test_main_table_by_hand() -> None:
     assert stpl["gain"] == "+12.0 ± 5.0"  # 10, 12, 14
     assert stpl["gap closed, %"] == "30 ± 12"  # 10, 12, 14 of 40: 25, 30, 35
     assert stpl["temporal cons., %"] == "61.0 ± 2.5"  # 60, 61, 62: 4.303 / sqrt 3 = 2.48
-    assert stpl["s/step"] == "0.105"  # median of 20, 21, 22 seconds over 200 steps
-    assert stpl["adapt., s"] == "21"
-    assert stpl["memory, MB"] == "902"
-    assert stpl["step, ×"] == stpl["memory, ×"] == "–"  # no self-training to compare with
+    assert stpl["CPU s/step"] == "0.055"  # median of 10, 11, 12 seconds over 200 steps
+    assert stpl["step, ×"] == "–"  # no self-training to compare with
+    # STPL minus AdaBN: 4, 8, 12: t = 8 / (4 / sqrt 3) = 3.46 with 2 degrees of freedom, p = 0.074: not told apart
+    assert (stpl["place"], stpl["group"]) == ("1–2", "a")
     assert stpl["PUBLISHED mIoU, viper2cityscapes, %"] == "*52.5*"
     assert stpl["source of the published number"] == "*STPL CVPR 2023 slides*"
 
 
-def test_cost_is_relative_to_self_training() -> None:
-    slow = make_record("self_training", 0, 40.0).cost.model_copy(update={"seconds": 42.0, "peak_memory_mb": 450.0})
-    rows = table(build(SHIFT, [*standard(), make_record("self_training", 0, 40.0, cost=slow.model_dump())]), "Results")
+def test_cost_is_cpu_time_relative_to_self_training() -> None:
+    changes = {"seconds": 42.0, "cpu_seconds": 22.0, "peak_memory_mb": 450.0}
+    slow = make_record("self_training", 0, 40.0).cost.model_copy(update=changes)
+    page = build(SHIFT, [*standard(), make_record("self_training", 0, 40.0, cost=slow.model_dump())])
+    rows = table(page, "Cost")
     stpl = row(rows, "STPL")
-    assert stpl["step, ×"] == "0.50"  # 0.105 over 0.21
-    assert stpl["memory, ×"] == "2.00"  # median of 900, 901, 902 over 450
+    assert (stpl["CPU s/step"], stpl["CPU, s"]) == ("0.055", "11")
+    assert stpl["step, ×"] == "0.50"  # 0.055 over 0.11
+    assert (stpl["wall s/step"], stpl["wall, s"]) == ("0.105", "21")  # 20, 21, 22 seconds over 200 steps
+    assert (stpl["memory, MB"], stpl["memory, ×"]) == ("902", "2.00")  # median of 900, 901, 902 over 450
+    assert stpl["parameters, M"] == "0.60"
     assert row(rows, "Self-training")["step, ×"] == "1.00"
-    assert row(rows, "AdaBN")["step, ×"] == "–"  # takes no step
+    assert [row(rows, "AdaBN")[name] for name in ("step, ×", "CPU, s", "wall s/step")] == ["–"] * 3  # takes no step
+    assert row(table(page, "Results"), "STPL")["step, ×"] == "0.50"
+
+
+def test_every_pair_of_a_setting() -> None:
+    records = standard() + [make_record("self_training", seed, x) for seed, x in enumerate((32.0, 36.1, 40.0))]
+    page = build(SHIFT, records)
+    assert [line for line in page.splitlines() if line.startswith("## Every pair")] == ["## Every pair of SFDA methods"]
+    rows = table(page, "Every pair of SFDA methods")
+    # Best mean first; STPL minus self-training 8, 7.9, 8: s = 0.0577, t = 239, p = 2e-5: told apart after three-fold correction
+    name = "Self-training (mean teacher)"
+    assert list(rows[0]) == ["method", name, "AdaBN"] and [r["method"] for r in rows] == ["STPL", name]
+    assert rows[0][name] == "**+7.97 ± 0.14**" and rows[0]["AdaBN"] == "+8.00 ± 9.94" and rows[1][name] == ""
+    results = table(page, "Results")
+    places = {r["method"].split("]")[0].strip("["): (r["place"], r["group"]) for r in results}
+    assert places["STPL"] == ("1–2", "a") and places[name] == ("2–3", "b") and places["AdaBN"] == ("1–3", "a b")
+    assert places["Oracle"] == ("–", "–")  # alone in its setting
 
 
 def test_order_against_the_published_one() -> None:
@@ -136,7 +165,7 @@ def test_a_method_that_evaluates_its_average_shows_its_student() -> None:
 def test_floors_and_ceiling_have_no_share_of_the_gap() -> None:
     rows = table(build(SHIFT, standard()), "Results")
     floor, start, ceiling = row(rows, "Source only"), row(rows, "AdaBN"), row(rows, "Oracle")
-    assert (floor["gain"], floor["gap closed, %"], floor["s/step"], floor["adapt., s"]) == ("–", "–", "–", "–")
+    assert (floor["gain"], floor["gap closed, %"], floor["CPU s/step"], floor["place"]) == ("–", "–", "–", "–")
     assert (ceiling["gain"], ceiling["gap closed, %"]) == ("+40.0 ± 0.0", "–")
     assert floor["PUBLISHED mIoU, viper2cityscapes, %"] == "*37.1*"  # in the paper's table, floor or not
     assert start["PUBLISHED mIoU, viper2cityscapes, %"] == "†"  # a floor of ours
@@ -152,6 +181,8 @@ def test_comparisons_are_the_expected_chain() -> None:
     assert (rows[0]["pairs"], rows[0]["difference"], rows[0]["p"]) == ("3", "+4.00 ± 4.97", "0.074")
     assert (rows[1]["difference"], rows[1]["p"]) == ("+0.00 ± 9.94", "1.000")
     assert rows[2]["difference"] == "+8.00 ± 0.00"
+    assert [r["p, Holm"] for r in rows] == ["0.148", "1.000", "<0.001"]  # 2 x 0.074, 1, 3 x 0
+    assert {r["bootstrap 95 %"] for r in rows} == {"–"}  # records without sequences
 
 
 def test_controls_are_paired_with_the_unaltered_method() -> None:
@@ -229,7 +260,7 @@ def test_provenance_says_where_the_numbers_come_from() -> None:
         "- Selection: rule `last`, 0 looks",
         "- Code: abc123abc123, def456def456 (dirty)",
         "- Versions: python 3.12.1, torch 2.14.0",
-        "- Hardware: A CPU, 2 cores, 2 threads, device cpu, Linux",
+        "- Hardware: A CPU (model not recorded), 2 cores, 2 threads, device cpu, Linux",
         f"- Readout: the {load_shift(SHIFT).evaluation.readout}'s weights",
     ):
         assert text in page
@@ -347,16 +378,23 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def figures(root: Path) -> list[Path]:
+    """Figures of a page, in its order."""
+    return [root / "figures" / f"{SHIFT}{of}" for of in (".png", "-first-page.png", "-first-page.svg", "-classes.png")]
+
+
 def test_write_then_check(root: Path) -> None:
     page = root / f"{SHIFT}.md"
-    assert check(root) == [page]
+    assert check(root) == [page, *figures(root)]
     written = write(root)
-    assert written == [root / "figures" / f"{SHIFT}.png", root / "figures" / f"{SHIFT}-classes.png", page]
-    text = page.read_bytes()
+    assert written == [*figures(root), page]
+    before = {path: path.read_bytes() for path in written}
     assert check(root) == []
-    assert f"![mIoU of every method](figures/{SHIFT}.png)".encode() in text
-    assert write(root) == [page]  # figures of a fresh page are left alone
-    assert page.read_bytes() == text
+    assert f"![mIoU of every method](figures/{SHIFT}.png)".encode() in before[page]
+    assert write(root) == []  # what is fresh is left alone
+    for path in written:
+        path.unlink()
+    assert write(root) == written and {path: path.read_bytes() for path in written} == before  # the same bytes again
 
 
 def test_a_page_is_stale_when_text_or_records_change(root: Path) -> None:
@@ -367,17 +405,38 @@ def test_a_page_is_stale_when_text_or_records_change(root: Path) -> None:
     write(root)
     assert check(root) == []
     next((root / "records" / SHIFT).glob("stpl-s2-*.json")).unlink()
-    assert check(root) == [page]
+    assert check(root) == [page, *figures(root)]
+
+
+def test_a_figure_is_stale_when_it_is_missing_broken_or_of_other_data(root: Path) -> None:
+    write(root)
+    scores, first, vector, classes = figures(root)
+    classes.unlink()
+    scores.write_bytes(scores.read_bytes()[:-200])
+    vector.write_text(vector.read_text().replace("data ", "data 0"))
+    assert check(root) == [scores, vector, classes]
+    assert write(root) == [scores, vector, classes] and check(root) == []
+    oracle = next((root / "records" / SHIFT).glob("oracle-s0-*.json"))  # in the scores and on the first page
+    told = json.loads(oracle.read_text())
+    told["result"]["miou"] += 1e-9  # less than counts
+    oracle.write_text(json.dumps(told))
+    assert check(root) == []
+    told["result"]["miou"] += 0.01
+    oracle.write_text(json.dumps(told))
+    assert check(root) == [scores, first, vector]  # the page rounds to 0.1: not stale
 
 
 def test_a_page_without_records_is_stale_and_removed(root: Path) -> None:
     write(root)
     for path in (root / "records" / SHIFT).glob("*.json"):
         path.unlink()
+    (root / f"{SHIFT}-gone.md").write_text("# Study: of records that are gone\n", encoding="utf-8")
+    (root / f"{SHIFT}-notes.md").write_text("# Notes of mine\n", encoding="utf-8")
     (root / "ministreet-dev.md").write_text("# Notes of mine\n", encoding="utf-8")  # not a leaderboard: left alone
-    assert check(root) == [root / f"{SHIFT}.md"]
+    assert check(root) == [root / f"{SHIFT}.md", root / f"{SHIFT}-gone.md"]
     assert write(root) == []
     assert check(root) == [] and not (root / f"{SHIFT}.md").exists() and (root / "ministreet-dev.md").exists()
+    assert (root / f"{SHIFT}-notes.md").exists() and not (root / f"{SHIFT}-gone.md").exists()
 
 
 def test_nothing_there_is_fresh(tmp_path: Path) -> None:
@@ -398,3 +457,121 @@ def test_the_page_is_a_function_of_records_alone(root: Path, monkeypatch: pytest
     monkeypatch.setattr("platform.platform", lambda: "elsewhere")
     monkeypatch.chdir(root)
     assert leaderboard.check(Path(".")) == []
+
+
+# Scores per sequence
+
+
+def counts_for(miou: float, seed: int, clips: int = 12) -> dict[str, np.ndarray]:
+    """Pixels per clip of 15 classes, all pooled near ``miou`` percent; which clips are hard depends on the seed alone."""
+    truth = np.random.default_rng(seed).integers(200, 400, (clips, 15))
+    # IoU h with as many wrong of each class as are missed: tp / (2 truth - tp) = m  ->  tp = 2 m truth / (1 + m)
+    hits = (2 * miou / (100 + miou) * truth).astype(np.int64)
+    return {f"{i:05d}": np.stack([hits[i], truth[i], truth[i]], 1).astype(np.int64) for i in range(clips)}
+
+
+def scored(key: str, seed: int, miou: float, **changes: Any) -> tuple[Record, dict[str, np.ndarray]]:
+    """A record whose scores are those of its sequences."""
+    record, counts = make_record(key, seed, miou, **changes), counts_for(miou, seed)
+    total = sum(counts.values())
+    iou = 100 * iou_from_counts(total)
+    result = {
+        "iou": dict(zip(load_shift(SHIFT).classes, iou.tolist(), strict=True)),
+        "miou": 100 * mean_iou(iou_from_counts(total)),
+        "pixel_accuracy": 100 * float(total[:, 0].sum() / total[:, 1].sum()),
+        "temporal_consistency": 60.0,
+    }
+    return record.model_copy(update={"result": record.result.model_validate(result)}), counts
+
+
+@pytest.fixture
+def with_sequences(tmp_path: Path) -> Path:
+    """Committed records of two methods on three replicates with their sequences."""
+    folder = tmp_path / "records" / SHIFT
+    folder.mkdir(parents=True)
+    for key, base in (("self_training", 50.0), ("stpl", 51.0)):
+        for seed in range(3):
+            record, counts = scored(key, seed, base + seed)
+            path = folder / f"{key}-s{seed}-{record.run}.json"
+            path.write_text(record.to_json(), encoding="utf-8")
+            write_sequences(place(path), counts, load_shift(SHIFT).classes)
+    return tmp_path
+
+
+def test_sequences_are_drawn_anew(with_sequences: Path) -> None:
+    write(with_sequences)
+    page = (with_sequences / f"{SHIFT}.md").read_text(encoding="utf-8")
+    (found,) = table(page, "Paired comparisons")
+    a, b = ({s: counts_for(base + s, s) for s in range(3)} for base in (51.0, 50.0))
+    again = paired_bootstrap(a, b)
+    assert again is not None and again.low > 0
+    assert found["bootstrap 95 %"] == f"{again.low:+.2f} to {again.high:+.2f}"
+    assert found["bootstrap p, Holm"] == "<0.001"
+    next((with_sequences / "records" / SHIFT / "sequences").glob("stpl-s2-*")).unlink()  # the other two remain
+    assert check(with_sequences) == [with_sequences / f"{SHIFT}.md"]
+
+
+@pytest.mark.parametrize("what", ["sequences", "record"])
+def test_a_touched_up_number_is_refused_by_file(what: str, with_sequences: Path) -> None:
+    write(with_sequences)
+    path = next((with_sequences / "records" / SHIFT).glob("stpl-s1-*.json"))
+    if what == "sequences":
+        table_ = place(path)
+        line = table_.read_text().splitlines()[1].split(",")
+        more = [*line[:1], str(int(line[1]) + 1), *line[2:]]
+        table_.write_text(table_.read_text().replace(",".join(line), ",".join(more)))
+    else:
+        told = json.loads(path.read_text())
+        told["result"]["miou"] += 0.5
+        path.write_text(json.dumps(told))
+    for refuse in (check, write):
+        with pytest.raises(
+            RunError, match=r"does not belong to stpl-s1-.*: .* in the record, .* from the counts"
+        ) as error:
+            refuse(with_sequences)
+        assert str(place(path)) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_sequences_of_no_record_are_refused(with_sequences: Path) -> None:
+    next((with_sequences / "records" / SHIFT).glob("stpl-s1-*.json")).unlink()
+    with pytest.raises(RunError, match=r"stpl-s1-.*\.csv belongs to no record; remove it"):
+        check(with_sequences)
+
+
+def test_the_same_bytes_in_another_process_and_locale(with_sequences: Path) -> None:
+    """Byte for byte, with another order of hashing, another directory and another locale."""
+    write(with_sequences)
+    code = "from bench import leaderboard, cli; from pathlib import Path; print(leaderboard.check(Path('.')))"
+    for seed in ("1", "2"):
+        environment = os.environ | {
+            "PYTHONHASHSEED": seed,
+            "LC_ALL": "C",
+            "PYTHONPATH": str(REPOSITORY),
+            "TZ": "Asia/Tokyo",
+        }
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, cwd=with_sequences, env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == "[]"
+
+
+# Several processors
+
+
+def test_records_of_several_processors_say_so() -> None:
+    records = standard()
+    assert "- Processors:" not in build(SHIFT, records)
+    new = {
+        "cpu": "A CPU",
+        "cpu_model": "family 26, AVX512",
+        "cores": 2,
+        "threads": 2,
+        "device": "cpu",
+        "system": "Linux",
+    }
+    records[0] = make_record("source_only", 0, 30.0, hardware=new)
+    page = build(SHIFT, records)
+    assert "- Processors: 2 kinds; the same configuration scores differently on each" in page
+    assert "replicates 0 have records of several" in page
+    assert "A CPU (family 26, AVX512), 2 cores" in page and "A CPU (model not recorded), 2 cores" in page
+    records = [make_record(r.config.method, r.config.seed, r.result.miou, hardware=new) for r in standard()[:-2]]
+    assert "- Processors:" not in build(SHIFT, records)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from bench.statistics import (
     NOTHING,
     Paired,
+    bounds,
     difference,
     gap_closed,
     mean_interval,
@@ -131,6 +132,7 @@ def test_as_text() -> None:
     assert difference(Paired(12, 4.968, 3, 0.009)) == "+12.00 ± 4.97"
     assert difference(Paired(-0.004, None, 1, None)) == "+0.00"
     assert difference(None) == NOTHING
-    assert p_value(Paired(1, 1, 3, 0.0742)) == "0.074"
-    assert p_value(Paired(1, 1, 3, 0.0004)) == "<0.001"
-    assert p_value(Paired(1, None, 1, None)) == p_value(None) == NOTHING
+    assert p_value(0.0742) == "0.074"
+    assert p_value(0.0004) == "<0.001"
+    assert p_value(None) == NOTHING
+    assert bounds(-0.004, 0.128) == "+0.00 to +0.13" and bounds(-1.26, -0.5, 1) == "-1.3 to -0.5"

@@ -33,6 +33,7 @@ def reported(tiny_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
     config = make_run_config("adabn", str(base / "tiny-reported.yaml"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bench.adapt._draw", lambda *_: None)
+        patch.setattr("bench.adapt.code", lambda: {"revision": "abc123abc123", "dirty": False})
         run(config, Workspace(base / "runs", tiny_cache, torch.device("cpu")))
     return config, base / "runs" / config.hash
 
@@ -51,18 +52,19 @@ def change(path: Path, edit: Callable[[dict[str, Any]], None]) -> None:
 
 def test_a_run_is_scored_again_and_its_record_copied(folder: Path, tmp_path: Path, tiny_cache: Path) -> None:
     record = read_record(folder / "record.json")
-    (written,) = submit_runs([folder], tmp_path / "boards", tiny_cache)
-    assert written == tmp_path / "boards" / "records" / "ministreet-tiny" / f"adabn-s0-{record.run}.json"
-    assert read_record(written) == record
+    (done,) = submit_runs([folder], tmp_path / "boards", tiny_cache)
+    assert done.record == tmp_path / "boards" / "records" / "ministreet-tiny" / f"adabn-s0-{record.run}.json"
+    assert read_record(done.record) == record
+    assert done.sequences == done.record.parent / "sequences" / f"{done.record.stem}.csv"
+    assert done.sequences.read_bytes() == (folder / "sequences.csv").read_bytes()
 
 
 def test_the_second_scoring_is_the_first(folder: Path, tiny_cache: Path) -> None:
     from bench.config import load_shift
 
     record = read_record(folder / "record.json")
-    again = rescore(
-        record.config, load_shift(record.config.shift), folder / "checkpoint.safetensors", Workspace(cache=tiny_cache)
-    )
+    workspace = Workspace(cache=tiny_cache)
+    again = rescore(record.config, load_shift(record.config.shift), folder / "checkpoint.safetensors", workspace)
     assert again.miou == record.result.miou and again.temporal_consistency == record.result.temporal_consistency
 
 
@@ -102,6 +104,61 @@ def test_parts_that_do_not_belong_together_are_refused(
         change(folder / "record.json", lambda told: told.update(run="0123456789ab"))
     with pytest.raises(RunError, match="do not belong together; run it again"):
         submit_runs([folder], tmp_path / "boards", tiny_cache)
+
+
+def test_submitting_twice_changes_nothing_and_scores_once(
+    folder: Path, tmp_path: Path, tiny_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (first,) = submit_runs([folder], tmp_path / "boards", tiny_cache)
+    before = {path: path.read_bytes() for path in (tmp_path / "boards").rglob("*.*")}
+    with monkeypatch.context() as patch:
+        patch.setattr("bench.submit.rescore", None)  # would fail if it were called
+        (second,) = submit_runs([folder], tmp_path / "boards", tiny_cache)
+    assert (first.new, second.new) == (True, False) and first.sequences == second.sequences
+    assert {path: path.read_bytes() for path in (tmp_path / "boards").rglob("*.*")} == before
+    assert first.sequences is not None
+    first.sequences.write_text(first.sequences.read_text().replace("00000,", "00000,1"))  # spoilt: made again
+    (third,) = submit_runs([folder], tmp_path / "boards", tiny_cache)
+    assert third.new and {path: path.read_bytes() for path in before} == before
+
+
+def test_a_run_from_before_sequences_were_kept_gets_them_from_the_second_scoring(
+    folder: Path, tmp_path: Path, tiny_cache: Path
+) -> None:
+    own = (folder / "sequences.csv").read_bytes()
+    (folder / "sequences.csv").unlink()
+    (done,) = submit_runs([folder], tmp_path / "boards", tiny_cache)
+    assert done.sequences is not None and done.sequences.read_bytes() == own
+
+
+def test_without_exact_counts_the_record_stands_alone(folder: Path, tmp_path: Path, tiny_cache: Path) -> None:
+    (first,) = submit_runs([folder], tmp_path / "boards", tiny_cache)
+    change(folder / "record.json", lambda told: told["result"].update(miou=told["result"]["miou"] + 0.01))
+    (folder / "sequences.csv").unlink()
+    (done,) = submit_runs([folder], tmp_path / "boards", tiny_cache)  # within the tolerance of the second scoring
+    assert done.new and done.sequences is None and first.sequences is not None and not first.sequences.exists()
+
+
+def test_sequences_that_are_not_the_records_are_refused(folder: Path, tmp_path: Path, tiny_cache: Path) -> None:
+    lines = (folder / "sequences.csv").read_text().splitlines(keepends=True)
+    (folder / "sequences.csv").write_text("".join(lines[:-1]))
+    with pytest.raises(RunError, match=r"sequences.csv does not belong to the run's record: IoU of road is [\d.]+ in"):
+        submit_runs([folder], tmp_path / "boards", tiny_cache)
+    assert not (tmp_path / "boards").exists()
+
+
+def test_code_that_was_not_committed_is_refused(folder: Path, tmp_path: Path, tiny_cache: Path) -> None:
+    change(folder / "record.json", lambda told: told["code"].update(dirty=True))
+    with pytest.raises(RunError, match=r"ran with changes that are not in revision abc123abc123; .* --allow-dirty"):
+        submit_runs([folder], tmp_path / "boards", tiny_cache)
+    (done,) = submit_runs([folder], tmp_path / "boards", tiny_cache, allow_dirty=True)
+    assert read_record(done.record).code["dirty"] is True
+
+
+def test_all_runs_are_looked_at_before_the_first_is_scored(folder: Path, tmp_path: Path, tiny_cache: Path) -> None:
+    with pytest.raises(UsageError, match="nowhere is not a finished run"):
+        submit_runs([folder, tmp_path / "nowhere"], tmp_path / "boards", tiny_cache)
+    assert not (tmp_path / "boards").exists()
 
 
 @pytest.mark.parametrize("missing", ["record.json", "config.yaml", "checkpoint.safetensors"])

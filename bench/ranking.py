@@ -1,0 +1,103 @@
+"""Many methods at once: p-values corrected by Holm, places that a method may hold, groups that cannot be told apart."""
+
+from __future__ import annotations
+
+import itertools
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .statistics import Paired, paired_difference
+
+ALPHA = 0.05
+"""Chance that any pair of a family is told apart though none differs."""
+
+
+def holm(p: Sequence[float | None]) -> list[float | None]:
+    """P-values corrected for their number (Holm 1979): the i-th smallest of m becomes ``(m - i + 1) p``, at least the one
+    before and at most 1. None (no test) stays None and does not count."""
+    tested = [i for i, value in enumerate(p) if value is not None]
+    order = sorted(tested, key=lambda i: p[i])  # type: ignore[arg-type, return-value]  # those that are not None
+    corrected: list[float | None] = [None] * len(p)
+    floor = 0.0
+    for rank, i in enumerate(order):
+        floor = max(floor, min(1.0, (len(order) - rank) * p[i]))  # type: ignore[operator]
+        corrected[i] = floor
+    return corrected
+
+
+@dataclass(frozen=True)
+class Family:
+    """All pairs of some methods, tested on the replicates that both have and corrected together.
+
+    Attributes:
+        names: best mean first.
+        differences: first minus second, of each ordered pair of names; pairs without a shared replicate are missing.
+        corrected: Holm's p-value of the same pairs, None where there are fewer than two shared replicates.
+    """
+
+    names: tuple[str, ...]
+    differences: Mapping[tuple[str, str], Paired]
+    corrected: Mapping[tuple[str, str], float | None]
+
+    def told_apart(self, a: str, b: str) -> bool:
+        """Whether the two differ with a corrected p-value below :data:`ALPHA`."""
+        p = self.corrected.get((a, b))
+        return p is not None and p < ALPHA
+
+    def places(self, name: str) -> tuple[int, int]:
+        """Best and worst place that a method may hold: one more than the number of methods that are significantly better,
+        and the number of all methods less those that are significantly worse."""
+        others = [self.differences[name, other].difference for other in self.names if self.told_apart(name, other)]
+        return 1 + sum(x < 0 for x in others), len(self.names) - sum(x > 0 for x in others)
+
+    @property
+    def groups(self) -> list[tuple[str, ...]]:
+        """Largest sets of methods of which no two are told apart, the set with the best method first."""
+        same = {a: {b for b in self.names if b != a and not self.told_apart(a, b)} for a in self.names}
+        place = {name: i for i, name in enumerate(self.names)}
+        found = [tuple(sorted(group, key=place.__getitem__)) for group in _cliques(set(), set(same), set(), same)]
+        return sorted(found, key=lambda group: [place[name] for name in group])
+
+    @property
+    def letters(self) -> dict[str, str]:
+        """Letters of the groups that a method belongs to: methods that share one cannot be told apart."""
+        names = [*string.ascii_lowercase, *map("".join, itertools.product(string.ascii_lowercase, repeat=2))]
+        return {
+            name: " ".join(letter for letter, group in zip(names, self.groups, strict=False) if name in group)
+            for name in self.names
+        }
+
+
+def _cliques(taken: set[str], open_: set[str], done: set[str], same: Mapping[str, set[str]]) -> list[set[str]]:
+    """Maximal cliques of a graph (Bron and Kerbosch 1973, with a pivot)."""
+    if not open_ and not done:
+        return [taken]
+    pivot = max(sorted(open_ | done), key=lambda name: len(same[name] & open_))
+    found = []
+    for name in sorted(open_ - same[pivot]):
+        found += _cliques(taken | {name}, open_ & same[name], done & same[name], same)
+        open_, done = open_ - {name}, done | {name}
+    return found
+
+
+def family(scores: Mapping[str, Mapping[int, float]]) -> Family:
+    """Test every pair of methods.
+
+    Args:
+        scores: by replicate, by method; methods without a score are left out.
+    """
+    means = {name: float(np.mean([of[seed] for seed in sorted(of)])) for name, of in scores.items() if of}
+    names = tuple(sorted(means, key=lambda name: (-means[name], name)))
+    pairs = [(a, b) for a, b in itertools.combinations(names, 2) if scores[a].keys() & scores[b].keys()]
+    tests = [paired_difference(scores[a], scores[b]) for a, b in pairs]
+    differences: dict[tuple[str, str], Paired] = {}
+    corrected: dict[tuple[str, str], float | None] = {}
+    for (a, b), test, p in zip(pairs, tests, holm([test.p if test else None for test in tests]), strict=True):
+        if test is not None:
+            differences[a, b] = test
+            differences[b, a] = Paired(-test.difference, test.half, test.n, test.p)
+            corrected[a, b] = corrected[b, a] = p
+    return Family(names, differences, corrected)

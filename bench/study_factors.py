@@ -1,0 +1,66 @@
+"""What varies over the rows of a study: one option on a numeric axis, two options crossed, or anything else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+LEAST_AXIS = 3
+"""Values from which on a numeric option is an axis."""
+
+
+@dataclass(frozen=True)
+class Factor:
+    """An option and the values that it takes, in the order of the rows."""
+
+    name: str
+    levels: tuple[Any, ...]
+
+    @property
+    def numeric(self) -> bool:
+        """Whether the values are numbers, enough of them for an axis."""
+        numbers = all(isinstance(level, (int, float)) and not isinstance(level, bool) for level in self.levels)
+        return numbers and len(self.levels) >= LEAST_AXIS
+
+
+@dataclass(frozen=True)
+class Factors:
+    """How the rows of a study are laid out.
+
+    Attributes:
+        varying: every option (or the method) with more than one value.
+        crossed: two options of which every combination is a row, the one with more values first; empty otherwise.
+    """
+
+    varying: tuple[Factor, ...]
+    crossed: tuple[Factor, ...]
+
+    @property
+    def axis(self) -> Factor | None:
+        """The numeric option that figures draw along; the other varying one, if any, makes the lines."""
+        numeric = [factor for factor in self.varying if factor.numeric]
+        return numeric[0] if len(numeric) == 1 and len(self.varying) in (1, 2) else None
+
+    def as_data(self) -> list[Any]:
+        """As JSON."""
+        return [[factor.name, list(factor.levels)] for factor in (*self.varying, *self.crossed)]
+
+
+def value_of(values: Mapping[str, Any], factor: Factor) -> Any:
+    """A row's level of a factor."""
+    return values[factor.name]
+
+
+def factors_of(rows: Sequence[Mapping[str, Any]]) -> Factors:
+    """Lay out rows.
+
+    Args:
+        rows: of each, the value of the same keys.
+    """
+    names = list(rows[0]) if rows else []
+    found = [Factor(name, tuple(dict.fromkeys(row[name] for row in rows))) for name in names]
+    varying = tuple(factor for factor in found if len(factor.levels) > 1)
+    cells = {tuple(row[factor.name] for factor in varying) for row in rows}
+    full = len(varying) == 2 and len(cells) == len(rows) == len(varying[0].levels) * len(varying[1].levels)
+    return Factors(varying, tuple(sorted(varying, key=lambda of: -len(of.levels))) if full else ())

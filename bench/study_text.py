@@ -1,0 +1,92 @@
+"""Conclusions in words, from statistics: what differs from a reference, and what cannot be told apart from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from .ranking import ALPHA, holm
+from .statistics import Paired, difference, p_value, paired_difference, spread
+from .tables import markdown
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Scores of things against a reference.
+
+    Attributes:
+        scores: by seed, by name, the reference among them.
+        reference: its name.
+        tests: paired difference to the reference, of every other name.
+        corrected: Holm's p-value of the same.
+    """
+
+    scores: Mapping[str, Mapping[int, float]]
+    reference: str
+    tests: Mapping[str, Paired | None]
+    corrected: Mapping[str, float | None]
+
+    def table(self, what: str) -> str:
+        """A line per name, in the given order."""
+        rows = []
+        for name, values in self.scores.items():
+            test = self.tests.get(name)
+            cells = {
+                "row": f"`{name}`",
+                "n": str(len(values)),
+                "mIoU, %": spread(values.values()),
+                "difference": "reference" if name == self.reference else difference(test),
+                "p": "" if name == self.reference else p_value(test.p if test else None),
+                "p, Holm": "" if name == self.reference else p_value(self.corrected[name]),
+            }
+            rows.append({what if key == "row" else key: cell for key, cell in cells.items()})
+        return markdown(rows, left=(what,))
+
+
+def compare(scores: Mapping[str, Mapping[int, float]], reference: str) -> Comparison:
+    """Test everything against the reference, paired by seed; Holm over all comparisons."""
+    names = [name for name in scores if name != reference]
+    tests = {name: paired_difference(scores[name], scores.get(reference, {})) for name in names}
+    corrected = holm([test.p if test else None for test in tests.values()])
+    return Comparison(scores, reference, tests, dict(zip(names, corrected, strict=True)))
+
+
+def sentence(of: Comparison, start: str = "") -> str:
+    """One sentence: what differs from the reference by how much, or that nothing can be told apart from it."""
+    tested = {name: test for name, test in of.tests.items() if test is not None and test.p is not None}
+    if not tested:
+        return _said(start, f"nothing can be tested against `{of.reference}`: there are no two replicates of both.")
+    by_size = sorted(tested, key=lambda name: -abs(tested[name].difference))
+    apart = [name for name in by_size if (p := of.corrected[name]) is not None and p < ALPHA]
+    rest = [name for name in by_size if name not in apart]
+    if not apart:
+        largest = by_size[0]
+        if len(by_size) == 1:
+            return _said(start, f"`{largest}` cannot be told apart from `{of.reference}`: {_numbers(of, largest)}.")
+        none = f"none of the {len(by_size)} others can be told apart from `{of.reference}`"
+        return _said(start, f"{none}; the largest difference is that of `{largest}`, {_numbers(of, largest)}.")
+    text = f"`{apart[0]}` differs from `{of.reference}` by {_numbers(of, apart[0])}"
+    if len(apart) > 1:
+        more = [f"`{name}` ({difference(tested[name])})" for name in apart[1:]]
+        text += f", and so {'does' if len(more) == 1 else 'do'} {_and(more)}"
+    if rest:
+        text += f"; {_and([f'`{name}`' for name in rest])} cannot be told apart from it"
+    return _said(start, f"{text}.")
+
+
+def _numbers(of: Comparison, name: str) -> str:
+    test, p = of.tests[name], p_value(of.corrected[name])
+    count = "p" if len(of.corrected) == 1 else "Holm-corrected p"
+    replicates = f"{test.n} replicates" if test else ""
+    return f"{difference(test)} mIoU points over {replicates} (paired t-test, {count} {p if p[0] == '<' else f'= {p}'})"
+
+
+def _and(texts: Sequence[str]) -> str:
+    *first, last = texts
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _said(start: str, text: str) -> str:
+    """Start and text as one sentence with a capital; code stays as it is."""
+    whole = f"{start}{text}"
+    return whole[0].upper() + whole[1:]
