@@ -252,11 +252,11 @@ def make_run_config(
     fusion = str(options.pop("fusion", protocol.network.fusion))
     flow = str(options.pop("flow", protocol.flow))
     networks = [n for n in names_in("bench.networks") if n != "build"]
-    from stpl.fusion import FUSIONS
+    from .networks.build import fusion_names
 
     for kind, name, available in (
         ("network", network, networks),
-        ("fusion", fusion, FUSIONS),
+        ("fusion", fusion, fusion_names()),
         ("flow", flow, flow_names()),
     ):
         if name not in available:

@@ -9,14 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from torch import nn
 
+from bench.errors import UsageError
 from bench.registry import import_from, names_in
 
 if TYPE_CHECKING:
     from stpl.segmenter import VideoSegmenter
+
+
+SCORE_FUSIONS: dict[str, Literal["splat", "warp"]] = {"accel_splat": "splat", "accel_warp": "warp"}
+"""Fusion of scores instead of features, by name: how ``stpl.segmenter.AccelScoreFusion`` propagates (DA-VSN, TPS)."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +38,19 @@ def network_names() -> list[str]:
     return [name for name in names_in("bench.networks") if name != "build"]
 
 
+def fusion_names() -> list[str]:
+    """What can be named as fusion: the operators on features of ``stpl.fusion``, then those on scores."""
+    from stpl.fusion import FUSIONS
+
+    return [*FUSIONS, *SCORE_FUSIONS]
+
+
 def build_segmenter(network: str, fusion: str, num_classes: int, num_frames: int = 2) -> VideoSegmenter:
     """A freshly initialised video segmenter.
 
     Args:
         network: one of :func:`network_names`.
-        fusion: one of ``stpl.fusion.FUSIONS``.
+        fusion: one of :func:`fusion_names`.
         num_classes: classes K of the scores.
         num_frames: frames T per clip.
 
@@ -47,13 +59,26 @@ def build_segmenter(network: str, fusion: str, num_classes: int, num_frames: int
         ValueError: unknown fusion.
     """
     from stpl.fusion import build_fusion
-    from stpl.segmenter import VideoSegmenter
+    from stpl.segmenter import AccelScoreFusion, VideoSegmenter
 
     parts: NetworkParts = import_from("bench.networks", network, kind="network", exclude=("build",)).build(num_classes)
-    operator = build_fusion(fusion, int(parts.encoder.channels), num_frames)  # type: ignore[arg-type]
+    propagate = SCORE_FUSIONS.get(fusion)
+    operator = build_fusion("none" if propagate else fusion, int(parts.encoder.channels), num_frames)  # type: ignore[arg-type]
     return VideoSegmenter(
         parts.encoder,
         parts.classifier(operator.out_channels),
         operator,
         auxiliary_classifier=parts.auxiliary_classifier,
+        score_fusion=AccelScoreFusion(num_classes, propagate=propagate) if propagate else None,
     )
+
+
+def set_checkpointing(segmenter: VideoSegmenter, on: bool = True) -> None:
+    """Compute the encoder's activations again in the backward pass instead of keeping them: same bits, less memory.
+
+    Raises:
+        UsageError: the network cannot.
+    """
+    if not hasattr(segmenter.encoder, "checkpointing"):
+        raise UsageError("This network has no gradient checkpointing; only the deeplabv2 networks do")
+    segmenter.encoder.checkpointing = on
