@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from .checkpoint import load_into, load_tensors, save_tensors
 from .errors import RunError, UsageError
 from .networks.build import build_segmenter
@@ -118,7 +120,8 @@ def load_model(path: Path) -> tuple[VideoSegmenter, ModelInfo]:
     """
     info = read_info(path)
     try:
-        segmenter = build_segmenter(info.network, info.fusion, info.num_classes, info.num_frames)
+        with torch.random.fork_rng(devices=[]):  # initial weights are drawn, and replaced
+            segmenter = build_segmenter(info.network, info.fusion, info.num_classes, info.num_frames)
     except ValueError as error:
         raise UsageError(f"{path}: {error}") from None
     if not info.auxiliary:

@@ -138,14 +138,15 @@ def statistics_kept(module: nn.Module) -> Iterator[None]:
     For the second forward pass of a checkpointed block: the first one has moved them.
     """
     layers = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
-    before = [layer.track_running_stats for layer in layers]
+    before = [(layer.momentum, layer.num_batches_tracked.clone()) for layer in layers]
     for layer in layers:
-        layer.track_running_stats = False
+        layer.momentum = 0.0
     try:
         yield
     finally:
-        for layer, tracked in zip(layers, before, strict=True):
-            layer.track_running_stats = tracked
+        for layer, (momentum, count) in zip(layers, before, strict=True):
+            layer.momentum = momentum
+            layer.num_batches_tracked.copy_(count)
 
 
 def deeplab(encoder: DilatedResNet, num_classes: int) -> NetworkParts:

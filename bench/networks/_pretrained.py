@@ -64,7 +64,7 @@ def _download(network: str, name: str | None) -> Mapping[str, Tensor]:
     cached = Path(hub.get_dir()) / "checkpoints" / Path(found.url).name
     try:
         state: Mapping[str, Tensor] = found.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # of the connection, of the disk, or of whatever bytes lie in the cache
         raise RunError(
             f"Cannot get {found.url} ({' '.join(str(error).split()):.100}): fetch it on a machine with internet and put it at "
             f"{cached}, or name the file in the shift"
