@@ -32,14 +32,15 @@ def shifts() -> dict[str, dict[str, Any]]:
 
 
 def fusions() -> dict[str, dict[str, Any]]:
-    """Each fusion operator's first sentence."""
+    """Each fusion operator's first sentence; those on scores after those on features."""
     from stpl.fusion import FUSIONS
+    from stpl.segmenter import AccelScoreFusion
 
-    from .networks.build import ACCEL
+    from .networks.build import SCORE_FUSIONS
 
     found = {name: {"what": first_sentence(cls.__doc__)} for name, cls in FUSIONS.items()}
-    how = {"splat": "scores of t-1 splatted forward, as in DA-VSN", "warp": "scores of t-1 warped backward, as in TPS"}
-    return found | {name: {"what": f"Score fusion of Accel: {how[kind]}"} for name, kind in ACCEL.items()}
+    accel = first_sentence(AccelScoreFusion.__doc__)
+    return found | {name: {"what": f"{accel}; propagates by {how}"} for name, how in SCORE_FUSIONS.items()}
 
 
 def flows() -> dict[str, dict[str, Any]]:
@@ -70,11 +71,12 @@ def catalogue(what: str = "") -> dict[str, dict[str, dict[str, Any]]]:
 def print_catalogue(found: dict[str, dict[str, dict[str, Any]]]) -> None:
     """A table per kind on standard output."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     for kind, entries in found.items():
         columns = list(next(iter(entries.values()), {}))
         table = Table("name", *columns, title=kind, title_justify="left", box=None, header_style="dim")
         for name, entry in entries.items():
-            table.add_row(f"[bold]{name}[/]", *(str(entry[column]) for column in columns))
+            table.add_row(f"[bold]{name}[/]", *(escape(str(entry[column])) for column in columns))
         Console().print(table, "")

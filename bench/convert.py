@@ -1,163 +1,185 @@
-"""``bench convert``: published checkpoints of DeepLabv2-ResNet-101 to a model file of ours, with a report of what matched.
+"""Published checkpoints of AdaptSegNet, ADVENT, DA-VSN and TPS as model files that give the same scores.
 
-AdaptSegNet, ADVENT, DA-VSN and TPS share their names: ``conv1 bn1 layer1..4``, the heads ``layer5`` and ``layer6`` with
-``conv2d_list.N``, and ``sf_layer``, the 1x1 score fusion of the last two. Which head is which is read off its input channels:
-2048 is the main one, 1024 the auxiliary one (AdaptSegNet's single-level model calls its main head ``layer5``).
+All four train the same network (``deeplabv2_resnet101_published``) under the same names: ``conv1 bn1 layer1 ... layer4``,
+classifiers ``layer5``/``layer6`` with ``conv2d_list.0..3``, and DA-VSN and TPS a score fusion ``sf_layer``. What a name cannot
+tell is the *layout*:
 
-These networks take BGR 0..255 minus a mean. The model file takes RGB 0..1: the first convolution's input channels are reversed,
-and mean and deviation become buffers. The zero padding of the first convolution then means the same colour as before.
+- ``adaptsegnet``: its classifier returns from inside its loop, so that two of the four branches count. The other two, never
+  trained, are set to zero here.
+- ``advent``: all four branches.
+- ``da_vsn``, ``tps``: all four, and the previous frame's scores are splatted (``accel_splat``) or warped (``accel_warp``).
+
+Input there is B, G, R in 0..255 minus a mean; here RGB in 0..1. The first convolution's input channels are turned round and
+mean and scale go into the encoder's buffers, so the scores are the same up to rounding.
 """
 
 from __future__ import annotations
 
-import re
-import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from .errors import RunError, UsageError
-from .model_file import ModelInfo, save_model
-from .networks.build import build_segmenter
+from .errors import RunError, UsageError, unknown
+from .foreign import load_foreign
+from .networks.build import build_segmenter, fusion_names, network_names
+
+if TYPE_CHECKING:
+    from stpl.segmenter import VideoSegmenter
 
 NETWORK = "deeplabv2_resnet101_published"
-MEAN_BGR = (104.00698793, 116.66876762, 122.67891434)
-"""Subtracted by all four codes, grey levels."""
-WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
-"""Keys under which a checkpoint may hold the weights beside other things."""
-HEAD = re.compile(r"(layer[56])\.conv2d_list\.([0-3])\.(weight|bias)")
+
+SCORE_FUSION_OF = {"adaptsegnet": "none", "advent": "none", "da_vsn": "accel_splat", "tps": "accel_warp"}
+"""Fusion that a layout's checkpoints were trained with."""
+
+FEATURE_FUSIONS = ("none", "conv1x1", "cross_attention")
+"""Operators on features that start as the single-frame model exactly, so that they can be put under its weights."""
+
+BRANCHES_THAT_COUNT = {"adaptsegnet": 2}
+"""Of the classifier's four, where not all."""
 
 
-@dataclass
-class Report:
-    """What became of a checkpoint's tensors, by name.
+@dataclass(frozen=True)
+class Conversion:
+    """A converted model and what became of every name.
 
     Attributes:
-        matched: ours by theirs.
-        ignored: theirs that have no place here.
-        missing: ours that stay as initialised.
-        notes: what was decided, in words.
+        segmenter: with the checkpoint's weights; without auxiliary head where the checkpoint has none.
+        layout, network, fusion, num_classes: what it is.
+        matched: number of the checkpoint's tensors that were taken.
+        ignored: its names that the model has no place for.
+        missing: the model's names that the checkpoint does not have and that keep their initial value.
     """
 
-    matched: dict[str, str] = field(default_factory=dict)
-    ignored: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    segmenter: VideoSegmenter
+    layout: str
+    network: str
+    fusion: str
+    num_classes: int
+    matched: int
+    ignored: tuple[str, ...]
+    missing: tuple[str, ...]
 
 
-def read_foreign(path: Path) -> dict[str, Tensor]:
-    """Weights of a foreign checkpoint, safetensors or torch; nothing in it is executed.
-
-    Raises:
-        UsageError: no such file.
-        RunError: it cannot be read safely, or holds no weights.
-    """
-    if not path.is_file():
-        raise UsageError(f"No checkpoint at {path}")
-    try:
-        torch_file = path.suffix != ".safetensors"
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True) if torch_file else load_file(path)
-    except (SafetensorError, zipfile.BadZipFile, EOFError, OSError) as error:
-        raise RunError(f"{path} is damaged: {' '.join(str(error).split()):.150}") from None
-    except Exception as error:  # weights_only refuses whatever is not plain tensors, in many words
-        first = " ".join(str(error).split())
-        raise RunError(f"{path} is not a checkpoint of plain tensors, which alone is read: {first:.120}") from None
-    for key in WRAPPERS:
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
-            loaded = loaded[key]
-    tensors = {str(k): v for k, v in loaded.items() if isinstance(v, Tensor)} if isinstance(loaded, Mapping) else {}
-    if not tensors:
-        raise RunError(f"{path} holds no weights; expected names like conv1.weight, layer1.0.conv1.weight")
-    return {name.removeprefix("module."): value for name, value in tensors.items()}
-
-
-def translate(theirs: Mapping[str, Tensor], fusion: str) -> tuple[dict[str, Tensor], Report]:
-    """Their weights under our names.
-
-    Raises:
-        RunError: no main head, or heads of other channels than ResNet-101's.
-    """
-    report, ours = Report(), {}
-    roles = {}
-    for name, value in theirs.items():
-        if (found := HEAD.fullmatch(name)) and found[3] == "weight":
-            roles[found[1]] = {2048: "classifier", 1024: "auxiliary_classifier"}.get(value.shape[1])
-    if "classifier" not in roles.values():
-        raise RunError("No main head: a layer5 or layer6 with conv2d_list.N.weight of 2048 input channels is expected")
-    for name, value in theirs.items():
-        place = None
-        if (found := HEAD.fullmatch(name)) and roles.get(found[1]):
-            place = f"{roles[found[1]]}.conv2d_list.{found[2]}.{found[3]}"
-        elif re.match(r"(conv1|bn1|layer[1-4])\.", name):
-            place = f"encoder.{name}"
-        elif name == "sf_layer.weight" and fusion.startswith("accel"):
-            place = "score_fusion.mix.weight"
-        if place is None:
-            report.ignored.append(name)
-        else:
-            ours[place] = value.flip(1) if place == "encoder.conv1.weight" else value
-            report.matched[name] = place
-    ours["encoder.mean"] = torch.tensor(MEAN_BGR[::-1]).view(1, 3, 1, 1) / 255
-    ours["encoder.std"] = torch.full((1, 3, 1, 1), 1 / 255)
-    return ours, report
-
-
-def convert(path: Path, out: Path, classes: tuple[str, ...] | None, fusion: str | None, branches: int = 4) -> Report:
-    """Write a model file from a published checkpoint.
+def convert(checkpoint: Path, layout: str = "auto", network: str = NETWORK, fusion: str = "") -> Conversion:
+    """Read a published checkpoint.
 
     Args:
-        classes: in train-id order; by default those of the known label space with as many classes.
-        fusion: by default ``accel_warp`` for a checkpoint with score fusion, ``none`` for one without.
-        branches: of the heads that its code used. AdaptSegNet's code returns after the second of four, so that the others were
-            never trained: 2 sets them to zero.
+        checkpoint: ``.safetensors`` or a torch file; never unpickled.
+        layout: one of :data:`SCORE_FUSION_OF`, or ``auto`` where the names leave one choice.
+        network: a network in the published layout.
+        fusion: by default the layout's own; or one of :data:`FEATURE_FUSIONS`, which leaves ``sf_layer`` out.
 
     Raises:
-        UsageError, RunError: see :func:`read_foreign` and :func:`translate`; classes that do not fit.
+        UsageError: unknown or unfitting names.
+        RunError: a file that cannot be read, or holds another network.
     """
-    theirs = read_foreign(path)
-    fusion = fusion or ("accel_warp" if "sf_layer.weight" in theirs else "none")
-    ours, report = translate(theirs, fusion)
-    count = len(ours["classifier.conv2d_list.0.bias"])
-    names = classes or _known_classes(count, path)
-    if len(names) != count:
-        raise UsageError(f"{path} predicts {count} classes, but {len(names)} names are given")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        segmenter = build_segmenter(NETWORK, fusion, count)
-    own = segmenter.state_dict()
-    for theirs_name, name in list(report.matched.items()):
-        if name not in own or own[name].shape != ours[name].shape:
-            wanted = tuple(own[name].shape) if name in own else "nothing of that name"
-            raise RunError(f"{path}: '{theirs_name}' is {tuple(ours[name].shape)}, {NETWORK} has {wanted}")
-    if branches < 4:
-        report.notes.append(f"branches {branches + 1} to 4 of the heads are set to zero: their code did not use them")
-        for name in list(ours):
-            if (found := re.search(r"conv2d_list\.([0-3])\.", name)) and int(found[1]) >= branches:
-                ours[name] = torch.zeros_like(ours[name])
-    counters = {name for name in own if name.endswith("num_batches_tracked")}  # older torch did not save them
-    report.missing = sorted(own.keys() - ours.keys() - counters)
-    if fusion.startswith("accel"):
-        report.notes.append(
-            "score fusion of DA-VSN splats (--fusion accel_splat), that of TPS warps (--fusion accel_warp)"
+    if layout not in ("auto", *SCORE_FUSION_OF):
+        raise unknown("layout", layout, ["auto", *SCORE_FUSION_OF])
+    if network not in network_names():
+        raise unknown("network", network, network_names())
+    if fusion and fusion not in fusion_names():
+        raise unknown("fusion", fusion, fusion_names())
+    tensors = load_foreign(checkpoint)
+    heads = classifiers(tensors, checkpoint)
+    layout = layout if layout != "auto" else guessed(tensors, heads, checkpoint)
+    fusion = fusion or SCORE_FUSION_OF[layout]
+    if fusion not in (*FEATURE_FUSIONS, SCORE_FUSION_OF[layout]):
+        allowed = sorted({*FEATURE_FUSIONS, SCORE_FUSION_OF[layout]})
+        raise UsageError(
+            f"fusion '{fusion}' would change the scores of a {layout} checkpoint; allowed: {', '.join(allowed)}"
         )
-    segmenter.load_state_dict({**own, **ours})
-    info = ModelInfo(network=NETWORK, fusion=fusion, classes=names, origin=f"converted from {path.name}")
-    save_model(out, segmenter, info)
-    return report
+    num_classes = int(tensors[f"{heads['classifier']}.conv2d_list.0.weight"].shape[0])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # cross_attention has weights of its own
+        segmenter = build_segmenter(network, fusion, num_classes)
+    if not getattr(segmenter.encoder, "published", False):
+        raise UsageError(f"network '{network}' is not in the published layout; use {NETWORK}")
+    if "auxiliary_classifier" not in heads:
+        segmenter.auxiliary_classifier = None
+    return _filled(segmenter, tensors, heads, (layout, network, fusion, num_classes), checkpoint)
 
 
-def _known_classes(count: int, path: Path) -> tuple[str, ...]:
-    from .data.label_maps import named_space, space_names
+def classifiers(tensors: Mapping[str, Tensor], checkpoint: Path) -> dict[str, str]:
+    """Which of ``layer5`` and ``layer6`` is the classifier and which the auxiliary one, by our name.
 
-    spaces = [named_space(name).classes for name in space_names()]
-    for classes in spaces:
-        if len(classes) == count:
-            return classes
-    known = ", ".join(str(len(classes)) for classes in spaces)
-    raise UsageError(f"{path} predicts {count} classes; known are label spaces of {known}: name them with --classes")
+    Two levels: ``layer5`` is auxiliary, ``layer6`` main. One level: ``layer6`` (ADVENT) or ``layer5`` (AdaptSegNet).
+    """
+    there = [name for name in ("layer5", "layer6") if f"{name}.conv2d_list.0.weight" in tensors]
+    if not there or "conv1.weight" not in tensors:
+        some = ", ".join(list(tensors)[:3])
+        raise RunError(
+            f"{checkpoint} is not a DeepLabv2 checkpoint of AdaptSegNet, ADVENT, DA-VSN or TPS: it has no conv1.weight with "
+            f"layer5 or layer6.conv2d_list.0.weight; its names begin {some}"
+        )
+    return dict(zip(("classifier", "auxiliary_classifier"), reversed(there), strict=False))
+
+
+def guessed(tensors: Mapping[str, Tensor], heads: Mapping[str, str], checkpoint: Path) -> str:
+    """The layout where the names leave one choice."""
+    if "sf_layer.weight" in tensors:
+        raise UsageError(f"{checkpoint} has sf_layer: it is of DA-VSN or of TPS; say --layout da_vsn or --layout tps")
+    if "auxiliary_classifier" not in heads:
+        return "adaptsegnet" if heads["classifier"] == "layer5" else "advent"
+    raise UsageError(
+        f"{checkpoint} is of AdaptSegNet (which uses two of the classifier's branches) or of ADVENT (four); "
+        "say --layout adaptsegnet or --layout advent"
+    )
+
+
+def _filled(
+    segmenter: VideoSegmenter,
+    tensors: Mapping[str, Tensor],
+    heads: Mapping[str, str],
+    what: tuple[str, str, str, int],
+    checkpoint: Path,
+) -> Conversion:
+    """Copy every tensor to its place and account for all names on both sides."""
+    layout, network, fusion, num_classes = what
+    own = segmenter.state_dict()
+    taken: dict[str, Tensor] = {}
+    ignored = []
+    for name, value in tensors.items():
+        place = our_name(name, heads)
+        if place not in own:
+            ignored.append(name)
+        elif own[place].shape != value.shape:
+            raise RunError(
+                f"{checkpoint}: '{name}' is {tuple(value.shape)}, but network '{network}' with {num_classes} classes has "
+                f"{tuple(own[place].shape)}"
+            )
+        else:
+            taken[place] = value
+    missing = [name for name in own if name not in taken and not name.startswith("encoder.normalise.")]
+    needed = [name for name in missing if not (name.endswith("num_batches_tracked") or name.startswith("fusion."))]
+    if needed:
+        raise RunError(
+            f"{checkpoint} lacks {len(needed)} of the tensors of network '{network}' with fusion '{fusion}', the first: "
+            f"'{needed[0]}'"
+        )
+    if unplaced := [name for name in ignored if name.startswith(("layer", "conv1", "bn1"))]:
+        raise RunError(
+            f"{checkpoint} has {len(unplaced)} tensors of the network that '{network}' has no place for, the first: "
+            f"'{unplaced[0]}'"
+        )
+    taken["encoder.conv1.weight"] = taken["encoder.conv1.weight"].flip(1)
+    for head in heads:
+        for branch in range(BRANCHES_THAT_COUNT.get(layout, 4), 4):
+            for kind in ("weight", "bias"):
+                name = f"{head}.branches.{branch}.{kind}"
+                taken[name] = torch.zeros_like(taken[name])
+    segmenter.load_state_dict({**own, **taken})
+    return Conversion(segmenter, *what, len(tensors) - len(ignored), tuple(ignored), tuple(missing))
+
+
+def our_name(name: str, heads: Mapping[str, str]) -> str:
+    """Where a published name goes in a :class:`stpl.segmenter.VideoSegmenter`."""
+    for ours, theirs in heads.items():
+        if name.startswith(f"{theirs}.conv2d_list."):
+            return name.replace(f"{theirs}.conv2d_list", f"{ours}.branches", 1)
+    if name == "sf_layer.weight":
+        return "score_fusion.mix.weight"
+    return f"encoder.{name}"

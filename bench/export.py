@@ -174,7 +174,7 @@ def _on_footage(
     workspace: Workspace,
 ) -> dict[str, Any]:
     described, store = footage(frames, size, workspace)
-    check_classes(loaded.info, described, frames)
+    check_classes(loaded.classes, described, frames)
     matrix, labelled, bad = ConfusionMatrix(len(loaded.classes)), 0, BadClips(workspace.skip_bad)
     numbers = {store.key(i): i for i in range(len(store))}
 

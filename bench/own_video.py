@@ -30,7 +30,7 @@ from .data.video_store import VideoStore
 from .errors import RunError, UsageError
 from .evaluate import Everything, reestimate_statistics
 from .flow.base import backend_of
-from .model_file import ModelInfo, save_model
+from .model_file import save_model
 from .predict import load, weights_file
 from .records import write_atomically
 from .schema import Model
@@ -147,19 +147,24 @@ def adapt_video(
     )
     with locked(out):
         text = yaml.safe_dump(request.model_dump(mode="json"), sort_keys=True)
-        told = out / "adapt.yaml"
-        if told.is_file() and told.read_text(encoding="utf-8", errors="replace") != text:
+        asked = out / "adapt.yaml"
+        if asked.is_file() and asked.read_text(encoding="utf-8", errors="replace") != text:
             if not workspace.force:
-                raise UsageError(f"{out} holds another adaptation (see {told}); choose another --out, or --force")
+                raise UsageError(f"{out} holds another adaptation (see {asked}); choose another --out, or --force")
             shutil.rmtree(out)
         result = out / "model.safetensors"
         if result.is_file() and not workspace.force:
             return result
-        write_atomically(told, text)
+        write_atomically(asked, text)
         model = load(checkpoint, workspace)
-        check_classes(model.info, described, frames)
+        check_classes(model.classes, described, frames)
         adapted = _fit(cls, request, model.segmenter, len(model.classes), store, out, workspace)
-        save_model(result, adapted, model.info.model_copy(update={"adapted": method}))
+        told = model.info
+        origin = {**told.origin, "adapted_by": method, "from": request.checkpoint}
+        save_model(
+            result, adapted, told.network, told.fusion, told.num_classes, num_frames=told.num_frames,
+            classes=model.classes, origin=origin,
+        )  # fmt: skip
         with disk_errors(out):
             shutil.rmtree(out / "state", ignore_errors=True)
     return result
@@ -197,13 +202,11 @@ def _fit(
     return adapted
 
 
-def check_classes(info: ModelInfo, frames: Frames, path: Path) -> None:
+def check_classes(classes: tuple[str, ...], frames: Frames, path: Path) -> None:
     """The labels of the footage must be of the model's classes.
 
     Raises:
         RunError: they are not.
     """
-    if frames.classes and tuple(frames.classes) != tuple(info.classes):
-        raise RunError(
-            f"{path}: its classes ({', '.join(frames.classes)}) are not the model's ({', '.join(info.classes)})"
-        )
+    if frames.classes and tuple(frames.classes) != classes:
+        raise RunError(f"{path}: its classes ({', '.join(frames.classes)}) are not the model's ({', '.join(classes)})")

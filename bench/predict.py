@@ -13,6 +13,7 @@ import torch
 from stpl.segmenter import VideoSegmenter
 
 from .checkpoint import load_into
+from .data.label_maps import named_space, space_names
 from .data.loaders import ClipLoader
 from .data.store import Progress, quiet
 from .errors import UsageError
@@ -29,7 +30,8 @@ class Loaded:
     """A model ready to predict, and what is known of it.
 
     Attributes:
-        info: network, fusion and classes.
+        info: network and fusion.
+        classes: names in train-id order.
         what: the model in words.
         shift, flow: of the run it comes from; None for a model file.
         seed: of the run; 0 for a model file.
@@ -37,15 +39,11 @@ class Loaded:
 
     segmenter: VideoSegmenter
     info: ModelInfo
+    classes: tuple[str, ...]
     what: str
     shift: str | None = None
     flow: str | None = None
     seed: int = 0
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """In train-id order."""
-        return self.info.classes
 
 
 def weights_file(checkpoint: Path) -> Path:
@@ -71,17 +69,36 @@ def load(checkpoint: Path, workspace: Workspace) -> Loaded:
     file = weights_file(checkpoint)
     if not checkpoint.is_dir():
         segmenter, info = load_model(file)
-        what = f"model file {file.name}" + (f", adapted by {info.adapted}" if info.adapted else "")
-        return Loaded(place(segmenter, workspace), info, what)
+        return Loaded(place(segmenter, workspace), info, names_of(info, file), f"model file {file.name}")
     record = read_record(checkpoint / "record.json")
     config, shift = record.config, record.config.protocol
     segmenter = fresh_segmenter(config, shift, 0)
     load_into(segmenter, file)
     what = f"{config.method}, run {record.run}"
     info = ModelInfo(
-        network=config.network, fusion=config.fusion, classes=shift.classes, frames=shift.data.frames, origin=what
+        config.network,
+        config.fusion,
+        len(shift.classes),
+        shift.data.frames,
+        classes=shift.classes,
+        origin={"run": record.run},
     )
-    return Loaded(place(segmenter, workspace), info, what, config.shift, config.flow, config.seed)
+    return Loaded(place(segmenter, workspace), info, shift.classes, what, config.shift, config.flow, config.seed)
+
+
+def names_of(info: ModelInfo, file: Path) -> tuple[str, ...]:
+    """The classes of a model file: as it says, else those of the one label space that has as many.
+
+    Raises:
+        UsageError: neither.
+    """
+    if info.classes is not None:
+        return info.classes
+    spaces = [named_space(name).classes for name in space_names()]
+    for classes in spaces:
+        if len(classes) == info.num_classes:
+            return classes
+    raise UsageError(f"{file} does not name its {info.num_classes} classes; convert it with --shift")
 
 
 @dataclass(frozen=True)

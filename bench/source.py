@@ -78,7 +78,7 @@ def initial_segmenter(config: RunConfig, shift: Shift, seed: int) -> VideoSegmen
     """
     segmenter = fresh_segmenter(config, shift, seed)
     if config.weights != "random":
-        from .pretrained import initial_weights
+        from .networks._pretrained import initial_weights
 
         initial_weights(segmenter, config.network, config.weights)
     return segmenter
@@ -144,7 +144,9 @@ def given_model(config: RunConfig, shift: Shift, workspace: Workspace) -> Path:
     from .model_file import read_info
 
     info = read_info(path)
-    wanted = {"network": config.network, "fusion": config.fusion, "classes": list(shift.classes)}
+    wanted = {"network": config.network, "fusion": config.fusion, "num_classes": len(shift.classes)}
+    if info.classes is not None:
+        wanted["classes"] = shift.classes
     for name, value in wanted.items():
         if (found := getattr(info, name)) != value:
             raise UsageError(f"{path}: {name} is {found}, the run's is {value}; use -o {name}=... or another file")

@@ -1,50 +1,92 @@
-"""``bench convert``: published checkpoints to model files."""
+"""Commands on networks and their files: convert, flops."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from .common import DEBUG, JSON, app, one_line_errors, print_json
 
 
-@app.command(epilog="Example: bench convert viper_tps.pth --out tps.safetensors")
+@app.command(epilog="Example: bench convert davsn_viper2city.pth --layout da_vsn --out model.safetensors")
 def convert(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of AdaptSegNet, ADVENT, DA-VSN or TPS.")],
-    out: Annotated[Path, typer.Option("--out", help="Model file to write, .safetensors.")],
+    checkpoint: Annotated[Path, typer.Argument(help="Published checkpoint: a torch file or .safetensors.")],
+    out: Annotated[Path, typer.Option("--out", help="Model file to write.")] = Path("model.safetensors"),
+    layout: Annotated[
+        str, typer.Option("--layout", help="adaptsegnet, advent, da_vsn or tps; auto where the names tell.")
+    ] = "auto",
+    network: Annotated[
+        str, typer.Option("--network", help="A network in the published layout, from `bench list networks`.")
+    ] = "deeplabv2_resnet101_published",
     fusion: Annotated[
-        str | None,
-        typer.Option("--fusion", help="accel_splat (DA-VSN), accel_warp (TPS) or none [default: by its weights]."),
-    ] = None,
-    classes: Annotated[
-        str | None,
-        typer.Option("--classes", help="Class names in train-id order, with commas [default: by their number]."),
-    ] = None,
-    branches: Annotated[
-        int, typer.Option("--branches", min=1, max=4, help="Branches of the heads in use; AdaptSegNet's code uses 2.")
-    ] = 4,
+        str,
+        typer.Option(
+            "--fusion", help="none, conv1x1 or cross_attention instead of the layout's own: the single-frame model."
+        ),
+    ] = "",
+    shift: Annotated[str, typer.Option("--shift", help="Benchmark whose class names go into the file.")] = "",
     as_json: JSON = False,
     debug: DEBUG = False,
 ) -> None:
-    """Convert a published DeepLabv2-ResNet-101 checkpoint to a model file, and say what matched."""
+    """Turn a published DA-VSN, TPS, ADVENT or AdaptSegNet checkpoint into a model file with the same scores."""
     with one_line_errors(debug):
-        from dataclasses import asdict
+        from bench.config import load_shift
+        from bench.convert import convert as read
+        from bench.model_file import save_model
 
-        from bench.convert import convert as make
+        classes = load_shift(shift).classes if shift else None
+        found = read(checkpoint, layout, network, fusion)
+        origin = {"converted_from": checkpoint.name, "layout": found.layout}
+        save_model(out, found.segmenter, found.network, found.fusion, found.num_classes, classes=classes, origin=origin)
+        report = {
+            "model": str(out),
+            "layout": found.layout,
+            "network": found.network,
+            "fusion": found.fusion,
+            "num_classes": found.num_classes,
+            "auxiliary": found.segmenter.auxiliary_classifier is not None,
+            "matched": found.matched,
+            "ignored": list(found.ignored),
+            "missing": list(found.missing),
+        }
+        print_json(report) if as_json else print_report(report)
 
-        names = tuple(name.strip() for name in classes.split(",")) if classes else None
-        report = make(checkpoint, out, names, fusion, branches)
+
+@app.command(epilog="Example: bench flops --height 512 --width 1024")
+def flops(
+    height: Annotated[int, typer.Option("--height", min=32, help="Of a frame, pixels.")] = 512,
+    width: Annotated[int, typer.Option("--width", min=32, help="Of a frame, pixels.")] = 1024,
+    classes: Annotated[int, typer.Option("--classes", min=2, help="Number of classes.")] = 15,
+    as_json: JSON = False,
+    debug: DEBUG = False,
+) -> None:
+    """Say how large each network is and how much a frame costs, for the arithmetic of how long a run takes."""
+    with one_line_errors(debug):
+        from bench.networks._cost import costs
+
+        rows = costs(height, width, classes)
         if as_json:
-            print_json({"model": str(out), **asdict(report)})
+            print_json(rows)
             return
-        typer.echo(f"Wrote {out}: {len(report.matched)} tensors matched")
-        for what, found in (
-            ("ignored", report.ignored),
-            ("left as initialised", report.missing),
-            ("note", report.notes),
-        ):
-            if found:
-                shown = "; ".join(found[:8]) + (f" and {len(found) - 8} more" if len(found) > 8 else "")
-                typer.echo(f"{what}: {shown}")
+        typer.echo(f"{'network':32}{'parameters':>12}{'GFLOP/frame':>13}{'features':>16}")
+        for row in rows:
+            size = "x".join(map(str, row["features"]))
+            typer.echo(f"{row['network']:32}{row['parameters'] / 1e6:10.1f} M{row['flops'] / 1e9:13.1f}{size:>16}")
+
+
+def print_report(report: dict[str, Any]) -> None:
+    """What matched, as a table; long lists of names are cut."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False)
+    for key in ("model", "layout", "network", "fusion", "num_classes", "auxiliary"):
+        table.add_row(key.replace("_", " "), str(report[key]))
+    table.add_row("matched", f"{report['matched']} tensors")
+    for key in ("ignored", "missing"):
+        names = report[key]
+        rest = f", ... {len(names) - 4} more" if len(names) > 4 else ""
+        table.add_row(key, f"{len(names)}" + (f": {', '.join(names[:4])}{rest}" if names else ""))
+    Console().print(table)

@@ -1,110 +1,156 @@
-"""DeepLabv2 (Chen et al., TPAMI 2018) on a torchvision ResNet, as the published video adaptation codes use it.
+"""DeepLabv2 on a torchvision ResNet: dilated to output stride 8, four-branch atrous classifiers, batch-norm affine frozen.
 
-Backbone of output stride 8 (strides of the last two stages replaced by dilation 2 and 4), four parallel 3x3 atrous convolutions
-with bias at rates 6, 12, 18, 24 whose outputs are summed, and an auxiliary head of the same kind on stage 3. The affine part of
-batch norm is frozen; its statistics follow the harness's policy.
-
-``published=True`` is the layout of the published checkpoints (AdaptSegNet, ADVENT, DA-VSN, TPS): a bottleneck's stride lies in
-its first 1x1 convolution instead of the 3x3 one, and max pooling rounds up, so that 1024x512 gives scores of 129x65 instead of
-128x64. The names of the weights are the same.
+Two layouts share the code. The *torchvision* one is what ``torchvision.models.resnet`` makes of
+``replace_stride_with_dilation``; it fits torchvision's ImageNet weights. The *published* one is that of the Caffe lineage
+which AdaptSegNet, ADVENT, DA-VSN and TPS train (and fits their checkpoints): a bottleneck's stride is in its first 1x1
+convolution, every block of layer 3 and 4 is dilated by 2 and 4, and the max pooling rounds up, so that 512x1024 gives 65x129
+scores.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import resnet
+from torch.utils.checkpoint import checkpoint
+from torchvision.models.resnet import Bottleneck, ResNet
 
+from ._normalise import IMAGENET, PUBLISHED, Normalise
 from .build import NetworkParts
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of torchvision's weights, RGB in 0..1."""
-RATES = (6, 12, 18, 24)
+DILATIONS = (6, 12, 18, 24)
+"""Of the classifier's branches (DeepLabv2, Chen et al., PAMI 2018: ASPP-L)."""
 
 
-class DeepLabEncoder(nn.Module):
-    """RGB in 0..1 ``(N, 3, H, W)`` to features ``(N, 2048, h, w)`` and, after stage 3, auxiliary features of 1024 channels.
+class AtrousClassifier(nn.Module):
+    """Sum of four 3x3 convolutions with dilation 6, 12, 18, 24 and bias: ``(N, C, h, w)`` to logits ``(N, K, h, w)``."""
 
-    ``mean`` and ``std`` are part of the weights: converted checkpoints were trained with others than torchvision's.
+    def __init__(self, channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(nn.Conv2d(channels, num_classes, 3, padding=d, dilation=d) for d in DILATIONS)
+        for branch in self.branches:
+            assert isinstance(branch, nn.Conv2d) and branch.bias is not None
+            nn.init.normal_(branch.weight, 0, 0.01)  # as published
+            nn.init.zeros_(branch.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        scores: Tensor = self.branches[0](features)
+        for branch in self.branches[1:]:
+            scores = scores + branch(features)
+        return scores
+
+
+class DilatedResNet(nn.Module):
+    """RGB in 0..1 ``(N, 3, H, W)`` to the features of layer 4 (main) and layer 3 (auxiliary), both at stride 8.
+
+    Batch norm keeps its affine weights (no gradient) and uses batch statistics in train mode, as published.
 
     Args:
-        depth: 50 or 101.
-        published: layout of the published checkpoints.
-        width: channels of the first stage, 64; fewer in tests.
+        layers: blocks of the four stages.
+        published: the published layout (module docstring) instead of torchvision's.
+        block: kind of residual block.
+        width_per_group: width of the blocks' inner convolutions; 64 for ResNet-50 and 101.
+
+    Attributes:
+        checkpointing: keep only each block's input for the backward pass and compute the rest again. Same bits, less
+            memory, about a third more time.
     """
 
     stride = 8
 
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, depth: int, published: bool = False, width: int = 64) -> None:
+    def __init__(
+        self,
+        layers: Sequence[int],
+        *,
+        published: bool = False,
+        block: type[Bottleneck] = Bottleneck,
+        width_per_group: int = 64,
+    ) -> None:
         super().__init__()
-        layers = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}[depth]
-        self.channels, self.auxiliary_channels = 32 * width, 16 * width
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
-        net = _narrow(layers, width)
-        self.conv1, self.bn1, self.relu = net.conv1, net.bn1, net.relu
-        self.maxpool = nn.MaxPool2d(3, 2, 1, ceil_mode=published)
-        self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
+        body = ResNet(
+            block,
+            list(layers),
+            num_classes=1,
+            width_per_group=width_per_group,
+            replace_stride_with_dilation=[False, True, True],
+        )
+        self.channels, self.auxiliary_channels = 512 * block.expansion, 256 * block.expansion
+        self.published = published
+        self.checkpointing = False
+        self.normalise = Normalise(*(PUBLISHED if published else IMAGENET))
+        self.conv1, self.bn1, self.relu, self.maxpool = body.conv1, body.bn1, body.relu, body.maxpool
+        self.layer1, self.layer2, self.layer3, self.layer4 = body.layer1, body.layer2, body.layer3, body.layer4
         if published:
-            for block in self.modules():
-                if isinstance(block, resnet.Bottleneck):
-                    block.conv1.stride, block.conv2.stride = block.conv2.stride, (1, 1)
-            # The published stages dilate their first block like the others; torchvision's first block still has the old rate.
-            for stage, dilation in ((self.layer3, 2), (self.layer4, 4)):
-                stage[0].conv2.dilation = stage[0].conv2.padding = (dilation, dilation)
+            self._rearrange()
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.requires_grad_(False)
 
+    def _rearrange(self) -> None:
+        """From torchvision's layout to the published one; the weights' names and shapes are the same."""
+        self.maxpool.ceil_mode = True
+        self.layer2[0].conv1.stride, self.layer2[0].conv2.stride = (2, 2), (1, 1)
+        for stage, dilation in ((self.layer3, 2), (self.layer4, 4)):
+            stage[0].conv2.dilation = stage[0].conv2.padding = (dilation, dilation)
+
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.relu(self.bn1(self.conv1((image - self.mean) / self.std)))
-        auxiliary = self.layer3(self.layer2(self.layer1(self.maxpool(x))))
-        return self.layer4(auxiliary), auxiliary
+        x = self.maxpool(self.relu(self.bn1(self.conv1(self.normalise(image)))))
+        for stage in (self.layer1, self.layer2, self.layer3):
+            x = self._run(stage, x)
+        return self._run(self.layer4, x), x
+
+    def _run(self, stage: nn.Sequential, x: Tensor) -> Tensor:
+        if not (self.checkpointing and torch.is_grad_enabled()):
+            return stage(x)  # type: ignore[no-any-return]
+        for block in stage:
+            x = checkpoint(
+                block,
+                x,
+                use_reentrant=False,
+                preserve_rng_state=False,  # nothing in a block is random
+                context_fn=lambda block=block: (contextlib.nullcontext(), statistics_kept(block)),
+            )
+        return x
+
+    def load_backbone(self, weights: Mapping[str, Tensor]) -> None:
+        """Take the weights of a classification network in this layout; its ``fc`` and other heads are left out.
+
+        Published ones expect B, G, R.
+
+        Raises:
+            RuntimeError: names or shapes differ.
+        """
+        stages = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4.")
+        taken = {name: value for name, value in weights.items() if name.startswith(stages)}
+        if self.published and "conv1.weight" in taken:
+            taken["conv1.weight"] = taken["conv1.weight"].flip(1)
+        own = self.state_dict()
+        kept = {n: v for n, v in own.items() if n.startswith("normalise.") or n.endswith("num_batches_tracked")}
+        self.load_state_dict({**kept, **taken})
 
 
-def _narrow(layers: tuple[int, ...], width: int) -> resnet.ResNet:
-    """torchvision's ResNet with dilation in the last two stages; with fewer channels than 64 if asked for."""
-    dilate = [False, True, True]
-    if width == 64:
-        return resnet.ResNet(resnet.Bottleneck, list(layers), replace_stride_with_dilation=dilate)
+@contextlib.contextmanager
+def statistics_kept(module: nn.Module) -> Iterator[None]:
+    """Batch norm below ``module`` works as in train mode but does not move its running statistics.
 
-    class Narrow(resnet.ResNet):
-        def _make_layer(self, block: Any, planes: int, *args: Any, **kwargs: Any) -> nn.Sequential:
-            return super()._make_layer(block, planes * width // 64, *args, **kwargs)
-
-    net = Narrow(resnet.Bottleneck, list(layers), replace_stride_with_dilation=dilate, norm_layer=nn.BatchNorm2d)
-    return net
-
-
-class AtrousClassifier(nn.Module):
-    """Sum of 3x3 convolutions at several rates: features ``(N, C, h, w)`` to scores ``(N, K, h, w)``.
-
-    Weights start from a normal distribution of deviation 0.01, biases from torch's default, as published.
+    For the second forward pass of a checkpointed block: the first one has moved them.
     """
-
-    def __init__(self, channels: int, num_classes: int) -> None:
-        super().__init__()
-        convolutions = [nn.Conv2d(channels, num_classes, 3, padding=rate, dilation=rate) for rate in RATES]
-        self.conv2d_list = nn.ModuleList(convolutions)
-        for convolution in convolutions:
-            nn.init.normal_(convolution.weight, 0.0, 0.01)
-
-    def forward(self, features: Tensor) -> Tensor:
-        first, *others = self.conv2d_list
-        scores: Tensor = first(features)
-        for convolution in others:
-            scores = scores + convolution(features)
-        return scores
+    layers = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+    before = [(layer.momentum, layer.num_batches_tracked.clone()) for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, (momentum, count) in zip(layers, before, strict=True):
+            layer.momentum = momentum
+            layer.num_batches_tracked.copy_(count)
 
 
-def deeplab(num_classes: int, depth: int, published: bool = False, width: int = 64) -> NetworkParts:
-    """Parts of a DeepLabv2."""
-    encoder = DeepLabEncoder(depth, published, width)
+def deeplab(encoder: DilatedResNet, num_classes: int) -> NetworkParts:
+    """The encoder with its two classifiers; see :class:`bench.networks.build.NetworkParts`."""
     return NetworkParts(
         encoder=encoder,
         classifier=lambda channels: AtrousClassifier(channels, num_classes),

@@ -7,16 +7,21 @@ built for the number of channels that the fusion operator puts out, and may rais
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from torch import nn
 
+from bench.errors import UsageError
 from bench.registry import import_from, names_in
 
 if TYPE_CHECKING:
     from stpl.segmenter import VideoSegmenter
+
+
+SCORE_FUSIONS: dict[str, Literal["splat", "warp"]] = {"accel_splat": "splat", "accel_warp": "warp"}
+"""Fusion of scores instead of features, by name: how ``stpl.segmenter.AccelScoreFusion`` propagates (DA-VSN, TPS)."""
 
 
 @dataclass(frozen=True)
@@ -28,20 +33,16 @@ class NetworkParts:
     auxiliary_classifier: nn.Module | None = None
 
 
-ACCEL: Mapping[str, Literal["splat", "warp"]] = {"accel_splat": "splat", "accel_warp": "warp"}
-"""Score fusion of Accel instead of feature fusion, as DA-VSN and as TPS do it (``stpl.segmenter.AccelScoreFusion``)."""
-
-
-def fusion_names() -> list[str]:
-    """Everything that can stand where a fusion operator is named: the six of features, and two of scores."""
-    from stpl.fusion import FUSIONS
-
-    return [*FUSIONS, *ACCEL]
-
-
 def network_names() -> list[str]:
     """Networks at hand, by file name."""
     return [name for name in names_in("bench.networks") if name != "build"]
+
+
+def fusion_names() -> list[str]:
+    """What can be named as fusion: the operators on features of ``stpl.fusion``, then those on scores."""
+    from stpl.fusion import FUSIONS
+
+    return [*FUSIONS, *SCORE_FUSIONS]
 
 
 def build_segmenter(network: str, fusion: str, num_classes: int, num_frames: int = 2) -> VideoSegmenter:
@@ -61,12 +62,23 @@ def build_segmenter(network: str, fusion: str, num_classes: int, num_frames: int
     from stpl.segmenter import AccelScoreFusion, VideoSegmenter
 
     parts: NetworkParts = import_from("bench.networks", network, kind="network", exclude=("build",)).build(num_classes)
-    of_features = "none" if fusion in ACCEL else fusion
-    operator = build_fusion(of_features, int(parts.encoder.channels), num_frames)  # type: ignore[arg-type]
+    propagate = SCORE_FUSIONS.get(fusion)
+    operator = build_fusion("none" if propagate else fusion, int(parts.encoder.channels), num_frames)  # type: ignore[arg-type]
     return VideoSegmenter(
         parts.encoder,
         parts.classifier(operator.out_channels),
         operator,
         auxiliary_classifier=parts.auxiliary_classifier,
-        score_fusion=AccelScoreFusion(num_classes, propagate=ACCEL[fusion]) if fusion in ACCEL else None,
+        score_fusion=AccelScoreFusion(num_classes, propagate=propagate) if propagate else None,
     )
+
+
+def set_checkpointing(segmenter: VideoSegmenter, on: bool = True) -> None:
+    """Compute the encoder's activations again in the backward pass instead of keeping them: same bits, less memory.
+
+    Raises:
+        UsageError: the network cannot.
+    """
+    if not hasattr(segmenter.encoder, "checkpointing"):
+        raise UsageError("This network has no gradient checkpointing; only the deeplabv2 networks do")
+    segmenter.encoder.checkpointing = on

@@ -1,59 +1,75 @@
-"""``lraspp_mobilenetv3``: LR-ASPP on MobileNetV3-Large (Howard et al., ICCV 2019), torchvision's, for small GPUs and own footage.
+"""``lraspp_mobilenetv3``: LR-ASPP on torchvision's MobileNetV3-Large, 3.2 M parameters, for small GPUs.
 
-The head pools, gates and classifies the encoder's features at stride 16 together with those at stride 8. Video fusion happens on
-one map, so the encoder brings both to stride 8 and joins them; the head then does to this map what torchvision's does to two.
+Howard et al., "Searching for MobileNetV3", ICCV 2019. Features at stride 8 are [global-context branch, upsampled from stride
+16; low-level branch], 128 + 40 channels. The paper's two 1x1 classifiers, one per branch and summed, are one 1x1 convolution
+over both, so what is fused over time is exactly what the classifier sees.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import mobilenet_v3_large
-from torchvision.models._utils import IntermediateLayerGetter
+from torchvision.models.segmentation.lraspp import LRASPPHead
 
-from ._deeplab import IMAGENET_MEAN, IMAGENET_STD
+from ._normalise import IMAGENET as NORMALISATION
+from ._normalise import Normalise
 from .build import NetworkParts
 
-LOW, HIGH, INTER = 40, 960, 128
-"""Channels at stride 8, at stride 16, and inside the head."""
+IMAGENET = "MobileNet_V3_Large_Weights.IMAGENET1K_V1"
+"""Initial weights by torchvision's name; see ``_pretrained``."""
+
+INNER = 128
+"""Channels of the global-context branch (torchvision's ``lraspp_mobilenet_v3_large``)."""
 
 
 class MobileEncoder(nn.Module):
-    """RGB in 0..1 ``(N, 3, H, W)`` to features ``(N, 168, H/8, W/8)``: 128 of the reduced deep map and 40 of the shallow one."""
+    """RGB in 0..1 ``(N, 3, H, W)`` to features ``(N, 168, H/8, W/8)`` and auxiliary ones ``(N, 160, H/16, W/16)``."""
 
-    channels = INTER + LOW
-    auxiliary_channels = LOW
     stride = 8
-
-    mean: Tensor
-    std: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
-        features = mobilenet_v3_large(dilated=True).features
-        # As in torchvision's LR-ASPP: the last map before the stride goes from 8 to 16, and the last map of all.
-        strided = [i for i, block in enumerate(features) if getattr(block, "_is_cn", False)]
-        self.backbone = IntermediateLayerGetter(
-            features, return_layers={str([0, *strided, len(features) - 1][-4]): "low", str(len(features) - 1): "high"}
-        )
-        self.reduce = nn.Sequential(nn.Conv2d(HIGH, INTER, 1, bias=False), nn.BatchNorm2d(INTER), nn.ReLU(inplace=True))
-        self.scale = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(HIGH, INTER, 1, bias=False), nn.Sigmoid())
+        self.normalise = Normalise(*NORMALISATION)
+        self.features = mobilenet_v3_large(weights=None, dilated=True).features
+        strided = [position for position, block in enumerate(self.features) if getattr(block, "_is_cn", False)]
+        self.low = strided[-3]  # the last block at stride 8
+        low, high = int(self.features[self.low].out_channels), int(self.features[-1].out_channels)
+        head = LRASPPHead(low, high, 1, INNER)
+        self.context, self.scale = head.cbr, head.scale
+        self.channels = INNER + low
+        self.auxiliary_channels = int(self.features[-2].out_channels)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        maps = self.backbone((image - self.mean) / self.std)
-        low, high = maps["low"], maps["high"]
-        deep = self.reduce(high) * self.scale(high)
-        deep = F.interpolate(deep, low.shape[-2:], mode="bilinear", align_corners=False)
-        return torch.cat((deep, low), dim=1), low
+        x = self.normalise(image)
+        low = auxiliary = x
+        for position, block in enumerate(self.features):
+            auxiliary = x
+            x = block(x)
+            low = x if position == self.low else low
+        context = self.context(x) * self.scale(x)
+        size = (low.shape[-2], low.shape[-1])
+        context = F.interpolate(context, size, mode="bilinear", align_corners=False)
+        return torch.cat((context, low), dim=1), auxiliary
+
+    def load_backbone(self, weights: Mapping[str, Tensor]) -> None:
+        """Take the weights of torchvision's classification network, its classifier left out.
+
+        Raises:
+            RuntimeError: names or shapes differ.
+        """
+        start = "features."
+        self.features.load_state_dict({n.removeprefix(start): v for n, v in weights.items() if n.startswith(start)})
 
 
 def build(num_classes: int) -> NetworkParts:
     """Parts of the network; see :class:`bench.networks.build.NetworkParts`."""
+    encoder = MobileEncoder()
     return NetworkParts(
-        encoder=MobileEncoder(),
+        encoder=encoder,
         classifier=lambda channels: nn.Conv2d(channels, num_classes, 1),
-        auxiliary_classifier=nn.Conv2d(LOW, num_classes, 1),
+        auxiliary_classifier=nn.Conv2d(encoder.auxiliary_channels, num_classes, 1),
     )

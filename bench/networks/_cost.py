@@ -1,0 +1,40 @@
+"""What a network costs: parameters, and floating-point operations per frame, counted without computing anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from .build import build_segmenter, network_names
+
+
+def flops_per_frame(network: str, height: int, width: int, num_classes: int = 15) -> int:
+    """Operations of one frame's forward pass through encoder and classifier (fusion ``none``, no auxiliary head).
+
+    A multiply-add counts as two. A training step is about three times this per frame with gradient. The pass runs on torch's
+    meta device, which knows shapes only.
+    """
+    return int(_measured(network, height, width, num_classes)["flops"])
+
+
+def costs(height: int, width: int, num_classes: int = 15) -> list[dict[str, Any]]:
+    """For every network: ``network``, ``parameters``, ``flops`` per frame, ``features`` as channels, height, width."""
+    return [_measured(name, height, width, num_classes) for name in network_names()]
+
+
+@torch.no_grad()
+def _measured(network: str, height: int, width: int, num_classes: int) -> dict[str, Any]:
+    with torch.device("meta"):
+        segmenter = build_segmenter(network, "none", num_classes).eval()
+        frame = torch.empty(1, 3, height, width)
+    with FlopCounterMode(display=False) as counter:
+        features, _ = segmenter.encode(frame)
+        segmenter.classify(features)
+    return {
+        "network": network,
+        "parameters": sum(p.numel() for p in segmenter.parameters()),
+        "flops": counter.get_total_flops(),
+        "features": list(features.shape[1:]),
+    }
