@@ -8,11 +8,16 @@ out/predict.json                        what was predicted with what
 
 from __future__ import annotations
 
+import collections
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from .access import stage
@@ -24,12 +29,25 @@ from .data.splits import prepare
 from .display import ProgressDisplay
 from .errors import UsageError
 from .flow.base import backend_of
-from .media import FILMS, Gif, Mp4, overlay, write_labels, write_png
+from .media import (
+    cityscapes_ids,
+    export_labels,
+    file_stem,
+    overlay,
+    write_gif,
+    write_mp4,
+    write_overlay,
+    write_palette_png,
+)
 from .metrics import ConfusionMatrix, iou_from_confusion, mean_iou
 from .own_video import adapt_video, check_classes, footage, schedule
 from .predict import Loaded, Prediction, load, predictions
 from .records import finite, write_atomically
 from .workspace import Workspace, default_cache, default_data_root, pick_device
+
+VIDEOS = ("none", "mp4", "gif")
+GIF_WIDTH = 480
+"""Pixels; a GIF is held in memory whole."""
 
 
 def colours_of(classes: tuple[str, ...]) -> tuple[tuple[int, int, int], ...]:
@@ -41,48 +59,64 @@ def colours_of(classes: tuple[str, ...]) -> tuple[tuple[int, int, int], ...]:
         return tuple(known.get(name, PALETTE[i % len(PALETTE)]) for i, name in enumerate(classes))
 
 
-def label_ids_of(classes: tuple[str, ...]) -> tuple[int, ...]:
-    """Cityscapes label id by train id; for classes that Cityscapes does not have, the train id plus one."""
+def names_cityscapes_knows(classes: tuple[str, ...]) -> bool:
+    """Whether every class has a Cityscapes label id."""
     try:
-        return label_space(classes).label_ids
+        cityscapes_ids(classes)
     except UsageError:
-        return tuple(range(1, len(classes) + 1))
+        return False
+    return True
 
 
 def write_predictions(
     found: Iterator[Prediction], out: Path, classes: tuple[str, ...], with_overlay: bool, video: str, rate: float
 ) -> dict[str, int]:
-    """Write all files; returns how many of each kind.
+    """Write all files; returns how many of each kind. One picture is held at a time, but for GIFs.
+
+    Classes that Cityscapes does not have are written as train ids with colours beside them.
 
     Raises:
         RunError: the disk is full or read-only.
     """
-    ids, palette = label_ids_of(classes), colours_of(classes)
-    films: dict[str, Mp4 | Gif] = {}
+    palette, official = colours_of(classes), names_cityscapes_knows(classes)
     counts = {"label maps": 0, "overlays": 0, "films": 0}
-    good = False
-    try:
-        for prediction in found:
-            key = prediction.key.replace("/", "__")
-            write_labels(out / "labels", key, prediction.labels, ids)
+
+    def written(predictions: Iterator[Prediction]) -> Iterator[npt.NDArray[np.uint8]]:
+        for prediction in predictions:
+            if official:
+                export_labels(out / "labels", prediction.key, prediction.labels, classes)
+            else:
+                write_palette_png(out / "labels" / f"{file_stem(prediction.key)}.png", prediction.labels, palette)
             counts["label maps"] += 1
-            if not with_overlay and video == "none":
-                continue
-            shown = overlay(prediction.frame, prediction.labels, palette)
+            height, width = prediction.labels.shape
+            frame = prediction.frame
+            if frame.shape[:2] != (height, width):
+                frame = np.asarray(cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
             if with_overlay:
-                write_png(out / "overlays" / f"{key}.png", shown)
+                write_overlay(out / "overlays", prediction.key, frame, prediction.labels, palette)
                 counts["overlays"] += 1
-            if video != "none":
-                name = prediction.sequence.replace("/", "__") if prediction.sequence not in ("", ".") else "film"
-                if name not in films:
-                    films[name] = FILMS[video](out / f"{name}.{video}", rate)
-                films[name].add(shown)
-        good = True
-    finally:
-        for film in films.values():
-            film.close(keep=good)
-    counts["films"] = len(films)
+            yield overlay(frame, prediction.labels, palette) if video != "none" else frame
+
+    for sequence, of_it in itertools.groupby(found, lambda prediction: prediction.sequence):
+        pictures = written(of_it)
+        film = out / f"{file_stem(sequence) if sequence not in ('', '.') else 'film'}.{video}"
+        if video == "mp4":
+            write_mp4(film, pictures, rate)
+        elif video == "gif":
+            write_gif(film, [reduced(picture) for picture in pictures], rate, palette)
+        else:
+            collections.deque(pictures, maxlen=0)  # each is written as it is taken
+        counts["films"] += video != "none"
     return counts
+
+
+def reduced(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """A picture of at most :data:`GIF_WIDTH` pixels in width."""
+    height, width = picture.shape[:2]
+    if width <= GIF_WIDTH:
+        return picture
+    size = (GIF_WIDTH, max(1, round(height * GIF_WIDTH / width)))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def predict_and_export(
@@ -109,8 +143,8 @@ def predict_and_export(
         UsageError: nothing to predict on, or classes that do not fit.
         RunError: unreadable files, a full disk.
     """
-    if video not in ("none", *FILMS):
-        raise UsageError(f"--video is one of none, {', '.join(FILMS)}, got '{video}'")
+    if video not in VIDEOS:
+        raise UsageError(f"--video is one of {', '.join(VIDEOS)}, got '{video}'")
     if split not in ("val", "train"):
         raise UsageError(f"--split is val or train, got '{split}'")
     if threads:

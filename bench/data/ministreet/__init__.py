@@ -7,7 +7,7 @@ every parameter of the shift; ``VERSION`` and ``spec_json`` identify what was re
 from __future__ import annotations
 
 from .domains import DOMAINS, spec_json
-from .render import VERSION, render_clip
+from .render import VERSION, render_clip, render_labels
 from .spec import DomainSpec
 
-__all__ = ["DOMAINS", "VERSION", "DomainSpec", "render_clip", "spec_json"]
+__all__ = ["DOMAINS", "VERSION", "DomainSpec", "render_clip", "render_labels", "spec_json"]

@@ -166,4 +166,15 @@ def render_clip(
     )
 
 
-__all__ = ["GROUND", "VERSION", "backward_flow", "render_clip", "sample_scene"]
+def render_labels(
+    domain: str, world: int, index: int, height: int = 128, width: int = 256, frames: int = 2
+) -> npt.NDArray[np.uint8]:
+    """Labels of every frame of :func:`render_clip` with the same arguments, uint8 ``(frames, H, W)``, oldest first."""
+    sys.audit("bench.render", domain, world, index)
+    scene = sample_scene(get_domain(domain), random_parts(domain, world, index), height, width, frames)
+    surface = scene.world.surfaces.freeze().label
+    buffers = (render_buffers(scene.world, camera, age) for age, camera in enumerate(scene.cameras))
+    return np.stack([surface[buffer.surface] for buffer in buffers][::-1])
+
+
+__all__ = ["GROUND", "VERSION", "backward_flow", "render_clip", "render_labels", "sample_scene"]

@@ -1,0 +1,1 @@
+"""Analyses of finished runs: they open labels after the run, in stages of their own."""

@@ -1,0 +1,136 @@
+"""``bench compare``: what differs between two runs in config, environment, result and cost."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from ..config import load_shift
+from ..errors import UsageError
+from ..records import Record
+from .finished import run_name
+
+SECTIONS = ("config", "environment", "result", "cost")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One value that differs; None stands for one that a record lacks."""
+
+    a: Any
+    b: Any
+
+    @property
+    def change(self) -> float | None:
+        """``b - a`` of two numbers, None otherwise."""
+        numbers = all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in (self.a, self.b))
+        return self.b - self.a if numbers else None
+
+
+def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, ``settings.temperature`` and so on; lists stay as they are."""
+    found: dict[str, Any] = {}
+    for key, inner in value.items():
+        path = f"{prefix}{key}"
+        found |= flat(inner, f"{path}.") if isinstance(inner, Mapping) else {path: inner}
+    return found
+
+
+def sections(record: Record) -> dict[str, dict[str, Any]]:
+    """A record's values by section and dotted name."""
+    told = record.model_dump(mode="json")
+    environment = {key: told[key] for key in ("code", "versions", "hardware", "source_model", "date")}
+    result = {key: value for key, value in told["result"].items() if key != "iou"}
+    result |= {"iou": in_order(told["result"]["iou"], record.config.shift)}
+    result |= {f"beside.{name}": other for name, other in told["beside"].items()}
+    return {
+        "config": flat(told["config"]),
+        "environment": flat(environment),
+        "result": flat(result),
+        "cost": flat(told["cost"]),
+    }
+
+
+def in_order(iou: Mapping[str, Any], shift: str) -> dict[str, Any]:
+    """IoU by class in train-id order (records are sorted by name), as it is where the shift is not known here."""
+    with contextlib.suppress(UsageError):
+        return {name: iou[name] for name in load_shift(shift).classes if name in iou} | dict(iou)
+    return dict(iou)
+
+
+def differences(a: Record, b: Record) -> dict[str, dict[str, Difference]]:
+    """What differs, by section (:data:`SECTIONS`) and dotted name in a's order."""
+    first, second = sections(a), sections(b)
+    return {
+        name: {
+            key: Difference(first[name].get(key), second[name].get(key))
+            for key in [*first[name], *(k for k in second[name] if k not in first[name])]
+            if first[name].get(key) != second[name].get(key)
+        }
+        for name in SECTIONS
+    }
+
+
+def same(found: Mapping[str, Mapping[str, Difference]]) -> bool:
+    """True if config and result agree; the environment, and what a run costs, may differ between equal runs."""
+    return not found["config"] and not found["result"]
+
+
+def verdict(found: Mapping[str, Mapping[str, Difference]]) -> str:
+    """One sentence: what agrees and what differs."""
+    differing = [name for name in SECTIONS if found[name]]
+    if not differing:
+        return "The two records are the same in config, environment, result and cost."
+    agreeing = [name for name in SECTIONS if not found[name]]
+    said = f"They differ in {_listed(differing)}"
+    return f"{said}; {_listed(agreeing)} {'is' if len(agreeing) == 1 else 'are'} the same." if agreeing else f"{said}."
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def as_json(a: Record, b: Record) -> dict[str, Any]:
+    """The comparison as JSON."""
+    found = differences(a, b)
+    rows = {
+        section: {
+            key: {"a": d.a, "b": d.b} | ({} if d.change is None else {"change": d.change}) for key, d in of.items()
+        }
+        for section, of in found.items()
+    }
+    return {"a": a.run, "b": b.run, "same": same(found), "differences": rows}
+
+
+def as_tables(a: Record, b: Record) -> Group:
+    """The comparison for a terminal: a line on each run, a table per section that differs, the verdict."""
+    found = differences(a, b)
+    parts: list[Any] = [
+        Text(f"{letter}: {r.run}  {run_name(r)}, seed {r.config.seed}") for letter, r in (("A", a), ("B", b))
+    ]
+    for section, of in found.items():
+        if not of:
+            continue
+        unit = " (percent; change in points)" if section == "result" else ""
+        table = Table("", "A", "B", "B - A", title=f"{section}{unit}", title_justify="left", show_edge=False)
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for key, d in of.items():
+            change = "" if d.change is None else f"{d.change:+.6g}" if section == "config" else f"{d.change:+.2f}"
+            table.add_row(key.removeprefix("iou."), _cell(d.a, section), _cell(d.b, section), change)
+        parts += [Text(), table]
+    return Group(*parts, Text(), Text(verdict(found)))
+
+
+def _cell(value: Any, section: str) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float) and section != "config":
+        return f"{value:.2f}"
+    return str(value)

@@ -1,0 +1,81 @@
+"""``bench export``: the training logs of runs as one CSV."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from ..errors import RunError, UsageError
+from ..records import write_atomically
+from .finished import find_folder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LEADING = ("run", "method", "seed", "step")
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """Lines of a run's ``metrics.jsonl``: step and losses; none for a method that does not train.
+
+    Raises:
+        RunError: a line is damaged; names file and line. The last line may be cut short: the run is being written.
+    """
+    path = folder / "metrics.jsonl"
+    if not path.is_file():
+        return []
+    rows, lines = [], path.read_text(encoding="utf-8", errors="replace").split("\n")
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
+        try:
+            row = json.loads(line)
+            rows.append({"step": int(row.pop("step")), **{name: float(value) for name, value in row.items()}})
+        except (ValueError, TypeError, KeyError, AttributeError):
+            if number == len(lines):  # without its line break
+                break
+            raise RunError(f"{path}:{number} is not a line of a training log; run the run again with --force") from None
+    return rows
+
+
+def metrics_frame(folders: Sequence[Path]) -> pd.DataFrame:
+    """Steps of several runs below each other, columns :data:`LEADING` and every loss in order of appearance; a loss that a
+    run does not have is missing (NaN).
+
+    Raises:
+        RunError: a damaged log or config.
+    """
+    import pandas as pd
+
+    rows = []
+    for folder in folders:
+        try:
+            config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+            who = {"run": folder.resolve().name, "method": config["method"], "seed": config["seed"]}
+        except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError):
+            raise RunError(f"{folder}/config.yaml is damaged; run the run again with --force") from None
+        rows += [{**who, **row} for row in read_log(folder)]
+    found = pd.DataFrame(rows)
+    return found if rows else pd.DataFrame(columns=list(LEADING))
+
+
+def export_csv(references: Sequence[str], out: Path, runs: Path) -> int:
+    """Write the logs of runs to a CSV; numbers as in the log, to the last digit.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        UsageError: no such run, or none of them has a log.
+        RunError: damaged log, or the file cannot be written.
+    """
+    folders = [find_folder(reference, runs) for reference in references]
+    table = metrics_frame(folders)
+    if table.empty:
+        raise UsageError(f"Nothing to export: {', '.join(references)} did not train (yet)")
+    write_atomically(out, table.to_csv(index=False))
+    return len(table)

@@ -1,0 +1,127 @@
+"""Pictures of a strip: tiles at their own pixels under captions, with Pillow, since matplotlib would resample them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as Pillow
+from PIL import ImageDraw, ImageFont
+
+from ..data.labels import CLASSES, PALETTE
+from ..plots import Colour, Image, colourise
+
+if TYPE_CHECKING:
+    from .strips import Track
+
+FONT, CAPTION, GAP = 15, 22, 6
+"""Pixels: size of the letters, height of a caption, space between tiles."""
+INK, PAPER = (30, 30, 30), (255, 255, 255)
+NOTES = (
+    "Bottom row, along the exact flow: class changed since the frame before (red), stayed (white), surface not seen there (grey)",
+    "TC: temporal consistency, mIoU of the frame before, carried along the flow, with this one; mIoU: over all frames shown",
+)
+MIN_TILE = 240
+"""Pixels; captions need this width. Smaller tiles are enlarged by whole numbers."""
+
+
+@lru_cache
+def font(size: int = FONT) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which comes with matplotlib."""
+    import matplotlib
+
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
+
+
+def fitted(text: str, width: int) -> str:
+    """The text, cut with an ellipsis to ``width`` pixels."""
+    if font().getlength(text) <= width:
+        return text
+    while text and font().getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"
+
+
+def tiled(
+    rows: Sequence[Sequence[tuple[str, Image]]], title: str, notes: Sequence[str], legend: Mapping[str, Colour]
+) -> Image:
+    """Tiles of one size in rows, each under its caption; a title above, lines of notes and a legend of colours below."""
+    height, width = rows[0][0][1].shape[:2]
+    scale = max(1, -(-MIN_TILE // width))
+    height, width = scale * height, scale * width
+    total = GAP + max(len(row) for row in rows) * (width + GAP)
+    below = _legend(legend, total)
+    top, step = CAPTION + GAP, CAPTION + height
+    bottom = top + len(rows) * step + GAP
+    canvas = Pillow.new("RGB", (total, bottom + len(notes) * CAPTION + below.height), PAPER)
+    draw = ImageDraw.Draw(canvas)
+    draw.text((GAP, 5), fitted(title, total - 2 * GAP), fill=INK, font=font())
+    for r, row in enumerate(rows):
+        for c, (caption, tile) in enumerate(row):
+            x, y = GAP + c * (width + GAP), top + r * step
+            draw.text((x, y + 2), fitted(caption, width), fill=INK, font=font())
+            enlarged = tile.repeat(scale, axis=0).repeat(scale, axis=1)
+            canvas.paste(Pillow.fromarray(np.ascontiguousarray(enlarged)), (x, y + CAPTION))
+    for line, note in enumerate(notes):
+        draw.text((GAP, bottom + line * CAPTION), fitted(note, total - 2 * GAP), fill=INK, font=font())
+    canvas.paste(below, (0, bottom + len(notes) * CAPTION))
+    return np.asarray(canvas)
+
+
+def _legend(legend: Mapping[str, Colour], total: int) -> Pillow.Image:
+    """Swatches with names, in as many lines as they need."""
+    places, x, y = [], GAP, 0
+    for name in legend:
+        length = FONT + 5 + int(font().getlength(name)) + 14
+        if x + length > total and x > GAP:
+            x, y = GAP, y + CAPTION
+        places.append((x, y))
+        x += length
+    picture = Pillow.new("RGB", (total, y + CAPTION + GAP), PAPER)
+    draw = ImageDraw.Draw(picture)
+    for (name, colour), (x, y) in zip(legend.items(), places, strict=True):
+        draw.rectangle((x, y + 2, x + FONT, y + 2 + FONT), fill=colour, outline=(136, 136, 136))
+        draw.text((x + FONT + 5, y), name, fill=INK, font=font())
+    return picture
+
+
+def compose(
+    frames: npt.NDArray[np.uint8],
+    truth: npt.NDArray[np.uint8] | None,
+    tracks: Mapping[str, Track],
+    title: str,
+    classes: Sequence[str] = CLASSES,
+    palette: Sequence[Colour] = PALETTE,
+) -> list[Image]:
+    """One picture per frame: the frame over its truth at the left, then a column per model with its prediction over its flicker.
+
+    Args:
+        frames: uint8 RGB ``(F, 3, H, W)``.
+        truth: ``(F, H, W)`` train ids; None where there is none.
+        tracks: by name of the model, of these F frames.
+        title: above each picture.
+    """
+    from .strips import CHANGED, UNKNOWN, flicker_map
+
+    ids = np.unique(np.concatenate([of.labels.ravel() for of in tracks.values()]))
+    if truth is not None:
+        ids = np.union1d(ids, truth)
+    legend: dict[str, Colour] = {classes[i]: palette[i] for i in ids if i < len(classes)}
+    legend |= {"changed": CHANGED, "not seen before": UNKNOWN}
+    pictures = []
+    for k, frame in enumerate(frames):
+        below = np.full((*frame.shape[1:], 3), 255, np.uint8) if truth is None else colourise(truth[k], palette)
+        above = [(f"frame {k + 1} of {len(frames)}", frame.transpose(1, 2, 0))]
+        under = [("" if truth is None else "ground truth", below)]
+        for name, of in tracks.items():
+            score = "" if of.miou is None else f", mIoU {of.miou:.1f} %"
+            above.append((f"{name}{score}", colourise(of.labels[k], palette)))
+            found = of.flicker[k]
+            caption = f"changed {found.share:.1f} %, TC {found.consistency:.1f} %"
+            under.append((caption, flicker_map(found)))
+        pictures.append(tiled([above, under], title, NOTES, legend))
+    return pictures

@@ -1,0 +1,203 @@
+"""``bench panels``: frame, truth, each method's prediction and its errors on validation clips, at t-1 and t."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from matplotlib.figure import Figure
+
+from stpl.segmenter import VideoSegmenter
+
+from ..access import stage
+from ..config import Evaluation, Shift, load_shift
+from ..data.labels import CLASSES, IGNORE
+from ..data.loaders import ClipLoader
+from ..data.store import ClipStore, prepare_split
+from ..errors import UsageError
+from ..evaluate import predict
+from ..metrics import confusion_matrix, iou_from_confusion, mean_iou
+from ..plots import Image, class_legend, colourise, save, show, tile_grid
+from ..registry import import_from
+from ..training import to_device
+from .finished import FinishedRun, finished_runs
+
+WRONG = (214, 39, 40)
+"""Colour of wrong pixels."""
+TILE = 3.2
+"""Width of a tile, inches; three stand in a row."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A model's labels ``(H, W)`` of frames t-1 (from that frame alone) and t."""
+
+    previous: npt.NDArray[np.integer]
+    current: npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A clip with what is shown of it.
+
+    Attributes:
+        name: of the clip, for captions.
+        frames: uint8 RGB ``(T, 3, H, W)``.
+        label: of frame t, ``(H, W)`` train ids, 255 = ignore.
+        predictions: by name of the model.
+    """
+
+    name: str
+    frames: npt.NDArray[np.uint8]
+    label: npt.NDArray[np.uint8]
+    predictions: dict[str, Prediction]
+
+
+def spread_clips(clips: int, count: int) -> list[int]:
+    """Numbers of ``count`` clips, evenly spread over a split: no choice that could favour a method.
+
+    >>> spread_clips(100, 3), spread_clips(100, 1)
+    ([0, 50, 99], [50])
+    """
+    if count == 1:
+        return [clips // 2]
+    return sorted({round(i * (clips - 1) / (count - 1)) for i in range(min(count, clips))})
+
+
+def clip_miou(label: npt.NDArray[np.integer], prediction: npt.NDArray[np.integer], classes: int) -> float:
+    """mIoU of one picture in percent, over the classes that occur in truth or prediction; NaN if nothing is labelled."""
+    return 100 * mean_iou(iou_from_confusion(confusion_matrix(label, prediction, classes)))
+
+
+def error_map(
+    frame: Image, label: npt.NDArray[np.integer], prediction: npt.NDArray[np.integer]
+) -> tuple[npt.NDArray[np.uint8], float]:
+    """The frame in light grey with wrong pixels red and ignored ones black, and the share of wrong among counted pixels
+    in percent (NaN if none is counted)."""
+    grey = 0.35 * frame.mean(axis=2, keepdims=True) + 0.65 * 255
+    shown = np.repeat(np.round(grey).astype(np.uint8), 3, axis=2)
+    counted = label != IGNORE
+    wrong = counted & (label != prediction)
+    shown[~counted], shown[wrong] = 0, WRONG
+    return shown, 100 * float(wrong.sum() / counted.sum()) if counted.any() else float("nan")
+
+
+def panels_figure(panels: Sequence[Panel], title: str, classes: Sequence[str] = CLASSES) -> Figure:
+    """Three tiles a row. For each clip: frames t-1 and t and the truth, then for each model its prediction at t-1, at t, and
+    its errors at t; captions give the clip's mIoU and the share of wrong pixels.
+
+    Raises:
+        ValueError: no clip, or a prediction of another size than its frame.
+    """
+    if not panels:
+        raise ValueError("panels_figure needs at least one clip, got none")
+    height, width = panels[0].frames.shape[2:]
+    rows = sum(1 + len(panel.predictions) for panel in panels)
+    figure, grid = tile_grid(rows, 3, (TILE, TILE * height / width), 0.25, (0.06, 0.75, 0.62))
+    places, seen = iter(grid), [np.empty(0, np.int64)]
+    for panel in panels:
+        before, now = (panel.frames[k].transpose(1, 2, 0) for k in (-2, -1))
+        first = next(places)
+        for axes, image, caption in zip(
+            first,
+            (before, now, colourise(panel.label)),
+            (f"{panel.name}: frame t-1", f"{panel.name}: frame t", f"{panel.name}: ground truth of t"),
+            strict=True,
+        ):
+            show(axes, image, caption, 10.5)
+        seen.append(np.unique(panel.label))
+        for name, found in panel.predictions.items():
+            if not panel.label.shape == found.current.shape == found.previous.shape:
+                raise ValueError(f"prediction '{name}' must be {panel.label.shape}, got {found.current.shape}")
+            errors, share = error_map(now, panel.label, found.current)
+            miou = clip_miou(panel.label, found.current, len(classes))
+            images = colourise(found.previous), colourise(found.current), errors
+            captions = f"{name}, t-1", f"{name}, t: mIoU {miou:.1f} %", f"wrong (red): {share:.1f} % of pixels"
+            for axes, image, caption in zip(next(places), images, captions, strict=True):
+                show(axes, image, caption, 10.5)
+            seen += [np.unique(found.previous), np.unique(found.current)]
+    class_legend(figure, np.concatenate(seen), classes)
+    figure.suptitle(title, fontsize=10.5, x=0.01, y=0.995, ha="left", va="top")
+    return figure
+
+
+@torch.no_grad()
+def pair_predictions(
+    segmenter: VideoSegmenter, loader: ClipLoader, indices: Sequence[int], rule: Evaluation, device: torch.device
+) -> dict[int, Prediction]:
+    """Predictions of clips by number, as in evaluation."""
+    segmenter.eval()
+    found = {}
+    for index in indices:
+        batch = to_device(loader.collate([index]), device)
+        size = (batch.frames.shape[-2], batch.frames.shape[-1])
+        out = segmenter(batch.frames, batch.flow, batch.valid)
+        current, previous = predict(out, segmenter, size, rule.align_corners)
+        found[index] = Prediction(previous[0].cpu().numpy(), current[0].cpu().numpy())
+    return found
+
+
+def make_panels(
+    runs: Sequence[FinishedRun], shift: Shift, seed: int, clips: int, cache: Path, device: torch.device
+) -> list[Panel]:
+    """Predictions of finished runs on clips that are evenly spread over the replicate's validation split; opens its labels."""
+    folder = prepare_split(shift.data, "target", "val", seed, cache)
+    models = {run.name: run.model(device) for run in runs}
+    backends = {
+        run.name: import_from("bench.flow", run.record.config.flow, kind="flow", exclude=("base",)).BACKEND
+        for run in runs
+    }
+    with stage("target-val", "target-val/label"):
+        store = ClipStore(folder)
+        indices = spread_clips(len(store), clips)
+        by_model = {
+            name: pair_predictions(model, ClipLoader(store, backends[name], 1, 0), indices, shift.evaluation, device)
+            for name, model in models.items()
+        }
+        labelled = {index: store.labelled(index) for index in indices}
+    return [
+        Panel(f"clip {index}", clip.frames, clip.label, {name: found[index] for name, found in by_model.items()})
+        for index, clip in labelled.items()
+    ]
+
+
+def run_panels(
+    specs: Sequence[str],
+    shift_name: str,
+    seed: int,
+    clips: int,
+    out: Path,
+    runs: Path,
+    cache: Path,
+    device: torch.device,
+) -> dict[str, object]:
+    """Draw the panels of finished runs and write them as a PNG.
+
+    Returns:
+        The file, and mIoU in percent by clip and model.
+
+    Raises:
+        UsageError: a run is not there, or ``out`` is no PNG.
+        RunError: the file cannot be written.
+    """
+    if out.suffix.lower() != ".png":
+        raise UsageError(f"--out must be a .png file, got '{out}'")
+    shift = load_shift(shift_name)
+    panels = make_panels(finished_runs(specs, shift_name, seed, runs), shift, seed, clips, cache, device)
+    title = f"{shift.title}, replicate {seed}, validation clips evenly spread over the split;\n"
+    title += (
+        "t-1 is predicted from its frame alone; mIoU over the classes that occur in that clip's truth or prediction"
+    )
+    save(panels_figure(panels, title, shift.classes), out, dpi=110)
+    miou = {
+        panel.name: {
+            name: round(clip_miou(panel.label, found.current, len(shift.classes)), 2)
+            for name, found in panel.predictions.items()
+        }
+        for panel in panels
+    }
+    return {"panels": str(out), "miou": miou}

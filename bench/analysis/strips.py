@@ -1,0 +1,229 @@
+"""``bench strip``: consecutive frames of a demonstration world, each method's prediction, and where it flickers.
+
+The world is rendered for this alone: it belongs to no split, so nothing that is tuned on or reported is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from stpl.segmenter import VideoSegmenter
+
+from ..config import Evaluation, Shift, load_shift
+from ..data.clip import Clip
+from ..data.labels import IGNORE
+from ..data.loaders import ClipLoader
+from ..errors import UsageError
+from ..evaluate import predict
+from ..flow.base import FlowBackend
+from ..media import check_film, write_film, write_png
+from ..metrics import ConfusionMatrix, carry_labels, iou_from_confusion, mean_iou, temporal_confusion
+from ..registry import import_from
+from ..seeding import seed_for
+from ..training import to_device
+from .finished import finished_runs
+
+STAYED, CHANGED, UNKNOWN = (255, 255, 255), (214, 39, 40), (200, 200, 200)
+"""Colours of a flicker map: same class as one frame earlier, another class, no place there."""
+
+
+@dataclass(frozen=True)
+class Footage:
+    """Consecutive frames with the truth of each.
+
+    Attributes:
+        clip: all frames, with flow between neighbours.
+        labels: uint8 ``(T, H, W)`` train ids.
+    """
+
+    clip: Clip
+    labels: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Flicker:
+    """What changed between two consecutive predictions, on the surfaces that both frames show.
+
+    Attributes:
+        changed: bool ``(H, W)``: the surface had another class one frame earlier.
+        known: bool ``(H, W)``: it was visible there.
+        share: changed among known pixels, percent; NaN where none is known.
+        consistency: mean IoU of the carried previous prediction with the current one, percent; NaN where none is known.
+    """
+
+    changed: npt.NDArray[np.bool_]
+    known: npt.NDArray[np.bool_]
+    share: float
+    consistency: float
+
+
+@dataclass(frozen=True)
+class Track:
+    """One model over a strip: labels int64 ``(F, H, W)``, flicker of each frame against the one before, and mIoU in percent
+    over the whole strip (None without truth)."""
+
+    labels: npt.NDArray[np.int64]
+    flicker: tuple[Flicker, ...]
+    miou: float | None
+
+
+def demonstration_world(seed: int, family: str) -> int:
+    """Seed of the world that is shown; no split has it."""
+    return seed_for(seed, "world", family, "demonstration")
+
+
+def demonstration(shift: Shift, seed: int, number: int, frames: int) -> Footage:
+    """Render ``frames`` consecutive frames of clip ``number`` of the target domain's demonstration world.
+
+    Raises:
+        UsageError: the shift's clips are not rendered.
+    """
+    if shift.data.kind != "ministreet":
+        raise UsageError(f"Shift '{shift.name}' is not rendered; for films of real video use bench predict")
+    from ..data.ministreet import render_clip, render_labels
+
+    data = shift.data
+    what = (data.target.domain, demonstration_world(seed, data.family), number, data.height, data.width, frames)
+    clip = render_clip(*what).without_label()
+    return Footage(clip, render_labels(*what))
+
+
+def windows(clip: Clip, length: int) -> list[Clip]:
+    """Every run of ``length`` consecutive frames of a longer clip, oldest first."""
+    return [
+        Clip(
+            clip.frames[i : i + length],
+            clip.flow[i : i + length - 1],
+            clip.valid[i : i + length - 1],
+            f"{clip.key}/{i}",
+        )
+        for i in range(len(clip.frames) - length + 1)
+    ]
+
+
+@torch.no_grad()
+def predict_windows(
+    segmenter: VideoSegmenter, clips: Sequence[Clip], flow: FlowBackend, rule: Evaluation, device: torch.device
+) -> npt.NDArray[np.int64]:
+    """Labels ``(F, H, W)`` of the last frame of each clip."""
+    segmenter.eval()
+    loader, found = ClipLoader(clips, flow, 1, 0), []  # type: ignore[arg-type]  # any sequence of clips will do
+    for index in range(len(clips)):
+        batch = to_device(loader.collate([index]), device)
+        size = (batch.frames.shape[-2], batch.frames.shape[-1])
+        current, _ = predict(segmenter(batch.frames, batch.flow, batch.valid), segmenter, size, rule.align_corners)
+        found.append(current[0].cpu().numpy())
+    return np.stack(found)
+
+
+def flicker(
+    previous: npt.NDArray[np.integer],
+    current: npt.NDArray[np.integer],
+    flow: npt.NDArray[np.float32],
+    valid: npt.NDArray[np.bool_],
+    classes: int,
+) -> Flicker:
+    """Compare two consecutive predictions ``(H, W)`` along backward flow ``(2, H, W)`` where it is ``valid``.
+
+    Unlike the reported temporal consistency, whose previous prediction is made from frame t-1 alone, both are predictions as
+    they are shown.
+    """
+    before, now = torch.from_numpy(np.asarray(previous, np.int64)), torch.from_numpy(np.asarray(current, np.int64))
+    along = torch.from_numpy(flow)[None], torch.from_numpy(valid)[None]
+    carried = carry_labels(before[None], *along)[0].numpy()
+    known = carried != IGNORE
+    changed = known & (carried != current)
+    agreed = temporal_confusion(before[None], now[None], *along, classes)
+    share = 100 * float(changed.sum() / known.sum()) if known.any() else float("nan")
+    return Flicker(changed, known, share, 100 * mean_iou(iou_from_confusion(agreed)))
+
+
+def flicker_map(found: Flicker) -> npt.NDArray[np.uint8]:
+    """Red where the class changed, white where it stayed, grey where the frame before does not show the surface."""
+    shown = np.full((*found.changed.shape, 3), STAYED, np.uint8)
+    shown[~found.known], shown[found.changed] = UNKNOWN, CHANGED
+    return shown
+
+
+def track(labels: npt.NDArray[np.int64], clip: Clip, classes: int, truth: npt.NDArray[np.uint8] | None = None) -> Track:
+    """Follow predictions of the last frames of ``clip``; the first of them only serves the second's flicker.
+
+    Args:
+        labels: ``(F + 1, H, W)``, of the clip's last F + 1 frames.
+        truth: ``(F, H, W)`` train ids of the last F frames.
+    """
+    count = len(labels) - 1
+    pairs = zip(labels[:-1], labels[1:], clip.flow[-count:], clip.valid[-count:], strict=True)
+    found = tuple(flicker(*pair, classes) for pair in pairs)
+    miou = None
+    if truth is not None:
+        pooled = ConfusionMatrix(classes)
+        pooled.update(truth, labels[1:])
+        miou = 100 * mean_iou(iou_from_confusion(pooled.matrix))
+    return Track(labels[1:], found, miou)
+
+
+def run_strip(
+    specs: Sequence[str],
+    shift_name: str,
+    seed: int,
+    frames: int,
+    number: int,
+    rate: float,
+    out: Path,
+    runs: Path,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Render the demonstration, predict it with finished runs, and write a GIF, an mp4, or a PNG with the frames one below
+    the other.
+
+    Returns:
+        The file, and by model its mIoU over the strip, temporal consistency and share of changed pixels by frame, percent.
+
+    Raises:
+        UsageError: a run is not there, or another ending than .gif, .mp4, .png.
+        RunError: the file cannot be written.
+    """
+    from .filmstrip import compose
+
+    check_film(out, also=(".png",))
+    shift = load_shift(shift_name)
+    found = finished_runs(specs, shift_name, seed, runs)
+    classes, window = len(shift.classes), shift.data.frames
+    footage = demonstration(shift, seed, number, frames + window)
+    truth, tracks = footage.labels[-frames:], {}
+    for run in found:
+        backend = import_from("bench.flow", run.record.config.flow, kind="flow", exclude=("base",)).BACKEND
+        clips = windows(footage.clip, window)
+        labels = predict_windows(run.model(device), clips, backend, shift.evaluation, device)
+        tracks[run.name] = track(labels, footage.clip, classes, truth)
+    title = f"{shift.title}, demonstration world {seed}/{number}"
+    pictures = compose(footage.clip.frames[-frames:], truth, tracks, title, shift.classes)
+    if out.suffix.lower() == ".png":
+        write_png(out, np.concatenate(pictures))
+    else:
+        write_film(out, pictures, rate)
+    return {"strip": str(out), "frames": frames, "models": summary(tracks)}
+
+
+def summary(tracks: Mapping[str, Track]) -> dict[str, dict[str, Any]]:
+    """Numbers of a strip by model, percent, as JSON: NaN is null."""
+
+    def numbers(values: Sequence[float]) -> list[float | None]:
+        return [None if np.isnan(value) else round(value, 2) for value in values]
+
+    return {
+        name: {
+            "miou": None if of.miou is None else numbers([of.miou])[0],
+            "consistency": numbers([each.consistency for each in of.flicker]),
+            "changed": numbers([each.share for each in of.flicker]),
+        }
+        for name, of in tracks.items()
+    }
