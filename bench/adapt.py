@@ -33,7 +33,7 @@ from .data.store import disk_errors, locked
 from .errors import RunError, UsageError
 from .evaluate import Everything, Scores, protocol_scores, reestimate_statistics, target_score
 from .figures import draw, predictions
-from .flow.base import FlowBackend, backend_of
+from .flow.base import flow_of
 from .provenance import code, hardware, peak_memory_mb, reset_peak_memory, versions
 from .records import Cost, Record, Result, Selection, finite, read_record, write_atomically
 from .seeding import seed_for
@@ -61,7 +61,6 @@ class Context:
     shift: Shift
     workspace: Workspace
     folder: Path
-    flow: FlowBackend
     bad: BadClips = field(default_factory=BadClips)
 
 
@@ -92,7 +91,7 @@ def run(config: RunConfig, workspace: Workspace) -> Record:
         if found is not None:
             return found
         bad = BadClips(workspace.skip_bad)
-        return _run(Context(config, config.protocol, workspace, folder, backend_of(config.flow), bad))
+        return _run(Context(config, config.protocol, workspace, folder, bad))
 
 
 def finished(folder: Path, config: RunConfig) -> Record | None:
@@ -143,7 +142,7 @@ def _run(context: Context) -> Record:
     # Scored is a network that the harness built, with the weights from disk: nothing of the method's runs beside the labels.
     segmenter = place(fresh_segmenter(config, shift, 0), workspace)
     with stage("target-val", "target-val/label", "figures", processes=True):
-        loader = ClipLoader(splits["target-val"].open(), context.flow, 1, 0)
+        loader = open_clips(context, splits["target-val"])
         snapshots, scores = [], []
 
         def scored(path: Path, what: str) -> Scores:
@@ -228,16 +227,25 @@ def open_batches(
     """Unlabelled target clips; what the method is handed as target; labelled source clips for UDA methods."""
     shift, schedule = context.shift, schedule_of(cls, context.shift)
     seed = seed_for(context.config.seed, "adaptation", shift.data.family)
-    store, bad = splits["target-train"].open(), context.bad
-    unlabelled = ClipLoader(store, context.flow, schedule.batch, seed_for(seed, "target"), bad)
+    split, bad, cache = splits["target-train"], context.bad, context.workspace.cache
+    store = split.open()
+    flow = flow_of(context.config.flow, store, split.name, cache)
+    unlabelled = ClipLoader(store, flow, schedule.batch, seed_for(seed, "target"), bad)
     if cls.card.setting == "oracle":
-        labelled = LabelledLoader(store, context.flow, schedule.batch, seed_for(seed, "target"), bad)
+        labelled = LabelledLoader(store, flow, schedule.batch, seed_for(seed, "target"), bad)
         return unlabelled, labelled, None
     if cls.card.setting == "UDA":
-        flow = backend_of(source_flow(context.config, shift))
-        source = splits["source-train"].open()
+        split = splits["source-train"]
+        source = split.open()
+        flow = flow_of(source_flow(context.config, shift), source, split.name, cache)
         return unlabelled, unlabelled, LabelledLoader(source, flow, schedule.batch, seed_for(seed, "source"), bad)
     return unlabelled, unlabelled, None
+
+
+def open_clips(context: Context, split: Split) -> ClipLoader:
+    """Clips of a split one by one, without labels and without leave to skip any."""
+    store = split.open()
+    return ClipLoader(store, flow_of(context.config.flow, store, split.name, context.workspace.cache), 1, 0)
 
 
 def adapts_statistics(method: Method, shift: Shift) -> bool:

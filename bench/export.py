@@ -28,7 +28,7 @@ from .data.loaders import BadClips, ClipLoader
 from .data.splits import prepare
 from .display import ProgressDisplay
 from .errors import UsageError
-from .flow.base import backend_of
+from .flow.base import backend_of, flow_of
 from .media import (
     cityscapes_ids,
     export_labels,
@@ -185,12 +185,13 @@ def _on_shift(
     if shift.classes != loaded.classes:
         raise UsageError(f"The model's classes are {', '.join(loaded.classes)}; shift '{name}' has others")
     flow = flow or loaded.flow or shift.flow
-    store = prepare(shift, "target", split, seed, workspace).open()
+    clips = prepare(shift, "target", split, seed, workspace)
     rule, bad = shift.evaluation, BadClips(workspace.skip_bad)
     height, width = rule.height, rule.width
     size = (lambda _: (height, width)) if height and width else None
     with stage(f"target-{split}"):
-        loader = ClipLoader(store, backend_of(flow), 1, 0, bad)
+        store = clips.open()
+        loader = ClipLoader(store, flow_of(flow, store, clips.name, workspace.cache), 1, 0, bad)
         found = predictions(loaded.segmenter, loader, size, rule.align_corners, workspace.device, workspace.progress)
         counts = write_predictions(found, out, loaded.classes, with_overlay, video, rate)
     return {"shift": name, "split": split, "flow": flow, **counts, "skipped": len(bad.found)}

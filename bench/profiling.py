@@ -29,7 +29,6 @@ from .adapt import GRANTS, Context, begin, make_method, open_batches, prepare, s
 from .config import RunConfig, method_class
 from .errors import UsageError
 from .evaluate import Everything
-from .flow.base import backend_of
 from .training import Trainer
 from .workspace import Workspace
 
@@ -172,7 +171,7 @@ def profile(config: RunConfig, workspace: Workspace, steps: int) -> dict[str, An
         name: getattr(shift, name).model_copy(update={"steps": steps}) for name in ("adaptation", "source_training")
     }
     with TemporaryDirectory() as folder:
-        context = Context(config, shift.model_copy(update=schedules), workspace, Path(folder), backend_of(config.flow))
+        context = Context(config, shift.model_copy(update=schedules), workspace, Path(folder))
         with stage(*GRANTS[cls.card.setting]):
             method = make_method(context, cls, source)
             unlabelled, target, labelled = open_batches(context, cls, splits)

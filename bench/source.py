@@ -19,7 +19,7 @@ from .data.loaders import BadClips, LabelledLoader, ahead
 from .data.splits import identity_of, prepare
 from .data.store import locked
 from .errors import RunError, UsageError
-from .flow.base import backend_of, module_of
+from .flow.base import flow_of, module_of
 from .networks.build import build_segmenter
 from .seeding import seed_for
 from .training import Trainer, place
@@ -105,10 +105,12 @@ def source_model(config: RunConfig, shift: Shift, workspace: Workspace) -> Path:
         split = prepare(shift, "source", "train", config.seed, workspace)
         work = path.with_suffix("")
         model = place(initial_segmenter(config, shift, seed_for(identity["seed"], "init")), workspace)
-        schedule, flow = shift.source_training, backend_of(source_flow(config, shift))
+        schedule = shift.source_training
         with stage("source-train", "source-train/label"):
             bad = BadClips(workspace.skip_bad)
-            loader = LabelledLoader(split.open(), flow, schedule.batch, seed_for(identity["seed"], "data"), bad)
+            store = split.open()
+            flow = flow_of(source_flow(config, shift), store, split.name, workspace.cache)
+            loader = LabelledLoader(store, flow, schedule.batch, seed_for(identity["seed"], "data"), bad)
             method = Supervised(model, NoSettings(), Setup(len(shift.classes), schedule.steps, identity["seed"]))
             with ahead(loader, workspace) as batches:
                 Trainer(method, schedule, work, workspace.device).fit(batches, None, "train source", workspace.progress)

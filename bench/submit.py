@@ -22,7 +22,7 @@ from .data.splits import prepare
 from .data.store import Progress, quiet
 from .errors import RunError, UsageError
 from .evaluate import Scores, protocol_scores
-from .flow.base import backend_of
+from .flow.base import flow_of
 from .records import Record, finite, read_record, write_atomically
 from .sequences import FILE as SEQUENCES
 from .sequences import Counts, mismatch, place, read_sequences, to_csv
@@ -65,7 +65,8 @@ def rescore(config: RunConfig, shift: Shift, checkpoint: Path, workspace: Worksp
     segmenter = fresh_segmenter(config, shift, 0)
     load_into(segmenter, checkpoint)
     with stage("target-val", "target-val/label"):
-        loader = ClipLoader(split.open(), backend_of(config.flow), 1, 0)
+        store = split.open()
+        loader = ClipLoader(store, flow_of(config.flow, store, split.name, workspace.cache), 1, 0)
         return protocol_scores(shift, segmenter, loader, workspace.device)
 
 

@@ -34,6 +34,10 @@ LEFT = (
     "source of the published number",
     "changed options",
     "minus",
+    "split",
+    "backend",
+    "check",
+    "note",
 )
 """Columns of text; all others hold numbers and are set to the right."""
 
