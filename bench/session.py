@@ -16,22 +16,35 @@ from .errors import RunError
 from .provenance import code
 from .records import Record, read_record, read_records
 from .standings import oracle_and_source_only
+from .watching import LOGS, watched
 from .workspace import Workspace, default_cache, default_runs, pick_device
 
 LEADERBOARDS = Path("leaderboards")
 
 
 def execute(
-    config: RunConfig, runs: Path | None, cache: Path | None, device: str, threads: int, force: bool, as_json: bool
+    config: RunConfig,
+    runs: Path | None,
+    cache: Path | None,
+    device: str,
+    threads: int,
+    force: bool,
+    as_json: bool,
+    tensorboard: bool = False,
 ) -> None:
     """Do the run and show the result."""
     import torch
 
     if threads:
         torch.set_num_threads(threads)
-    with ProgressDisplay() as progress:
-        workspace = Workspace(runs or default_runs(), cache or default_cache(), pick_device(device), progress, force)
+    where = runs or default_runs(), cache or default_cache(), pick_device(device)
+    with ProgressDisplay() as progress, watched(tensorboard) as observer:
+        workspace = Workspace(*where, progress, force, observer)
         record = run(config, workspace)
+    if tensorboard and not (workspace.runs / config.hash / LOGS).is_dir():
+        sys.stderr.write(
+            "bench: no TensorBoard log: the run was finished before (--force repeats it) or does not train\n"
+        )
     if record.code["revision"] != code()["revision"]:
         sys.stderr.write(f"bench: found a finished run of revision {record.code['revision']}; --force repeats it\n")
     if as_json:

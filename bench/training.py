@@ -25,6 +25,7 @@ from .data.store import Progress, disk_errors, quiet
 from .errors import RunError
 from .records import write_atomically
 from .seeding import seed_for
+from .watching import Observer, Unwatched
 
 STATE_EVERY = 20
 """Steps between two writes of the resumable state."""
@@ -64,12 +65,21 @@ class Trainer:
         folder: where ``metrics.jsonl`` and ``state/`` go; a folder with state resumes.
         device: where batches are sent.
         readout: whose weights snapshots keep, ``student`` or ``teacher``; a method that evaluates its own average keeps both.
+        observer: is told of every step, off the clock; it can change nothing.
     """
 
     def __init__(
-        self, method: Method, schedule: Schedule, folder: Path, device: torch.device, readout: str = "student"
+        self,
+        method: Method,
+        schedule: Schedule,
+        folder: Path,
+        device: torch.device,
+        readout: str = "student",
+        observer: Observer | None = None,
     ) -> None:
         self.readout = readout
+        self.observer = observer or Unwatched()
+        self._off_clock = (0.0, 0.0)
         self.method, self.schedule, self.folder, self.device = method, schedule, folder, device
         groups = method.parameter_groups(schedule.lr, schedule.head_multiplier)
         self.optimiser = torch.optim.SGD(
@@ -101,7 +111,13 @@ class Trainer:
             RunError: a loss is NaN or infinite, a saved state is damaged, or the disk is full.
         """
         first, wall, cpu = self._resume()
+        self.observer.start(self.folder, first, self.schedule.steps, self.method.segmenter, everything)
         began, cpu_began = time.perf_counter(), time.process_time()
+
+        def spent() -> tuple[float, float]:
+            off_wall, off_cpu = self._off_clock
+            return wall + time.perf_counter() - began - off_wall, cpu + time.process_time() - cpu_began - off_cpu
+
         keep = set(snapshot_steps(self.schedule))
         rounds = {step: number for number, step in enumerate(self.method.round_steps())}
         self.method.train()
@@ -110,6 +126,7 @@ class Trainer:
                 self.start_round(rounds[step], step, everything)
             losses = self.step(step, target(step), source(step) if source else None)
             self._log({"step": step, **losses})
+            self._tell(step, losses)
             done = step + 1
             if done in keep:
                 weights = self.method.evaluated(self.readout).state_dict()
@@ -117,10 +134,21 @@ class Trainer:
                 if self.method.evaluates_average:
                     save_tensors(self.student_path(done), self.method.segmenter.state_dict(), {"step": done})
             if done % STATE_EVERY == 0 or done == self.schedule.steps:
-                spent = wall + time.perf_counter() - began, cpu + time.process_time() - cpu_began
-                self._save(done, *spent)
+                self._save(done, *spent())
             progress(what, done, self.schedule.steps)
-        return Fitted(self.schedule.steps, wall + time.perf_counter() - began, cpu + time.process_time() - cpu_began)
+        return Fitted(self.schedule.steps, *spent())
+
+    def _tell(self, step: int, losses: dict[str, float]) -> None:
+        """Tell the observer of a step; what that takes is not the method's cost."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        rates = {
+            f"lr/{name}/{group.get('name', 'own')}": float(group["lr"])
+            for name, optimiser in self.optimisers.items()
+            for number, group in enumerate(optimiser.param_groups)
+        }
+        self.observer.step(step, {**{f"loss/{name}": value for name, value in losses.items()}, **rates})
+        off_wall, off_cpu = self._off_clock
+        self._off_clock = off_wall + time.perf_counter() - wall, off_cpu + time.process_time() - cpu
 
     def _log(self, entry: dict[str, float]) -> None:
         with disk_errors(self.log_path):

@@ -10,6 +10,7 @@ import torch
 
 from .data.store import Progress, quiet
 from .errors import UsageError
+from .watching import Observer
 
 
 def default_runs() -> Path:
@@ -43,10 +44,11 @@ def pick_device(name: str) -> torch.device:
 
 @dataclass(frozen=True)
 class Workspace:
-    """Folders, device and progress display of a run."""
+    """Folders, device, progress display and observer of a run."""
 
     runs: Path = field(default_factory=default_runs)
     cache: Path = field(default_factory=default_cache)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     progress: Progress = quiet
     force: bool = False
+    observer: Observer | None = None

@@ -18,7 +18,7 @@ from stpl.segmenter import VideoSegmenter
 
 from ..config import Evaluation, Shift, load_shift
 from ..data.clip import Clip
-from ..data.labels import IGNORE
+from ..data.labels import IGNORE, PALETTE
 from ..data.loaders import ClipLoader
 from ..errors import UsageError
 from ..evaluate import predict
@@ -209,7 +209,7 @@ def run_strip(
     if out.suffix.lower() == ".png":
         write_png(out, np.concatenate(pictures))
     else:
-        write_film(out, pictures, rate)
+        write_film(out, pictures, rate, exact=(*PALETTE, STAYED, CHANGED, UNKNOWN))
     return {"strip": str(out), "frames": frames, "models": summary(tracks)}
 
 

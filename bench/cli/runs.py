@@ -30,6 +30,9 @@ def run(
     device: DEVICE = "auto",
     threads: THREADS = 0,
     force: Annotated[bool, typer.Option("--force", help="Repeat a finished run.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Log losses, rates and pictures to <run>/tensorboard.")
+    ] = False,
     as_json: JSON = False,
     debug: DEBUG = False,
 ) -> None:
@@ -40,7 +43,7 @@ def run(
         config = make_run_config(method, shift, seed, parse_options(option or []), init)
         from bench.session import execute
 
-        execute(config, runs, cache, device, threads, force, as_json)
+        execute(config, runs, cache, device, threads, force, as_json, tensorboard)
 
 
 @app.command(epilog="Example: bench tune --method stpl --trials 0:16 --seeds 0:2")
