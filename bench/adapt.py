@@ -271,7 +271,8 @@ def _adapt(context: Context, method: Method, splits: dict[str, Split]) -> tuple[
     cls, schedule = type(method), schedule_of(type(method), shift)
     unlabelled, target, source = open_batches(context, cls, splits)
     clips = shift.adaptation.statistics_clips
-    trainer = Trainer(method, schedule, context.folder, device, shift.evaluation.readout)
+    observer = context.workspace.observer
+    trainer = Trainer(method, schedule, context.folder, device, shift.evaluation.readout, observer)
     fitted, kept = Fitted(0, 0.0, 0.0), [0]
     if method.trains:
         if not trainer.state_path.is_file():

@@ -17,19 +17,24 @@ from .errors import RunError
 from .provenance import code
 from .records import Record, read_record, read_records
 from .standings import oracle_and_source_only
+from .watching import LOGS, watched
 from .workspace import Workspace, default_cache, default_runs, pick_device
 
 LEADERBOARDS = Path("leaderboards")
 
 
-def execute(config: RunConfig, workspace: Workspace, threads: int, as_json: bool) -> None:
+def execute(config: RunConfig, workspace: Workspace, threads: int, as_json: bool, tensorboard: bool = False) -> None:
     """Do the run and show the result."""
     import torch
 
     if threads:
         torch.set_num_threads(threads)
-    with ProgressDisplay() as progress:
-        record = run(config, dataclasses.replace(workspace, progress=progress))
+    with ProgressDisplay() as progress, watched(tensorboard) as observer:
+        record = run(config, dataclasses.replace(workspace, progress=progress, observer=observer))
+    if tensorboard and not (workspace.runs / config.hash / LOGS).is_dir():
+        sys.stderr.write(
+            "bench: no TensorBoard log: the run was finished before (--force repeats it) or does not train\n"
+        )
     if record.code["revision"] != code()["revision"]:
         sys.stderr.write(f"bench: found a finished run of revision {record.code['revision']}; --force repeats it\n")
     if as_json:

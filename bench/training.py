@@ -27,6 +27,7 @@ from .data.store import Progress, disk_errors, quiet
 from .errors import RunError
 from .records import write_atomically
 from .seeding import seed_for
+from .watching import Observer, Unwatched
 
 if TYPE_CHECKING:
     from stpl.segmenter import VideoSegmenter
@@ -87,12 +88,21 @@ class Trainer:
         folder: where ``metrics.jsonl`` and ``state/`` go; a folder with state resumes.
         device: where batches are sent.
         readout: whose weights snapshots keep, ``student`` or ``teacher``; a method that evaluates its own average keeps both.
+        observer: is told of every step, off the clock; it can change nothing.
     """
 
     def __init__(
-        self, method: Method, schedule: Schedule, folder: Path, device: torch.device, readout: str = "student"
+        self,
+        method: Method,
+        schedule: Schedule,
+        folder: Path,
+        device: torch.device,
+        readout: str = "student",
+        observer: Observer | None = None,
     ) -> None:
         self.readout = readout
+        self.observer = observer or Unwatched()
+        self._off_clock = (0.0, 0.0)
         self.method, self.schedule, self.folder, self.device = method, schedule, folder, device
         groups = method.parameter_groups(schedule.lr, schedule.head_multiplier)
         self.optimiser = torch.optim.SGD(
@@ -125,7 +135,13 @@ class Trainer:
             RunError: a loss is NaN or infinite, a saved state is damaged, or the disk is full.
         """
         first, wall, cpu = self._resume()
+        self.observer.start(self.folder, first, self.schedule.steps, self.method.segmenter, everything)
         began, cpu_began = time.perf_counter(), time.process_time()
+
+        def spent() -> tuple[float, float]:
+            off_wall, off_cpu = self._off_clock
+            return wall + time.perf_counter() - began - off_wall, cpu + time.process_time() - cpu_began - off_cpu
+
         keep = set(snapshot_steps(self.schedule))
         rounds = {step: number for number, step in enumerate(self.method.round_steps())}
         self.method.train()
@@ -143,10 +159,26 @@ class Trainer:
                 if self.method.evaluates_average:
                     save_tensors(self.student_path(done), self.method.segmenter.state_dict(), {"step": done})
             if saves:
-                spent = wall + time.perf_counter() - began, cpu + time.process_time() - cpu_began
-                self._save(done, *spent)
+                self._save(done, *spent())
             progress(what, done, self.schedule.steps)
-        return Fitted(self.schedule.steps, wall + time.perf_counter() - began, cpu + time.process_time() - cpu_began)
+        return Fitted(self.schedule.steps, *spent())
+
+    def _tell(self, step: int, losses: dict[str, float]) -> None:
+        """Tell the observer of a step; what that takes is not the method's cost."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        factor = self._factor(step)
+        rates = {
+            f"lr/{name}/{group.get('name', 'own')}": base * factor
+            for name, optimiser in self.optimisers.items()
+            for group, base in zip(optimiser.param_groups, self.base_lr[name], strict=True)
+        }
+        self.observer.step(step, {**{f"loss/{name}": value for name, value in losses.items()}, **rates})
+        off_wall, off_cpu = self._off_clock
+        self._off_clock = off_wall + time.perf_counter() - wall, off_cpu + time.process_time() - cpu
+
+    def _factor(self, step: int) -> float:
+        """What the learning rates are multiplied with in a step."""
+        return poly(step, self.schedule.horizon or self.schedule.steps, self.schedule.power)
 
     def parts(self, step: int, target: Batches, source: Batches | None) -> list[Part]:
         """The batches whose gradients a step averages."""
@@ -166,7 +198,9 @@ class Trainer:
                 losses.setdefault(noted.step, []).append(numbers)
         self._noted.clear()
         for step, parts in losses.items():
-            self._log({"step": step, **{name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}})
+            means = {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
+            self._log({"step": step, **means})
+            self._tell(step, means)
 
     def _log(self, entry: dict[str, float]) -> None:
         with disk_errors(self.log_path):
@@ -202,7 +236,7 @@ class Trainer:
         Losses and gradients are noted for :meth:`settle`. On the CPU they are checked before they are used. On a GPU that would
         bring them to the processor in every step, so they are checked later, but before any state is saved.
         """
-        factor = poly(step, self.schedule.horizon or self.schedule.steps, self.schedule.power)
+        factor = self._factor(step)
         for name, optimiser in self.optimisers.items():
             for group, base in zip(optimiser.param_groups, self.base_lr[name], strict=True):
                 group["lr"] = base * factor

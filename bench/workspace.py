@@ -10,6 +10,7 @@ import torch
 
 from .data.store import Progress, quiet
 from .errors import UsageError
+from .watching import Observer
 
 
 def default_runs() -> Path:
@@ -48,7 +49,7 @@ def pick_device(name: str) -> torch.device:
 
 @dataclass(frozen=True)
 class Workspace:
-    """Folders, device and progress display of a run.
+    """Folders, device, progress display and observer of a run.
 
     Attributes:
         data_root: folder with recorded data sets.
@@ -63,6 +64,7 @@ class Workspace:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     progress: Progress = quiet
     force: bool = False
+    observer: Observer | None = None
     data_root: Path | None = field(default_factory=default_data_root)
     source_file: Path | None = None
     workers: int = 0

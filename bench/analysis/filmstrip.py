@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
-from ..data.labels import CLASSES, PALETTE
+from ..data.labels import CLASSES, IGNORE, PALETTE
 from ..plots import Colour, Image, colourise
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ def compose(
     if truth is not None:
         ids = np.union1d(ids, truth)
     legend: dict[str, Colour] = {classes[i]: palette[i] for i in ids if i < len(classes)}
+    legend |= {"ignored": (0, 0, 0)} if IGNORE in ids else {}
     legend |= {"changed": CHANGED, "not seen before": UNKNOWN}
     pictures = []
     for k, frame in enumerate(frames):

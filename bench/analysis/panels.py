@@ -63,9 +63,10 @@ def spread_clips(clips: int, count: int) -> list[int]:
     >>> spread_clips(100, 3), spread_clips(100, 1)
     ([0, 50, 99], [50])
     """
+    count = min(count, clips)
     if count == 1:
         return [clips // 2]
-    return sorted({round(i * (clips - 1) / (count - 1)) for i in range(min(count, clips))})
+    return [round(i * (clips - 1) / (count - 1)) for i in range(count)]
 
 
 def clip_miou(label: npt.NDArray[np.integer], prediction: npt.NDArray[np.integer], classes: int) -> float:

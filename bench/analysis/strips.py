@@ -18,13 +18,13 @@ from stpl.segmenter import VideoSegmenter
 
 from ..config import Evaluation, Shift, load_shift
 from ..data.clip import Clip
-from ..data.labels import IGNORE
+from ..data.labels import IGNORE, PALETTE
 from ..data.loaders import ClipLoader
 from ..errors import UsageError
 from ..evaluate import predict
 from ..flow.base import FlowBackend
 from ..media import check_film, write_film, write_png
-from ..metrics import ConfusionMatrix, carry_labels, iou_from_confusion, mean_iou, temporal_confusion
+from ..metrics import ConfusionMatrix, carry_labels, confusion_matrix, iou_from_confusion, mean_iou
 from ..registry import import_from
 from ..seeding import seed_for
 from ..training import to_device
@@ -135,12 +135,11 @@ def flicker(
     Unlike the reported temporal consistency, whose previous prediction is made from frame t-1 alone, both are predictions as
     they are shown.
     """
-    before, now = torch.from_numpy(np.asarray(previous, np.int64)), torch.from_numpy(np.asarray(current, np.int64))
-    along = torch.from_numpy(flow)[None], torch.from_numpy(valid)[None]
-    carried = carry_labels(before[None], *along)[0].numpy()
-    known = carried != IGNORE
+    before = torch.from_numpy(np.asarray(previous, np.int64))
+    carried = carry_labels(before[None], torch.from_numpy(flow)[None], torch.from_numpy(valid)[None])[0].numpy()
+    known = (carried != IGNORE) & (current != IGNORE)
     changed = known & (carried != current)
-    agreed = temporal_confusion(before[None], now[None], *along, classes)
+    agreed = confusion_matrix(carried[known], np.asarray(current)[known], classes)
     share = 100 * float(changed.sum() / known.sum()) if known.any() else float("nan")
     return Flicker(changed, known, share, 100 * mean_iou(iou_from_confusion(agreed)))
 
@@ -209,7 +208,7 @@ def run_strip(
     if out.suffix.lower() == ".png":
         write_png(out, np.concatenate(pictures))
     else:
-        write_film(out, pictures, rate)
+        write_film(out, pictures, rate, exact=(*PALETTE, STAYED, CHANGED, UNKNOWN))
     return {"strip": str(out), "frames": frames, "models": summary(tracks)}
 
 

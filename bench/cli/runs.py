@@ -43,6 +43,9 @@ def run(
     device: DEVICE = "auto",
     threads: THREADS = 0,
     force: Annotated[bool, typer.Option("--force", help="Repeat a finished run.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Log losses, rates and pictures to <run>/tensorboard.")
+    ] = False,
     as_json: JSON = False,
     debug: DEBUG = False,
 ) -> None:
@@ -68,7 +71,7 @@ def run(
             compiled=compiled,
             skip_bad=skip_bad,
         )
-        execute(config, workspace, threads, as_json)
+        execute(config, workspace, threads, as_json, tensorboard)
 
 
 @app.command(epilog="Example: bench tune --method stpl --trials 0:16 --seeds 0:2")

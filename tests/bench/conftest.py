@@ -116,3 +116,18 @@ def shift_file(tmp_path: Path) -> Callable[..., str]:
         return str(path)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def finished_tiny(tiny_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs folder with finished runs of source_only, adabn and self_training on ministreet-tiny, seed 0; not to be changed."""
+    from bench.adapt import run
+    from bench.config import make_run_config
+
+    runs = tmp_path_factory.mktemp("finished")
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bench.adapt._draw", lambda *_: None)
+        for method in ("source_only", "adabn", "self_training"):
+            run(make_run_config(method, "ministreet-tiny"), Workspace(runs, tiny_cache, torch.device("cpu")))
+    return runs
