@@ -70,14 +70,19 @@ def test_two_steps(name: str, case: str, size: tuple[int, int], precision: Any, 
         precision=precision,
     )
     setting = cls.card.setting
-    Trainer(method, schedule, tmp_path, torch.device("cpu")).fit(  # a loss or gradient that is not finite would be an error
+    Trainer(
+        method, schedule, tmp_path, torch.device("cpu")
+    ).fit(  # a loss or gradient that is not finite would be an error
         lambda step: batch(step, size, setting == "oracle"),
         (lambda step: batch(step + 10, size, True)) if setting == "UDA" else None,
         everything=[batch(20, size, False)],
     )
     moved = {n for n, p in segmenter.named_parameters() if not torch.equal(p, before[n])}
     frozen = {
-        f"{n}.{kind}" for n, m in segmenter.named_modules() if isinstance(m, nn.BatchNorm2d) for kind in ("weight", "bias")
+        f"{n}.{kind}"
+        for n, m in segmenter.named_modules()
+        if isinstance(m, nn.BatchNorm2d)
+        for kind in ("weight", "bias")
     }
     assert "encoder.conv1.weight" in moved and not moved & frozen
     clip = batch(30, size, False)
