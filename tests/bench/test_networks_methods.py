@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torchvision.models.resnet import Bottleneck
 
-from bench.config import Schedule, method_class, resolve_settings
+from bench.config import load_shift, method_class, resolve_settings
 from bench.networks._deeplab import DilatedResNet, deeplab
 from bench.registry import method_names
 from bench.training import Trainer
@@ -58,21 +58,18 @@ def test_two_steps(name: str, case: str, size: tuple[int, int], precision: Any, 
     method = cls(segmenter, cls.Settings(**resolve_settings(name, {})), Setup(CLASSES, STEPS, 0))
     method.restart()
     before = {n: p.detach().clone() for n, p in segmenter.named_parameters()}
-    schedule = Schedule(
-        steps=STEPS,
-        batch=1,
-        lr=2.5e-4,
-        head_multiplier=10,
-        momentum=0.9,
-        weight_decay=5e-4,
-        power=0.9,
-        clip_norm=None,
-        precision=precision,
-    )
+    changes = {
+        "steps": STEPS,
+        "batch": 1,
+        "lr": 2.5e-4,
+        "head_multiplier": 10.0,
+        "precision": precision,
+        "snapshots": 1,
+    }
+    schedule = load_shift("ministreet-tiny").adaptation.model_copy(update=changes)
     setting = cls.card.setting
-    Trainer(
-        method, schedule, tmp_path, torch.device("cpu")
-    ).fit(  # a loss or gradient that is not finite would be an error
+    trainer = Trainer(method, schedule, tmp_path, torch.device("cpu"))
+    trainer.fit(  # a loss or gradient that is not finite would be an error
         lambda step: batch(step, size, setting == "oracle"),
         (lambda step: batch(step + 10, size, True)) if setting == "UDA" else None,
         everything=[batch(20, size, False)],

@@ -42,7 +42,7 @@ def clip(step: int) -> Any:
 
 def trainer(name: str, precision: str, folder: Path, steps: int, checkpointing: bool) -> Any:
     """The harness's own trainer around a method on the full-size network."""
-    from bench.config import Schedule, method_class, resolve_settings
+    from bench.config import load_shift, method_class, resolve_settings
     from bench.networks.build import build_segmenter, set_checkpointing
     from bench.training import Trainer
     from methods.base import Setup
@@ -55,17 +55,15 @@ def trainer(name: str, precision: str, folder: Path, steps: int, checkpointing: 
     cls = method_class(name)
     method = cls(segmenter, cls.Settings(**resolve_settings(name, {})), Setup(CLASSES, steps, 0))
     method.restart()
-    schedule = Schedule(
-        steps=steps,
-        batch=1,
-        lr=2.5e-4,
-        head_multiplier=10,
-        momentum=0.9,
-        weight_decay=5e-4,
-        power=0.9,
-        clip_norm=None,
-        precision=precision,  # type: ignore[arg-type]
-    )
+    changes = {
+        "steps": steps,
+        "batch": 1,
+        "lr": 2.5e-4,
+        "head_multiplier": 10.0,
+        "precision": precision,
+        "snapshots": 1,
+    }
+    schedule = load_shift("ministreet-tiny").adaptation.model_copy(update=changes)
     return Trainer(method, schedule, folder, torch.device("cpu"))
 
 
