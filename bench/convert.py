@@ -41,6 +41,9 @@ FEATURE_FUSIONS = ("none", "conv1x1", "cross_attention")
 BRANCHES_THAT_COUNT = {"adaptsegnet": 2}
 """Of the classifier's four, where not all."""
 
+INITIAL_STD = 0.01
+"""Of the classifier's weights before training, in all four repositories."""
+
 
 @dataclass(frozen=True)
 class Conversion:
@@ -124,9 +127,15 @@ def guessed(tensors: Mapping[str, Tensor], heads: Mapping[str, str], checkpoint:
         raise UsageError(f"{checkpoint} has sf_layer: it is of DA-VSN or of TPS; say --layout da_vsn or --layout tps")
     if "auxiliary_classifier" not in heads:
         return "adaptsegnet" if heads["classifier"] == "layer5" else "advent"
+    names = [f"{heads['classifier']}.conv2d_list.{branch}.weight" for branch in (2, 3)]
+    last = [tensors[name].float() for name in names if name in tensors]
+    untrained = bool(last) and all(abs(float(weight.std()) / INITIAL_STD - 1) < 0.02 for weight in last)
+    likely = (
+        "adaptsegnet, since branches 2 and 3 look untrained" if untrained else "advent, since all four look trained"
+    )
     raise UsageError(
         f"{checkpoint} is of AdaptSegNet (which uses two of the classifier's branches) or of ADVENT (four); "
-        "say --layout adaptsegnet or --layout advent"
+        f"say --layout adaptsegnet or --layout advent (probably {likely})"
     )
 
 

@@ -419,7 +419,12 @@ def test_another_depth_or_width(refused: Callable[..., str], tmp_path: Path) -> 
 
 
 def test_the_layout_must_be_said_where_names_cannot_tell(refused: Callable[..., str], tmp_path: Path) -> None:
-    assert "say --layout adaptsegnet or --layout advent" in refused(saved(original(), tmp_path / "x.pth"), 2)
+    line = refused(saved(original(), tmp_path / "x.pth"), 2)
+    assert "say --layout adaptsegnet or --layout advent (probably advent, since all four look trained)" in line
+    two = original()
+    for branch in (2, 3):
+        two.layer6.conv2d_list[branch].weight.data.normal_(0, 0.01, generator=torch.Generator().manual_seed(0))
+    assert "(probably adaptsegnet, since branches 2 and 3" in refused(saved(two, tmp_path / "x.pth"), 2)
     fused = saved(original(score_fusion=True), tmp_path / "y.pth")
     assert "say --layout da_vsn or --layout tps" in refused(fused, 2)
     assert "Unknown layout 'davsn'. Did you mean 'da_vsn'?" in refused(fused, 2, "--layout", "davsn")
