@@ -368,6 +368,12 @@ def test_no_records_no_page() -> None:
 # Files
 
 
+@pytest.fixture(autouse=True)
+def no_studies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages of studies have tests of their own; here the committed ones stay out of the way."""
+    monkeypatch.setattr("bench.study_report.committed_studies", lambda: [])
+
+
 @pytest.fixture
 def no_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures take most of the time and are beside the point where pages are tested."""
