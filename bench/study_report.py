@@ -19,7 +19,8 @@ from .drawings import Drawing
 from .ranking import family
 from .records import Record, write_atomically
 from .registry import ROOT
-from .sequences import Counts
+from .sequences import FILE as SEQUENCES
+from .sequences import Counts, read_sequences
 from .standings import Group, alterations, group_of
 from .statistics import spread
 from .study_factors import Factor, Factors, factors_of, value_of, value_text
@@ -269,6 +270,16 @@ def reports(shift_name: str, records: Sequence[Record], sequences: Sequences | N
 
     found = [report(study, expand(study), shift_name, records, sequences) for study in studies]
     return [of for of in found if of is not None]
+
+
+def sequences_of_runs(runs: Path, records: Iterable[Record]) -> dict[str, dict[str, Counts]]:
+    """Pixels per target sequence that finished runs wrote into their own folders, by run; runs without are left out.
+
+    Raises:
+        RunError: a file is damaged.
+    """
+    files = {record.run: (runs / record.run / SEQUENCES, load_shift(record.config.shift).classes) for record in records}
+    return {run: read_sequences(path, classes) for run, (path, classes) in files.items() if path.is_file()}
 
 
 def write(study: Any, records: Sequence[Record], root: Path, sequences: Sequences | None = None) -> list[Path]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bench import leaderboard, study_report
 from bench.config import RunConfig, load_shift, make_run_config
 from bench.records import Record
+from bench.sequences import write_sequences
 from bench.study_factors import factors_of
 from bench.study_report import Report, listed, report
 from bench.study_text import compare, sentence
@@ -283,3 +287,22 @@ def test_a_study_that_is_gone_leaves_no_page(
     leaderboard.write(root)
     assert not (root / f"{SHIFT}-try.md").exists()
     assert "## Controls and ablations" in (root / f"{SHIFT}.md").read_text(encoding="utf-8")
+
+
+def test_a_study_of_runs_that_are_not_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ``bench study`` ends: from the records and the sequences in the folders of the runs."""
+    study, records = made({"plain": ({}, BASE), "hot": ({"temperature": 0.4}, (49.0, 51.5, 53.0))})
+    classes = load_shift(SHIFT).classes
+    for record in records[:-1]:
+        hits = 80 if record.config.settings["temperature"] == 0.4 else 90
+        counts = {f"{i}": np.array([[hits + i, 100 + i, 100 + i]] * len(classes)) for i in range(9)}
+        write_sequences(tmp_path / "runs" / record.run / "sequences.csv", counts, classes)
+    monkeypatch.setitem(sys.modules, "bench.study", SimpleNamespace(expand=expand))
+    sequences = study_report.sequences_of_runs(tmp_path / "runs", records)
+    assert sequences.keys() == {record.run for record in records[:-1]}
+    written = study_report.write(study, records, tmp_path / "boards", sequences)
+    assert [path.name for path in written] == [f"{SHIFT}-try.md", f"{SHIFT}-try.png"]
+    rows = {r["row"]: r for r in table(written[0].read_text(encoding="utf-8"), "Rows")}
+    low, high = map(float, rows["hot"]["bootstrap 95 %"].split(" to "))
+    assert low <= high < 0 and rows["hot"]["pairs"] == "3"
+    assert study_report.write(study, records, tmp_path / "boards", sequences) == written
