@@ -30,22 +30,23 @@ def study_figure(report: Report) -> Figure:
         others = [factor for factor in factors.varying if factor != factors.axis]
         lines: dict[str, dict[float, Scores]] = {}
         for row in rows:
-            line = f"{others[0].name}={row.values[others[0].name]}" if others else ""
+            line = report.named(others[0], row.values[others[0].name]) if others else ""
             lines.setdefault(line, {})[float(row.values[factors.axis.name])] = row.group.miou
         return line_figure(lines, factors.axis.name, report.title)
     if factors.crossed:
         across, series = factors.crossed
-        cells = {(str(r.values[across.name]), str(r.values[series.name])): r.group.miou for r in rows}
-        return grouped_figure(cells, across.name, series.name, report.title)
+        places = [tuple(report.named(f, row.values[f.name]) for f in (across, series)) for row in rows]
+        cells = {(x.removeprefix(f"{across.name}="), y): r.group.miou for (x, y), r in zip(places, rows, strict=True)}
+        return grouped_figure(cells, across.name, report.title)
     return rows_figure({row.label: row.group.miou for row in rows}, rows[report.reference].label, report.title)
 
 
-def grouped_figure(cells: Mapping[tuple[str, str], Scores], across: str, series: str, title: str) -> Figure:
+def grouped_figure(cells: Mapping[tuple[str, str], Scores], across: str, title: str) -> Figure:
     """A group per level of one option, a mark in it per level of the other.
 
     Args:
-        cells: scores by level of ``across`` and of ``series``, in the order in which they are drawn.
-        across, series: names of the options.
+        cells: scores by level of one and of the other, as they are called, in the order in which they are drawn.
+        across: name of the option that makes the groups.
     """
     groups, members = (list(dict.fromkeys(key[side] for key in cells)) for side in (0, 1))
     figure = new_figure(max(7.0, 1.25 * len(groups) + 1.2), 4.6)
@@ -55,7 +56,7 @@ def grouped_figure(cells: Mapping[tuple[str, str], Scores], across: str, series:
         for i, group in enumerate(groups):
             if scores := cells.get((group, member)):
                 x = i + (j - (len(members) - 1) / 2) * width
-                _point(axes, x, scores, j, f"{series}={member}" if i == 0 else None, along="y", spread=0.3 * width)
+                _point(axes, x, scores, j, member if i == 0 else None, along="y", spread=0.3 * width)
     axes.set_xticks(range(len(groups)), [group.replace("_", "\n") for group in groups])
     axes.set_xlim(-0.6, len(groups) - 0.4)
     axes.set_xlabel(across)

@@ -52,6 +52,11 @@ def value_of(values: Mapping[str, Any], factor: Factor) -> Any:
     return values[factor.name]
 
 
+def value_text(value: Any) -> str:
+    """A value as it is typed: ``true``, not ``True``."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def factors_of(rows: Sequence[Mapping[str, Any]]) -> Factors:
     """Lay out rows.
 

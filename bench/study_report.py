@@ -8,7 +8,7 @@ number of comparisons of its table, has p < 0.05; else the rows "cannot be told 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +19,11 @@ from .drawings import Drawing
 from .ranking import family
 from .records import Record, write_atomically
 from .registry import ROOT
-from .sequences import Counts
+from .sequences import FILE as SEQUENCES
+from .sequences import Counts, read_sequences
 from .standings import Group, alterations, group_of
 from .statistics import spread
-from .study_factors import Factor, Factors, factors_of, value_of
+from .study_factors import Factor, Factors, factors_of, value_of, value_text
 from .study_text import Comparison, compare, sentence
 from .tables import beside, comparisons, markdown, median_cost
 
@@ -50,18 +51,20 @@ class Report:
     Attributes:
         name: of the study; names the page.
         title: one line.
-        about: what it asks, a sentence or two; may be empty.
+        question: what it asks.
         shift: the benchmark's name.
         rows: in the study's order; those without a record are left out.
         reference: place among the rows of the one that the others are compared with.
+        words: how values are called, by option and value as text.
     """
 
     name: str
     title: str
-    about: str
+    question: str
     shift: str
     rows: tuple[Row, ...]
     reference: int
+    words: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def page_name(self) -> str:
@@ -94,6 +97,11 @@ class Report:
         """The first conclusion."""
         return self.conclusions[0]
 
+    def named(self, factor: Factor, level: Any) -> str:
+        """A value of an option in words, ``option=value`` where there are none."""
+        text = value_text(level)
+        return self.words.get(factor.name, {}).get(text, f"{factor.name}={text}")
+
     def averaged(self, factor: Factor) -> Comparison:
         """Levels of a factor, each averaged over those of the other one, compared with the reference's level."""
         other = next(of for of in self.factors.crossed if of != factor)
@@ -102,13 +110,15 @@ class Report:
         for level in factor.levels:
             of_level = [cells.get((level, across), {}) for across in other.levels]
             seeds = sorted(set.intersection(*(set(of) for of in of_level)))
-            means[f"{factor.name}={level}"] = {seed: sum(of[seed] for of in of_level) / len(of_level) for seed in seeds}
+            means[self.named(factor, level)] = {
+                seed: sum(of[seed] for of in of_level) / len(of_level) for seed in seeds
+            }
         home = value_of(self.rows[self.reference].values, factor)
-        return compare({name: of for name, of in means.items() if of}, f"{factor.name}={home}")
+        return compare({name: of for name, of in means.items() if of}, self.named(factor, home))
 
     def drawings(self, root: Path) -> list[Drawing]:
         """The figure of the study."""
-        data = [self.title, self.factors.as_data(), [[r.label, r.values, r.group.miou] for r in self.rows]]
+        data = [self.title, self.factors.as_data(), self.words, [[r.label, r.values, r.group.miou] for r in self.rows]]
 
         def draw() -> Figure:
             from .plots_studies import study_figure
@@ -124,9 +134,7 @@ class Report:
         shift = load_shift(self.shift)
         parts = [
             f"{HEAD}{self.title}",
-            f"{self.about} "
-            * bool(self.about)
-            + f"On [{shift.title}]({shift.name}.md). Made by `bench leaderboard` from "
+            f"{self.question} On [{shift.title}]({shift.name}.md). Made by `bench leaderboard` from "
             f"[records/{shift.name}](records/{shift.name}); do not edit.",
             "\n".join(f"- {line}" for line in self.conclusions),
             f"![{self.title}](figures/{self.shift}-{self.name}.png)",
@@ -207,8 +215,8 @@ def report(
     study is the leaderboard itself.
 
     Args:
-        study: with ``name`` and, where it has them, ``title``, ``about`` and ``reference`` (a row's label).
-        expanded: rows (``label``, ``method``, ``options``), seeds and configs of its runs.
+        study: a ``bench.study.Study``.
+        expanded: its rows, seeds and configs, from ``bench.study.expand``.
         records: of any runs; those that are not the study's are left alone.
     """
     by_run = {record.run: record for record in records if record.config.shift == shift_name}
@@ -228,11 +236,11 @@ def report(
             rows.append(Row(label, row.method, group, _values(config, keys)))
     if len(rows) < 2 or not any(row.group.altered for row in rows):
         return None
-    wanted = getattr(study, "reference", None)
+    wanted = study.reference_row()
+    named = [i for i, row in enumerate(rows) if wanted is not None and row.label == wanted.label]
     plain = [i for i, row in enumerate(rows) if not row.group.altered]
-    named = [i for i, row in enumerate(rows) if row.label == wanted]
-    title = getattr(study, "title", "") or study.name.replace("-", " ")
-    return Report(study.name, title, getattr(study, "about", ""), shift_name, tuple(rows), (named + plain + [0])[0])
+    reference = [*named, *plain, 0][0]
+    return Report(study.name, study.title, study.question, shift_name, tuple(rows), reference, study.words)
 
 
 def _values(config: RunConfig, keys: Sequence[str]) -> dict[str, Any]:
@@ -246,12 +254,11 @@ def _values(config: RunConfig, keys: Sequence[str]) -> dict[str, Any]:
 
 def committed_studies() -> list[Any]:
     """The studies in ``bench/studies``, sorted by name."""
-    names = sorted(path.stem for path in (ROOT / "studies").glob("*.yaml"))
-    if not names:
+    if not any((ROOT / "studies").glob("*.yaml")):
         return []
-    from .study import load_study
+    from .study import load_study, study_names
 
-    return [load_study(name) for name in names]
+    return [load_study(name) for name in study_names()]
 
 
 def reports(shift_name: str, records: Sequence[Record], sequences: Sequences | None = None) -> list[Report]:
@@ -263,6 +270,16 @@ def reports(shift_name: str, records: Sequence[Record], sequences: Sequences | N
 
     found = [report(study, expand(study), shift_name, records, sequences) for study in studies]
     return [of for of in found if of is not None]
+
+
+def sequences_of_runs(runs: Path, records: Iterable[Record]) -> dict[str, dict[str, Counts]]:
+    """Pixels per target sequence that finished runs wrote into their own folders, by run; runs without are left out.
+
+    Raises:
+        RunError: a file is damaged.
+    """
+    files = {record.run: (runs / record.run / SEQUENCES, load_shift(record.config.shift).classes) for record in records}
+    return {run: read_sequences(path, classes) for run, (path, classes) in files.items() if path.is_file()}
 
 
 def write(study: Any, records: Sequence[Record], root: Path, sequences: Sequences | None = None) -> list[Path]:

@@ -78,7 +78,7 @@ def _numbers(of: Comparison, name: str) -> str:
     test, p = of.tests[name], p_value(of.corrected[name])
     count = "p" if len(of.corrected) == 1 else "Holm-corrected p"
     replicates = f"{test.n} replicates" if test else ""
-    return f"{difference(test)} mIoU points over {replicates} (paired t-test, {count} {p if p[0] == '<' else f'= {p}'})"
+    return f"{difference(test)} mIoU points over {replicates} (paired t-test, {count} {f'< {p[1:]}' if p[0] == '<' else f'= {p}'})"
 
 
 def _and(texts: Sequence[str]) -> str:

@@ -56,6 +56,9 @@ class Store:
     def labels(self) -> Any:
         return self.truth
 
+    def sequence(self, index: int) -> str:
+        return f"{index:05d}"
+
 
 class Model(nn.Module):
     """Scores at half the resolution, a random linear map of average-pooled colours; no fusion."""
@@ -140,6 +143,14 @@ def test_scores_equal_a_slow_loop_over_pixels(align_corners: bool) -> None:
     assert scores.pixel_accuracy == pytest.approx(100 * np.mean([t == p for t, p in pairs]))
     assert scores.temporal_consistency == pytest.approx(np.nanmean(consistency))
     assert told == [("score", 4, 5), ("score", 5, 5)]
+    assert list(scores.sequences) == [f"{i:05d}" for i in range(5)]
+    for number, counts in enumerate(scores.sequences.values()):
+        label = slow_labels(model, store.clips[number].frames[1], align_corners)
+        known = store.truth[number] != 255
+        for c, (tp, truth, predicted) in enumerate(counts.tolist()):
+            right = (store.truth[number] == c) & (label == c)
+            both = int(right.sum()), int((store.truth[number] == c).sum()), int(((label == c) & known).sum())
+            assert (tp, truth, predicted) == both
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 7])

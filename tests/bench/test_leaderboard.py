@@ -368,6 +368,18 @@ def test_no_records_no_page() -> None:
 # Files
 
 
+@pytest.fixture(autouse=True)
+def no_studies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages of studies have tests of their own; here the committed ones stay out of the way."""
+    monkeypatch.setattr("bench.study_report.committed_studies", lambda: [])
+
+
+@pytest.fixture
+def no_drawings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures take most of the time and are beside the point where pages are tested."""
+    monkeypatch.setattr("bench.drawings.Drawing.stale", lambda _: [])
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     folder = tmp_path / "records" / SHIFT
@@ -426,6 +438,7 @@ def test_a_figure_is_stale_when_it_is_missing_broken_or_of_other_data(root: Path
     assert check(root) == [scores, first, vector]  # the page rounds to 0.1: not stale
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_a_page_without_records_is_stale_and_removed(root: Path) -> None:
     write(root)
     for path in (root / "records" / SHIFT).glob("*.json"):
@@ -450,6 +463,7 @@ def test_a_truncated_record_is_named(root: Path) -> None:
         check(root)
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_the_page_is_a_function_of_records_alone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No clock and no machine: the page stays the same where both are gone."""
     write(root)
@@ -498,6 +512,7 @@ def with_sequences(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_sequences_are_drawn_anew(with_sequences: Path) -> None:
     write(with_sequences)
     page = (with_sequences / f"{SHIFT}.md").read_text(encoding="utf-8")
@@ -511,6 +526,7 @@ def test_sequences_are_drawn_anew(with_sequences: Path) -> None:
     assert check(with_sequences) == [with_sequences / f"{SHIFT}.md"]
 
 
+@pytest.mark.usefixtures("no_drawings")
 @pytest.mark.parametrize("what", ["sequences", "record"])
 def test_a_touched_up_number_is_refused_by_file(what: str, with_sequences: Path) -> None:
     write(with_sequences)
@@ -532,16 +548,21 @@ def test_a_touched_up_number_is_refused_by_file(what: str, with_sequences: Path)
         assert str(place(path)) in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_sequences_of_no_record_are_refused(with_sequences: Path) -> None:
     next((with_sequences / "records" / SHIFT).glob("stpl-s1-*.json")).unlink()
     with pytest.raises(RunError, match=r"stpl-s1-.*\.csv belongs to no record; remove it"):
         check(with_sequences)
 
 
+@pytest.mark.usefixtures("no_drawings")
 def test_the_same_bytes_in_another_process_and_locale(with_sequences: Path) -> None:
     """Byte for byte, with another order of hashing, another directory and another locale."""
     write(with_sequences)
-    code = "from bench import leaderboard, cli; from pathlib import Path; print(leaderboard.check(Path('.')))"
+    code = (
+        "from pathlib import Path; from bench import drawings, leaderboard; drawings.Drawing.stale = lambda _: []; "
+        "print(leaderboard.check(Path('.')))"
+    )
     for seed in ("1", "2"):
         environment = os.environ | {
             "PYTHONHASHSEED": seed,
