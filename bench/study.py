@@ -224,8 +224,19 @@ def read_yaml(path: Path, model: type[Any], kind: str) -> Any:
         UsageError: not YAML, or not valid (with the field's path).
     """
     try:
-        return model.model_validate(yaml.safe_load(path.read_text(encoding="utf-8", errors="replace")))
-    except ValidationError as error:
-        raise UsageError(f"{kind} {path.name}: {one_line(error)}") from None
+        content = yaml.safe_load(path.read_text(encoding="utf-8", errors="replace"))
     except yaml.YAMLError as error:
         raise UsageError(f"{kind} {path.name} is not YAML: {' '.join(str(error).split())}") from None
+    return validated(model, content, f"{kind} {path.name}")
+
+
+def validated(model: type[Any], content: Any, name: str) -> Any:
+    """A model from what was read or asked for.
+
+    Raises:
+        UsageError: not valid (with the field's path).
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise UsageError(f"{name}: {one_line(error)}") from None

@@ -112,6 +112,7 @@ class Trainer:
         what: str = "adapt",
         progress: Progress = quiet,
         everything: Iterable[ClipBatch] = (),
+        watch: Callable[[int], None] | None = None,
     ) -> Fitted:
         """Run to the last step, from the saved state if there is one.
 
@@ -120,6 +121,7 @@ class Trainer:
             source: the same of labelled source clips, for UDA methods.
             what: name of the work, for ``progress``.
             everything: all target training clips in order, unlabelled and on the device, for methods in rounds.
+            watch: called with the number of steps whenever weights have been kept before the last step.
 
         Raises:
             RunError: a loss is NaN or infinite, a saved state is damaged, or the disk is full.
@@ -142,6 +144,8 @@ class Trainer:
                 save_tensors(self.snapshot_path(done), weights, {"step": done})
                 if self.method.evaluates_average:
                     save_tensors(self.student_path(done), self.method.segmenter.state_dict(), {"step": done})
+                if watch and done < self.schedule.steps:
+                    watch(done)
             if saves:
                 spent = wall + time.perf_counter() - began, cpu + time.process_time() - cpu_began
                 self._save(done, *spent)
