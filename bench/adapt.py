@@ -13,6 +13,7 @@ import datetime
 import os
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -279,7 +280,8 @@ def _adapt(context: Context, method: Method, splits: dict[str, Split]) -> tuple[
             begin(context, method, unlabelled)
         everything = Everything(unlabelled, device)
         with ahead(target, context.workspace) as targets, ahead(source, context.workspace) as sources:
-            fitted = trainer.fit(targets, sources, "adapt", progress, everything)
+            watch = watcher(context, method, trainer, unlabelled) if context.workspace.watch else None
+            fitted = trainer.fit(targets, sources, "adapt", progress, everything, watch)
         kept = snapshot_steps(schedule)
     model: VideoSegmenter = method.segmenter
 
@@ -296,6 +298,24 @@ def _adapt(context: Context, method: Method, splits: dict[str, Split]) -> tuple[
     students = {"student": trainer.student_path(kept[-1])} if method.evaluates_average and method.trains else {}
     students = {name: made_ready(path, kept[-1])[1] for name, path in students.items()}
     return fitted, [made_ready(trainer.snapshot_path(step), step) for step in kept], students
+
+
+def watcher(context: Context, method: Method, trainer: Trainer, unlabelled: ClipLoader) -> Callable[[int], None]:
+    """Tells the workspace's ``watch`` the target-only score of kept weights. The training does not notice: another network
+    takes them, and the random numbers go on where they were."""
+    config, shift, workspace = context.config, context.shift, context.workspace
+    model, clips = place(fresh_segmenter(config, shift, 0), workspace), shift.adaptation.statistics_clips
+
+    def watch(step: int) -> None:
+        with torch.random.fork_rng(devices=[]):
+            load_into(model, trainer.snapshot_path(step))
+            if adapts_statistics(method, shift):
+                reestimate_statistics(model, unlabelled, clips, workspace.device)
+            score = target_score(model, unlabelled, clips, workspace.device)
+        assert workspace.watch is not None
+        workspace.watch(step, score)
+
+    return watch
 
 
 def make_record(

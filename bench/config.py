@@ -170,8 +170,13 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
             raise UsageError(
                 f"Option '{pair}': '{text}' is not a value; put quotes around special characters"
             ) from None
-        options[key] = "none" if value is None else _number(value)
+        options[key] = plain_value(value)
     return options
+
+
+def plain_value(value: Any) -> Any:
+    """A YAML scalar as a person means it: nothing is ``none``, and ``1e-3``, text to YAML 1.1, is a number."""
+    return "none" if value is None else _number(value)
 
 
 def parse_range(name: str, text: str) -> range:

@@ -122,6 +122,7 @@ class Trainer:
         what: str = "adapt",
         progress: Progress = quiet,
         everything: Iterable[ClipBatch] = (),
+        watch: Callable[[int], None] | None = None,
     ) -> Fitted:
         """Run to the last step, from the saved state if there is one.
 
@@ -130,6 +131,7 @@ class Trainer:
             source: the same of labelled source clips, for UDA methods.
             what: name of the work, for ``progress``.
             everything: all target training clips in order, unlabelled and on the device, for methods in rounds.
+            watch: called with the number of steps whenever weights have been kept before the last step.
 
         Raises:
             RunError: a loss is NaN or infinite, a saved state is damaged, or the disk is full.
@@ -158,6 +160,8 @@ class Trainer:
                 save_tensors(self.snapshot_path(done), weights, {"step": done})
                 if self.method.evaluates_average:
                     save_tensors(self.student_path(done), self.method.segmenter.state_dict(), {"step": done})
+                if watch and done < self.schedule.steps:
+                    watch(done)
             if saves:
                 self._save(done, *spent())
             progress(what, done, self.schedule.steps)

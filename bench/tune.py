@@ -20,11 +20,12 @@ import numpy as np
 from methods.base import Choice, LogUniform, Uniform
 
 from .adapt import run
-from .config import canonical, load_shift, make_run_config, method_class
+from .config import Shift, canonical, load_shift, make_run_config, method_class
 from .errors import RunError, UsageError
 from .records import Record, write_atomically
 from .registry import shift_names
 from .seeding import seed_for
+from .shift import Videos
 from .workspace import Workspace
 
 DIGITS = 3
@@ -51,6 +52,24 @@ def _rounded(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")
 
 
+def tuning_shift(name: str) -> Shift:
+    """The shift, if it may be tuned on: made for that, and of worlds or data sets that are not reported on.
+
+    Raises:
+        UsageError: it may not.
+    """
+    protocol = load_shift(name)
+    reported = {what for s in map(load_shift, shift_names()) if s.purpose == "report" for what in _scored_on(s)}
+    if protocol.purpose != "tune" or reported & _scored_on(protocol):
+        raise UsageError(f"Shift '{name}' is not for tuning; use ministreet-dev")
+    return protocol
+
+
+def _scored_on(shift: Shift) -> set[str]:
+    """Names of what a shift's scores are of: its family of worlds or data sets, and the data set of its target."""
+    return {shift.data.family} | ({shift.data.target.dataset} if isinstance(shift.data, Videos) else set())
+
+
 def tune(
     method: str, shift: str, trials: Sequence[int], seeds: Sequence[int], options: dict[str, Any], workspace: Workspace
 ) -> list[tuple[int, Record]]:
@@ -62,10 +81,7 @@ def tune(
     Raises:
         UsageError: the shift is not for tuning, or the method has nothing to search.
     """
-    protocol = load_shift(shift)
-    reported = {s.data.family for s in map(load_shift, shift_names()) if s.purpose == "report"}
-    if protocol.purpose != "tune" or protocol.data.family in reported:
-        raise UsageError(f"Shift '{shift}' is not for tuning; use ministreet-dev")
+    tuning_shift(shift)
     if not method_class(method).SEARCH:
         raise UsageError(f"Method '{method}' has no search space: there is nothing to tune")
     done = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,6 +57,7 @@ class Workspace:
         source_file: a source model that is used instead of one trained here (``bench.model_file``).
         workers: threads that read the clips of the next steps ahead; 0 reads each when it is needed.
         compiled: let ``torch.compile`` work on the encoder.
+        watch: told the step and the target-only score of weights that are kept on the way; no label is used.
         skip_bad: replace a clip whose files cannot be read by the next one, and count it, instead of stopping.
     """
 
@@ -70,3 +72,4 @@ class Workspace:
     workers: int = 0
     compiled: bool = False
     skip_bad: bool = False
+    watch: Callable[[int, float], None] | None = None

@@ -1,0 +1,194 @@
+"""Commands that run many runs: sweep, study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bench.errors import UsageError
+
+from .common import CACHE, DATA_ROOT, DEBUG, JSON, RUNS, app, one_line_errors, print_json
+
+if TYPE_CHECKING:
+    from bench.sweep_spec import Sweep
+    from bench.sweep_state import Jobs
+
+GPU = Annotated[float | None, typer.Option("--gpu", help="GPUs per trial; 0.5 puts two trials on one.")]
+CPU = Annotated[int | None, typer.Option("--cpu", min=1, help="Cores, and threads of torch, per trial.")]
+ADDRESS = Annotated[
+    str | None, typer.Option("--address", help="Ray cluster to use, `auto` for a running one [default: start one].")
+]
+DASHBOARD = Annotated[bool, typer.Option("--dashboard", help="Start Ray's dashboard too.")]
+DRY_RUN = Annotated[bool, typer.Option("--dry-run", help="List the runs and which are there already; run nothing.")]
+RETRIES = Annotated[int | None, typer.Option("--retries", min=0, help="How often a failed trial is tried again.")]
+
+
+@app.command(epilog="Example: bench sweep --method stpl,ur --seeds 0:3 --grid stpl.fusion=concat,add --dry-run")
+def sweep(
+    spec: Annotated[Path | None, typer.Argument(help="YAML file that says what to run.")] = None,
+    method: Annotated[str, typer.Option("--method", "-m", help="Names from `bench list methods`, or all.")] = "",
+    seeds: Annotated[str | None, typer.Option("--seeds", help="First and end of the replicates, e.g. 0:5.")] = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--grid", help="option=value,value for every method that has it, or method.option=...; repeatable."
+        ),
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--option", "-o", help="key=value that stays fixed; repeatable.")
+    ] = None,
+    search: Annotated[
+        str | None,
+        typer.Option("--search", help="random or grid over each method's search space, on a shift for tuning only."),
+    ] = None,
+    trials: Annotated[str, typer.Option("--trials", help="First and end of the trials of a random search.")] = "0:16",
+    asha: Annotated[
+        bool, typer.Option("--asha", help="Stop worse trials of a search early, by their target-only score.")
+    ] = False,
+    shift: Annotated[str | None, typer.Option("--shift", help="Benchmark [default: ministreet].")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="At most so many steps, to try out.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Of the sweep [default: made of what is asked for].")
+    ] = None,
+    resume: Annotated[str | None, typer.Option("--resume", help="Name of a sweep to go on with.")] = None,
+    gpu: GPU = None,
+    cpu: CPU = None,
+    retries: RETRIES = None,
+    address: ADDRESS = None,
+    dashboard: DASHBOARD = False,
+    dry_run: DRY_RUN = False,
+    data_root: DATA_ROOT = None,
+    runs: RUNS = None,
+    cache: CACHE = None,
+    as_json: JSON = False,
+    debug: DEBUG = False,
+) -> None:
+    """Many runs at once, spread over cores, GPUs and nodes by Ray. What is there already is not run again."""
+    with one_line_errors(debug):
+        from bench.config import parse_options
+        from bench.sweep_spec import parse_grid
+        from bench.workspace import default_runs
+
+        asked = {
+            "methods": method if method == "all" else [part for part in method.split(",") if part],
+            "seeds": seeds,
+            "grid": parse_grid(grid or []),
+            "options": parse_options(option or []),
+            "search": _search(search, trials, asha),
+            "shift": shift,
+            "steps": steps,
+            "name": name,
+        }
+        asked = {key: value for key, value in asked.items() if value}
+        spread = {k: v for k, v in {"gpu": gpu, "cpu": cpu, "retries": retries}.items() if v is not None}
+        whole = _asked(spec, resume, asked, spread, runs or default_runs())
+        jobs = _run(whole, runs, cache, data_root, address, dashboard, dry_run, as_json)
+        if jobs is not None:
+            from bench.sweep import closing
+
+            closing(jobs)
+
+
+@app.command(epilog="Example: bench study temperature --seeds 0:1 --dry-run")
+def study(
+    name: Annotated[str, typer.Argument(help="A name from bench/studies, or a YAML file.")],
+    seeds: Annotated[str | None, typer.Option("--seeds", help="Other replicates than the study's, e.g. 0:3.")] = None,
+    root: Annotated[Path, typer.Option("--root", help="Folder for tables and figures.")] = Path("leaderboards"),
+    gpu: GPU = None,
+    cpu: CPU = None,
+    retries: RETRIES = None,
+    address: ADDRESS = None,
+    dashboard: DASHBOARD = False,
+    dry_run: DRY_RUN = False,
+    data_root: DATA_ROOT = None,
+    runs: RUNS = None,
+    cache: CACHE = None,
+    as_json: JSON = False,
+    debug: DEBUG = False,
+) -> None:
+    """Run a study and write its table and figure."""
+    with one_line_errors(debug):
+        from bench.study import expand, load_study
+        from bench.sweep_spec import from_study
+
+        one = load_study(name)
+        expand(one)  # what is wrong with a row is said with the row's label
+        spread = {k: v for k, v in {"gpu": gpu, "cpu": cpu, "retries": retries}.items() if v is not None}
+        jobs = _run(from_study(one, seeds, **spread), runs, cache, data_root, address, dashboard, dry_run, as_json)
+        if jobs is not None:
+            from bench.sweep import closing
+
+            closing(jobs)
+            for path in _report(one, jobs, root):
+                typer.echo(f"Wrote {path}", err=True)
+
+
+def _search(kind: str | None, trials: str, asha: bool) -> dict[str, Any] | None:
+    if asha and not kind:
+        raise UsageError("--asha stops trials of a search; add --search random")
+    return {"kind": kind, "trials": trials, "asha": {} if asha else None} if kind else None
+
+
+def _asked(spec: Path | None, resume: str | None, asked: dict[str, Any], spread: dict[str, Any], runs: Path) -> Sweep:
+    """The sweep from whichever way it was asked for."""
+    from bench.study import read_yaml, validated
+    from bench.sweep_spec import Sweep
+    from bench.sweep_state import SweepFolder
+
+    if resume:
+        if spec or asked:
+            raise UsageError(
+                "--resume NAME goes on with what was asked for then; leave SPEC, --method and the like out"
+            )
+        return SweepFolder(runs, resume).stored().model_copy(update=spread)
+    if not spec:
+        if not asked.get("methods"):
+            raise UsageError("What to run? Give a SPEC.yaml, --method a,b, or --resume NAME")
+        return validated(Sweep, {**asked, **spread}, "Sweep").named
+    if extra := set(asked) - {"name", "seeds", "shift", "steps"}:
+        raise UsageError(f"{spec} says what to run; leave out --{min(extra).removesuffix('s')} or the file")
+    if not spec.is_file():
+        raise UsageError(f"No file {spec}")
+    stored = read_yaml(spec, Sweep, "Sweep")
+    return validated(Sweep, {**stored.model_dump(mode="json"), **asked, **spread}, "Sweep").named
+
+
+def _run(
+    whole: Sweep,
+    runs: Path | None,
+    cache: Path | None,
+    data_root: Path | None,
+    address: str | None,
+    dashboard: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> Jobs | None:
+    """Run a sweep and print what came of it; with ``dry_run`` only what would be run."""
+    from bench.sweep_spec import plan
+    from bench.sweep_state import Jobs, SweepFolder
+    from bench.sweep_table import as_json as result
+    from bench.sweep_table import lines
+    from bench.workspace import Workspace, default_cache, default_data_root, default_runs
+
+    workspace = Workspace(runs or default_runs(), cache or default_cache(), data_root=data_root or default_data_root())
+    if dry_run:
+        jobs = Jobs(SweepFolder(workspace.runs, whole.name), plan(whole), note=False)
+    else:
+        from bench.sweep import Cluster, sweep_runs
+
+        jobs = sweep_runs(whole, workspace, Cluster(address, dashboard=dashboard))
+    if as_json:
+        print_json(result(whole.name, jobs))
+    else:
+        typer.echo("\n".join(lines(jobs)))
+    return None if dry_run else jobs
+
+
+def _report(study: Any, jobs: Jobs, root: Path) -> list[Path]:
+    """Table and figure of a finished study."""
+    from bench.study_report import write
+
+    written: list[Path] = write(study, jobs.records(), root)
+    return written

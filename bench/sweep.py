@@ -1,0 +1,450 @@
+"""Sweeps: many runs, spread over cores, GPUs and nodes by Ray Tune. The only file that imports ray.
+
+One Tuner drives everything. Its searcher hands out jobs in the order in which they become possible: the data of a replicate,
+then the source models trained on it, then the runs that start from them; no slot waits for a file lock, and a worker process
+goes from one job to the next without importing torch again. A trial is ``bench.adapt.run(config, workspace)`` and nothing else,
+so a sweep gives the same bits as ``bench run``. What is done is decided by the run store (``sweep_state``); Ray's own files are
+scratch, and are removed with the sweep's temporary folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import logging
+import os
+import shutil
+import signal
+import tempfile
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # names of shift files are relative to where the sweep was started
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # without it Ray warns on every start; a trial without a GPU says cpu itself
+    "RAY_enable_metrics_collection": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",
+}
+"""Read by Ray when it is imported or started: no telemetry, no output, no files of its own."""
+os.environ.update(QUIET)
+warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
+
+import ray  # noqa: E402
+from ray import tune  # noqa: E402
+from ray.tune import Callback  # noqa: E402
+from ray.tune.schedulers import AsyncHyperBandScheduler  # noqa: E402
+from ray.tune.search import Searcher  # noqa: E402
+
+from .adapt import prepare, run  # noqa: E402
+from .config import RunConfig, method_class  # noqa: E402
+from .data import splits  # noqa: E402
+from .errors import RunError, UsageError  # noqa: E402
+from .sweep_spec import Sweep  # noqa: E402
+from .sweep_state import Job, Jobs, SweepFolder  # noqa: E402
+from .sweep_table import SweepTable, failures  # noqa: E402
+from .tune import tuning_shift  # noqa: E402
+from .workspace import Workspace, pick_device  # noqa: E402
+
+STORE_BYTES = 100_000_000
+"""Of Ray's object store, which holds next to nothing here; Ray takes no less than 75 MB."""
+TELL_EVERY = 2.0
+"""Seconds between two reports of a trial: each makes it wait for the driver for some milliseconds."""
+MARK = "BENCH_RAY_DIR"
+"""Environment variable of all processes of a local cluster: its temporary folder."""
+
+Say = Callable[[dict[str, Any]], None]
+Work = Callable[[dict[str, Any], Say], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where trials run.
+
+    Attributes:
+        address: of a running Ray cluster, ``auto`` for the one of this machine; None starts one for this sweep.
+        cpus, gpus: of the cluster that is started; by default what this machine has.
+        dashboard: start Ray's dashboard too.
+    """
+
+    address: str | None = None
+    cpus: int | None = None
+    gpus: int | None = None
+    dashboard: bool = False
+
+
+# The driver -----------------------------------------------------------------------------------------------------------
+
+
+def sweep_runs(sweep: Sweep, workspace: Workspace, cluster: Cluster | None = None, work: Work | None = None) -> Jobs:
+    """Run a sweep to its end; what is there already is not run again.
+
+    Args:
+        workspace: folders; the device is chosen by ``gpu``.
+        work: what a trial does with a job, for tests.
+
+    Returns:
+        All jobs with their states. Failed ones do not raise.
+
+    Raises:
+        UsageError: the sweep cannot be run as asked.
+        RunError: another process is at work on it, or no cluster could be reached.
+    """
+    folder = SweepFolder(workspace.runs.resolve(), sweep.name)
+    planned = folder.open(sweep)
+    with folder.held():
+        jobs = Jobs(folder, planned, sweep.retries)
+        with SweepTable(jobs) as table:
+            if not jobs.over:
+                with started(cluster or Cluster()) as scratch:
+                    _check_resources(sweep)
+                    _tune(sweep, jobs, table, workspace, scratch, work or do)
+            table.show()
+    return jobs
+
+
+def _tune(sweep: Sweep, jobs: Jobs, table: SweepTable, workspace: Workspace, scratch: Path, work: Work) -> None:
+    feeder = Feeder(jobs, lambda job: payload(job, sweep, workspace))
+    asha = sweep.search.asha if sweep.search else None
+    scheduler = None
+    if asha:
+        steps = jobs.runs[0].config.protocol.adaptation.steps
+        scheduler = AsyncHyperBandScheduler(
+            time_attr="snapshot",
+            metric="target_score",
+            mode="max",
+            max_t=steps + 1,  # the last step is followed by the evaluation: nothing is to be stopped there
+            grace_period=max(1, round(asha.grace * steps)),
+            reduction_factor=asha.reduction,
+        )
+    tuner = tune.Tuner(
+        tune.with_resources(trial_of(work), {"cpu": sweep.cpu, "gpu": sweep.gpu}),
+        tune_config=tune.TuneConfig(
+            search_alg=feeder,
+            scheduler=scheduler,
+            num_samples=-1,
+            reuse_actors=asha is None,  # a trial that is stopped early does not leave its process clean
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name="tune", storage_path=str(scratch), verbose=0, callbacks=[Follower(feeder, table)]
+        ),
+    )
+    tuner.fit()
+
+
+class _Scratch:
+    """Tune stores a pickle of everything that it is given; these parts have nothing to be restored from."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Scratch:
+        return self
+
+
+class Feeder(_Scratch, Searcher):
+    """Gives Tune the next job, and is told what became of it."""
+
+    def __init__(self, jobs: Jobs, packed: Callable[[Job], dict[str, Any]]) -> None:
+        super().__init__(metric="target_score", mode="max")
+        self.jobs, self.packed = jobs, packed
+        self.running: dict[str, Job] = {}
+        self.told: dict[str, dict[str, Any]] = {}
+
+    def suggest(self, trial_id: str) -> Any:
+        job = self.jobs.next()
+        if job is None:
+            return Searcher.FINISHED if self.jobs.over else None
+        self.running[trial_id] = job
+        return {"job": json.dumps(self.packed(job))}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        job = self.running.get(trial_id)
+        if job is None:
+            return
+        job.nodes = sorted({*job.nodes, str(result.get("node", ""))} - {""})
+        for name in ("what", "step", "steps", "pace"):
+            if name in result:
+                setattr(job, name, result[name])
+        self.told.setdefault(trial_id, {}).update(
+            {k: result[k] for k in ("record", "ready", "failed", "trace", "for_good", "target_score") if k in result}
+        )
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        if error:  # the follower knows more
+            return
+        if result:
+            self.on_trial_result(trial_id, result)
+        job, told = self.running.pop(trial_id), self.told.pop(trial_id, {})
+        if "failed" in told:
+            self.jobs.fail(job, told["failed"], told["trace"], again=not told["for_good"])
+        elif "record" in told or "ready" in told:
+            self.jobs.finish(job, told.get("record"))
+        elif "target_score" in told:
+            self.jobs.stop(job, told["target_score"])
+        else:
+            self.jobs.fail(job, "the trial ended without a result", "")
+
+    def lost(self, trial_id: str, text: str) -> None:
+        """The trial's process ended without a word."""
+        job = self.running.pop(trial_id, None)
+        self.told.pop(trial_id, None)
+        if job is not None:
+            memory = "OutOfMemory" in text or "memory monitor" in text
+            reason = (
+                "out of memory: Ray stopped its process" if memory else "its process died (killed, or out of memory)"
+            )
+            self.jobs.fail(job, reason, text)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the run store is the state."""
+        Path(checkpoint_path).touch()
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore."""
+
+
+class Follower(_Scratch, Callback):
+    """Keeps the table up to date and notices processes that died."""
+
+    def __init__(self, feeder: Feeder, table: SweepTable) -> None:
+        self.feeder, self.table = feeder, table
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self.table.show()
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.feeder.lost(trial.trial_id, str(trial.get_error() or "no message"))
+
+
+def payload(job: Job, sweep: Sweep, workspace: Workspace) -> dict[str, Any]:
+    """What a trial is told, as JSON can hold it."""
+
+    def place(path: Path | None) -> str | None:
+        return None if path is None else str(path.resolve())
+
+    return {
+        "kind": job.kind,
+        "key": job.key,
+        "config": job.config.model_dump(mode="json"),
+        "folder": os.getcwd(),
+        "runs": place(workspace.runs),
+        "cache": place(workspace.cache),
+        "data_root": place(workspace.data_root),
+        "source_file": place(workspace.source_file),
+        "cpu": sweep.cpu,
+        "device": "auto" if sweep.gpu else "cpu",
+        "tuning": sweep.search is not None,
+        "asha": sweep.search is not None and sweep.search.asha is not None,
+    }
+
+
+def _check_resources(sweep: Sweep) -> None:
+    there = ray.cluster_resources()
+    for name, asked in (("CPU", float(sweep.cpu)), ("GPU", sweep.gpu)):
+        if asked > there.get(name, 0.0):
+            raise UsageError(f"{name.lower()}: {asked:g} per trial is asked for, but Ray sees {there.get(name, 0.0):g}")
+
+
+# The cluster ----------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def started(cluster: Cluster) -> Iterator[Path]:
+    """A Ray cluster for a sweep, started or joined; gives a folder for Ray's scratch files, which is removed at the end.
+
+    Raises:
+        RunError: the cluster cannot be reached or started.
+    """
+    clear_left_over()
+    # Sockets lie in it, and their paths may not be long: not under $TMPDIR, which may be deep.
+    scratch = Path(tempfile.mkdtemp(prefix=f"bench-ray-{os.getuid()}-{os.getpid()}-", dir="/tmp"))
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    if cluster.address:
+        options |= {"address": cluster.address, "runtime_env": {"env_vars": QUIET}}
+    else:
+        os.environ[MARK] = str(scratch)
+        options |= {
+            "num_cpus": cluster.cpus or len(os.sched_getaffinity(0)),
+            "num_gpus": cluster.gpus,
+            "include_dashboard": cluster.dashboard,
+            "object_store_memory": STORE_BYTES,
+            "_temp_dir": str(scratch),
+        }
+    try:
+        try:
+            context = ray.init(**options)
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            raise RunError(f"No Ray cluster: {' '.join(str(error).split()):.300}") from None
+        logging.getLogger("ray").setLevel(logging.CRITICAL)
+        if cluster.dashboard and not cluster.address:
+            logging.getLogger("bench").warning("Dashboard: http://%s", context.dashboard_url)
+        yield scratch
+    finally:
+        ray.shutdown()
+        os.environ.pop(MARK, None)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def clear_left_over() -> None:
+    """End processes and remove folders of sweeps of this user whose driver was killed."""
+    for folder in Path("/tmp").glob(f"bench-ray-{os.getuid()}-*"):
+        owner = folder.name.split("-")[3]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            for pid in marked(folder):
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def marked(folder: Path) -> list[int]:
+    """Processes that belong to the cluster of a temporary folder."""
+    mark, found = f"{MARK}={folder}".encode(), []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if mark in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+    return found
+
+
+# The trial, in a process of Ray's -------------------------------------------------------------------------------------
+
+
+def trial_of(work: Work) -> Callable[[dict[str, Any]], None]:
+    """The function that Tune calls: do a job, report how it goes and what came of it. It never raises."""
+
+    def trial(config: dict[str, Any]) -> None:
+        job = json.loads(config["job"])
+        node = ray.get_runtime_context().get_node_id()
+
+        def say(what: dict[str, Any]) -> None:
+            tune.report({**what, "node": node})
+
+        try:
+            outcome = work(job, say)
+        except Exception as error:
+            outcome = {
+                "failed": reason_of(error),
+                "trace": traceback.format_exc(),
+                "for_good": isinstance(error, UsageError),
+            }
+        say(outcome)
+
+    return trial
+
+
+def reason_of(error: Exception) -> str:
+    """Why a trial failed, in one line."""
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or "out of memory" in text.lower() or "not enough memory" in text.lower():
+        return f"out of memory: {text or 'no message'}"
+    return text if isinstance(error, (RunError, UsageError)) else f"{type(error).__name__}: {text or 'no message'}"
+
+
+def do(job: dict[str, Any], say: Say) -> dict[str, Any]:
+    """One job of a sweep: prepare data or a source model, or run."""
+    import cv2
+    import torch
+
+    torch.set_num_threads(job["cpu"])
+    cv2.setNumThreads(job["cpu"])
+    if Path(job["folder"]).is_dir():
+        os.chdir(job["folder"])
+    config = RunConfig.model_validate(job["config"])
+    if job["tuning"]:
+        tuning_shift(config.shift)
+    workspace = workspace_of(job, say)
+    try:
+        if job["kind"] == "run":
+            return {"record": run(config, workspace).to_json()}
+        if job["kind"] == "source":
+            prepare(config, config.protocol, workspace)
+        else:
+            prepare_data(config, workspace)
+        return {"ready": True}
+    finally:
+        gc.collect()
+        if workspace.device.type == "cuda":
+            torch.cuda.empty_cache()  # the process stays, and may share its GPU
+
+
+def prepare_data(config: RunConfig, workspace: Workspace) -> None:
+    """Render the splits of a replicate, or find them; the source's too where there is a source to train on."""
+    roles = [("target", "train"), ("target", "val")]
+    if config.source_file is None or method_class(config.method).card.setting == "UDA":
+        roles.append(("source", "train"))
+    for role, split in roles:
+        splits.prepare(config.protocol, role, split, config.seed, workspace)
+
+
+def workspace_of(job: dict[str, Any], say: Say) -> Workspace:
+    """Folders of the driver, or those that a node keeps for itself (``$BENCH_NODE_RUNS``, ``$BENCH_NODE_CACHE``,
+    ``$BENCH_NODE_DATA``, set where ``ray start`` is called)."""
+
+    def place(name: str) -> Path | None:
+        own = os.environ.get(f"BENCH_NODE_{name.upper().removesuffix('_ROOT')}")
+        path = own or job[name]
+        return Path(path) if path else None
+
+    runs, cache = place("runs"), place("cache")
+    assert runs is not None and cache is not None, "the driver names both"
+    source = Path(job["source_file"]) if job["source_file"] else None
+    return Workspace(
+        runs,
+        cache,
+        pick_device(job["device"]),
+        Teller(say),
+        data_root=place("data_root"),
+        source_file=source,
+        watch=(lambda step, score: say({"snapshot": step, "target_score": score})) if job["asha"] else None,
+    )
+
+
+class Teller:
+    """Progress of a trial, told to the driver now and then."""
+
+    def __init__(self, say: Say) -> None:
+        self.say = say
+        self.last = time.perf_counter()
+        self.what, self.began, self.first = "", 0.0, 0
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        now = time.perf_counter()
+        if what != self.what or done <= self.first:
+            self.what, self.began, self.first = what, now, done
+        if now - self.last >= TELL_EVERY:
+            self.last = now
+            counted = done - self.first  # the first report comes when its step is done
+            pace = {"pace": (now - self.began) / counted} if counted and not what.startswith("evaluate") else {}
+            self.say({"what": what, "step": done, "steps": total, **pace})
+
+
+# What the command line calls ------------------------------------------------------------------------------------------
+
+
+def closing(jobs: Jobs) -> None:
+    """Raise where runs failed, after all have had their chance.
+
+    Raises:
+        RunError: names each failed run, its reason and its log.
+    """
+    failed = [job for job in jobs.runs if job.state == "failed"]
+    for line in failures(failed, jobs.folder.path):
+        SweepTable(jobs).console.print(f"failed: {line}", highlight=False, markup=False, soft_wrap=True)
+    if failed:
+        again = f"bench sweep --resume {jobs.folder.name}"
+        raise RunError(f"{len(failed)} of {len(jobs.runs)} runs failed; once the causes are gone: {again}")
