@@ -50,9 +50,6 @@ class Store:
     def __getitem__(self, index: int) -> Clip:
         return self.clips[index]
 
-    def sequence(self, index: int) -> str:
-        return f"{index:05d}"
-
     def labels(self) -> Any:
         return self.truth
 
