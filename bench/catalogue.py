@@ -54,7 +54,18 @@ def networks() -> dict[str, dict[str, Any]]:
     return {n: {"what": first_sentence(import_from("bench.networks", n, kind="network").__doc__)} for n in names}
 
 
-KINDS = {"methods": methods, "shifts": shifts, "fusions": fusions, "flows": flows, "networks": networks}
+def datasets() -> dict[str, dict[str, Any]]:
+    """Each recorded data set's first sentence and its usual folder under the data root."""
+    from .data.datasets import dataset, dataset_names
+
+    found = {}
+    for name in dataset_names():
+        module = import_from("bench.data.datasets", name, kind="data set")
+        found[name] = {"what": first_sentence(module.__doc__), "folder": dataset(name).folder or "any"}
+    return found
+
+
+KINDS = {"methods": methods, "shifts": shifts, "fusions": fusions, "flows": flows, "networks": networks, "datasets": datasets}
 
 
 def catalogue(what: str = "") -> dict[str, dict[str, dict[str, Any]]]:
