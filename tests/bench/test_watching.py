@@ -151,7 +151,7 @@ def test_an_observer_is_handed_no_label(tmp_path: Path, tiny_cache: Path) -> Non
             seen.update(first=first, steps=steps, batches=list(clips))
 
         def step(self, *_: Any) -> None:
-            with pytest.raises(AccessError, match="label.npy is closed"):
+            with pytest.raises(AccessError, match=r"label\.npy is closed"):
                 clips.labels()
             seen["tried"] = True
 
