@@ -56,6 +56,7 @@ class Workspace:
         workers: threads that read the clips of the next steps ahead; 0 reads each when it is needed.
         compiled: let ``torch.compile`` work on the encoder.
         skip_bad: replace a clip whose files cannot be read by the next one, and count it, instead of stopping.
+        save_predictions: target training clips whose predictions by the kept weights are saved after the run.
     """
 
     runs: Path = field(default_factory=default_runs)
@@ -68,3 +69,4 @@ class Workspace:
     workers: int = 0
     compiled: bool = False
     skip_bad: bool = False
+    save_predictions: int = 0

@@ -35,7 +35,8 @@ def embed(features: Floats, kind: Kind = "tsne") -> npt.NDArray[np.float64]:
     else:
         perplexity = min(PERPLEXITY, (len(unit) - 1) / 3)
         points = TSNE(2, perplexity=perplexity, init="pca", random_state=0).fit_transform(unit)
-    points = np.asarray(points - points.mean(0), np.float64)
+    points = np.asarray(points, np.float64)
+    points -= points.mean(0)
     return points / np.sqrt((points**2).sum(1).mean())
 
 

@@ -57,12 +57,13 @@ def nearest(features: Tensor, groups: Tensor, k: int = K, chunk: int | None = No
     available = total - int(torch.unique(groups, return_counts=True)[1].max()) if total else 0
     if not 1 <= k <= available:
         raise ValueError(f"k must be in 1..{available} (pixels in other groups), got {k}")
-    unit = F.normalize(features.float(), dim=1)
+    unit = F.normalize(features.double(), dim=1)
+    rough_unit = unit.float()
     found = torch.empty(total, k, dtype=torch.int64)
     rows = chunk or rows_per_chunk(total)
     for start in range(0, total, rows):
         queries, own = unit[start : start + rows], groups[start : start + rows]
-        rough = queries @ unit.T
+        rough = rough_unit[start : start + rows] @ rough_unit.T
         rough.masked_fill_(own[:, None] == groups, -torch.inf)
         found[start : start + rows] = _nearest_of(queries, unit, rough, k, available).cpu()
     return found
@@ -75,8 +76,8 @@ def _nearest_of(queries: Tensor, unit: Tensor, rough: Tensor, k: int, available:
     cosines = _cosines(queries[:, None], unit[candidates]).masked_fill_(values.gather(1, order).isneginf(), -torch.inf)
     ranked, order = cosines.sort(dim=1, descending=True, stable=True)
     found = candidates.gather(1, order[:, :k])
-    # |float32 product - cosine| of unit vectors is below C times the machine epsilon.
-    error = 1.2e-7 * unit.shape[1]
+    # |float32 product - cosine| of unit vectors is below (C + 2) / 2 machine epsilons; half of this.
+    error = 1.2e-7 * (unit.shape[1] + 2)
     doubtful = ranked[:, k - 1] <= values[:, -1].double() + error
     for row in doubtful.nonzero()[:, 0].tolist():
         possible = (rough[row].double() >= ranked[row, k - 1] - error).nonzero()[:, 0]
@@ -86,8 +87,8 @@ def _nearest_of(queries: Tensor, unit: Tensor, rough: Tensor, k: int, available:
 
 
 def _cosines(a: Tensor, b: Tensor) -> Tensor:
-    """Inner products over the last dimension in float64: the same number for the same two vectors, wherever they stand."""
-    return (a.double() * b.double()).sum(-1)
+    """Inner products over the last dimension, float64: the same number for the same two vectors, wherever they stand."""
+    return (a * b).sum(-1)
 
 
 def same_class(labels: Tensor, neighbours: Tensor, classes: int) -> tuple[Tensor, Tensor]:
