@@ -170,7 +170,9 @@ def _run(context: Context) -> Record:
     record = make_record(context, method, source, scores[-1], beside, snapshots, cost)
     if workspace.save_predictions:
         start = [(0, source)] if source and method.trains else []
-        kept = [(step, path) for step, path, _ in weights[:-1]] + [(fitted.steps, context.folder / "checkpoint.safetensors")]
+        kept = [(step, path) for step, path, _ in weights[:-1]] + [
+            (fitted.steps, context.folder / "checkpoint.safetensors")
+        ]
         _save_predictions(context, segmenter, start + kept, splits)
     write_atomically(context.folder / "record.json", record.to_json())
     shutil.rmtree(context.folder / "state", ignore_errors=True)
@@ -183,7 +185,11 @@ def _save_predictions(
     """``--save-predictions``: what the kept weights, and the source model, say about target training clips."""
     with stage("target-train"):
         loader = ClipLoader(splits["target-train"].open(), context.flow, 1, 0, context.bad)
-        folder, rule, wanted = context.folder / "predictions", context.shift.evaluation, context.workspace.save_predictions
+        folder, rule, wanted = (
+            context.folder / "predictions",
+            context.shift.evaluation,
+            context.workspace.save_predictions,
+        )
         save_predictions(folder, segmenter, weights, loader, wanted, rule.align_corners, context.workspace.device)
 
 

@@ -167,9 +167,7 @@ def calibrated(seen: Look) -> Calibration:
     def means(total: torch.Tensor) -> list[float | None]:
         return [None if n == 0 else round(float(100 * t / n), 3) for t, n in zip(total, bins.count, strict=True)]
 
-    return Calibration(
-        count=bins.count.long().tolist(), confidence=means(bins.confidence), accuracy=means(bins.right)
-    )
+    return Calibration(count=bins.count.long().tolist(), confidence=means(bins.confidence), accuracy=means(bins.right))
 
 
 def _rounded(values: torch.Tensor) -> list[float]:
@@ -235,7 +233,9 @@ def _write_embedding(looks: dict[Path, tuple[Record, Look]], kind: Kind, root: P
     pairs = list(looks.values())
     first, seen = pairs[0]
     if any(not torch.equal(seen.cells, other.cells) for _, other in pairs):
-        raise UsageError("Runs whose feature grids differ cannot be embedded side by side: their pixels are not the same")
+        raise UsageError(
+            "Runs whose feature grids differ cannot be embedded side by side: their pixels are not the same"
+        )
     chosen = balanced(seen.labels.numpy(), DRAWN, first.config.seed)
     points = {}
     for record, other in pairs:
@@ -273,5 +273,3 @@ def judge_runs(folders: Sequence[Path], root: Path, workspace: Workspace) -> lis
         write(folder_of(root, value.who.shift) / "pseudo-labels" / f"{value.who.name}.json", value)
         for _, value in judged
     ]
-
-

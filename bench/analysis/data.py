@@ -1,8 +1,8 @@
 """What is kept of an analysis: small JSON files from which figures and pages are made.
 
-    <root>/analysis/<shift>/runs/<method>-s<seed>-<run>.json    one finished run
-    <root>/analysis/<shift>/embedding.json                      2-D embeddings of a few runs, side by side
-    <root>/analysis/<shift>/pseudo-labels/<method>-...json      pseudo-labels of one run over its steps
+<root>/analysis/<shift>/runs/<method>-s<seed>-<run>.json    one finished run
+<root>/analysis/<shift>/embedding.json                      2-D embeddings of a few runs, side by side
+<root>/analysis/<shift>/pseudo-labels/<method>-...json      pseudo-labels of one run over its steps
 """
 
 from __future__ import annotations

@@ -110,9 +110,7 @@ def quality(
     return coverage, accuracy
 
 
-def judge(
-    folder: Path, loader: ClipLoader
-) -> tuple[int, list[int], list[list[float]], list[list[float | None]]]:
+def judge(folder: Path, loader: ClipLoader) -> tuple[int, list[int], list[list[float]], list[list[float | None]]]:
     """Quality of all that a run has saved; opens the target's *training* labels in a stage of its own.
 
     Returns:

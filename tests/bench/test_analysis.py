@@ -176,7 +176,11 @@ def test_a_balanced_sample_has_equally_many_of_each_class_or_all() -> None:
 def test_separation_is_the_reciprocal_of_davies_and_bouldin() -> None:
     features, labels, _ = pixels()
     found = embedding.separation(features.numpy(), labels.numpy(), 5)
-    assert np.isnan(found[4]).all() and np.isnan(np.diag(found)).all() and np.allclose(found[:4, :4], found.T[:4, :4], equal_nan=True)
+    assert (
+        np.isnan(found[4]).all()
+        and np.isnan(np.diag(found)).all()
+        and np.allclose(found[:4, :4], found.T[:4, :4], equal_nan=True)
+    )
     index = np.nanmax(1 / found[:4, :4], axis=1).mean()
     unit = embedding.unit_length(features.numpy())
     assert index == pytest.approx(davies_bouldin_score(unit, labels.numpy()), rel=1e-10)
