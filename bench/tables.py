@@ -30,6 +30,8 @@ LEFT = (
     "design",
     "source of the published number",
     "changed options",
+    "neighbours",
+    "average",
     "minus",
 )
 """Columns of text; all others hold numbers and are set to the right."""

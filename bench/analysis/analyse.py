@@ -38,7 +38,7 @@ from .sampling import balanced
 PARTS = ("knn", "separation", "confusion", "calibration")
 EACH = 300
 """Pixels per class of the balanced sample."""
-DRAWN = 100
+DRAWN = 80
 """Pixels per class in an embedding."""
 MODELS = 4
 """Models that fit side by side in an embedding."""
@@ -143,7 +143,7 @@ def curves(seen: Look, few: torch.Tensor, classes: Sequence[str], run: str) -> d
         except ValueError as error:
             raise RunError(f"Run {run}: neighbours in feature space: {error}") from None
         overall, by_class = knn.same_class(labels, neighbours, len(classes))
-        rows = {c: None if row.isnan().any() else _rounded(row) for c, row in zip(classes, by_class, strict=True)}
+        rows = {c: None if row.isnan().any() else _rounded(row, 1) for c, row in zip(classes, by_class, strict=True)}
         mean = _rounded(by_class.nanmean(0))
         found[name] = Curve(pixels=_rounded(overall), mean=mean, classes=rows if name == "headline" else None)
     return found
@@ -170,8 +170,8 @@ def calibrated(seen: Look) -> Calibration:
     return Calibration(count=bins.count.long().tolist(), confidence=means(bins.confidence), accuracy=means(bins.right))
 
 
-def _rounded(values: torch.Tensor) -> list[float]:
-    return [round(float(x), 2) for x in values]
+def _rounded(values: torch.Tensor, digits: int = 2) -> list[float]:
+    return [round(float(x), digits) for x in values]
 
 
 # All runs -------------------------------------------------------------------------------------------------------------

@@ -68,25 +68,26 @@ def kept(root: Path, shift: str) -> Kept:
 
 def figures(of: Kept) -> Iterator[tuple[str, str, Figure]]:
     """Name, caption and figure, as far as the data allows."""
-    title = load_shift(of.shift).title
+    title = of.shift
     if shown := [g for g in of.groups if g.curves("headline")]:
         curves = [g.series({s: c.mean for s, c in g.curves("headline").items()}) for g in shown]
         caption = "Same-class pixels among the k nearest neighbours, mean over classes"
-        yield "knn", caption, plots.knn_figure(curves, f"{caption} ({title})")
+        yield "knn", caption, plots.knn_figure(curves, f"{caption} · {title}")
         shares = [(g, g.share("headline", "mean", HEADLINE)) for g in shown]
         pairs = [g.series({s: (x, g.miou[s]) for s, x in share.items()}) for g, share in shares]
         caption, x = "Do good neighbours go with a good score?", f"same class among the {HEADLINE} nearest, %"
-        yield "knn-miou", caption, plots.agreement_figure(pairs, f"{caption} ({title})", x)
+        yield "knn-miou", caption, plots.agreement_figure(pairs, f"{caption} · {title}", x)
         by_class, caption = tables.class_shares(shown, of.classes), f"Same class among the {HEADLINE} nearest, by class"
         yield "knn-classes", caption, plots.class_share_figure(by_class, of.classes, caption)
     if of.embedding:
-        kind = {"tsne": "t-SNE", "pca": "first two principal components"}[of.embedding.kind]
-        caption = f"Features of the same validation pixels by true class, {kind}"
-        text = f"{caption}, seed {of.embedding.seed} (axes have no unit)"
+        kind = {"tsne": "t-SNE", "pca": "PCA"}[of.embedding.kind]
+        caption = f"The same validation pixels by true class, {kind} of their features (no unit)"
+        text = f"{caption}, seed {of.embedding.seed}"
         yield "embedding", caption, plots.embedding_figure(of.embedding, text)
-    ratios = {g.label: separation_of(g) for g in of.groups if g.method in SHOWN and separation_of(g) is not None}
+    beside = sorted((g for g in of.groups if g.method in SHOWN), key=lambda g: SHOWN.index(g.method))
+    ratios = {g.label: ratio for g in beside if (ratio := separation_of(g)) is not None}
     if ratios:
-        caption = "Class centres: distance over spread, mean over replicates; below 1 two classes overlap"
+        caption = "Class centres: distance over spread, mean over replicates (below 1: they overlap)"
         yield "separation", caption, plots.separation_figure(ratios, of.classes, caption)
     yield from _confusions(of)
     if shown := [g for g in of.groups if tables.errors_of(g)]:
@@ -95,11 +96,11 @@ def figures(of: Kept) -> Iterator[tuple[str, str, Figure]]:
         yield (
             "calibration",
             "Reliability",
-            plots.reliability_figure(bins, errors, f"Is the confidence right? ({title})"),
+            plots.reliability_figure(bins, errors, f"Is the confidence right? · {title}"),
         )
     if of.pseudo_labels:
         caption = "Pseudo-labels on target training clips over the steps"
-        yield "pseudo-labels", caption, plots.pseudo_label_figure(of.pseudo_labels, SURE, f"{caption} ({title})")
+        yield "pseudo-labels", caption, plots.pseudo_label_figure(of.pseudo_labels, SURE, f"{caption} · {title}")
 
 
 def _confusions(of: Kept) -> Iterator[tuple[str, str, Figure]]:

@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench.data.labels import CLASSES, PALETTE
-from bench.plots import Colour, class_legend, new_figure
+from bench.data.labels import PALETTE
+from bench.plots import Colour, new_figure
 from bench.statistics import mean_interval
 
 from .data import Embedding, PseudoLabels
@@ -62,8 +62,12 @@ def _axes(figure: Figure, title: str, x: str, y: str, place: Any = 111) -> Axes:
     return axes
 
 
-def _note(figure: Figure, text: str) -> None:
-    figure.supxlabel(text, fontsize=9, color="#444444")
+def _legend(figure: Figure, note: str, numbers: str) -> None:
+    """Legend below, under a note on the marks and what the numbers behind the names are."""
+    figure.legend(
+        loc="outside lower center", frameon=False, fontsize=9.5, title=f"{note}\nNumbers: {numbers}.", title_fontsize=9.5,
+        ncols=3, handlelength=3.0,
+    )  # fmt: skip
 
 
 # Neighbours -----------------------------------------------------------------------------------------------------------
@@ -80,7 +84,7 @@ def knn_figure(series: Sequence[Series], title: str) -> Figure:
     """
     if not series:
         raise ValueError("knn_figure needs at least one series, got none")
-    figure = new_figure(8.0, 5.6)
+    figure = new_figure(8.0, 6.2)
     axes = _axes(figure, title, "k, nearest neighbours", "neighbours of the same class, %")
     ranked = sorted(zip(series, colours(series), strict=True), key=lambda item: -_mean(item[0])[-1])
     for one, colour in ranked:
@@ -91,12 +95,9 @@ def knn_figure(series: Sequence[Series], title: str) -> Figure:
         axes.plot(k, mean, color=colour, linestyle=DASHES[one.design], linewidth=1.9, label=text)
     axes.axvline(HEADLINE, color="#999999", linewidth=0.8)
     axes.set_xlim(1, len(_mean(series[0])))
-    legend = figure.legend(
-        loc="outside right upper", frameon=False, fontsize=9.5, title=f"at k = {HEADLINE}, % ± 95 %", handlelength=3.0
-    )
-    legend.get_title().set_fontsize(9.5)
     seeds = len({seed for one in series for seed in one.values})
-    _note(figure, f"Lines: mean over {seeds} replicates. {DESIGNS}.")
+    note = f"Lines: mean over {seeds} replicate{'s' if seeds > 1 else ''}. {DESIGNS}."
+    _legend(figure, note, f"at k = {HEADLINE}, %, with the 95 % interval over replicates")
     return figure
 
 
@@ -111,7 +112,7 @@ def agreement_figure(series: Sequence[Series], title: str, x: str) -> Figure:
         series: values are pairs (share in percent, mIoU in percent).
         x: what the share is.
     """
-    figure = new_figure(8.0, 5.4)
+    figure = new_figure(8.0, 6.2)
     axes = _axes(figure, title, x, "mIoU, %")
     for one, colour in zip(series, colours(series), strict=True):
         pairs = np.array([one.values[seed] for seed in sorted(one.values)])
@@ -121,10 +122,8 @@ def agreement_figure(series: Sequence[Series], title: str, x: str) -> Figure:
             mx, my, xerr=hx, yerr=hy, color=colour, fmt=MARKERS[one.design], markersize=7, elinewidth=0.9, capsize=2,
             markeredgecolor="white", label=f"{one.label}  {mx:.1f}, {my:.1f}",
         )  # fmt: skip
-    figure.legend(
-        loc="outside right upper", frameon=False, fontsize=9.5, title="share, mIoU (means)", title_fontsize=9.5
-    )
-    _note(figure, "Marks: mean over replicates with 95 % intervals; dots: replicates. ■ video, ● image, ◆ reference.")
+    note = "Marks: mean over replicates with 95 % intervals; dots: replicates. ■ video, ● image, ◆ reference."
+    _legend(figure, note, "mean share and mean mIoU, %")
     return figure
 
 
@@ -219,31 +218,36 @@ def confusion_figure(
 # Maps, calibration, pseudo-labels -------------------------------------------------------------------------------------
 
 
+MARKS = ("o", "s", "^", "D", "v", "P")
+"""By turns for the dark colours, which would look alike."""
+
+
+def class_marks(palette: Sequence[Colour]) -> list[str]:
+    """A mark for each class: dots for light colours."""
+    dark = [0.3 * red + 0.59 * green + 0.11 * blue < 75 for red, green, blue in palette]
+    return [MARKS[sum(dark[:i]) % len(MARKS)] if dark[i] else "o" for i in range(len(palette))]
+
+
 def embedding_figure(value: Embedding, title: str, palette: Sequence[Colour] = PALETTE) -> Figure:
     """The same pixels by model side by side, coloured by their true class; dark colours are told apart by their marks."""
-    figure = new_figure(8.0, 8.0 * 1.1 / max(2, len(value.points)) + 0.9)
+    columns = min(2, len(value.points))
+    rows = -(-len(value.points) // columns)
+    figure = new_figure(8.0, 8.0 / columns * rows + 1.2)
     figure.suptitle(title, fontsize=11)
-    figure.get_layout_engine().set(rect=(0, 0.6 / figure.get_figheight(), 1, 1 - 0.6 / figure.get_figheight()))  # type: ignore[union-attr]
-    labels = np.array(value.labels)
-    marks = "os^DvP"
+    labels, marks = np.array(value.labels), class_marks(palette)
     for number, (label, places) in enumerate(value.points.items()):
-        axes = figure.add_subplot(1, len(value.points), number + 1)
+        axes = figure.add_subplot(rows, columns, number + 1)
         points = np.array(places)
         for i in np.unique(labels):
-            of_class = points[labels == i]
-            dark = 0.3 * palette[i][0] + 0.59 * palette[i][1] + 0.11 * palette[i][2] < 60
             axes.scatter(
-                *of_class.T, s=11, color=np.array(palette[i]) / 255, marker=marks[i % len(marks)] if dark else "o",
-                linewidths=0.3, edgecolors="#777777" if not dark else "white",
+                *points[labels == i].T, s=13, color=np.array(palette[i]) / 255, marker=marks[i], linewidths=0.25,
+                edgecolors="#666666" if marks[i] == "o" else "white", label=value.classes[i] if not number else None,
             )  # fmt: skip
         axes.set_title(label, loc="left", fontsize=10.5)
-        axes.set_aspect("equal")
+        axes.set_box_aspect(1)
         axes.set_xticks([])
         axes.set_yticks([])
-    if tuple(value.classes) == CLASSES:
-        class_legend(figure, labels.tolist())
-    else:
-        class_legend(figure, labels.tolist(), value.classes, palette)
+    figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=9.5, markerscale=1.8)
     return figure
 
 
@@ -255,7 +259,7 @@ def reliability_figure(series: Sequence[Series], errors: Mapping[str, float], ti
         series: values are ``(3, B)``: pixels, mean confidence and accuracy in percent, NaN for empty bins.
         errors: expected calibration error in points by label, for the legend.
     """
-    figure = new_figure(8.0, 6.2)
+    figure = new_figure(8.0, 7.4)
     places = figure.add_gridspec(2, 1, height_ratios=(3, 1))
     axes = _axes(figure, title, "", "accuracy, %", places[0])
     below = _axes(figure, "", "confidence, %", "pixels, %", places[1])
@@ -271,11 +275,7 @@ def reliability_figure(series: Sequence[Series], errors: Mapping[str, float], ti
     for place in (axes, below):
         place.set_xlim(0, 100)
     axes.set_ylim(0, 100)
-    figure.legend(
-        loc="outside right upper", frameon=False, fontsize=9.5, title="calibration error, points", title_fontsize=9.5,
-        handlelength=3.0,
-    )  # fmt: skip
-    _note(figure, f"Bins pooled over replicates; grey: perfect. {DESIGNS}.")
+    _legend(figure, f"Bins pooled over replicates; grey: perfect. {DESIGNS}.", "calibration error, points")
     return figure
 
 

@@ -86,7 +86,7 @@ def answer(groups: Sequence[Group]) -> str:
         return "Too few methods, or no replicate that all of them share: there is no order to compare."
     if whole.rho >= 0.995:
         how = "**Yes, exactly**"
-    elif whole.rho >= 0.8:
+    elif whole.rho >= 0.75:
         how = "**Largely**"
     elif whole.rho >= 0.4:
         how = "**In part**"
@@ -94,7 +94,8 @@ def answer(groups: Sequence[Group]) -> str:
         how = "**No**"
     else:
         how = "**No, rather the other way round**"
-    text = f"{how}: Spearman's rho is {_rho(whole)} over {whole.methods} methods and {whole.seeds} replicates"
+    replicates = f"{whole.seeds} replicate{'s' if whole.seeds > 1 else ''}"
+    text = f"{how}: Spearman's rho is {_rho(whole)} over {whole.methods} methods and {replicates}"
     if inner is not None:
         text += f", and {_rho(inner)} without source-only and the oracle, which any sensible measure sets apart"
     if swapped := swaps(groups):
@@ -104,7 +105,7 @@ def answer(groups: Sequence[Group]) -> str:
 
 
 def swaps(groups: Sequence[Group]) -> list[str]:
-    """Pairs whose mean mIoU and mean same-class share disagree, the largest difference in mIoU first, with both."""
+    """Pairs whose mean mIoU and mean same-class share disagree, the largest difference in mIoU first, in words."""
     rows = [(g.label, g.share("headline", "mean", HEADLINE), g.miou) for g in groups]
     means = [
         (label, np.mean(list(share.values())), np.mean([miou[s] for s in share]))
@@ -112,12 +113,15 @@ def swaps(groups: Sequence[Group]) -> list[str]:
         if share
     ]
     pairs = [
-        (abs(a[2] - b[2]), f"{a[0]} over {b[0]} by {a[2] - b[2]:.1f} points of mIoU, {a[1] - b[1]:.1f} of the share")
+        (
+            abs(a[2] - b[2]),
+            f"{a[0]} over {b[0]} by {a[2] - b[2]:.1f} points of mIoU, under it by {b[1] - a[1]:.1f} of the share",
+        )
         for a in means
         for b in means
         if a[2] > b[2] and a[1] < b[1]
     ]
-    return [text.replace("-", "−") if text.count(" -") else text for _, text in sorted(pairs, reverse=True)]
+    return [text for _, text in sorted(pairs, reverse=True)]
 
 
 def _rho(found: RankCorrelation) -> str:
