@@ -59,6 +59,9 @@ def test_what_came_later_is_not_in_the_text_of_what_does_not_use_it(shift_file: 
     """Hashes of shifts and runs that records were made under; a change here would refuse all of them."""
     assert load_shift("ministreet").hash == "17a50ab9a36a" and load_shift("ministreet-dev").hash == "366d41b5b5f3"
     assert make_run_config("source_only").hash == "aa0e8916f04f"
+    assert make_run_config("stpl").hash == "168428c09373" and "label_noise" not in make_run_config("stpl").settings
+    noisy = make_run_config("stpl", options={"label_noise": 0.2})
+    assert noisy.settings["label_noise"] == 0.2 and noisy.hash != "168428c09373"
     text = load_shift("ministreet").model_dump_json()
     assert not any(word in text for word in ("accumulate", "horizon", "weights", "unscored"))
     assert load_shift(shift_file({"adaptation.accumulate": 2})).hash != load_shift("ministreet-tiny").hash
