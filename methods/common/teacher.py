@@ -29,8 +29,8 @@ class TeacherSettings:
     max_zoom: float = 1.5  # ours: of the strong view
     label_noise: float = 0.0  # ablation: share of pseudo-labels that are replaced by a class drawn at random
 
-    LATER: ClassVar[tuple[str, ...]] = ("label_noise",)
-    """Settings that came after records had been made: not part of a run's text where they have their default."""
+    # Settings that came after records had been made: not part of a run's text where they have their default.
+    LATER: ClassVar[tuple[str, ...]] = ("label_noise",)  # nothing to set
 
     def __post_init__(self) -> None:
         in_range("ema_decay", self.ema_decay, 0, 1)
@@ -93,8 +93,8 @@ class Teacher(nn.Module):
         now = out.scores.float().softmax(1)
         before = self.segmenter.classify(self.segmenter.fuse_alone(out.encoded[-2])).float().softmax(1)
         self.thresholds.update(now)
-        labels = (noisy(self.thresholds(p)[0], noise, p.shape[1], generator) for p in (now, before))
-        return TeacherLabels(*labels, out)
+        current, previous = (noisy(self.thresholds(p)[0], noise, p.shape[1], generator) for p in (now, before))
+        return TeacherLabels(current, previous, out)
 
     def follow(self, student: VideoSegmenter, decay: float) -> None:
         """Move towards the student."""

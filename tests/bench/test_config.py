@@ -168,7 +168,7 @@ def test_the_nearest_name_is_proposed() -> None:
             ("stpl", "ministreet-tiny", 0, {"pixels_per_class": 1.5}),
             "pixels_per_class: Input should be a valid integer",
         ),
-        (("stpl", "ministreet-tiny", 0, {"times": "all"}), "times: Input should be 'both' or 'current'"),
+        (("stpl", "ministreet-tiny", 0, {"times": "all"}), "times: Input should be 'both', 'current' or 'previous'"),
         (("stpl", "ministreet-tiny", 0, {"contrast": "maybe"}), "contrast: Input should be a valid boolean"),
         (("stpl", "ministreet-tiny", 0, {"contrast": False, "ce": False}), "nothing is left to learn from"),
         (("self_training", "ministreet-tiny", 0, {"drop": 1.0}), "drop must be in 0..0.99, got 1"),
