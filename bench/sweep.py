@@ -140,7 +140,7 @@ def _tune(sweep: Sweep, jobs: Jobs, table: SweepTable, workspace: Workspace, scr
             search_alg=feeder,
             scheduler=scheduler,
             num_samples=-1,
-            reuse_actors=asha is None,  # a trial that is stopped early does not leave its process clean
+            reuse_actors=True,
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
@@ -352,8 +352,7 @@ def trial_of(work: Work) -> Callable[[dict[str, Any]], None]:
                 "trace": traceback.format_exc(),
                 "for_good": isinstance(error, UsageError),
             }
-        if not job["asha"]:
-            wait_for_others()
+        wait_for_others()
         say(outcome)
 
     return trial
