@@ -84,9 +84,17 @@ def resolve_settings(method: str, overrides: dict[str, Any]) -> dict[str, Any]:
         if isinstance(overrides[key], bool) and fields[key].type not in (bool, "bool"):
             raise UsageError(f"Option of method '{method}': {key}: expected {fields[key].type}, got {overrides[key]}")
     try:
-        return dataclasses.asdict(TypeAdapter(settings_class).validate_python(overrides))
+        settings = dataclasses.asdict(TypeAdapter(settings_class).validate_python(overrides))
     except ValidationError as error:
         raise UsageError(f"Option of method '{method}': {one_line(error)}") from None
+    # As in schema.Model: what came after records had been made is left out where it has its default.
+    unused = {name for name in later_settings(method) if settings[name] == fields[name].default}
+    return {name: value for name, value in settings.items() if name not in unused}
+
+
+def later_settings(method: str) -> tuple[str, ...]:
+    """Settings of a method that came after records had been made (``LATER`` in its ``Settings``)."""
+    return tuple(getattr(method_class(method).Settings, "LATER", ()))
 
 
 def make_run_config(

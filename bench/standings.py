@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .config import Shift, canonical, load_shift, method_class, resolve_settings
+from .config import Shift, canonical, later_settings, load_shift, method_class, resolve_settings
 from .errors import RunError, UsageError
 from .records import Record, read_record
 from .statistics import mean_interval
@@ -89,8 +89,9 @@ def admit(record: Record, shift: Shift, name: str) -> None:
         known, setting = resolve_settings(config.method, {}), method_class(config.method).card.setting
     except UsageError as error:
         raise RunError(f"Record {name}: {error}") from None
-    if known.keys() != config.settings.keys():
-        changed = ", ".join(sorted(known.keys() ^ config.settings.keys()))
+    ran_with = config.settings.keys() - later_settings(config.method)
+    if known.keys() != ran_with:
+        changed = ", ".join(sorted(known.keys() ^ ran_with))
         raise RunError(f"Record {name}: settings of '{config.method}' changed since ({changed}); run it again")
     if (ran := record.method.get("setting")) != setting:
         raise RunError(f"Record {name} ran as {ran}, but '{config.method}' is now {setting}; run it again")

@@ -43,13 +43,13 @@ class SelfTraining(Method):
 
     def __init__(self, segmenter: VideoSegmenter, settings: TeacherSettings, setup: Setup) -> None:
         super().__init__(segmenter, settings, setup)
-        self.teacher = Teacher(segmenter, setup.num_classes, settings.drop, settings.cap)
+        self.teacher = Teacher(segmenter, setup.num_classes, settings.drop, settings.cap, settings.noise)
 
     def restart(self) -> None:
         self.teacher.restart(self.segmenter)
 
     def losses(self, target: ClipBatch, source: LabelledBatch | None, step: int) -> dict[str, Tensor]:
-        weak = self.teacher.label(target)
+        weak = self.teacher.label(target, self.generator(step, "label noise"))
         generator = self.generator(step, "strong view")
         geometry = Geometry.draw(len(target.keys), self.settings.max_zoom, generator)
         view = strong_view(target, geometry, self.settings.strength, generator)

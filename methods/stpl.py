@@ -88,7 +88,7 @@ class STPL(Method):
     def __init__(self, segmenter: VideoSegmenter, settings: STPLSettings, setup: Setup) -> None:
         super().__init__(segmenter, settings, setup)
         self.head = ProjectionHead(segmenter.fusion.out_channels, settings.dimension)
-        self.teacher = Teacher(segmenter, setup.num_classes, settings.drop, settings.cap)
+        self.teacher = Teacher(segmenter, setup.num_classes, settings.drop, settings.cap, settings.noise)
         self.teacher_head = frozen_copy(self.head)
 
     def parameter_groups(self, lr: float, head_multiplier: float) -> list[dict[str, Any]]:
@@ -100,7 +100,7 @@ class STPL(Method):
 
     def losses(self, target: ClipBatch, source: LabelledBatch | None, step: int) -> dict[str, Tensor]:
         s = self.settings
-        weak = self.teacher.label(target)
+        weak = self.teacher.label(target, self.generator(step, "label noise"))
         generator = self.generator(step, "strong view")
         geometry = Geometry.draw(len(target.keys), s.max_zoom, generator)
         view = strong_view(target, geometry, s.strength, generator)

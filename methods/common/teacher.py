@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +21,14 @@ class TeacherSettings:
     Either method searches these within its own budget on ministreet-dev (RULES.md), and has its own defaults.
     """
 
+    LATER: ClassVar[tuple[str, ...]] = ("noise",)  # no part of a run's hash where it has its default
+
     ema_decay: float = 0.99  # ours; 0 = no teacher, the student labels itself
     drop: float = 0.5  # ours: share of each predicted class left unlabelled, the least confident first
     cap: float = 0.9  # FDA: a class threshold is never above this confidence
     strength: float = 0.5  # ours: of the strong view's photometric noise
     max_zoom: float = 1.5  # ours: of the strong view
+    noise: float = 0.0  # ablation: share of the pseudo-labels that a random other class replaces
 
     def __post_init__(self) -> None:
         in_range("ema_decay", self.ema_decay, 0, 1)
@@ -33,6 +36,15 @@ class TeacherSettings:
         in_range("cap", self.cap, 0, 1)
         in_range("strength", self.strength, 0, 1.5)
         in_range("max_zoom", self.max_zoom, 1, 4)
+        in_range("noise", self.noise, 0, 1)
+
+
+def replaced(labels: Tensor, share: float, num_classes: int, generator: torch.Generator) -> Tensor:
+    """Labels of which each is, with probability ``share``, another class drawn at random; 255 stays 255."""
+    device = generator.device
+    hit = (torch.rand(labels.shape, generator=generator, device=device) < share).to(labels.device)
+    by = torch.randint(1, num_classes, labels.shape, generator=generator, device=device).to(labels.device)
+    return torch.where(hit & (labels != 255), (labels + by) % num_classes, labels)
 
 
 class TeacherLabels(NamedTuple):
@@ -51,10 +63,12 @@ class Teacher(nn.Module):
         num_classes: K.
         drop: share of each predicted class that gets no label, the least confident first.
         cap: no class threshold is above this confidence.
+        noise: share of the labels that a random other class replaces.
     """
 
-    def __init__(self, student: VideoSegmenter, num_classes: int, drop: float, cap: float) -> None:
+    def __init__(self, student: VideoSegmenter, num_classes: int, drop: float, cap: float, noise: float = 0.0) -> None:
         super().__init__()
+        self.num_classes, self.noise = num_classes, noise
         self.segmenter = frozen_copy(student)
         self.thresholds = RunningThresholds(num_classes, drop, cap)
 
@@ -63,13 +77,21 @@ class Teacher(nn.Module):
         self.segmenter.load_state_dict(student.state_dict())
 
     @torch.no_grad()
-    def label(self, clips: ClipBatch) -> TeacherLabels:
-        """Label a batch of weakly augmented clips; the thresholds follow the current frame's confidences."""
+    def label(self, clips: ClipBatch, generator: torch.Generator) -> TeacherLabels:
+        """Label a batch of weakly augmented clips; the thresholds follow the current frame's confidences.
+
+        Args:
+            generator: for the noise.
+        """
         out: Segmentation = self.segmenter(clips.frames, clips.flow, clips.valid)
         now = out.scores.float().softmax(1)
         before = self.segmenter.classify(self.segmenter.fuse_alone(out.encoded[-2])).float().softmax(1)
         self.thresholds.update(now)
-        return TeacherLabels(self.thresholds(now)[0], self.thresholds(before)[0], out)
+        current, previous = self.thresholds(now)[0], self.thresholds(before)[0]
+        if self.noise:
+            current = replaced(current, self.noise, self.num_classes, generator)
+            previous = replaced(previous, self.noise, self.num_classes, generator)
+        return TeacherLabels(current, previous, out)
 
     def follow(self, student: VideoSegmenter, decay: float) -> None:
         """Move towards the student."""

@@ -18,7 +18,7 @@ from methods.common.augment import Geometry, photometric, strong_view
 from methods.common.checks import in_range
 from methods.common.ema import ema_update, frozen_copy
 from methods.common.losses import AUXILIARY_WEIGHT, balanced_weights, supervised, upsampled_cross_entropy
-from methods.common.teacher import Teacher
+from methods.common.teacher import Teacher, replaced
 from stpl import backward_warp, confident_labels, pseudo_label_cross_entropy
 
 CLASSES = 5
@@ -216,7 +216,7 @@ def segmenter(seed: int = 0) -> Any:
 def test_the_teacher_labels_both_frames_by_its_running_thresholds() -> None:
     student, batch = segmenter(), clips()
     teacher = Teacher(student, CLASSES, drop=0.5, cap=0.9)
-    labels = teacher.label(batch)
+    labels = teacher.label(batch, torch.Generator())
     assert not labels.out.scores.requires_grad
     twin = frozen_copy(student)
     with torch.no_grad():
@@ -227,6 +227,30 @@ def test_the_teacher_labels_both_frames_by_its_running_thresholds() -> None:
     assert torch.equal(labels.previous, confident_labels(before, teacher.thresholds.thresholds)[0])
     kept = (labels.current != 255).float().mean()
     assert 0.4 < kept < 0.6  # half of each predicted class is dropped
+
+
+def test_noise_replaces_its_share_of_the_labels_by_other_classes_and_no_other_pixel() -> None:
+    labels = torch.randint(0, 5, (2, 60, 80), generator=torch.Generator().manual_seed(0))
+    labels[:, :20] = 255
+    noisy = replaced(labels, 0.3, 5, torch.Generator().manual_seed(1))
+    assert (noisy[:, :20] == 255).all() and noisy[:, 20:].max() == 4
+    hit = (noisy != labels)[:, 20:]
+    assert 0.27 < hit.float().mean() < 0.33  # 6400 labels: four standard deviations are 0.023
+    for true in range(5):  # each other class equally often
+        counts = torch.bincount(noisy[:, 20:][hit & (labels[:, 20:] == true)], minlength=5)
+        assert counts[true] == 0 and (counts[counts > 0].float() / counts.sum() - 0.25).abs().max() < 0.09
+    assert torch.equal(noisy, replaced(labels, 0.3, 5, torch.Generator().manual_seed(1)))
+    assert torch.equal(replaced(labels, 0.0, 5, torch.Generator()), labels)
+    assert (replaced(labels, 1.0, 5, torch.Generator()) != labels)[:, 20:].all()
+
+
+def test_a_noisy_teacher_differs_from_the_quiet_one_in_its_labels_alone() -> None:
+    student, batch = segmenter(), clips()
+    quiet, noisy = (Teacher(student, CLASSES, 0.5, 0.9, noise) for noise in (0.0, 1.0))
+    one, two = (teacher.label(batch, torch.Generator().manual_seed(0)) for teacher in (quiet, noisy))
+    assert torch.equal(one.out.scores, two.out.scores)
+    for right, wrong in ((one.current, two.current), (one.previous, two.previous)):
+        assert torch.equal(right == 255, wrong == 255) and not (right == wrong)[right != 255].any()
 
 
 def test_the_teacher_restarts_as_the_student_and_follows_it() -> None:
