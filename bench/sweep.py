@@ -306,7 +306,8 @@ def started(cluster: Cluster) -> Iterator[Path]:
         RunError: the cluster cannot be reached or started.
     """
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-    with scratch_folder() as scratch:
+    # Ray's driver prints on standard output what happens to its workers, whatever the level of logging.
+    with scratch_folder() as scratch, open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         if cluster.address:
             options["address"] = cluster.address
         else:

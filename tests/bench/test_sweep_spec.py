@@ -136,10 +136,9 @@ def test_values_of_a_grid_are_read_as_options_are() -> None:
 
 
 def test_a_random_search_makes_the_trials_of_bench_tune() -> None:
-    planned = plan(asked(shift="ministreet-dev", methods=["hcl"], search={"trials": "0:4"}))
-    for trial, one in enumerate(planned):
-        assert one.config == make_run_config("hcl", "ministreet-dev", 0, draw("hcl", trial))
-        assert one.label == f"hcl trial {trial}"
+    planned = plan(asked(shift="ministreet-dev", search={"trials": "1:4"}))
+    drawn = {f"stpl trial {t}": make_run_config("stpl", "ministreet-dev", 0, draw("stpl", t)) for t in range(1, 4)}
+    assert {one.label: one.config for one in planned} == drawn
 
 
 def test_a_grid_search_goes_from_end_to_end() -> None:
