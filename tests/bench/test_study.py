@@ -13,7 +13,7 @@ from bench import cli
 from bench.config import make_run_config
 from bench.errors import RunError, UsageError
 from bench.registry import flow_names, method_names
-from bench.standings import admit, alterations, read_shift_records
+from bench.standings import admit, alterations, read_committed
 from bench.study import Study, expand, load_study, study_names, validated
 from bench.sweep_spec import from_study, plan
 
@@ -127,7 +127,7 @@ def test_the_six_questions_are_there() -> None:
 def test_the_main_study_is_what_is_on_the_leaderboard() -> None:
     """Existing records stay valid: no later setting has changed the hash of a run."""
     root = Path(__file__).resolve().parents[2] / "leaderboards"
-    records = {record.run: record.config for record in read_shift_records(root, "ministreet")}
+    records = {record.run: record.config for record in read_committed(root, "ministreet").records}
     runs = {config.hash: config for _, _, config in expand(load_study("main"))}
     both = records.keys() & runs.keys()
     assert len(both) > 100 and all(records[key] == runs[key] for key in both)
@@ -142,7 +142,7 @@ def test_noise_is_part_of_a_run_only_where_it_is_used() -> None:
 
 def test_a_run_with_noise_belongs_on_the_leaderboard_and_is_named_by_it() -> None:
     root = Path(__file__).resolve().parents[2] / "leaderboards"
-    record = next(r for r in read_shift_records(root, "ministreet") if r.config.method == "stpl")
+    record = next(r for r in read_committed(root, "ministreet").records if r.config.method == "stpl")
     config = make_run_config("stpl", "ministreet", 0, {"label_noise": 0.2})
     noisy = record.model_copy(update={"config": config, "run": config.hash})
     admit(noisy, config.protocol, "noisy")
