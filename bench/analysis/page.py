@@ -173,6 +173,8 @@ def build(of: Kept, drawn: set[str]) -> str:
             *figure("knn-classes", "Same-class share by class"),
             "## Does it order the methods as mIoU does?",
             tables.answer(of.groups),
+            "The share judges the features that the classifier takes, not the classifier: a method may spoil the one and keep the "
+            "other.",
             *figure("knn-miou", "Same-class share against mIoU"),
             "Spearman's rho of the means over replicates; interval: percentile bootstrap over the replicates, drawn anew for share "
             "and mIoU together. It does not cover the choice of methods. Without the ends: without source-only and the oracle.",

@@ -96,7 +96,7 @@ def knn_figure(series: Sequence[Series], title: str) -> Figure:
     axes.axvline(HEADLINE, color="#999999", linewidth=0.8)
     axes.set_xlim(1, len(_mean(series[0])))
     seeds = len({seed for one in series for seed in one.values})
-    note = f"Lines: mean over {seeds} replicate{'s' if seeds > 1 else ''}. {DESIGNS}."
+    note = f"Lines: mean over {seeds} replicate{'s' if seeds > 1 else ''}; {DESIGNS}."
     _legend(figure, note, f"at k = {HEADLINE}, %, with the 95 % interval over replicates")
     return figure
 
@@ -275,7 +275,7 @@ def reliability_figure(series: Sequence[Series], errors: Mapping[str, float], ti
     for place in (axes, below):
         place.set_xlim(0, 100)
     axes.set_ylim(0, 100)
-    _legend(figure, f"Bins pooled over replicates; grey: perfect. {DESIGNS}.", "calibration error, points")
+    _legend(figure, f"Bins pooled over replicates; grey: perfect; {DESIGNS}.", "calibration error, points")
     return figure
 
 

@@ -100,7 +100,7 @@ def answer(groups: Sequence[Group]) -> str:
         text += f", and {_rho(inner)} without source-only and the oracle, which any sensible measure sets apart"
     if swapped := swaps(groups):
         text += f". Set the other way round: {'; '.join(swapped[:4])}"
-        text += f", and {len(swapped) - 4} pairs more" if len(swapped) > 4 else ""
+        text += f", and {len(swapped) - 4} more" if len(swapped) > 4 else ""
     return text + "."
 
 
