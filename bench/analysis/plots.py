@@ -65,8 +65,8 @@ def _axes(figure: Figure, title: str, x: str, y: str, place: Any = 111) -> Axes:
 def _legend(figure: Figure, note: str, numbers: str) -> None:
     """Legend below, under a note on the marks and what the numbers behind the names are."""
     figure.legend(
-        loc="outside lower center", frameon=False, fontsize=9.5, title=f"{note}\nNumbers: {numbers}.", title_fontsize=9.5,
-        ncols=3, handlelength=3.0,
+        loc="outside lower center", frameon=False, fontsize=9, title=f"{note}\nNumbers: {numbers}.", title_fontsize=9,
+        ncols=3, handlelength=2.2, columnspacing=1.0, handletextpad=0.6,
     )  # fmt: skip
 
 
