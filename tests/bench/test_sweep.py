@@ -23,15 +23,16 @@ import torch
 import yaml
 from ray.cluster_utils import Cluster as Nodes
 
-from bench import sweep as module
+from bench import sweep_trial as module
 from bench.adapt import run
 from bench.config import RunConfig, make_run_config
 from bench.errors import RunError, UsageError
 from bench.records import read_record
-from bench.sweep import Cluster, Feeder, closing, do, payload, reason_of, sweep_runs, workspace_of
+from bench.sweep import Cluster, Feeder, closing, payload, sweep_runs
 from bench.sweep_left_over import MARK, clear, marked, scratch_folder
 from bench.sweep_spec import Sweep, plan
 from bench.sweep_state import Jobs, SweepFolder
+from bench.sweep_trial import do, reason_of, workspace_of
 from bench.workspace import Workspace
 
 TINY = "ministreet-tiny"
