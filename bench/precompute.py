@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,8 @@ import numpy as np
 import torch
 
 from .config import Shift
-from .data.store import ClipStore, Progress, disk_errors, locked, prepare_split, quiet
+from .data.splits import prepare
+from .data.store import Progress, disk_errors, locked, quiet
 from .errors import RunError, UsageError, unknown
 from .flow._photometric import Check, average, check, verdict
 from .flow._store import STORES, VERSION, Layout, Precomputed, flow_folder, shard_file
@@ -34,6 +34,7 @@ from .flow.base import Clips, FlowBackend
 from .provenance import versions
 from .records import finite, write_atomically
 from .registry import flow_names, import_from
+from .workspace import Workspace
 
 SPLITS = ("target-train", "target-val", "source-train", "source-val")
 OpenClips = Callable[[], Clips]
@@ -48,7 +49,7 @@ class Split:
     open: OpenClips
 
 
-def open_split(shift: Shift, split: str, seed: int, cache: Path, progress: Progress = quiet) -> Split:
+def open_split(shift: Shift, split: str, seed: int, workspace: Workspace) -> Split:
     """A split of a shift by ``<role>-<split>``.
 
     Raises:
@@ -58,8 +59,8 @@ def open_split(shift: Shift, split: str, seed: int, cache: Path, progress: Progr
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
     role, part = split.split("-")
-    folder = prepare_split(shift.data, role, part, seed, cache, progress)
-    return Split(folder.name, partial(ClipStore, folder))
+    found = prepare(shift, role, part, seed, workspace)
+    return Split(found.name, found.open)
 
 
 def backend_of(name: str) -> tuple[FlowBackend, str]:

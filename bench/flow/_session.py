@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.config import Shift
-from bench.data.store import Progress
 from bench.errors import unknown
 from bench.plots import save
 from bench.precompute import SPLITS, Layout, backend_of, compute, open_split, peek
 from bench.records import write_atomically
 from bench.tables import markdown
+from bench.workspace import Workspace
 
 from ._compare import Result, compare
 from ._pictures import Row, comparison, flow_sheet
@@ -24,12 +24,11 @@ def run_compute(
     name: str,
     splits: list[str],
     seed: int,
-    cache: Path,
+    workspace: Workspace,
     out: Path | None,
     store: str,
     workers: int | None,
     force: bool,
-    progress: Progress,
 ) -> list[dict[str, Any]]:
     """``bench flow compute``: the splits one after another, each with a summary and a picture, up to one that is wrong.
 
@@ -46,7 +45,8 @@ def run_compute(
             raise unknown("split", wanted, SPLITS)
     summaries = []
     for wanted in splits:
-        split = open_split(shift, wanted, seed, cache, progress)
+        split = open_split(shift, wanted, seed, workspace)
+        cache, progress = workspace.cache, workspace.progress
         summary = compute(split, name, cache, store=store, workers=workers, progress=progress, force=force)
         folder, clips = Path(summary["folder"]), split.open()
         layout = Layout.of(clips, store)
@@ -102,19 +102,18 @@ def run_compare(
     split_name: str,
     number: int,
     seed: int,
-    cache: Path,
+    workspace: Workspace,
     out: Path | None,
     random_weights: bool,
-    progress: Progress,
 ) -> dict[str, Any]:
     """``bench flow compare``: results for JSON, the table, and with ``out`` (a .md) the table, .json and .png beside it.
 
     Raises:
         UsageError: unknown backend or split, or clips without exact flow.
     """
-    split = open_split(shift, split_name, seed, cache, progress)
+    split = open_split(shift, split_name, seed, workspace)
     clips = split.open()
-    results, shown = compare(clips, names, number, random_weights, progress)
+    results, shown = compare(clips, names, number, random_weights, workspace.progress)
     told: dict[str, Any] = {
         "shift": shift.name,
         "split": split_name,

@@ -23,6 +23,7 @@ from bench.errors import AccessError, RunError, UsageError
 from bench.flow import _store, dis
 from bench.flow._store import Layout, Precomputed, with_precomputed
 from bench.precompute import Split, compute, open_split
+from bench.workspace import Workspace
 
 FAKE = """
 import numpy as np
@@ -38,7 +39,7 @@ def identity():
 
 @pytest.fixture(scope="session")
 def split(tiny_cache: Path) -> Split:
-    return open_split(load_shift("ministreet-tiny"), "target-train", 0, tiny_cache)
+    return open_split(load_shift("ministreet-tiny"), "target-train", 0, Workspace(cache=tiny_cache))
 
 
 @pytest.fixture
@@ -365,7 +366,7 @@ def test_wrong_names(split: Split, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"Unknown store 'float16'. Did you mean 'float32'?"):
         compute(split, "dis", tmp_path, store="float16")
     with pytest.raises(UsageError, match=r"Unknown split 'target-trian'. Did you mean 'target-train'?"):
-        open_split(load_shift("ministreet-tiny"), "target-trian", 0, tmp_path)
+        open_split(load_shift("ministreet-tiny"), "target-trian", 0, Workspace(cache=tmp_path))
 
 
 def test_a_backend_that_fails_or_gives_something_else(

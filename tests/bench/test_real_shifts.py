@@ -145,6 +145,25 @@ def test_reading_ahead_changes_no_bit(
     assert ahead.result == here.result
 
 
+def test_flow_computed_ahead_gives_the_same_run(
+    small: dict[str, str], place: Workspace, tmp_path: Path, no_figures: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And it is read, not computed again: with the estimator gone the run still goes through."""
+    wanted = config(small["viper2cityscapes"], "stpl")
+    here = run(wanted, place)
+    cache = shutil.copytree(place.cache, tmp_path / "cache")
+    arguments = ["flow", "compute", small["viper2cityscapes"], "--backend", "dis", "--workers", "1"]
+    result = CliRunner().invoke(cli.app, [*arguments, "--data-root", str(place.data_root), "--cache", str(cache)])
+    assert result.exit_code == 0, result.output
+
+    def gone(*_: Any) -> Any:
+        raise AssertionError("flow was computed again")
+
+    monkeypatch.setattr("cv2.DISOpticalFlow_create", gone)
+    ahead = run(wanted, Workspace(tmp_path / "ahead", cache, place.device, data_root=place.data_root))
+    assert ahead.result == here.result
+
+
 def test_a_wrong_flow_leaves_the_source_model(small: dict[str, str], place: Workspace) -> None:
     """The estimator of a run is that of its source model; flow that is wrong on purpose is not."""
     from bench.source import source_identity
