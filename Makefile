@@ -3,8 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# mmflow has an environment of its own. With a GPU and nvcc: make mmflow FORCE_CUDA=1
+MMFLOW := .venv-mmflow
+FORCE_CUDA ?= 0
 
-.PHONY: demo test check bench leaderboard setup clean
+.PHONY: demo test check bench leaderboard setup clean mmflow test-mmflow
 
 demo: setup
 	$(BIN)/bench run --method stpl
@@ -30,6 +33,26 @@ $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $(STAMP)
+
+# mmcv-full is compiled here: 14 minutes on two free cores. Its setup.py asks for C++17, today's torch headers want C++20.
+mmflow: $(MMFLOW)/.installed
+
+$(MMFLOW)/.installed: requirements-mmflow.txt
+	$(PYTHON) -m venv $(MMFLOW)
+	$(MMFLOW)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-mmflow.txt
+	rm -rf $(MMFLOW)/src && mkdir $(MMFLOW)/src
+	$(MMFLOW)/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+		--no-binary :all: --dest $(MMFLOW)/src mmcv-full==1.7.2
+	tar -xf $(MMFLOW)/src/mmcv-full-1.7.2.tar.gz -C $(MMFLOW)/src
+	sed -i.before 's/-std=c++17/-std=c++20/' $(MMFLOW)/src/mmcv-full-1.7.2/setup.py
+	MMCV_WITH_OPS=1 FORCE_CUDA=$(FORCE_CUDA) MAX_JOBS=$${MAX_JOBS:-2} $(MMFLOW)/bin/python -m pip install \
+		--disable-pip-version-check --no-build-isolation --no-deps $(MMFLOW)/src/mmcv-full-1.7.2
+	$(MMFLOW)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps mmflow==0.5.2
+	$(MMFLOW)/bin/python -c 'import mmcv.ops, mmflow.apis; print("mmflow", mmflow.__version__, "with mmcv", mmcv.__version__)'
+	touch $(MMFLOW)/.installed
+
+test-mmflow: setup mmflow
+	$(BIN)/python -m pytest tests/mmflow -q
 
 clean:
 	rm -rf $(VENV) runs cache preview

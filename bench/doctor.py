@@ -41,7 +41,7 @@ def examine(runs: Path | None, cache: Path | None) -> dict[str, Any]:
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "disk": disk,
         "data": {"ministreet": "rendered when first needed, no download"},
-        "optional": {"mmflow": _optional("mmflow", "pip install '.[mmflow]' in an environment of its own")},
+        "optional": {"mmflow": _mmflow()},
         "missing": missing,
     }
 
@@ -54,10 +54,12 @@ def _cpu_has_bfloat16() -> bool:
     return bool(probe and probe())
 
 
-def _optional(package: str, how: str) -> str:
-    import importlib.util
+def _mmflow() -> str:
+    """mmflow lives in an environment of its own."""
+    from .flow.mmflow import environment
 
-    return "installed" if importlib.util.find_spec(package) else f"not installed; {how}"
+    python = environment()
+    return f"environment at {python}" if python.is_file() else "not built; make mmflow"
 
 
 def print_report(report: dict[str, Any]) -> None:

@@ -78,6 +78,10 @@ def backend_of(name: str) -> tuple[FlowBackend, str]:
     return module.BACKEND, str(module.identity())
 
 
+Note = dict[str, Any]
+"""What stands beside a shard: its layout, size, CRC-32, the seconds it took, and each clip's photometric check."""
+
+
 @dataclass(frozen=True)
 class Job:
     """A shard to be computed by some process."""
@@ -98,6 +102,7 @@ def compute(
     workers: int | None = None,
     progress: Progress = quiet,
     force: bool = False,
+    per_shard: int | None = None,
 ) -> dict[str, Any]:
     """Compute, or finish, or find the flow of a split.
 
@@ -105,7 +110,8 @@ def compute(
         name: of the backend.
         store: ``float32`` or ``int16`` (see ``bench.flow._store``).
         workers: processes; by default one per core, one in all where there is a GPU.
-        force: keep flow that the frames speak against.
+        force: release flow that the frames speak against.
+        per_shard: clips of a shard; by default what makes about 64 MB.
 
     Returns:
         A summary for JSON: ``folder``, ``wrong`` (None, or what is wrong with the flow) and what was measured. Without
@@ -118,9 +124,7 @@ def compute(
     if store not in STORES:
         raise unknown("store", store, STORES)
     _, identity = backend_of(name)
-    clips = split.open()
-    first = clips[0].frames
-    layout = Layout(len(clips), len(first) - 1, first.shape[2], first.shape[3], store)
+    layout = Layout.of(split.open(), store, per_shard)
     folder = flow_folder(cache, identity, store, split.name)
     with locked(folder):
         with disk_errors(folder):
@@ -129,13 +133,15 @@ def compute(
             folder.mkdir(parents=True, exist_ok=True)
             for left_over in folder.glob(".*"):  # of a process that was killed: the lock is ours
                 left_over.unlink()
-            missing = [n for n in range(layout.shards) if _finished(folder, layout, n) is None]
-        jobs = [Job(split.open, name, folder, layout, n) for n in missing]
-        done = layout.clips - sum(len(layout.span(n)) for n in missing)
-        for shard in _worked(jobs, workers or default_workers()):
-            done += len(layout.span(shard))
+            notes = [_finished(folder, layout, n) for n in range(layout.shards)]
+        jobs = [Job(split.open, name, folder, layout, n) for n, note in enumerate(notes) if note is None]
+        done = layout.clips - sum(len(layout.span(job.shard)) for job in jobs)
+        for job, note in zip(jobs, _worked(jobs, workers or default_workers()), strict=True):
+            notes[job.shard] = note
+            done += len(layout.span(job.shard))
             progress(f"flow of {split.name.rsplit('-', 1)[0]}", done, layout.clips)
-        return _conclude(folder, split.name, name, identity, layout, force)
+        known = [note for note in notes if note is not None]
+        return _conclude(folder, split.name, name, identity, layout, known, force)
 
 
 def default_workers() -> int:
@@ -151,11 +157,11 @@ def _same(folder: Path, layout: Layout) -> bool:
     return before.layout == layout and before.version == VERSION
 
 
-def _finished(folder: Path, layout: Layout, shard: int) -> dict[str, Any] | None:
+def _finished(folder: Path, layout: Layout, shard: int) -> Note | None:
     """What was noted of a shard, None if it is not there whole."""
     path = shard_file(folder, shard)
     try:
-        note: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        note: Note = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         crc, size = 0, 0
         with path.open("rb") as file:
             while block := file.read(1 << 22):
@@ -170,8 +176,8 @@ def _finished(folder: Path, layout: Layout, shard: int) -> dict[str, Any] | None
         return None
 
 
-def _worked(jobs: list[Job], workers: int) -> Iterator[int]:
-    """Numbers of the shards as they are finished, in order."""
+def _worked(jobs: list[Job], workers: int) -> Iterator[Note]:
+    """What is noted of the shards, as they are finished, in order."""
     if workers == 1 or len(jobs) < 2:
         with one_thread():
             yield from map(_compute_shard, jobs)
@@ -207,7 +213,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before[1])
 
 
-def _compute_shard(job: Job) -> int:
+def _compute_shard(job: Job) -> Note:
     """Compute a shard and write it: first the rows, then the note that says they are whole."""
     backend, layout = backend_of(job.backend)[0], job.layout
     clips = job.open()
@@ -232,7 +238,7 @@ def _compute_shard(job: Job) -> int:
             os.replace(scratch, path)
         finally:
             scratch.unlink(missing_ok=True)
-    note = {
+    note: Note = {
         "layout": asdict(layout),
         "bytes": len(data),
         "crc32": zlib.crc32(data),
@@ -240,17 +246,13 @@ def _compute_shard(job: Job) -> int:
         "clips": [_without_nan(asdict(one)) for one in checks],
     }
     write_atomically(path.with_suffix(".json"), json.dumps(note, indent=1, sort_keys=True) + "\n")
-    return job.shard
+    return note
 
 
-def _conclude(folder: Path, split: str, name: str, identity: str, layout: Layout, force: bool) -> dict[str, Any]:
+def _conclude(
+    folder: Path, split: str, name: str, identity: str, layout: Layout, known: list[Note], force: bool
+) -> dict[str, Any]:
     """The summary; the manifest too if the flow is good."""
-    notes = [_finished(folder, layout, n) for n in range(layout.shards)]
-    if None in notes:
-        raise RunError(
-            f"{shard_file(folder, notes.index(None))} is damaged; run the command again, it is computed anew"
-        )
-    known = [note for note in notes if note is not None]
     checks = [Check(**one) for note in known for one in _with_nan(note["clips"])]
     mean, seconds = average(checks), sum(note["seconds"] for note in known)
     wrong = verdict(checks)

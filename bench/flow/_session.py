@@ -49,8 +49,7 @@ def run_compute(
         split = open_split(shift, wanted, seed, cache, progress)
         summary = compute(split, name, cache, store=store, workers=workers, progress=progress, force=force)
         folder, clips = Path(summary["folder"]), split.open()
-        height, width = summary["size"]
-        layout = Layout(len(clips), summary["pairs"] // len(clips), height, width, store)
+        layout = Layout.of(clips, store)
         rows: list[Row] = []
         for index in sorted({0, len(clips) // 2, len(clips) - 1}):
             clip = clips[index]

@@ -18,7 +18,7 @@ flow as well.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +40,21 @@ MOST_CLIPS = 64
 
 @dataclass(frozen=True)
 class Layout:
-    """What a shard's rows look like."""
+    """How the flow of a split lies in shards."""
 
     clips: int
     pairs: int
     height: int
     width: int
     store: str
+    per_shard: int
+
+    @classmethod
+    def of(cls, clips: Clips, store: str, per_shard: int | None = None) -> Layout:
+        """The layout for some clips; by default a shard has about 64 MB."""
+        first = clips[0].frames
+        layout = cls(len(clips), len(first) - 1, first.shape[2], first.shape[3], store, 1)
+        return replace(layout, per_shard=per_shard or max(1, min(MOST_CLIPS, SHARD_BYTES // layout.row)))
 
     @property
     def pixels(self) -> int:
@@ -56,11 +64,6 @@ class Layout:
     def row(self) -> int:
         """Bytes of a clip."""
         return 2 * self.pixels * (4 if self.store == "float32" else 2) + -(-self.pixels // 8)
-
-    @property
-    def per_shard(self) -> int:
-        """Clips of a shard; a function of the clips' size alone."""
-        return max(1, min(MOST_CLIPS, SHARD_BYTES // self.row))
 
     @property
     def shards(self) -> int:
@@ -126,8 +129,7 @@ class Precomputed:
 
     def fits(self, clips: Clips) -> bool:
         """True if the clips have the number and size that the flow was computed for."""
-        pairs, (height, width) = len(clips[0].frames) - 1, clips[0].frames.shape[2:]
-        return asdict(self.layout) | {"store": ""} == asdict(Layout(len(clips), pairs, height, width, ""))
+        return Layout.of(clips, self.layout.store, self.layout.per_shard) == self.layout
 
     def __call__(self, clips: Clips, index: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         if not 0 <= index < self.layout.clips:

@@ -50,6 +50,11 @@ def settings() -> tuple[str, str]:
     return config, checkpoint
 
 
+def environment() -> Path:
+    """Python of mmflow's environment; it need not be there."""
+    return Path(os.environ.get(PYTHON) or ROOT.parent / ".venv-mmflow" / "bin" / "python")
+
+
 def identity() -> str:
     """Name of this backend's precomputed flow: config and hash of the checkpoint."""
     config, checkpoint = settings()
@@ -85,7 +90,7 @@ class Worker:
     def start(self) -> None:
         """Start the process and wait until its network is built."""
         config, checkpoint = settings()
-        python = Path(os.environ.get(PYTHON) or ROOT.parent / ".venv-mmflow" / "bin" / "python")
+        python = environment()
         if not python.is_file():
             raise RunError(f"mmflow has no environment at {python}; build it: make mmflow (or set {PYTHON})")
         self.said = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the process)
