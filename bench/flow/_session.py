@@ -7,13 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench.config import Shift
-from bench.data.store import Progress
 from bench.errors import unknown
 from bench.plots import save
 from bench.precompute import SPLITS, Layout, backend_of, compute, open_split, peek
 from bench.records import write_atomically
+from bench.shift import Shift
 from bench.tables import markdown
+from bench.workspace import Workspace
 
 from ._compare import Result, compare
 from ._pictures import Row, comparison, flow_sheet
@@ -24,16 +24,16 @@ def run_compute(
     name: str,
     splits: list[str],
     seed: int,
-    cache: Path,
+    workspace: Workspace,
     out: Path | None,
     store: str,
     workers: int | None,
-    force: bool,
-    progress: Progress,
 ) -> list[dict[str, Any]]:
     """``bench flow compute``: the splits one after another, each with a summary and a picture, up to one that is wrong.
 
     Args:
+        workspace: cache, data root, progress; ``force`` releases flow that the frames speak against, ``skip_bad`` goes on past
+            unreadable clips.
         out: folder of ``<split>.json`` and ``<split>.png``; without it they lie beside the flow as ``summary``.
 
     Raises:
@@ -46,12 +46,16 @@ def run_compute(
             raise unknown("split", wanted, SPLITS)
     summaries = []
     for wanted in splits:
-        split = open_split(shift, wanted, seed, cache, progress)
-        summary = compute(split, name, cache, store=store, workers=workers, progress=progress, force=force)
+        split = open_split(shift, wanted, seed, workspace)
+        summary = compute(
+            split, name, workspace.cache, store=store, workers=workers, progress=workspace.progress,
+            force=workspace.force, skip_bad=workspace.skip_bad,
+        )  # fmt: skip
         folder, clips = Path(summary["folder"]), split.open()
         layout = Layout.of(clips, store)
         rows: list[Row] = []
-        for index in sorted({0, len(clips) // 2, len(clips) - 1}):
+        good = [index for index in range(len(clips)) if clips.key(index) not in summary["bad"]]
+        for index in sorted({good[0], good[len(good) // 2], good[-1]}):
             clip = clips[index]
             rows.append((clip.key.rsplit("/", 1)[-1], clip.frames, *peek(folder, layout, index)))
         wrong = "" if summary["wrong"] is None else "; WRONG by its photometric error"
@@ -60,7 +64,7 @@ def run_compute(
         summary["picture"] = str(save(flow_sheet(rows, title), place / f"{stem}.png", dpi=110))
         write_atomically(place / f"{stem}.json", _json(summary))
         summaries.append(summary)
-        if summary["wrong"] and not force:
+        if summary["wrong"] and not workspace.force:
             break
     return summaries
 
@@ -90,6 +94,7 @@ def compute_table(summaries: list[dict[str, Any]]) -> str:
                 "mean length, px": _number(one["mean_length_px"], 2),
                 "pairs/s of a worker": _number(one["pairs_per_second_of_a_worker"], 2),
                 "disk, MB": _number(one["bytes"], 1, 1e-6),
+                "unreadable": str(len(one["bad"])),
                 "check": "good" if one["wrong"] is None else "WRONG",
             }
         )
@@ -102,19 +107,18 @@ def run_compare(
     split_name: str,
     number: int,
     seed: int,
-    cache: Path,
+    workspace: Workspace,
     out: Path | None,
     random_weights: bool,
-    progress: Progress,
 ) -> dict[str, Any]:
     """``bench flow compare``: results for JSON, the table, and with ``out`` (a .md) the table, .json and .png beside it.
 
     Raises:
         UsageError: unknown backend or split, or clips without exact flow.
     """
-    split = open_split(shift, split_name, seed, cache, progress)
+    split = open_split(shift, split_name, seed, workspace)
     clips = split.open()
-    results, shown = compare(clips, names, number, random_weights, progress)
+    results, shown = compare(clips, names, number, random_weights, workspace.progress)
     told: dict[str, Any] = {
         "shift": shift.name,
         "split": split_name,
