@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 MMFLOW := .venv-mmflow
 FORCE_CUDA ?= 0
 
-.PHONY: demo test check bench leaderboard setup clean mmflow test-mmflow
+.PHONY: demo test check bench leaderboard figures setup mmflow test-mmflow clean
 
 demo: setup
 	$(BIN)/bench run --method stpl
@@ -20,12 +20,21 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/bench leaderboard --check
+	$(BIN)/bench analyse --check
 
 bench: setup
 	$(BIN)/python -m pytest tests/benchmarks -q --benchmark-columns=median,rounds
 
 leaderboard: setup
 	$(BIN)/bench leaderboard
+	$(BIN)/bench analyse --figures-only
+
+# The numbers behind the analysis page and the pictures of predictions come from finished runs: replicates 0 to 2 of these methods.
+ANALYSED := source_only,adabn,self_training,ur,hcl,da_vsn_sf,vat_vst_sf,tps_sf,stpl,oracle
+figures: setup
+	$(BIN)/bench analyse --methods $(ANALYSED) --seeds 0:3
+	$(BIN)/bench panels --methods source_only,ur,hcl,stpl,oracle --clips 1 --out leaderboards/figures/ministreet-panels.png
+	$(BIN)/bench strip --methods source_only,stpl,oracle --frames 16 --out leaderboards/figures/ministreet-strip.gif
 
 setup: $(STAMP)
 

@@ -25,6 +25,7 @@ from stpl.segmenter import VideoSegmenter
 
 from . import selection
 from .access import stage
+from .analysis.predictions import save_predictions
 from .checkpoint import load_into, save_tensors
 from .config import RunConfig, Schedule, Shift, load_shift, method_class
 from .data.loaders import BadClips, ClipLoader, LabelledLoader, ahead
@@ -90,6 +91,8 @@ def run(config: RunConfig, workspace: Workspace) -> Record:
             shutil.rmtree(folder, ignore_errors=True)
         found = finished(folder, config)
         if found is not None:
+            if workspace.save_predictions and not (folder / "predictions").is_dir():
+                raise UsageError(f"Run {config.hash} is finished and its snapshots are gone; repeat it with --force")
             return found
         bad = BadClips(workspace.skip_bad)
         return _run(Context(config, config.protocol, workspace, folder, bad))
@@ -168,9 +171,29 @@ def _run(context: Context) -> Record:
         parameters=parameters,
     )
     record = make_record(context, method, source, scores[-1], beside, snapshots, cost)
+    if workspace.save_predictions:
+        start = [(0, source)] if source and method.trains else []
+        kept = [(step, path) for step, path, _ in weights[:-1]] + [
+            (fitted.steps, context.folder / "checkpoint.safetensors")
+        ]
+        _save_predictions(context, segmenter, start + kept, splits)
     write_atomically(context.folder / "record.json", record.to_json())
     shutil.rmtree(context.folder / "state", ignore_errors=True)
     return record
+
+
+def _save_predictions(
+    context: Context, segmenter: VideoSegmenter, weights: list[tuple[int, Path]], splits: dict[str, Split]
+) -> None:
+    """``--save-predictions``: what the kept weights, and the source model, say about target training clips."""
+    with stage("target-train"):
+        loader = ClipLoader(splits["target-train"].open(), context.flow, 1, 0, context.bad)
+        folder, rule, wanted = (
+            context.folder / "predictions",
+            context.shift.evaluation,
+            context.workspace.save_predictions,
+        )
+        save_predictions(folder, segmenter, weights, loader, wanted, rule.align_corners, context.workspace.device)
 
 
 def _draw(

@@ -65,7 +65,14 @@ def datasets() -> dict[str, dict[str, Any]]:
     return found
 
 
-KINDS = {"methods": methods, "shifts": shifts, "fusions": fusions, "flows": flows, "networks": networks, "datasets": datasets}
+KINDS = {
+    "methods": methods,
+    "shifts": shifts,
+    "fusions": fusions,
+    "flows": flows,
+    "networks": networks,
+    "datasets": datasets,
+}
 
 
 def catalogue(what: str = "") -> dict[str, dict[str, dict[str, Any]]]:

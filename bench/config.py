@@ -72,6 +72,8 @@ def method_class(name: str) -> Any:
 def resolve_settings(method: str, overrides: dict[str, Any]) -> dict[str, Any]:
     """Settings of a method with ``overrides`` applied, checked against the types of its ``Settings`` and its own rules.
 
+    Those that its ``LATER`` names are left out where they have their default, so that older runs keep their hash.
+
     Raises:
         UsageError: unknown key (with the nearest one), wrong type, value out of range.
     """
@@ -84,9 +86,11 @@ def resolve_settings(method: str, overrides: dict[str, Any]) -> dict[str, Any]:
         if isinstance(overrides[key], bool) and fields[key].type not in (bool, "bool"):
             raise UsageError(f"Option of method '{method}': {key}: expected {fields[key].type}, got {overrides[key]}")
     try:
-        return dataclasses.asdict(TypeAdapter(settings_class).validate_python(overrides))
+        settings = dataclasses.asdict(TypeAdapter(settings_class).validate_python(overrides))
     except ValidationError as error:
         raise UsageError(f"Option of method '{method}': {one_line(error)}") from None
+    later = getattr(settings_class, "LATER", ())
+    return {key: value for key, value in settings.items() if key not in later or value != fields[key].default}
 
 
 def make_run_config(

@@ -1,23 +1,19 @@
 """What ``bench predict`` and ``bench adapt`` write: label ids, overlays and films, from a run, a model file, or own footage.
 
 out/labels/<key>_pred_labelIds.png      what the official evaluator reads: CITYSCAPES_RESULTS=out/labels
-out/overlays/<key>.jpg|png              the picture under its classes' colours
+out/overlays/<key>.png                  the picture under its classes' colours
 out/<sequence>.mp4|gif                  the overlays of a sequence as a film
 out/predict.json                        what was predicted with what
 """
 
 from __future__ import annotations
 
-import collections
 import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from .access import stage
@@ -29,25 +25,12 @@ from .data.splits import prepare
 from .display import ProgressDisplay
 from .errors import UsageError
 from .flow.base import backend_of, flow_of
-from .media import (
-    cityscapes_ids,
-    export_labels,
-    file_stem,
-    overlay,
-    write_gif,
-    write_mp4,
-    write_overlay,
-    write_palette_png,
-)
+from .media import FILMS, overlay, write_labels, write_palette_png, write_png
 from .metrics import ConfusionMatrix, iou_from_confusion, mean_iou
 from .own_video import adapt_video, check_classes, footage, schedule
 from .predict import Loaded, Prediction, load, predictions
 from .records import finite, write_atomically
 from .workspace import Workspace, default_cache, default_data_root, pick_device
-
-VIDEOS = ("none", "mp4", "gif")
-GIF_WIDTH = 480
-"""Pixels; a GIF is held in memory whole."""
 
 
 def colours_of(classes: tuple[str, ...]) -> tuple[tuple[int, int, int], ...]:
@@ -59,13 +42,12 @@ def colours_of(classes: tuple[str, ...]) -> tuple[tuple[int, int, int], ...]:
         return tuple(known.get(name, PALETTE[i % len(PALETTE)]) for i, name in enumerate(classes))
 
 
-def names_cityscapes_knows(classes: tuple[str, ...]) -> bool:
-    """Whether every class has a Cityscapes label id."""
+def label_ids_of(classes: tuple[str, ...]) -> tuple[int, ...] | None:
+    """Cityscapes label id by train id; None where the classes are no known label space."""
     try:
-        cityscapes_ids(classes)
+        return label_space(classes).label_ids
     except UsageError:
-        return False
-    return True
+        return None
 
 
 def write_predictions(
@@ -73,50 +55,39 @@ def write_predictions(
 ) -> dict[str, int]:
     """Write all files; returns how many of each kind. One picture is held at a time, but for GIFs.
 
-    Classes that Cityscapes does not have are written as train ids with colours beside them.
+    Classes of no known label space are written as train ids with their colours beside them.
 
     Raises:
         RunError: the disk is full or read-only.
     """
-    palette, official = colours_of(classes), names_cityscapes_knows(classes)
+    palette, ids = colours_of(classes), label_ids_of(classes)
     counts = {"label maps": 0, "overlays": 0, "films": 0}
-
-    def written(predictions: Iterator[Prediction]) -> Iterator[npt.NDArray[np.uint8]]:
-        for prediction in predictions:
-            if official:
-                export_labels(out / "labels", prediction.key, prediction.labels, classes)
-            else:
-                write_palette_png(out / "labels" / f"{file_stem(prediction.key)}.png", prediction.labels, palette)
-            counts["label maps"] += 1
-            height, width = prediction.labels.shape
-            frame = prediction.frame
-            if frame.shape[:2] != (height, width):
-                frame = np.asarray(cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
-            if with_overlay:
-                write_overlay(out / "overlays", prediction.key, frame, prediction.labels, palette)
-                counts["overlays"] += 1
-            yield overlay(frame, prediction.labels, palette) if video != "none" else frame
-
     for sequence, of_it in itertools.groupby(found, lambda prediction: prediction.sequence):
-        pictures = written(of_it)
-        film = out / f"{file_stem(sequence) if sequence not in ('', '.') else 'film'}.{video}"
-        if video == "mp4":
-            write_mp4(film, pictures, rate)
-        elif video == "gif":
-            write_gif(film, [reduced(picture) for picture in pictures], rate, palette)
-        else:
-            collections.deque(pictures, maxlen=0)  # each is written as it is taken
-        counts["films"] += video != "none"
+        name = sequence.replace("/", "__") if sequence not in ("", ".") else "film"
+        film = FILMS[video](out / f"{name}.{video}", rate) if video != "none" else None
+        good = False
+        try:
+            for prediction in of_it:
+                key, labels = prediction.key.replace("/", "__"), prediction.labels
+                if ids is not None:
+                    write_labels(out / "labels", key, labels, ids)
+                else:
+                    write_palette_png(out / "labels" / f"{key}.png", labels, palette)
+                counts["label maps"] += 1
+                if not (with_overlay or film):
+                    continue
+                shown = overlay(prediction.frame, labels, palette)
+                if with_overlay:
+                    write_png(out / "overlays" / f"{key}.png", shown)
+                    counts["overlays"] += 1
+                if film:
+                    film.add(shown)
+            good = True
+        finally:
+            if film:
+                film.close(keep=good)
+                counts["films"] += 1
     return counts
-
-
-def reduced(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """A picture of at most :data:`GIF_WIDTH` pixels in width."""
-    height, width = picture.shape[:2]
-    if width <= GIF_WIDTH:
-        return picture
-    size = (GIF_WIDTH, max(1, round(height * GIF_WIDTH / width)))
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def predict_and_export(
@@ -143,8 +114,8 @@ def predict_and_export(
         UsageError: nothing to predict on, or classes that do not fit.
         RunError: unreadable files, a full disk.
     """
-    if video not in VIDEOS:
-        raise UsageError(f"--video is one of {', '.join(VIDEOS)}, got '{video}'")
+    if video not in ("none", *FILMS):
+        raise UsageError(f"--video is one of none, {', '.join(FILMS)}, got '{video}'")
     if split not in ("val", "train"):
         raise UsageError(f"--split is val or train, got '{split}'")
     if threads:

@@ -116,11 +116,16 @@ def admit(record: Record, shift: Shift, name: str) -> None:
     if record.run != config.hash:
         raise RunError(f"Record {name} says run {record.run}, but its config gives {config.hash}: edited; run it again")
     try:
-        known, setting = resolve_settings(config.method, {}), method_class(config.method).card.setting
+        cls = method_class(config.method)
+        known, setting, later = (
+            resolve_settings(config.method, {}),
+            cls.card.setting,
+            getattr(cls.Settings, "LATER", ()),
+        )
     except UsageError as error:
         raise RunError(f"Record {name}: {error}") from None
-    if known.keys() != config.settings.keys():
-        changed = ", ".join(sorted(known.keys() ^ config.settings.keys()))
+    if changed := (known.keys() ^ config.settings.keys()) - set(later):
+        changed = ", ".join(sorted(changed))
         raise RunError(f"Record {name}: settings of '{config.method}' changed since ({changed}); run it again")
     if (ran := record.method.get("setting")) != setting:
         raise RunError(f"Record {name} ran as {ran}, but '{config.method}' is now {setting}; run it again")

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 LEVEL = 0.95
@@ -124,17 +125,39 @@ def rank_correlation(
     numbers = np.array([published[m] for m in methods])
     if np.ptp(scores.mean(1)) == 0 or np.ptp(numbers) == 0:
         return None
-    rho = float(stats.spearmanr(scores.mean(1), numbers).statistic)
-    if len(seeds) < 2:
-        return RankCorrelation(rho, None, None, len(methods), len(seeds))
-    drawn = np.random.RandomState(0).randint(len(seeds), size=(draws, len(seeds)))  # frozen: the same in every version
-    means = scores[:, drawn].mean(2)  # methods x draws
-    ranks, ours = stats.rankdata(means, axis=0), stats.rankdata(numbers)
-    ranks, ours = ranks - ranks.mean(0), ours - ours.mean()
-    norm = np.sqrt((ranks**2).sum(0) * (ours**2).sum())
-    rhos = (ranks * ours[:, None]).sum(0)[norm > 0] / norm[norm > 0]
+    return _with_interval(scores, np.repeat(numbers[:, None], len(seeds), 1), draws)
+
+
+def rank_agreement(
+    a: Mapping[str, Mapping[int, float]], b: Mapping[str, Mapping[int, float]], draws: int = 2000
+) -> RankCorrelation | None:
+    """Rank correlation of the means of two scores that were both measured, by method and seed, with a bootstrap over seeds.
+
+    As :func:`rank_correlation`, except that both sides are drawn anew together: a seed's two scores belong to one model.
+    """
+    methods = sorted(a.keys() & b.keys())
+    seeds = sorted(set.intersection(*(a[m].keys() & b[m].keys() for m in methods))) if methods else []
+    if len(methods) < 3 or not seeds:
+        return None
+    left, right = (np.array([[side[m][seed] for seed in seeds] for m in methods]) for side in (a, b))
+    if np.ptp(left.mean(1)) == 0 or np.ptp(right.mean(1)) == 0:
+        return None
+    return _with_interval(left, right, draws)
+
+
+def _with_interval(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating], draws: int) -> RankCorrelation:
+    """Of the mean scores over seeds ``(methods, seeds)``, and a percentile interval over resampled seeds."""
+    methods, seeds = a.shape
+    rho = float(stats.spearmanr(a.mean(1), b.mean(1)).statistic)
+    if seeds < 2:
+        return RankCorrelation(rho, None, None, methods, seeds)
+    drawn = np.random.RandomState(0).randint(seeds, size=(draws, seeds))  # frozen: the same in every version
+    ranks = [stats.rankdata(side[:, drawn].mean(2), axis=0) for side in (a, b)]  # methods x draws
+    left, right = (side - side.mean(0) for side in ranks)
+    norm = np.sqrt((left**2).sum(0) * (right**2).sum(0))
+    rhos = (left * right).sum(0)[norm > 0] / norm[norm > 0]
     low, high = np.quantile(rhos, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
-    return RankCorrelation(rho, float(low), float(high), len(methods), len(seeds))
+    return RankCorrelation(rho, float(low), float(high), methods, seeds)
 
 
 # As text --------------------------------------------------------------------------------------------------------------

@@ -14,9 +14,7 @@ import gc
 import json
 import logging
 import os
-import shutil
-import signal
-import tempfile
+import sys
 import time
 import traceback
 import warnings
@@ -35,6 +33,7 @@ QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_MAX_PENDING_TRIALS_PG": "100000",  # the feeder gives out no more than there are slots
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",
@@ -45,6 +44,7 @@ warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
 
 import ray  # noqa: E402
 from ray import tune  # noqa: E402
+from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put  # noqa: E402
 from ray.tune import Callback  # noqa: E402
 from ray.tune.schedulers import AsyncHyperBandScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
@@ -53,6 +53,7 @@ from .adapt import prepare, run  # noqa: E402
 from .config import RunConfig, method_class  # noqa: E402
 from .data import splits  # noqa: E402
 from .errors import RunError, UsageError  # noqa: E402
+from .sweep_left_over import scratch_folder  # noqa: E402
 from .sweep_spec import Sweep  # noqa: E402
 from .sweep_state import Job, Jobs, SweepFolder  # noqa: E402
 from .sweep_table import SweepTable, failures  # noqa: E402
@@ -63,8 +64,11 @@ STORE_BYTES = 100_000_000
 """Of Ray's object store, which holds next to nothing here; Ray takes no less than 75 MB."""
 TELL_EVERY = 2.0
 """Seconds between two reports of a trial: each makes it wait for the driver for some milliseconds."""
-MARK = "BENCH_RAY_DIR"
-"""Environment variable of all processes of a local cluster: its temporary folder."""
+
+STARTING = b"bench-sweep-starting"
+"""Key in Ray's store, known to driver and trials: whether a process of a trial is being started."""
+PATIENCE = 60.0
+"""Seconds for which a trial that is done waits for it."""
 
 Say = Callable[[dict[str, Any]], None]
 Work = Callable[[dict[str, Any], Say], dict[str, Any]]
@@ -117,7 +121,7 @@ def sweep_runs(sweep: Sweep, workspace: Workspace, cluster: Cluster | None = Non
 
 
 def _tune(sweep: Sweep, jobs: Jobs, table: SweepTable, workspace: Workspace, scratch: Path, work: Work) -> None:
-    feeder = Feeder(jobs, lambda job: payload(job, sweep, workspace))
+    feeder = Feeder(jobs, lambda job: payload(job, sweep, workspace), lambda: slots(sweep))
     asha = sweep.search.asha if sweep.search else None
     scheduler = None
     if asha:
@@ -136,7 +140,7 @@ def _tune(sweep: Sweep, jobs: Jobs, table: SweepTable, workspace: Workspace, scr
             search_alg=feeder,
             scheduler=scheduler,
             num_samples=-1,
-            reuse_actors=asha is None,  # a trial that is stopped early does not leave its process clean
+            reuse_actors=True,
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
@@ -157,19 +161,28 @@ class _Scratch:
 
 
 class Feeder(_Scratch, Searcher):
-    """Gives Tune the next job, and is told what became of it."""
+    """Gives Tune the next job when a slot is free, and is told what became of it.
 
-    def __init__(self, jobs: Jobs, packed: Callable[[Job], dict[str, Any]]) -> None:
+    Tune gives the process of a trial that is done to the next one that waits, even if one is being started for that, which is
+    then killed; after short trials a second process would never come up. So no trial waits for a slot (Tune is given none
+    before), and a trial that is done keeps its process until those that are being started are there (:func:`wait_for_others`).
+    """
+
+    def __init__(self, jobs: Jobs, packed: Callable[[Job], dict[str, Any]], room: Callable[[], int]) -> None:
         super().__init__(metric="target_score", mode="max")
-        self.jobs, self.packed = jobs, packed
+        self.jobs, self.packed, self.room = jobs, packed, room
+        self.starting: set[str] = set()
         self.running: dict[str, Job] = {}
         self.told: dict[str, dict[str, Any]] = {}
 
     def suggest(self, trial_id: str) -> Any:
-        job = self.jobs.next()
+        if self.jobs.over:
+            return Searcher.FINISHED
+        job = self.jobs.next() if len(self.running) < self.room() else None
         if job is None:
-            return Searcher.FINISHED if self.jobs.over else None
+            return None
         self.running[trial_id] = job
+        self.starting.add(trial_id)
         return {"job": json.dumps(self.packed(job))}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -189,6 +202,7 @@ class Feeder(_Scratch, Searcher):
             return
         if result:
             self.on_trial_result(trial_id, result)
+        self.starting.discard(trial_id)
         job, told = self.running.pop(trial_id), self.told.pop(trial_id, {})
         if "failed" in told:
             self.jobs.fail(job, told["failed"], told["trace"], again=not told["for_good"])
@@ -201,6 +215,7 @@ class Feeder(_Scratch, Searcher):
 
     def lost(self, trial_id: str, text: str) -> None:
         """The trial's process ended without a word."""
+        self.starting.discard(trial_id)
         job = self.running.pop(trial_id, None)
         self.told.pop(trial_id, None)
         if job is not None:
@@ -223,9 +238,16 @@ class Follower(_Scratch, Callback):
 
     def __init__(self, feeder: Feeder, table: SweepTable) -> None:
         self.feeder, self.table = feeder, table
+        self.said: bool | None = None
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        if (starting := bool(self.feeder.starting)) != self.said:
+            _internal_kv_put(STARTING, str(int(starting)).encode(), overwrite=True)
+            self.said = starting
         self.table.show()
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.feeder.starting.discard(trial.trial_id)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.feeder.lost(trial.trial_id, str(trial.get_error() or "no message"))
@@ -260,6 +282,19 @@ def _check_resources(sweep: Sweep) -> None:
             raise UsageError(f"{name.lower()}: {asked:g} per trial is asked for, but Ray sees {there.get(name, 0.0):g}")
 
 
+def slots(sweep: Sweep) -> int:
+    """How many trials fit on the nodes that are there now."""
+
+    def fit(there: dict[str, float]) -> int:
+        cores = int(there.get("CPU", 0) / sweep.cpu)
+        if not sweep.gpu:
+            return cores
+        gpus = int(there.get("GPU", 0))
+        return min(cores, int(gpus / sweep.gpu) if sweep.gpu >= 1 else gpus * int(1 / sweep.gpu + 1e-9))
+
+    return sum(fit(node["Resources"]) for node in ray.nodes() if node["Alive"])
+
+
 # The cluster ----------------------------------------------------------------------------------------------------------
 
 
@@ -270,55 +305,31 @@ def started(cluster: Cluster) -> Iterator[Path]:
     Raises:
         RunError: the cluster cannot be reached or started.
     """
-    clear_left_over()
-    # Sockets lie in it, and their paths may not be long: not under $TMPDIR, which may be deep.
-    scratch = Path(tempfile.mkdtemp(prefix=f"bench-ray-{os.getuid()}-{os.getpid()}-", dir="/tmp"))
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-    if cluster.address:
-        options |= {"address": cluster.address, "runtime_env": {"env_vars": QUIET}}
-    else:
-        os.environ[MARK] = str(scratch)
-        options |= {
-            "num_cpus": cluster.cpus or len(os.sched_getaffinity(0)),
-            "num_gpus": cluster.gpus,
-            "include_dashboard": cluster.dashboard,
-            "object_store_memory": STORE_BYTES,
-            "_temp_dir": str(scratch),
-        }
-    try:
+    # Ray's driver prints on standard output what happens to its workers, whatever the level of logging.
+    with scratch_folder() as scratch, open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        if cluster.address:
+            options["address"] = cluster.address
+        else:
+            options |= {
+                "address": "local",  # not one that happens to run on this machine
+                "num_cpus": cluster.cpus or len(os.sched_getaffinity(0)),
+                "num_gpus": cluster.gpus,
+                "include_dashboard": cluster.dashboard,
+                "object_store_memory": STORE_BYTES,
+                "_temp_dir": str(scratch),
+            }
         try:
-            context = ray.init(**options)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            raise RunError(f"No Ray cluster: {' '.join(str(error).split()):.300}") from None
-        logging.getLogger("ray").setLevel(logging.CRITICAL)
-        if cluster.dashboard and not cluster.address:
-            logging.getLogger("bench").warning("Dashboard: http://%s", context.dashboard_url)
-        yield scratch
-    finally:
-        ray.shutdown()
-        os.environ.pop(MARK, None)
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def clear_left_over() -> None:
-    """End processes and remove folders of sweeps of this user whose driver was killed."""
-    for folder in Path("/tmp").glob(f"bench-ray-{os.getuid()}-*"):
-        owner = folder.name.split("-")[3]
-        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
-            for pid in marked(folder):
-                with contextlib.suppress(OSError):
-                    os.kill(pid, signal.SIGKILL)
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def marked(folder: Path) -> list[int]:
-    """Processes that belong to the cluster of a temporary folder."""
-    mark, found = f"{MARK}={folder}".encode(), []
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):
-            if mark in path.read_bytes().split(b"\0"):
-                found.append(int(path.parent.name))
-    return found
+            try:
+                context = ray.init(**options)
+            except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+                raise RunError(f"No Ray cluster: {' '.join(str(error).split()):.300}") from None
+            logging.getLogger("ray").setLevel(logging.CRITICAL)
+            if cluster.dashboard and not cluster.address:
+                sys.stderr.write(f"Dashboard: http://{context.dashboard_url}\n")
+            yield scratch
+        finally:
+            ray.shutdown()
 
 
 # The trial, in a process of Ray's -------------------------------------------------------------------------------------
@@ -342,9 +353,17 @@ def trial_of(work: Work) -> Callable[[dict[str, Any]], None]:
                 "trace": traceback.format_exc(),
                 "for_good": isinstance(error, UsageError),
             }
+        wait_for_others()
         say(outcome)
 
     return trial
+
+
+def wait_for_others() -> None:
+    """Keep this process until those that are being started are there; see :class:`Feeder`."""
+    deadline = time.monotonic() + PATIENCE
+    while _internal_kv_get(STARTING) == b"1" and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 def reason_of(error: Exception) -> str:

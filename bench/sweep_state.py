@@ -256,10 +256,17 @@ class Jobs:
         job.state, job.score = "stopped", score
         self.folder.note(job, "stopped", step=job.step, score=score)
 
-    def fail(self, job: Job, reason: str, trace: str, again: bool = True) -> None:
-        """A job failed: it waits for another try, or is given up, and with it what needs it."""
+    def fail(self, job: Job, reason: str, trace: str, again: bool = True, log: str = "") -> None:
+        """A job failed: it waits for another try, or is given up, and with it what needs it.
+
+        Args:
+            reason: one line.
+            trace: what goes into a log of its own; empty for none.
+            again: False where another try makes no sense.
+            log: an existing one instead.
+        """
         job.reason = " ".join(reason.split()) or "no message"
-        job.log = self.folder.keep_log(job, trace) if trace else ""
+        job.log = self.folder.keep_log(job, trace) if trace else log
         again = again and job.attempts <= self.retries
         if self._notes:
             self.folder.note(job, "failed", attempt=job.attempts, reason=job.reason, log=job.log, again=again)
@@ -267,8 +274,8 @@ class Jobs:
         if not again:
             for other in self:
                 if job.key in other.needs and other.state == "waiting":
-                    self.fail(other, f"{job.label}: {job.reason}", "", again=False)
-                    other.log = job.log
+                    cause = job.reason if job.attempts == 0 else f"{job.label}: {job.reason}"  # the first in the chain
+                    self.fail(other, cause, "", again=False, log=job.log)
 
     def records(self) -> list[Record]:
         """Records of all finished runs, in the sweep's order."""

@@ -33,6 +33,8 @@ LEFT = (
     "design",
     "source of the published number",
     "changed options",
+    "neighbours",
+    "average",
     "minus",
     "split",
     "backend",

@@ -59,6 +59,7 @@ class Workspace:
         compiled: let ``torch.compile`` work on the encoder.
         watch: told the step and the target-only score of weights that are kept on the way; no label is used.
         skip_bad: replace a clip whose files cannot be read by the next one, and count it, instead of stopping.
+        save_predictions: target training clips whose predictions by the kept weights are saved after the run.
     """
 
     runs: Path = field(default_factory=default_runs)
@@ -73,3 +74,4 @@ class Workspace:
     compiled: bool = False
     skip_bad: bool = False
     watch: Callable[[int, float], None] | None = None
+    save_predictions: int = 0

@@ -49,7 +49,7 @@ class SelfTraining(Method):
         self.teacher.restart(self.segmenter)
 
     def losses(self, target: ClipBatch, source: LabelledBatch | None, step: int) -> dict[str, Tensor]:
-        weak = self.teacher.label(target)
+        weak = self.teacher.label(target, self.settings.label_noise, self.generator(step, "label noise"))
         generator = self.generator(step, "strong view")
         geometry = Geometry.draw(len(target.keys), self.settings.max_zoom, generator)
         view = strong_view(target, geometry, self.settings.strength, generator)

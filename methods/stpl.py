@@ -42,7 +42,9 @@ class STPLSettings(TeacherSettings):
     contrast_weight: float = 2.88  # lambda; ours, above the usual 0.1-1
     contrast: bool = True  # ablation
     ce: bool = True  # ablation
-    times: Literal["both", "current"] = "both"  # embeddings of t and t-1, or of t alone
+    times: Literal["both", "current", "previous"] = (
+        "both"  # whose embeddings are contrasted: of t and t-1, or of one alone
+    )
     weak_view: Literal["teacher", "student", "none"] = "teacher"  # how the weak view enters the contrast
     denominator: Literal["pair", "supcon"] = "pair"  # METHODS.md item 4
     pixels_per_class: int = 128  # ours
@@ -100,7 +102,7 @@ class STPL(Method):
 
     def losses(self, target: ClipBatch, source: LabelledBatch | None, step: int) -> dict[str, Tensor]:
         s = self.settings
-        weak = self.teacher.label(target)
+        weak = self.teacher.label(target, s.label_noise, self.generator(step, "label noise"))
         generator = self.generator(step, "strong view")
         geometry = Geometry.draw(len(target.keys), s.max_zoom, generator)
         view = strong_view(target, geometry, s.strength, generator)
@@ -133,8 +135,11 @@ class STPL(Method):
         self, segmenter: VideoSegmenter, head: ProjectionHead, out: Segmentation, labels: TeacherLabels
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Embedding maps of a view, one per time, and the labels of each time."""
-        maps, their_labels = [head(out.features).float()], [labels.current]
-        if self.settings.times == "both":
+        maps, their_labels = [], []
+        if self.settings.times != "previous":
+            maps.append(head(out.features).float())
+            their_labels.append(labels.current)
+        if self.settings.times != "current":
             maps.append(head(segmenter.fuse_alone(out.encoded[-2])).float())
             their_labels.append(labels.previous)
         return maps, their_labels

@@ -12,7 +12,7 @@ import torch
 from stpl.segmenter import VideoSegmenter
 
 from ..checkpoint import load_into
-from ..config import RunConfig, load_shift, make_run_config, parse_options
+from ..config import RunConfig, Shift, load_shift, make_run_config, parse_options
 from ..errors import RunError, UsageError
 from ..records import Record, read_record
 from ..source import fresh_segmenter
@@ -95,6 +95,16 @@ def finished_runs(specs: Sequence[str], shift: str, seed: int, runs: Path) -> li
     if twice := sorted({spec for spec in specs if specs.count(spec) > 1}):
         raise UsageError(f"--methods names '{twice[0]}' twice")
     return [finished_run(spec, shift, seed, runs) for spec in specs]
+
+
+def need_rendered(shift: Shift) -> None:
+    """Refuse shifts of recorded video, whose labels have another size than their frames and other places.
+
+    Raises:
+        UsageError: the shift's clips are not rendered.
+    """
+    if shift.data.kind != "ministreet":
+        raise UsageError(f"Shift '{shift.name}' is recorded video; for pictures and films of it use bench predict")
 
 
 def is_hash(text: str) -> bool:

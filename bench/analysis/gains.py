@@ -13,7 +13,7 @@ from ..config import load_shift
 from ..errors import UsageError
 from ..plots import class_gains, gains_figure, save
 from ..records import Record, read_record
-from ..statistics import mean_interval
+from ..statistics import Paired, difference, mean_interval
 from .finished import LEADERBOARDS, all_records, config_of, find_record, is_hash, matching, run_name
 
 
@@ -90,7 +90,7 @@ def run_gains(
             raise UsageError(f"Run {record.run} {made}; name its shift with --shift")
     gains = sorted_gains(a, b, shift.classes)
     if out is not None:
-        title = f"{names[0]} minus {names[1]} on {shift.title}, {len(seeds)} paired replicate{'s'[: len(seeds) > 1]}"
+        title = f"{names[0]} minus {names[1]}\n{shift.title}, paired replicates: {len(seeds)}"
         save(gains_figure({gain.name: gain.values for gain in gains}, title), out)
     miou = [a[seed].result.miou - b[seed].result.miou for seed in seeds]
     mean, half = mean_interval(miou)
@@ -98,7 +98,7 @@ def run_gains(
         "ours": names[0],
         "theirs": names[1],
         "seeds": seeds,
-        "miou": {"mean": mean, "half": half},
+        "miou": {"difference": mean, "half": half},
         "classes": [vars(gain) | {"values": list(gain.values)} for gain in gains],
         "figure": None if out is None else str(out),
     }
@@ -113,16 +113,13 @@ def gains_table(result: Mapping[str, Any]) -> str:
             row["name"],
             f"{row['ours']:.1f}",
             f"{row['theirs']:.1f}",
-            _signed(row["mean"], row["half"]),
+            difference(Paired(row["mean"], row["half"], len(row["values"]), None), 1),
             len(row["values"]),
         ]
         for row in result["classes"]
     ]
-    rows.append(["mIoU", "", "", _signed(result["miou"]["mean"], result["miou"]["half"]), len(result["seeds"])])
+    seeds = len(result["seeds"])
+    rows.append(["mIoU", "", "", difference(Paired(**result["miou"], n=seeds, p=None), 1), seeds])
     head = ["class", result["ours"], result["theirs"], "gain, points", "n"]
     align = ("left", "right", "right", "right", "right")
     return tabulate(rows, head, tablefmt="github", disable_numparse=True, colalign=align)
-
-
-def _signed(mean: float, half: float | None) -> str:
-    return f"{mean:+.1f}" if half is None else f"{mean:+.1f} ± {half:.1f}"

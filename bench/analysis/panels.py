@@ -24,7 +24,7 @@ from ..metrics import confusion_matrix, iou_from_confusion, mean_iou
 from ..plots import Image, class_legend, colourise, save, show, tile_grid
 from ..registry import import_from
 from ..training import to_device
-from .finished import FinishedRun, finished_runs
+from .finished import FinishedRun, finished_runs, need_rendered
 
 WRONG = (214, 39, 40)
 """Colour of wrong pixels."""
@@ -188,6 +188,7 @@ def run_panels(
     if out.suffix.lower() != ".png":
         raise UsageError(f"--out must be a .png file, got '{out}'")
     shift = load_shift(shift_name)
+    need_rendered(shift)
     panels = make_panels(finished_runs(specs, shift_name, seed, runs), shift, seed, clips, cache, device)
     title = f"{shift.title}, replicate {seed}, validation clips evenly spread over the split;\n"
     title += (

@@ -20,7 +20,6 @@ from ..config import Evaluation, Shift, load_shift
 from ..data.clip import Clip
 from ..data.labels import IGNORE, PALETTE
 from ..data.loaders import ClipLoader
-from ..errors import UsageError
 from ..evaluate import predict
 from ..flow.base import FlowBackend
 from ..media import check_film, write_film, write_png
@@ -28,7 +27,7 @@ from ..metrics import ConfusionMatrix, carry_labels, confusion_matrix, iou_from_
 from ..registry import import_from
 from ..seeding import seed_for
 from ..training import to_device
-from .finished import finished_runs
+from .finished import finished_runs, need_rendered
 
 STAYED, CHANGED, UNKNOWN = (255, 255, 255), (214, 39, 40), (200, 200, 200)
 """Colours of a flicker map: same class as one frame earlier, another class, no place there."""
@@ -85,8 +84,7 @@ def demonstration(shift: Shift, seed: int, number: int, frames: int) -> Footage:
     Raises:
         UsageError: the shift's clips are not rendered.
     """
-    if shift.data.kind != "ministreet":
-        raise UsageError(f"Shift '{shift.name}' is not rendered; for films of real video use bench predict")
+    need_rendered(shift)
     from ..data.ministreet import render_clip, render_labels
 
     data = shift.data

@@ -12,7 +12,9 @@ from .common import CACHE, DEBUG, JSON, RUNS, SEED, SHIFT, app, one_line_errors,
 
 @app.command("list", epilog="Example: bench list methods")
 def list_(
-    what: Annotated[str, typer.Argument(help="methods, shifts, fusions, flows, networks or datasets; all without it.")] = "",
+    what: Annotated[
+        str, typer.Argument(help="methods, shifts, fusions, flows, networks or datasets; all without it.")
+    ] = "",
     as_json: JSON = False,
     debug: DEBUG = False,
 ) -> None:

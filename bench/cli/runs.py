@@ -38,6 +38,12 @@ def run(
     ] = False,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Threads that read clips ahead.")] = 0,
     compiled: Annotated[bool, typer.Option("--compile", help="Let torch.compile work on the encoder.")] = False,
+    save_predictions: Annotated[
+        int,
+        typer.Option(
+            "--save-predictions", min=0, help="Save what each kept step says about so many target training clips."
+        ),
+    ] = 0,
     runs: RUNS = None,
     cache: CACHE = None,
     device: DEVICE = "auto",
@@ -70,6 +76,7 @@ def run(
             workers=workers,
             compiled=compiled,
             skip_bad=skip_bad,
+            save_predictions=save_predictions,
         )
         execute(config, workspace, threads, as_json, tensorboard)
 

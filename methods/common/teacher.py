@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from methods.base import ClipBatch
 from methods.common.checks import in_range
 from methods.common.ema import ema_update, frozen_copy
 from stpl import RunningThresholds, Segmentation, VideoSegmenter
+from stpl.pseudo_labels import IGNORE
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ class TeacherSettings:
     cap: float = 0.9  # FDA: a class threshold is never above this confidence
     strength: float = 0.5  # ours: of the strong view's photometric noise
     max_zoom: float = 1.5  # ours: of the strong view
+    label_noise: float = 0.0  # ablation: share of pseudo-labels that are replaced by a class drawn at random
+
+    # Settings that came after records had been made: not part of a run's text where they have their default.
+    LATER: ClassVar[tuple[str, ...]] = ("label_noise",)  # nothing to set
 
     def __post_init__(self) -> None:
         in_range("ema_decay", self.ema_decay, 0, 1)
@@ -33,6 +38,7 @@ class TeacherSettings:
         in_range("cap", self.cap, 0, 1)
         in_range("strength", self.strength, 0, 1.5)
         in_range("max_zoom", self.max_zoom, 1, 4)
+        in_range("label_noise", self.label_noise, 0, 1)
 
 
 class TeacherLabels(NamedTuple):
@@ -41,6 +47,20 @@ class TeacherLabels(NamedTuple):
     current: Tensor
     previous: Tensor
     out: Segmentation
+
+
+def noisy(labels: Tensor, share: float, num_classes: int, generator: torch.Generator) -> Tensor:
+    """Labels of which a share is replaced by classes drawn at random, all K alike (so a K-th of them stays right).
+
+    Args:
+        labels: integer ``(N, h, w)``; 255 stays.
+        share: 0..1; at 0 nothing is drawn.
+    """
+    if share == 0:
+        return labels
+    replaced = torch.rand(labels.shape, generator=generator).to(labels.device) < share
+    drawn = torch.randint(num_classes, labels.shape, generator=generator).to(labels)
+    return torch.where(replaced & (labels != IGNORE), drawn, labels)
 
 
 class Teacher(nn.Module):
@@ -63,13 +83,18 @@ class Teacher(nn.Module):
         self.segmenter.load_state_dict(student.state_dict())
 
     @torch.no_grad()
-    def label(self, clips: ClipBatch) -> TeacherLabels:
-        """Label a batch of weakly augmented clips; the thresholds follow the current frame's confidences."""
+    def label(self, clips: ClipBatch, noise: float, generator: torch.Generator) -> TeacherLabels:
+        """Label a batch of weakly augmented clips; the thresholds follow the current frame's confidences.
+
+        Args:
+            noise: share of labels replaced at random, see :func:`noisy`.
+        """
         out: Segmentation = self.segmenter(clips.frames, clips.flow, clips.valid)
         now = out.scores.float().softmax(1)
         before = self.segmenter.classify(self.segmenter.fuse_alone(out.encoded[-2])).float().softmax(1)
         self.thresholds.update(now)
-        return TeacherLabels(self.thresholds(now)[0], self.thresholds(before)[0], out)
+        current, previous = (noisy(self.thresholds(p)[0], noise, p.shape[1], generator) for p in (now, before))
+        return TeacherLabels(current, previous, out)
 
     def follow(self, student: VideoSegmenter, decay: float) -> None:
         """Move towards the student."""

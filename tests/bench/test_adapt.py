@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from bench import adapt
 from bench.adapt import finished, run
 from bench.config import RunConfig, load_shift, make_run_config
-from bench.errors import RunError, UsageError
+from bench.errors import AccessError, RunError, UsageError
 from bench.records import read_record
 from bench.workspace import Workspace
 
@@ -144,6 +144,24 @@ def test_the_source_model_is_shared_and_depends_on_the_fusion(
     assert trained == []
     other = run(make_run_config("source_only", TINY, 0, {"fusion": "none"}), workspace)
     assert trained == ["train source"] and other.source_model != first.source_model
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_watched_run_tells_the_target_only_score_and_stays_the_same(workspace: Workspace, tmp_path: Path) -> None:
+    config, told = make_run_config("stpl", TINY, 0, {"ema_decay": 0.9}), dict[int, float]()
+
+    def watch(step: int, score: float) -> None:
+        told[step] = score
+        with pytest.raises(AccessError, match=r"label\.npy is closed"):  # whoever is told sees no labels either
+            open(next((workspace.cache / "clips").glob("target-val-*/label.npy")), "rb").close()
+
+    alone = run(config, workspace)
+    watched = run(config, dataclasses.replace(workspace, runs=tmp_path / "watched", watch=watch))
+    assert (watched.result, watched.selection) == (alone.result, alone.selection)
+    weights = [runs / config.hash / "checkpoint.safetensors" for runs in (workspace.runs, tmp_path / "watched")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    scores = {s["step"]: s["target_score"] for s in alone.selection.snapshots}
+    assert told == {step: score for step, score in scores.items() if step < 6} and len(told) == 2
 
 
 # Refused --------------------------------------------------------------------------------------------------------------

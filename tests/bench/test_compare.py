@@ -141,7 +141,7 @@ def test_gains_of_methods_and_of_single_runs(finished_tiny: Path, records: dict[
     out = tmp_path / "new" / "gains.png"
     result = run_gains("self_training", "source_only", TINY, out, finished_tiny, tmp_path)
     a, b = records["self_training"].result, records["source_only"].result
-    assert result["seeds"] == [0] and result["miou"] == {"mean": pytest.approx(a.miou - b.miou), "half": None}
+    assert result["seeds"] == [0] and result["miou"] == {"difference": pytest.approx(a.miou - b.miou), "half": None}
     gains = {row["name"]: row["mean"] for row in result["classes"]}
     assert list(gains.values()) == sorted(gains.values(), reverse=True)
     both = {n: (a.iou[n], b.iou[n]) for n in CLASSES if a.iou[n] is not None and b.iou[n] is not None}

@@ -59,6 +59,9 @@ def test_what_came_later_is_not_in_the_text_of_what_does_not_use_it(shift_file: 
     """Hashes of shifts and runs that records were made under; a change here would refuse all of them."""
     assert load_shift("ministreet").hash == "17a50ab9a36a" and load_shift("ministreet-dev").hash == "366d41b5b5f3"
     assert make_run_config("source_only").hash == "aa0e8916f04f"
+    assert make_run_config("stpl").hash == "168428c09373" and "label_noise" not in make_run_config("stpl").settings
+    noisy = make_run_config("stpl", options={"label_noise": 0.2})
+    assert noisy.settings["label_noise"] == 0.2 and noisy.hash != "168428c09373"
     text = load_shift("ministreet").model_dump_json()
     assert not any(word in text for word in ("accumulate", "horizon", "weights", "unscored"))
     assert load_shift(shift_file({"adaptation.accumulate": 2})).hash != load_shift("ministreet-tiny").hash
@@ -165,7 +168,7 @@ def test_the_nearest_name_is_proposed() -> None:
             ("stpl", "ministreet-tiny", 0, {"pixels_per_class": 1.5}),
             "pixels_per_class: Input should be a valid integer",
         ),
-        (("stpl", "ministreet-tiny", 0, {"times": "all"}), "times: Input should be 'both' or 'current'"),
+        (("stpl", "ministreet-tiny", 0, {"times": "all"}), "times: Input should be 'both', 'current' or 'previous'"),
         (("stpl", "ministreet-tiny", 0, {"contrast": "maybe"}), "contrast: Input should be a valid boolean"),
         (("stpl", "ministreet-tiny", 0, {"contrast": False, "ce": False}), "nothing is left to learn from"),
         (("self_training", "ministreet-tiny", 0, {"drop": 1.0}), "drop must be in 0..0.99, got 1"),

@@ -162,7 +162,7 @@ def test_a_plain_folder_is_predicted_in_natural_order(model: Path, trees: dict[s
     result = call("predict", "--checkpoint", model, "--frames", images, "--out", out, "--video", "gif", "--threads", 1)
     assert result.exit_code == 0, result.output
     for file in images.iterdir():  # masks are as large as their pictures
-        mask = out / "labels" / f"{file.stem}_labelIds.png"
+        mask = out / "labels" / f"{file.stem}_pred_labelIds.png"
         assert Image.open(mask).size == Image.open(file).size
     film = Image.open(out / "film.gif")
     assert film.n_frames == len(list(images.iterdir()))  # type: ignore[attr-defined]
@@ -178,7 +178,7 @@ def test_labels_of_ones_own_are_scored(model: Path, trees: dict[str, Tree], tmp_
                 for i, n in enumerate(named_space(SPACE).classes)}  # fmt: skip
     hits, either = np.zeros(15), np.zeros(15)
     for key in tree.raw:
-        guess = np.vectorize(label_id.get)(np.asarray(Image.open(tmp_path / "labels" / f"{key}_labelIds.png")))
+        guess = np.vectorize(label_id.get)(np.asarray(Image.open(tmp_path / "labels" / f"{key}_pred_labelIds.png")))
         truth = tree.label(key, SPACE)
         for k in range(15):
             counted = truth != 255

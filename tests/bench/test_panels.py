@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,10 @@ from bench.analysis.panels import (
     error_map,
     make_panels,
     panels_figure,
+    run_panels,
     spread_clips,
 )
+from bench.analysis.strips import run_strip
 from bench.config import load_shift
 from bench.data.labels import PALETTE
 from bench.errors import RunError, UsageError
@@ -133,6 +136,18 @@ def test_runs_that_are_not_there(finished_tiny: Path, tmp_path: Path) -> None:
     (copied / "checkpoint.safetensors").write_bytes(b"x" * 100)
     with pytest.raises(RunError, match="damaged or not a safetensors file"):
         finished_run("adabn", SHIFT, 0, tmp_path).model(CPU)
+
+
+def test_recorded_video_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    recorded = SimpleNamespace(name="real", data=SimpleNamespace(kind="video", frames=2), classes=("road",))
+    for module, command in (("panels", run_panels), ("strips", run_strip)):
+        monkeypatch.setattr(f"bench.analysis.{module}.load_shift", lambda _: recorded)
+        monkeypatch.setattr(f"bench.analysis.{module}.finished_runs", lambda *_: [])
+        with pytest.raises(UsageError, match="Shift 'real' is recorded video"):
+            if command is run_panels:
+                run_panels(["adabn"], "real", 0, 1, tmp_path / "a.png", tmp_path, tmp_path, CPU)
+            else:
+                run_strip(["adabn"], "real", 0, 3, 0, 4.0, tmp_path / "a.gif", tmp_path, CPU)
 
 
 def call(*arguments: str) -> Any:

@@ -216,7 +216,7 @@ def segmenter(seed: int = 0) -> Any:
 def test_the_teacher_labels_both_frames_by_its_running_thresholds() -> None:
     student, batch = segmenter(), clips()
     teacher = Teacher(student, CLASSES, drop=0.5, cap=0.9)
-    labels = teacher.label(batch)
+    labels = teacher.label(batch, 0.0, torch.Generator())
     assert not labels.out.scores.requires_grad
     twin = frozen_copy(student)
     with torch.no_grad():
@@ -431,3 +431,18 @@ def test_geometry_is_not_rounded_under_autocast() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         moved = geometry.maps(ramp)
     assert torch.equal(moved, geometry.maps(ramp))
+
+
+def test_noise_replaces_a_share_of_the_labels_and_leaves_what_is_ignored() -> None:
+    from methods.common.teacher import noisy
+
+    labels = torch.randint(0, 5, (4, 40, 50), generator=torch.Generator().manual_seed(0))
+    labels[:, :, :10] = 255
+    assert noisy(labels, 0.0, 5, torch.Generator()) is labels
+    found = noisy(labels, 0.4, 5, torch.Generator().manual_seed(1))
+    assert torch.equal(found, noisy(labels, 0.4, 5, torch.Generator().manual_seed(1)))
+    assert (found[:, :, :10] == 255).all() and found[:, :, 10:].max() < 5
+    wrong = float((found != labels)[:, :, 10:].float().mean())
+    assert wrong == pytest.approx(0.4 * 4 / 5, abs=0.02)  # a fifth of the drawn classes is right by chance
+    everything = noisy(labels, 1.0, 5, torch.Generator().manual_seed(2))[:, :, 10:]
+    assert torch.bincount(everything.flatten(), minlength=5).float().div(everything.numel()).sub(0.2).abs().max() < 0.02

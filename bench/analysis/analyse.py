@@ -1,0 +1,275 @@
+"""``bench analyse``: find finished runs, look at each, and keep what was seen."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.config import Shift, load_shift, make_run_config
+from bench.data.loaders import ClipLoader
+from bench.data.splits import prepare
+from bench.errors import RunError, UsageError
+from bench.flow.base import backend_of
+from bench.metrics import iou_from_confusion, mean_iou
+from bench.records import Record, read_record
+from bench.workspace import Workspace
+
+from . import knn, predictions
+from .data import (
+    Calibration,
+    Curve,
+    Embedding,
+    PseudoLabels,
+    RunAnalysis,
+    Separation,
+    folder_of,
+    read,
+    who,
+    write,
+)
+from .embedding import Kind, davies_bouldin, embed, separation, silhouette
+from .look import Look, look
+from .sampling import balanced
+
+PARTS = ("knn", "separation", "confusion", "calibration")
+EACH = 300
+"""Pixels per class of the balanced sample."""
+DRAWN = 80
+"""Pixels per class in an embedding."""
+MODELS = 4
+"""Models that fit side by side in an embedding."""
+SIDE_BY_SIDE = ("source_only", "stpl")
+TOLERANCE = 0.02
+"""Percent by which a second scoring may differ from the record, as in ``bench submit``."""
+
+
+# Runs -----------------------------------------------------------------------------------------------------------------
+
+
+def run_folders(names: Sequence[str], runs: Path) -> list[Path]:
+    """Folders of finished runs, given as folders or as hashes.
+
+    Raises:
+        UsageError: no such run, or one that is not finished.
+    """
+    folders = []
+    for name in names:
+        folder = next((f for f in (Path(name), runs / name) if f.is_dir()), None)
+        if folder is None:
+            raise UsageError(f"No run '{name}': neither a folder nor a run in {runs}")
+        for needed in ("record.json", "checkpoint.safetensors"):
+            if not (folder / needed).is_file():
+                raise UsageError(f"{folder} is not a finished run: it has no {needed}")
+        folders.append(folder)
+    return folders
+
+
+def runs_of(methods: Sequence[str], shift: str, seeds: Collection[int], runs: Path) -> list[Path]:
+    """Folders of the unaltered runs of methods on replicates.
+
+    Raises:
+        UsageError: an unknown method or shift, or a run that is not there; says how to make it.
+    """
+    folders = []
+    for method in methods:
+        for seed in seeds:
+            config = make_run_config(method, shift, seed)
+            if not (runs / config.hash / "record.json").is_file():
+                raise UsageError(
+                    f"No finished run of '{method}' on {shift}, seed {seed}, in {runs}; "
+                    f"first: bench run --method {method} --shift {shift} --seed {seed}"
+                )
+            folders.append(runs / config.hash)
+    return run_folders([str(folder) for folder in folders], runs)
+
+
+def opened(folder: Path) -> tuple[Record, Shift]:
+    """Record and protocol of a finished run.
+
+    Raises:
+        UsageError: the run was made under another protocol.
+    """
+    record = read_record(folder / "record.json")
+    shift = record.config.protocol
+    if record.shift_hash != (now := load_shift(record.config.shift)).hash:
+        raise UsageError(f"{folder} ran under protocol {record.shift_hash}; '{now.name}' is now {now.hash}")
+    return record, shift
+
+
+# One run --------------------------------------------------------------------------------------------------------------
+
+
+def analyse_run(record: Record, seen: Look, classes: Sequence[str], parts: Collection[str]) -> RunAnalysis:
+    """Numbers from what was seen of a run.
+
+    Raises:
+        RunError: the checkpoint does not score what the record says, or the clips are too few for k neighbours.
+    """
+    miou = 100 * float(mean_iou(iou_from_confusion(seen.confusion)))
+    if not record.config.protocol.evaluation.unscored and abs(miou - record.result.miou) > TOLERANCE:
+        raise RunError(
+            f"Run {record.run}: its record says {record.result.miou} mIoU, its checkpoint scores {miou}; run it again"
+        )
+    few = torch.from_numpy(balanced(seen.labels.numpy(), EACH, record.config.seed))
+    return RunAnalysis(
+        who=who(record),
+        classes=tuple(classes),
+        sample={
+            "cells": len(seen.labels), "balanced": len(few), "grid": list(seen.grid), "k": knn.K, "seed": record.config.seed,
+        },
+        knn=curves(seen, few, classes, record.run) if "knn" in parts else None,
+        separation=separated(seen, few, len(classes)) if "separation" in parts else None,
+        confusion=seen.confusion.tolist() if "confusion" in parts else None,
+        calibration=calibrated(seen) if "calibration" in parts else None,
+    )  # fmt: skip
+
+
+def curves(seen: Look, few: torch.Tensor, classes: Sequence[str], run: str) -> dict[str, Curve]:
+    """Neighbour curves in every variant of ``data.VARIANTS``; by class in the headline one."""
+    each = torch.arange(len(seen.labels))
+    samples = {
+        "headline": (seen.features, seen.labels, seen.clips),
+        "own clip": (seen.features, seen.labels, each),
+        "balanced": (seen.features[few], seen.labels[few], seen.clips[few]),
+    }
+    found = {}
+    for name, (features, labels, groups) in samples.items():
+        try:
+            neighbours = knn.nearest(features, groups, knn.K)
+        except ValueError as error:
+            raise RunError(f"Run {run}: neighbours in feature space: {error}") from None
+        overall, by_class = knn.same_class(labels, neighbours, len(classes))
+        rows = {c: None if row.isnan().any() else _rounded(row, 1) for c, row in zip(classes, by_class, strict=True)}
+        mean = _rounded(by_class.nanmean(0))
+        found[name] = Curve(pixels=_rounded(overall), mean=mean, classes=rows if name == "headline" else None)
+    return found
+
+
+def separated(seen: Look, few: torch.Tensor, classes: int) -> Separation:
+    """Class centres of all sampled cells; the silhouette, which takes quadratic time, of the balanced ones."""
+    features, labels = seen.features.numpy(), seen.labels.numpy()
+    ratio = separation(features, labels, classes)
+    return Separation(
+        ratio=[[None if np.isnan(x) else round(float(x), 2) for x in row[:i]] for i, row in enumerate(ratio)],
+        davies_bouldin=round(davies_bouldin(features, labels), 4),
+        silhouette=round(silhouette(features[few.numpy()], labels[few.numpy()]), 4),
+    )
+
+
+def calibrated(seen: Look) -> Calibration:
+    """Bins as they are kept."""
+    bins = seen.reliability
+
+    def means(total: torch.Tensor) -> list[float | None]:
+        return [None if n == 0 else round(float(100 * t / n), 3) for t, n in zip(total, bins.count, strict=True)]
+
+    return Calibration(count=bins.count.long().tolist(), confidence=means(bins.confidence), accuracy=means(bins.right))
+
+
+def _rounded(values: torch.Tensor, digits: int = 2) -> list[float]:
+    return [round(float(x), digits) for x in values]
+
+
+# All runs -------------------------------------------------------------------------------------------------------------
+
+
+def analyse(
+    folders: Sequence[Path], parts: Collection[str], kind: Kind | None, root: Path, workspace: Workspace, cells: int
+) -> list[Path]:
+    """Look at runs one after another and keep the parts that were asked for; parts kept earlier stay.
+
+    Args:
+        kind: of the embedding of the runs' first replicate, None for none. With more than four runs of it, source_only and
+            stpl are shown.
+
+    Returns:
+        The files that were written.
+    """
+    written, drawn = [], _shown(folders) if kind else []
+    looks: dict[Path, tuple[Record, Look]] = {}
+    for number, folder in enumerate(folders):
+        record, shift = opened(folder)
+        seen = look(record.config, shift, folder / "checkpoint.safetensors", workspace, cells)
+        if parts:
+            found = analyse_run(record, seen, shift.classes, parts)
+            path = folder_of(root, found.who.shift) / "runs" / f"{found.who.name}.json"
+            written.append(write(path, _merged(path, found)))
+        if folder in drawn:
+            looks[folder] = record, seen
+        workspace.progress("analyse", number + 1, len(folders))
+    if kind:
+        written.append(_write_embedding(looks, kind, root))
+    return written
+
+
+def _shown(folders: Sequence[Path]) -> list[Path]:
+    """Runs of the first run's replicate that an embedding shows."""
+    records = {folder: opened(folder)[0] for folder in folders}
+    first = next(iter(records.values())).config
+    same = [f for f, r in records.items() if (r.config.shift, r.config.seed) == (first.shift, first.seed)]
+    if len(same) > MODELS:
+        same = [f for f in same if records[f].config.method in SIDE_BY_SIDE]
+    if not 1 <= len(same) <= MODELS:
+        raise UsageError(f"An embedding shows 1 to {MODELS} runs of one replicate side by side; name them")
+    return same
+
+
+def _merged(path: Path, new: RunAnalysis) -> RunAnalysis:
+    """The new parts, and those that an earlier analysis of the same run with the same sample has beside them."""
+    if not path.is_file():
+        return new
+    old = read(path, RunAnalysis)
+    if (old.who, old.sample, old.classes) != (new.who, new.sample, new.classes):
+        return new
+    kept: dict[str, Any] = {name: getattr(new, name) or getattr(old, name) for name in PARTS}
+    return new.model_copy(update=kept)
+
+
+def _write_embedding(looks: dict[Path, tuple[Record, Look]], kind: Kind, root: Path) -> Path:
+    pairs = list(looks.values())
+    first, seen = pairs[0]
+    if any(not torch.equal(seen.cells, other.cells) for _, other in pairs):
+        raise UsageError(
+            "Runs whose feature grids differ cannot be embedded side by side: their pixels are not the same"
+        )
+    chosen = balanced(seen.labels.numpy(), DRAWN, first.config.seed)
+    points = {}
+    for record, other in pairs:
+        places = embed(other.features.numpy()[chosen], kind)
+        points[who(record).label] = [(round(float(x), 3), round(float(y), 3)) for x, y in places]
+    shift = load_shift(first.config.shift)
+    value = Embedding(
+        kind=kind, seed=first.config.seed, classes=shift.classes, labels=seen.labels[chosen].tolist(), points=points
+    )
+    return write(folder_of(root, shift.name) / "embedding.json", value)
+
+
+# Pseudo-labels --------------------------------------------------------------------------------------------------------
+
+
+def judge_runs(folders: Sequence[Path], root: Path, workspace: Workspace) -> list[Path]:
+    """Quality of the pseudo-labels that runs saved with ``--save-predictions``; returns the files that were written.
+
+    Raises:
+        RunError: a run has saved none, or they are damaged.
+    """
+    judged: list[tuple[Record, PseudoLabels]] = []
+    for folder in folders:
+        record, shift = opened(folder)
+        split = prepare(shift, "target", "train", record.config.seed, workspace)
+        loader = ClipLoader(split.open(), backend_of(record.config.flow), 1, 0)
+        clips, steps, coverage, accuracy = predictions.judge(folder / "predictions", loader)
+        value = PseudoLabels(
+            who=who(record), clips=clips, thresholds=list(predictions.THRESHOLDS), steps=steps,
+            coverage=[[round(x, 2) for x in row] for row in coverage],
+            accuracy=[[None if x is None else round(x, 2) for x in row] for row in accuracy],
+        )  # fmt: skip
+        judged.append((record, value))
+    return [
+        write(folder_of(root, value.who.shift) / "pseudo-labels" / f"{value.who.name}.json", value)
+        for _, value in judged
+    ]

@@ -1,0 +1,109 @@
+"""A finished run looked at: features of sampled cells, confusion matrix and reliability on the validation clips.
+
+Labels are opened here, in a stage of its own, long after adaptation: nothing leads from here back into a method.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bench.access import stage
+from bench.checkpoint import load_into
+from bench.config import RunConfig
+from bench.data.labels import IGNORE
+from bench.data.loaders import ClipLoader
+from bench.data.splits import prepare
+from bench.evaluate import BATCH, LARGE, batches
+from bench.flow.base import backend_of
+from bench.metrics import ConfusionMatrix
+from bench.shift import Shift
+from bench.source import fresh_segmenter
+from bench.training import place, to_device
+from bench.workspace import Workspace
+from stpl.segmenter import VideoSegmenter
+
+from .calibration import Reliability
+from .sampling import cell_labels, chosen_cells
+
+CELLS = 25_600
+"""Cells that are looked at, spread evenly over the clips."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one network shows on the validation clips.
+
+    Attributes:
+        features: float32 ``(N, C)``, fused features of the sampled cells, in order of clips and cells.
+        labels: int64 ``(N,)``, their classes.
+        clips: int64 ``(N,)``, the number of each one's clip.
+        cells: int64 ``(N,)``, its flat place in the feature grid.
+        grid: rows and columns of the feature grid.
+        confusion: int64 ``(K, K)`` over all pixels at the labels' size, rows = truth.
+        reliability: over the same pixels.
+    """
+
+    features: Tensor
+    labels: Tensor
+    clips: Tensor
+    cells: Tensor
+    grid: tuple[int, int]
+    confusion: Tensor
+    reliability: Reliability
+
+
+def look(config: RunConfig, shift: Shift, checkpoint: Path, workspace: Workspace, cells: int = CELLS) -> Look:
+    """Load a checkpoint and look at it on its replicate's validation clips.
+
+    Raises:
+        RunError: the checkpoint is damaged or of another network, or data is missing.
+    """
+    split = prepare(shift, "target", "val", config.seed, workspace)
+    segmenter = place(fresh_segmenter(config, shift, 0), workspace)
+    load_into(segmenter, checkpoint)
+    with stage("target-val", "target-val/label"):
+        loader = ClipLoader(split.open(), backend_of(config.flow), 1, 0)
+        return look_at(segmenter, loader, shift, config.seed, workspace, cells)
+
+
+@torch.no_grad()
+def look_at(
+    segmenter: VideoSegmenter, loader: ClipLoader, shift: Shift, seed: int, workspace: Workspace, cells: int
+) -> Look:
+    """Pass every clip of a split through a network; needs the labels' grant. See :class:`Look`."""
+    segmenter.eval()
+    truth, total = loader.store.labels(), len(loader.store)
+    height, width = truth[0].shape[-2:]
+    quota = max(1, cells // total)
+    confusion, reliability = ConfusionMatrix(len(shift.classes)), Reliability()
+    parts: list[tuple[Tensor, ...]] = []
+    grid, together = (0, 0), BATCH if height * width < LARGE else 1
+    for number, batch in enumerate(batches(loader, total, together)):
+        batch = to_device(batch, workspace.device)
+        out = segmenter(batch.frames, batch.flow, batch.valid)
+        scores = F.interpolate(
+            out.scores.float(), (height, width), mode="bilinear", align_corners=shift.evaluation.align_corners
+        )
+        guess = scores.argmax(1).cpu()  # of the scores, as in evaluation: rounding may make equal probabilities
+        confidence = scores.softmax(1).amax(1).cpu()
+        grid = (out.features.shape[-2], out.features.shape[-1])
+        for place_, index in enumerate(range(number * together, number * together + len(batch.keys))):
+            label = np.array(truth[index])
+            confusion.update(label, guess[place_])
+            counted = torch.from_numpy(label != IGNORE)
+            right = guess[place_] == torch.from_numpy(label).long()
+            reliability.update(confidence[place_][counted], right[counted])
+            coarse = cell_labels(label, grid)
+            chosen = torch.from_numpy(chosen_cells(coarse, quota, seed, index))
+            features = out.features[place_].flatten(1).T.float().cpu()[chosen]
+            of_cells = torch.from_numpy(coarse).flatten()[chosen]
+            parts.append((features, of_cells, torch.full_like(chosen, index), chosen))
+        workspace.progress("look", min((number + 1) * together, total), total)
+    features, labels, clips, chosen = (torch.cat(column) for column in zip(*parts, strict=True))
+    return Look(features, labels, clips, chosen, grid, confusion.matrix, reliability)

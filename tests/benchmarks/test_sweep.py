@@ -1,0 +1,73 @@
+"""What Ray costs: twelve runs through a sweep, against the same runs without it. Needs an idle machine of two cores or more."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bench.config import RunConfig
+from bench.registry import ROOT
+from bench.sweep_spec import Sweep, plan
+
+RUN = """
+import sys
+from pathlib import Path
+import torch
+from bench.adapt import run
+from bench.config import RunConfig
+from bench.workspace import Workspace
+torch.set_num_threads(1)
+for line in sys.stdin:
+    run(RunConfig.model_validate_json(line), Workspace(Path(sys.argv[1]), Path(sys.argv[2])))
+"""
+
+
+def spec(tmp_path: Path) -> Sweep:
+    """Twelve runs of about twenty seconds each."""
+    content = yaml.safe_load((ROOT / "shifts" / "ministreet-tiny.yaml").read_text(encoding="utf-8"))
+    content["adaptation"]["steps"] = 250
+    (tmp_path / "longer.yaml").write_text(yaml.safe_dump(content))
+    asked = {"name": "twelve", "shift": str(tmp_path / "longer.yaml"), "methods": ["stpl", "self_training"]}
+    return Sweep.model_validate({**asked, "seeds": "0:6"})
+
+
+def without_ray(configs: Sequence[RunConfig], at_once: int, folder: Path) -> float:
+    """Seconds for the runs in so many processes, starts counted; each takes its share, of all methods alike."""
+    began = time.perf_counter()
+    processes = []
+    for first in range(at_once):
+        command = [sys.executable, "-c", RUN, str(folder / "runs"), str(folder / "cache")]
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True
+        )
+        assert process.stdin is not None
+        process.stdin.write("".join(f"{config.model_dump_json()}\n" for config in configs[first::at_once]))
+        process.stdin.close()
+        processes.append(process)
+    assert [process.wait() for process in processes] == [0] * at_once
+    return time.perf_counter() - began
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two at once need two cores")
+def test_twelve_runs_through_ray_take_a_tenth_longer_at_most(tmp_path: Path) -> None:
+    sweep = spec(tmp_path)
+    configs = [one.config for one in plan(sweep)]
+    # Replicates are dealt out whole, so that no process waits for the other's source model.
+    configs = [*configs[0::4], *configs[2::4], *configs[1::4], *configs[3::4]]
+    alone = {count: without_ray(configs, count, tmp_path / f"alone{count}") for count in (1, 2)}
+    (tmp_path / "spec.yaml").write_text(sweep.to_yaml())
+    command = [sys.executable, "-m", "bench.cli", "sweep", str(tmp_path / "spec.yaml")]
+    places = ["--runs", str(tmp_path / "ray" / "runs"), "--cache", str(tmp_path / "ray" / "cache")]
+    began = time.perf_counter()
+    subprocess.run([*command, *places], check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    through_ray = time.perf_counter() - began
+    print(f"\none after another {alone[1]:.1f} s, two at a time {alone[2]:.1f} s, through Ray {through_ray:.1f} s")
+    assert alone[2] <= alone[1]  # two at once are not slower than two in a row
+    assert through_ray <= 1.1 * min(alone.values())
