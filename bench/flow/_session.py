@@ -151,7 +151,7 @@ def compare_table(results: list[Result]) -> str:
                 "> 3 px, %": _number(one.outliers, 1, 100),
                 "where it says valid, px": _number(one.epe_valid, 2),
                 "valid, %": _number(one.valid, 1, 100),
-                "|t - warped|, grey levels": _number(one.photometric, 2),
+                "t to warped t-1, grey levels": _number(one.photometric, 2),
                 "pairs/s": _number(one.rate, 2) + (" w" if one.clock == "wall" else ""),
                 "note": one.note,
             }
