@@ -187,12 +187,8 @@ def _save_predictions(
 ) -> None:
     """``--save-predictions``: what the kept weights, and the source model, say about target training clips."""
     with stage("target-train"):
-        loader = ClipLoader(splits["target-train"].open(), context.flow, 1, 0, context.bad)
-        folder, rule, wanted = (
-            context.folder / "predictions",
-            context.shift.evaluation,
-            context.workspace.save_predictions,
-        )
+        loader, rule = open_clips(context, splits["target-train"]), context.shift.evaluation
+        folder, wanted = context.folder / "predictions", context.workspace.save_predictions
         save_predictions(folder, segmenter, weights, loader, wanted, rule.align_corners, context.workspace.device)
 
 

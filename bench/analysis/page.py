@@ -25,6 +25,8 @@ from .tables import SURE, Group, groups_of
 HEAD = "# Analysis: "
 TOLERANCE = 0.02
 """Percent by which a record's mIoU may differ from the analysed run's: it is the same run."""
+DPI = 100
+"""Figures of 8 inches become 800 pixels wide."""
 SHOWN = ("source_only", "stpl")
 """Methods of the figures that show two side by side."""
 HOW = (
@@ -257,14 +259,12 @@ def _text(root: Path, of: Kept) -> str:
 
 
 def check(root: Path) -> list[Path]:
-    """Files that do not belong together: stale or missing pages, pages without analyses, and analyses of a run whose committed
-    record says another mIoU. Writes nothing."""
+    """Pages that are not what the analyses give: stale, missing, or of a shift without any. Writes nothing."""
     wanted = analysed(root)
     stale = []
     for shift, page in wanted.items():
         if not page.is_file() or page.read_bytes() != _text(root, kept(root, shift)).encode():
             stale.append(page)
-        stale += foreign(root, shift)
     orphans = [page for page in sorted(root.glob("*-analysis.md")) if page not in wanted.values()]
     return stale + [page for page in orphans if page.read_text(encoding="utf-8").startswith(HEAD)]
 
@@ -292,7 +292,7 @@ def write(root: Path) -> list[Path]:
     for shift, page in wanted.items():
         of = kept(root, shift)
         for name, _, figure in figures(of):
-            written.append(save(figure, _figure_path(root, shift, name), 120))
+            written.append(save(figure, _figure_path(root, shift, name), DPI))
         write_atomically(page, _text(root, of))
         written.append(page)
     return written

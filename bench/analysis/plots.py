@@ -62,11 +62,11 @@ def _axes(figure: Figure, title: str, x: str, y: str, place: Any = 111) -> Axes:
     return axes
 
 
-def _legend(figure: Figure, note: str, numbers: str) -> None:
+def _legend(figure: Figure, note: str, numbers: str, handle: float = 2.2) -> None:
     """Legend below, under a note on the marks and what the numbers behind the names are."""
     figure.legend(
-        loc="outside lower center", frameon=False, fontsize=9.5, title=f"{note}\nNumbers: {numbers}.", title_fontsize=9.5,
-        ncols=3, handlelength=3.0,
+        loc="outside lower center", frameon=False, fontsize=9, title=f"{note}\nNumbers: {numbers}.", title_fontsize=9,
+        ncols=3, handlelength=handle, columnspacing=1.0, handletextpad=0.6,
     )  # fmt: skip
 
 
@@ -123,7 +123,7 @@ def agreement_figure(series: Sequence[Series], title: str, x: str) -> Figure:
             markeredgecolor="white", label=f"{one.label}  {mx:.1f}, {my:.1f}",
         )  # fmt: skip
     note = "Marks: mean over replicates with 95 % intervals; dots: replicates. ■ video, ● image, ◆ reference."
-    _legend(figure, note, "mean share and mean mIoU, %")
+    _legend(figure, note, "mean share and mean mIoU, %", 1.0)
     return figure
 
 

@@ -73,6 +73,11 @@ def analyse(
 
             if stale := page.check(root):
                 raise RunError(f"Stale: {', '.join(map(str, stale))}; run `bench analyse --figures-only` and commit")
+            if foreign := [path for shift in page.analysed(root) for path in page.foreign(root, shift)]:
+                raise RunError(
+                    f"{len(foreign)} analyses, the first {foreign[0]}, are of another training than the committed record says; "
+                    "analyse the recorded run again"
+                )
             print_json({"stale": []}) if as_json else typer.echo("Analysis pages are fresh")
             return
         written: list[Path] = []

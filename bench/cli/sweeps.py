@@ -188,7 +188,8 @@ def _run(
 
 def _report(study: Any, jobs: Jobs, root: Path) -> list[Path]:
     """Table and figure of a finished study."""
-    from bench.study_report import write
+    from bench.study_report import sequences_of_runs, write
 
-    written: list[Path] = write(study, jobs.records(), root)
+    records = jobs.records()
+    written: list[Path] = write(study, records, root, sequences_of_runs(jobs.folder.runs, records))
     return written

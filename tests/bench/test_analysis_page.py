@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from bench import cli
 from bench.analysis import data, page, plots, tables
 from bench.analysis.data import Calibration, Curve, Embedding, PseudoLabels, RunAnalysis, Separation, Who
 from bench.config import load_shift
@@ -275,7 +277,10 @@ def test_an_analysis_of_another_training_than_the_record_is_named(tmp_path: Path
     data.write(path, run.model_copy(update={"who": who}))
     assert page.foreign(tmp_path, "ministreet") == []
     data.write(path, run.model_copy(update={"who": who.model_copy(update={"miou": who.miou + 0.5})}))
-    assert page.foreign(tmp_path, "ministreet") == [path] and path in page.check(tmp_path)
+    assert page.foreign(tmp_path, "ministreet") == [path]
+    page.write(tmp_path)
+    result = CliRunner().invoke(cli.app, ["analyse", "--check", "--root", str(tmp_path)])
+    assert result.exit_code == 1 and f"1 analyses, the first {path}, are of another training" in result.stderr
 
 
 def test_parts_may_be_missing(tmp_path: Path) -> None:

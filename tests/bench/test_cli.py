@@ -91,7 +91,10 @@ def test_without_a_command_it_shows_the_help() -> None:
         (("run", "-m", "stpl", *TINY, "-o", "ema_decay=[1"), "'[1' is not a value"),
         (("run", "-m", "stpl", *TINY, "--seed", "-1"), "seed must be 0 or more, got -1"),
         (("run", "-m", "adabn", *TINY, "--device", "gpu"), "Unknown device 'gpu'. Available: auto, cpu, cuda"),
-        (("list", "method"), "Unknown kind 'method'. Did you mean 'methods'? Available: flows, fusions, methods"),
+        (
+            ("list", "method"),
+            "Unknown kind 'method'. Did you mean 'methods'? Available: datasets, flows, fusions, methods",
+        ),
         (("tune", "-m", "stpl", "--shift", "ministreet"), "Shift 'ministreet' is not for tuning; use ministreet-dev"),
         (("tune", "-m", "stpl", "--trials", "3:1"), "--trials must be FIRST:END"),
         (("tune", "-m", "stlp"), "Unknown method 'stlp'. Did you mean 'stpl'?"),
@@ -229,7 +232,7 @@ def test_lists(kind: str) -> None:
 
 def test_everything_at_once() -> None:
     found = json.loads(call("list", "--json").stdout)
-    assert set(found) == {"methods", "shifts", "fusions", "flows", "networks"}
+    assert set(found) == {"methods", "shifts", "fusions", "flows", "networks", "datasets"}
     assert {"stpl", "self_training", "adabn", "source_only", "oracle"} <= set(found["methods"])
     assert found["methods"]["stpl"]["setting"] == "SFDA"
 

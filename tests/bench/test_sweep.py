@@ -23,15 +23,16 @@ import torch
 import yaml
 from ray.cluster_utils import Cluster as Nodes
 
-from bench import sweep as module
+from bench import sweep_trial as module
 from bench.adapt import run
 from bench.config import RunConfig, make_run_config
 from bench.errors import RunError, UsageError
 from bench.records import read_record
-from bench.sweep import Cluster, Feeder, closing, do, payload, reason_of, sweep_runs, workspace_of
+from bench.sweep import Cluster, Feeder, closing, payload, sweep_runs
 from bench.sweep_left_over import MARK, clear, marked, scratch_folder
 from bench.sweep_spec import Sweep, plan
 from bench.sweep_state import Jobs, SweepFolder
+from bench.sweep_trial import do, reason_of, workspace_of
 from bench.workspace import Workspace
 
 TINY = "ministreet-tiny"
@@ -265,7 +266,7 @@ def cluster_of(driver: subprocess.Popen[bytes]) -> Path | None:
     return next(Path("/tmp").glob(f"bench-ray-{os.getuid()}-{driver.pid}-*"), None)
 
 
-def wait_for(what: Callable[[], Any], driver: subprocess.Popen[bytes], seconds: float = 120) -> Any:
+def wait_for(what: Callable[[], Any], driver: subprocess.Popen[bytes], seconds: float = 300) -> Any:
     """The first true value; fails if the driver ends before."""
     deadline = time.time() + seconds
     while time.time() < deadline:
@@ -320,7 +321,7 @@ def test_kills_at_random_moments_lose_nothing_and_change_no_bit(
         assert not marked(folder) and not folder.exists()  # nothing lingers
     assert sorted(kills) == ["driver"] * 3 + ["worker"] * 2
     last = start()
-    assert last.wait(timeout=300) == 0, (tmp_path / "output").read_text()[-3000:]
+    assert last.wait(timeout=900) == 0, (tmp_path / "output").read_text()[-3000:]
 
     monkeypatch.setattr("bench.adapt._draw", lambda *_: None)
     undisturbed = Workspace(tmp_path / "undisturbed", tmp_path / "own cache", CPU)
