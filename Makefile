@@ -43,7 +43,7 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $(STAMP)
 
-# mmcv-full is compiled here: 14 minutes on two free cores. Its setup.py asks for C++17, today's torch headers want C++20.
+# mmcv-full is compiled here (a quarter of an hour on two free cores). Its setup.py asks for C++17, today's torch headers want C++20.
 mmflow: $(MMFLOW)/.installed
 
 $(MMFLOW)/.installed: requirements-mmflow.txt

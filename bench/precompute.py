@@ -24,43 +24,32 @@ from typing import Any
 import numpy as np
 import torch
 
-from .config import Shift
-from .data.splits import prepare
+from .data.splits import Split, Store, prepare
 from .data.store import Progress, disk_errors, locked, quiet
-from .errors import RunError, UsageError, unknown
-from .flow._photometric import Check, average, check, verdict
+from .errors import BadFile, RunError, UsageError, unknown
+from .flow._photometric import UNKNOWN, Check, average, check, verdict
 from .flow._store import STORES, VERSION, Layout, Precomputed, flow_folder, shard_file
-from .flow.base import Clips, FlowBackend
+from .flow.base import FlowBackend
 from .provenance import versions
 from .records import finite, write_atomically
 from .registry import flow_names, import_from
+from .shift import Shift
 from .workspace import Workspace
 
 SPLITS = ("target-train", "target-val", "source-train", "source-val")
-OpenClips = Callable[[], Clips]
-"""Opens the clips, in whatever process; it is sent there, the clips are not."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """A split's clips: the name of their folder, and how to open them."""
-
-    name: str
-    open: OpenClips
 
 
 def open_split(shift: Shift, split: str, seed: int, workspace: Workspace) -> Split:
     """A split of a shift by ``<role>-<split>``.
 
     Raises:
-        UsageError: there is no such split.
+        UsageError: there is no such split, or no data root for recorded data.
         RunError: it cannot be prepared.
     """
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
     role, part = split.split("-")
-    found = prepare(shift, role, part, seed, workspace)
-    return Split(found.name, found.open)
+    return prepare(shift, role, part, seed, workspace)
 
 
 def backend_of(name: str) -> tuple[FlowBackend, str]:
@@ -87,11 +76,12 @@ Note = dict[str, Any]
 class Job:
     """A shard to be computed by some process."""
 
-    open: OpenClips
+    open: Callable[[], Store]
     backend: str
     folder: Path
     layout: Layout
     shard: int
+    skip_bad: bool
 
 
 def compute(
@@ -103,6 +93,7 @@ def compute(
     workers: int | None = None,
     progress: Progress = quiet,
     force: bool = False,
+    skip_bad: bool = False,
     per_shard: int | None = None,
 ) -> dict[str, Any]:
     """Compute, or finish, or find the flow of a split.
@@ -112,6 +103,7 @@ def compute(
         store: ``float32`` or ``int16`` (see ``bench.flow._store``).
         workers: processes; by default one per core, one in all where there is a GPU.
         force: release flow that the frames speak against.
+        skip_bad: note clips whose files cannot be read and go on; their flow is zero and nowhere valid.
         per_shard: clips of a shard; by default what makes about 64 MB.
 
     Returns:
@@ -134,8 +126,8 @@ def compute(
             folder.mkdir(parents=True, exist_ok=True)
             for left_over in folder.glob(".*"):  # of a process that was killed: the lock is ours
                 left_over.unlink()
-            notes = [_finished(folder, layout, n) for n in range(layout.shards)]
-        jobs = [Job(split.open, name, folder, layout, n) for n, note in enumerate(notes) if note is None]
+            notes = [_finished(folder, layout, n, skip_bad) for n in range(layout.shards)]
+        jobs = [Job(split.open, name, folder, layout, n, skip_bad) for n, note in enumerate(notes) if note is None]
         done = layout.clips - sum(len(layout.span(job.shard)) for job in jobs)
         for job, note in zip(jobs, _worked(jobs, workers or default_workers()), strict=True):
             notes[job.shard] = note
@@ -158,8 +150,8 @@ def _same(folder: Path, layout: Layout) -> bool:
     return before.layout == layout and before.version == VERSION
 
 
-def _finished(folder: Path, layout: Layout, shard: int) -> Note | None:
-    """What was noted of a shard, None if it is not there whole."""
+def _finished(folder: Path, layout: Layout, shard: int, skip_bad: bool) -> Note | None:
+    """What was noted of a shard, None if it is not there whole, or has bad clips and none may be skipped."""
     path = shard_file(folder, shard)
     try:
         note: Note = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
@@ -170,6 +162,7 @@ def _finished(folder: Path, layout: Layout, shard: int) -> Note | None:
         whole = (
             note["layout"] == asdict(layout)
             and [note["bytes"], note["crc32"]] == [size, crc]
+            and (skip_bad or not note["bad"])
             and len([Check(**one) for one in _with_nan(note["clips"])]) == len(layout.span(shard))
         )
         return note if whole else None
@@ -218,15 +211,23 @@ def _compute_shard(job: Job) -> Note:
     """Compute a shard and write it: first the rows, then the note that says they are whole."""
     backend, layout = backend_of(job.backend)[0], job.layout
     clips = job.open()
-    rows, checks, seconds = [], [], 0.0
+    rows, checks, bad, seconds = [], [], {}, 0.0
+    wanted = (layout.pairs, 2, layout.height, layout.width)
     for index in layout.span(job.shard):
-        frames = clips[index].frames
-        began = time.perf_counter()
-        flow, valid = backend(clips, index)
-        seconds += time.perf_counter() - began
-        wanted = (layout.pairs, 2, layout.height, layout.width)
+        try:
+            frames = clips[index].frames
+            began = time.perf_counter()
+            flow, valid = backend(clips, index)
+            seconds += time.perf_counter() - began
+        except BadFile as error:
+            if not job.skip_bad:
+                raise
+            bad[clips.key(index)] = str(error)
+            rows.append(np.zeros(layout.row, np.uint8))  # a run that skips bad clips does not come here
+            checks.append(UNKNOWN)
+            continue
         if flow.shape != wanted:
-            raise RunError(f"Flow of clip {clips[index].key} has shape {flow.shape}, its frames need {wanted}")
+            raise RunError(f"Flow of clip {clips.key(index)} has shape {flow.shape}, its frames need {wanted}")
         rows.append(layout.encode(flow, valid))
         checks.append(check(frames, flow, valid))
     buffer = io.BytesIO()
@@ -245,6 +246,7 @@ def _compute_shard(job: Job) -> Note:
         "crc32": zlib.crc32(data),
         "seconds": round(seconds, 3),
         "clips": [_without_nan(asdict(one)) for one in checks],
+        "bad": bad,
     }
     write_atomically(path.with_suffix(".json"), json.dumps(note, indent=1, sort_keys=True) + "\n")
     return note
@@ -273,6 +275,7 @@ def _conclude(
         "photometric_error": _without_nan({"flow": mean.moved, "no motion": mean.still, "negated": mean.negated}),
         "valid_share": finite(mean.valid),
         "mean_length_px": finite(mean.length),
+        "bad": {key: what for note in known for key, what in note["bad"].items()},
         "wrong": wrong,
     }
     if wrong is None or force:

@@ -37,6 +37,9 @@ def compute(
         Path | None, typer.Option("--out", help="Folder for summary and picture [default: beside the flow].")
     ] = None,
     seed: SEED = 0,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Note clips whose files cannot be read and go on without them.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Release flow although the frames speak against it.")] = False,
     data_root: DATA_ROOT = None,
     cache: CACHE = None,
@@ -50,11 +53,13 @@ def compute(
         from bench.flow._session import compute_table, run_compute, wrong_line
         from bench.workspace import Workspace, default_cache, default_data_root
 
-        protocol, root = load_shift(shift), data_root or default_data_root()
-        splits = split or ["target-train", "target-val"]
+        protocol, splits = load_shift(shift), split or ["target-train", "target-val"]
         with ProgressDisplay() as show:
-            where = Workspace(cache=cache or default_cache(), progress=show, data_root=root)
-            done = run_compute(protocol, backend, splits, seed, where, out, store, workers or None, force)
+            workspace = Workspace(
+                cache=cache or default_cache(), data_root=data_root or default_data_root(),
+                progress=show, force=force, skip_bad=skip_bad,
+            )  # fmt: skip
+            done = run_compute(protocol, backend, splits, seed, workspace, out, store, workers or None)
         print_json(done) if as_json else typer.echo(compute_table(done))
         if not as_json:
             typer.echo("\n".join(f"Wrote {one['folder']}, picture {one['picture']}" for one in done))
@@ -78,6 +83,7 @@ def compare(
         bool, typer.Option("--random-weights", help="Where RAFT has no weights, time it with random ones.")
     ] = False,
     seed: SEED = 0,
+    data_root: DATA_ROOT = None,
     cache: CACHE = None,
     as_json: JSON = False,
     debug: DEBUG = False,
@@ -88,12 +94,13 @@ def compare(
         from bench.display import ProgressDisplay
         from bench.flow._compare import BOUNDS
         from bench.flow._session import run_compare
-        from bench.workspace import Workspace, default_cache
+        from bench.workspace import Workspace, default_cache, default_data_root
 
         names = [*BOUNDS, *(name for name in backend or ["dis", "raft", "raft_small"] if name not in BOUNDS)]
+        protocol, root = load_shift(shift), data_root or default_data_root()
         with ProgressDisplay() as show:
-            where = Workspace(cache=cache or default_cache(), progress=show)
-            told = run_compare(load_shift(shift), names, split, clips, seed, where, out, random_weights)
+            workspace = Workspace(cache=cache or default_cache(), data_root=root, progress=show)
+            told = run_compare(protocol, names, split, clips, seed, workspace, out, random_weights)
         if as_json:
             print_json(told)
             return

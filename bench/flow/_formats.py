@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -168,6 +170,19 @@ def _write_davsn(flow: Flow, valid: Mask) -> bytes:
     return buffer.getvalue()
 
 
+_UNZIPPABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    NotImplementedError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+)
+"""All that the standard library raises on archives that are cut off, damaged, or packed in a way that it does not know."""
+
+
 def _read_viper(data: bytes) -> Field:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -175,7 +190,7 @@ def _read_viper(data: bytes) -> Field:
             if missing:
                 raise _Malformed(f"VIPER's flow has arrays u and v, {missing[0].removesuffix('.npy')} is missing")
             u, v = (_array(io.BytesIO(archive.read(name))) for name in ("u.npy", "v.npy"))
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError, OSError, RuntimeError):
+    except _UNZIPPABLE:
         raise _Malformed("not a zip archive of arrays, or cut off") from None
     if u.ndim != 2 or u.shape != v.shape or u.dtype.kind != "f" or v.dtype.kind != "f":
         raise _Malformed(f"u and v must be two float arrays (H, W), got {u.dtype} {u.shape} and {v.dtype} {v.shape}")
@@ -194,7 +209,7 @@ def _write_viper(flow: Flow, valid: Mask) -> bytes:
 def _array(file: io.BytesIO) -> NDArray[np.generic]:
     try:
         return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
-    except (ValueError, EOFError, OSError, SyntaxError, TypeError, MemoryError) as error:
+    except Exception as error:  # NumPy reads a header with Python's tokeniser and parser, which raise what they like
         raise _Malformed(f"not an array of numbers ({' '.join(str(error).split()):.80})") from None
 
 

@@ -44,6 +44,10 @@ class Check:
     length: float
 
 
+UNKNOWN = Check(*[float("nan")] * 5)
+"""A clip that could not be read."""
+
+
 def error_map(previous: Frame, current: Frame, flow: Flow) -> NDArray[np.float32]:
     """Absolute difference ``(H, W)`` of frame t and t-1 brought to it along the flow, mean over channels, grey levels."""
     image, vectors = torch.from_numpy(previous[None]).float(), torch.from_numpy(np.ascontiguousarray(flow[None]))

@@ -7,11 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench.config import Shift
 from bench.errors import unknown
 from bench.plots import save
 from bench.precompute import SPLITS, Layout, backend_of, compute, open_split, peek
 from bench.records import write_atomically
+from bench.shift import Shift
 from bench.tables import markdown
 from bench.workspace import Workspace
 
@@ -28,11 +28,12 @@ def run_compute(
     out: Path | None,
     store: str,
     workers: int | None,
-    force: bool,
 ) -> list[dict[str, Any]]:
     """``bench flow compute``: the splits one after another, each with a summary and a picture, up to one that is wrong.
 
     Args:
+        workspace: cache, data root, progress; ``force`` releases flow that the frames speak against, ``skip_bad`` goes on past
+            unreadable clips.
         out: folder of ``<split>.json`` and ``<split>.png``; without it they lie beside the flow as ``summary``.
 
     Raises:
@@ -46,12 +47,15 @@ def run_compute(
     summaries = []
     for wanted in splits:
         split = open_split(shift, wanted, seed, workspace)
-        cache, progress = workspace.cache, workspace.progress
-        summary = compute(split, name, cache, store=store, workers=workers, progress=progress, force=force)
+        summary = compute(
+            split, name, workspace.cache, store=store, workers=workers, progress=workspace.progress,
+            force=workspace.force, skip_bad=workspace.skip_bad,
+        )  # fmt: skip
         folder, clips = Path(summary["folder"]), split.open()
         layout = Layout.of(clips, store)
         rows: list[Row] = []
-        for index in sorted({0, len(clips) // 2, len(clips) - 1}):
+        good = [index for index in range(len(clips)) if clips.key(index) not in summary["bad"]]
+        for index in sorted({good[0], good[len(good) // 2], good[-1]}):
             clip = clips[index]
             rows.append((clip.key.rsplit("/", 1)[-1], clip.frames, *peek(folder, layout, index)))
         wrong = "" if summary["wrong"] is None else "; WRONG by its photometric error"
@@ -60,7 +64,7 @@ def run_compute(
         summary["picture"] = str(save(flow_sheet(rows, title), place / f"{stem}.png", dpi=110))
         write_atomically(place / f"{stem}.json", _json(summary))
         summaries.append(summary)
-        if summary["wrong"] and not force:
+        if summary["wrong"] and not workspace.force:
             break
     return summaries
 
@@ -90,6 +94,7 @@ def compute_table(summaries: list[dict[str, Any]]) -> str:
                 "mean length, px": _number(one["mean_length_px"], 2),
                 "pairs/s of a worker": _number(one["pairs_per_second_of_a_worker"], 2),
                 "disk, MB": _number(one["bytes"], 1, 1e-6),
+                "unreadable": str(len(one["bad"])),
                 "check": "good" if one["wrong"] is None else "WRONG",
             }
         )
@@ -146,7 +151,7 @@ def compare_table(results: list[Result]) -> str:
                 "> 3 px, %": _number(one.outliers, 1, 100),
                 "where it says valid, px": _number(one.epe_valid, 2),
                 "valid, %": _number(one.valid, 1, 100),
-                "|t - warped|, grey levels": _number(one.photometric, 2),
+                "t to warped t-1, grey levels": _number(one.photometric, 2),
                 "pairs/s": _number(one.rate, 2) + (" w" if one.clock == "wall" else ""),
                 "note": one.note,
             }

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.errors import RunError, UsageError
+from bench.errors import BadFile, RunError, UsageError
 from bench.registry import import_from
 
 from .base import Clips, FlowBackend
@@ -52,7 +52,7 @@ class Layout:
     @classmethod
     def of(cls, clips: Clips, store: str, per_shard: int | None = None) -> Layout:
         """The layout for some clips; by default a shard has about 64 MB."""
-        first = clips[0].frames
+        first = _first_frames(clips)
         layout = cls(len(clips), len(first) - 1, first.shape[2], first.shape[3], store, 1)
         return replace(layout, per_shard=per_shard or max(1, min(MOST_CLIPS, SHARD_BYTES // layout.row)))
 
@@ -93,6 +93,21 @@ class Layout:
             flow /= QUANTUM
         valid = np.unpackbits(row[-bits:], count=self.pixels).astype(np.bool_)
         return flow, valid.reshape(self.pairs, self.height, self.width)
+
+
+def _first_frames(clips: Clips) -> NDArray[np.uint8]:
+    """Frames of the first clip that can be read.
+
+    Raises:
+        BadFile: the first clip's, if none can.
+    """
+    first: BadFile | None = None
+    for index in range(len(clips)):
+        try:
+            return clips[index].frames
+        except BadFile as error:
+            first = first or error
+    raise first or RunError("A split without clips has no flow")
 
 
 def shard_file(folder: Path, shard: int) -> Path:

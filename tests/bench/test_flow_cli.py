@@ -14,6 +14,7 @@ from bench import cli
 from bench.config import load_shift
 from bench.flow import _compare, _formats
 from bench.precompute import open_split
+from bench.workspace import Workspace
 
 PNG = b"\x89PNG"
 
@@ -25,7 +26,7 @@ def call(*arguments: object) -> Any:
 @pytest.fixture
 def own_flow(tmp_path: Path, tiny_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the exact flow of the validation clips as Middlebury files, for the backend ``files``."""
-    split = open_split(load_shift("ministreet-tiny"), "target-val", 0, tiny_cache)
+    split = open_split(load_shift("ministreet-tiny"), "target-val", 0, Workspace(cache=tiny_cache))
     clips, folder = split.open(), tmp_path / "own"
     for index in range(len(clips)):
         clip = clips[index]
@@ -113,13 +114,14 @@ def test_compare_has_a_row_for_each_backend(tiny_cache: Path, tmp_path: Path, mo
     assert rows["exact"]["photometric"] < rows["dis"]["photometric"] < rows["zero"]["photometric"]
     assert rows["dis"]["rate"] > 0 and rows["dis"]["clock"] == "cpu" and rows["zero"]["rate"] is None
     assert rows["raft_small"]["note"].startswith("Cannot read weights") and rows["raft_small"]["epe"] is None
+    assert len({line.count("|") for line in told["table"].splitlines()}) == 1  # no heading breaks the table
     assert told["table"] in out.read_text() and out.with_suffix(".png").read_bytes().startswith(PNG)
     timed = json.loads(call("compare", "ministreet-tiny", *names, "--random-weights", "--json").stdout)["results"][-1]
     assert timed["note"] == "random weights: speed only" and timed["rate"] > 0 and timed["epe"] is None
 
 
 def test_errors_are_those_of_the_pixels_where_exact_flow_is_valid(tiny_cache: Path) -> None:
-    clips = open_split(load_shift("ministreet-tiny"), "target-val", 0, tiny_cache).open()
+    clips = open_split(load_shift("ministreet-tiny"), "target-val", 0, Workspace(cache=tiny_cache)).open()
     (zero,), shown = _compare.compare(clips, ["zero"], 3)
     length = np.concatenate([np.hypot(*clips[n].flow[0])[clips[n].valid[0]] for n in range(3)])
     assert zero.epe == pytest.approx(length.mean(), rel=1e-6) and zero.valid == 1

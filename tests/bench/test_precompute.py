@@ -18,11 +18,12 @@ import pytest
 import bench.flow
 from bench.access import stage
 from bench.config import load_shift
+from bench.data.splits import Split
 from bench.data.store import ClipStore
 from bench.errors import AccessError, RunError, UsageError
 from bench.flow import _store, dis
 from bench.flow._store import Layout, Precomputed, with_precomputed
-from bench.precompute import Split, compute, open_split
+from bench.precompute import compute, open_split
 from bench.workspace import Workspace
 
 FAKE = """
@@ -227,7 +228,7 @@ def test_flow_of_other_clips_is_thrown_away(split: Split, tmp_path: Path, fake_f
     few = Few(split.open(), 4)
     with pytest.raises(RunError, match="belongs to other clips; delete it and compute it again"):
         with_precomputed(dis.BACKEND, name, few, split.name, tmp_path)
-    summary = compute(Split(split.name, lambda: few), name, tmp_path, workers=1)
+    summary = compute(Split(split.name, {}, lambda: few), name, tmp_path, workers=1)
     assert summary["clips"] == 4 and sorted(contents(summary)) == ["00000.json", "00000.npy", "manifest.json"]
 
 
@@ -385,7 +386,7 @@ def test_a_worker_that_is_killed_is_one_line(split: Split, tmp_path: Path) -> No
     copy = tmp_path / split.name
     shutil.copytree(store.folder, copy)
     with pytest.raises(RunError, match="was killed, perhaps for memory; run the command again, it goes on"):
-        compute(Split(split.name, partial(Deadly, copy)), "dis", tmp_path, workers=2, per_shard=4)
+        compute(Split(split.name, {}, partial(Deadly, copy)), "dis", tmp_path, workers=2, per_shard=4)
 
 
 class Deadly(ClipStore):

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from bench.config import load_shift
+from bench.data.splits import Split
 from bench.data.store import ClipStore
 from bench.errors import RunError
 from bench.flow import mmflow
 from bench.flow._store import with_precomputed
-from bench.precompute import Split, compute, open_split
+from bench.precompute import compute, open_split
+from bench.workspace import Workspace
 
 RAFT = "raft_8x2_100k_mixed_368x768"
 
@@ -82,10 +84,10 @@ class Two(ClipStore):
 
 def test_its_flow_is_computed_ahead_and_found_by_a_run(worker: Callable[[str], mmflow.Worker], tmp_path: Path) -> None:
     worker(RAFT)
-    whole = open_split(load_shift("ministreet-tiny"), "target-val", 0, tmp_path)
+    whole = open_split(load_shift("ministreet-tiny"), "target-val", 0, Workspace(cache=tmp_path))
     store = whole.open()
     assert isinstance(store, ClipStore)
-    split = Split(whole.name, partial(Two, store.folder))
+    split = Split(whole.name, {}, partial(Two, store.folder))
     try:
         summary = compute(split, "mmflow", tmp_path, workers=1, force=True)
     finally:
