@@ -135,7 +135,7 @@ def _point(axes: Axes, at: float, scores: Scores, style: int, label: str | None,
 
 
 def _finish(figure: Figure, axes: Axes, title: str, along: str, legend: bool) -> None:
-    axes.set_title(title, loc="left", fontsize=11)
+    axes.set_title(title, loc="left", fontsize=11, pad=20)  # over the note, however narrow the axes are
     axes.grid(axis=along, color="#e4e4e4", zorder=0)  # type: ignore[arg-type]
     axes.set_axisbelow(True)
     for side in ("top", "right"):
@@ -145,5 +145,5 @@ def _finish(figure: Figure, axes: Axes, title: str, along: str, legend: bool) ->
         figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9.5)
     axes.annotate(
         "dots: replicates; whiskers: 95 % t-interval", (1, 1.0), xycoords="axes fraction", xytext=(0, 4),
-        textcoords="offset points", ha="right", fontsize=8, color="#666666",
+        textcoords="offset points", ha="right", va="bottom", fontsize=8, color="#666666",
     )  # fmt: skip
