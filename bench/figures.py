@@ -13,7 +13,6 @@ from stpl.segmenter import VideoSegmenter
 from .config import Evaluation
 from .data.loaders import ClipLoader
 from .evaluate import predict
-from .plots import save, segmentation_panel
 from .training import to_device
 
 PANELS = 3
@@ -49,6 +48,8 @@ def draw(
         by_model: for each model (its caption) what :func:`predictions` gave.
         classes: names of the train ids.
     """
+    from .plots import save, segmentation_panel  # brings matplotlib and scipy: a second that no start need wait for
+
     written = []
     for index in panel_clips(len(loader.store)):
         clip = loader.store.labelled(index)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +15,9 @@ from bench.access import stage
 from bench.checkpoint import load_into
 from bench.data.labels import IGNORE
 from bench.data.loaders import ClipLoader
-from bench.data.store import disk_errors
 from bench.errors import RunError
 from bench.evaluate import batches
+from bench.media import whole
 from bench.training import to_device
 from stpl.segmenter import VideoSegmenter
 
@@ -71,16 +69,8 @@ def save_predictions(
 
 
 def _write(path: Path, **arrays: npt.NDArray[np.generic]) -> Path:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    with disk_errors(path):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            scratch.write_bytes(buffer.getvalue())
-            os.replace(scratch, path)
-        finally:
-            scratch.unlink(missing_ok=True)
+    with whole(path) as scratch:
+        np.savez_compressed(scratch, **arrays)  # type: ignore[arg-type]
     return path
 
 

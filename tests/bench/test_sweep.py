@@ -117,15 +117,14 @@ def test_trials_land_on_both_nodes_and_their_records_come_home(nodes: tuple[str,
     address, own = nodes
 
     def work(job: dict[str, Any], say: Any) -> dict[str, Any]:
-        config = RunConfig.model_validate(job["config"])
-        workspace = workspace_of(job, say)
-        path = workspace.runs / job["key"]
-        path.mkdir(parents=True)
         if job["kind"] != "run":
             return {"ready": True}
-        deadline = time.time() + 60
-        while sum(len(list((folder / "runs").glob("[0-9a-f]*"))) for folder in own) < 4 and time.time() < deadline:
-            time.sleep(0.05)  # until all four are at work, on whichever node
+        config = RunConfig.model_validate(job["config"])
+        (workspace_of(job, say).runs / job["key"]).mkdir(parents=True)
+        deadline = time.time() + 120
+        while sum(len(list((folder / "runs").glob("*"))) for folder in own) < 4:
+            assert time.time() < deadline, "the four runs were never at work at the same time"
+            time.sleep(0.05)  # two nodes with two cores each: at once they lie on both
         return {"record": pretended(config, 40 + config.seed)}
 
     sweep, workspace = make(tmp_path)
