@@ -5,6 +5,9 @@ Every file of this folder registers its commands with ``common.app``; there is n
 
 from __future__ import annotations
 
+import atexit
+import gc
+
 from bench.registry import import_from, names_in
 
 from .common import app
@@ -15,6 +18,8 @@ for _name in names_in(__name__):
 
 def main() -> None:
     """Entry point of the console script."""
+    # Or the interpreter's last collection walks all of torch: up to a second of every command.
+    atexit.register(gc.freeze)
     app()
 
 

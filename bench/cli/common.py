@@ -34,7 +34,7 @@ SHIFT = Annotated[str, typer.Option("--shift", help="Benchmark: a name from `ben
 DATA_ROOT = Annotated[
     Path | None,
     typer.Option(
-        "--data-root", help="Folder with recorded data sets (viper/, cityscapes/, ...) [default: $BENCH_DATA]."
+        "--data-root", help="Folder with recorded data sets (VIPER/, Cityscapes/, ...) [default: $BENCH_DATA]."
     ),
 ]
 SEED = Annotated[int, typer.Option("--seed", help="Replicate: draws its own worlds, source model and adaptation seed.")]

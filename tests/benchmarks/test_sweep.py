@@ -17,12 +17,15 @@ from bench.registry import ROOT
 from bench.sweep_spec import Sweep, plan
 
 RUN = """
+import atexit
+import gc
 import sys
 from pathlib import Path
 import torch
 from bench.adapt import run
 from bench.config import RunConfig
 from bench.workspace import Workspace
+atexit.register(gc.freeze)  # as the command line does
 torch.set_num_threads(1)
 for line in sys.stdin:
     run(RunConfig.model_validate_json(line), Workspace(Path(sys.argv[1]), Path(sys.argv[2])))
@@ -32,7 +35,7 @@ for line in sys.stdin:
 def spec(tmp_path: Path) -> Sweep:
     """Twelve runs of about twenty seconds each."""
     content = yaml.safe_load((ROOT / "shifts" / "ministreet-tiny.yaml").read_text(encoding="utf-8"))
-    content["adaptation"]["steps"] = 250
+    content["adaptation"]["steps"] = 700
     (tmp_path / "longer.yaml").write_text(yaml.safe_dump(content))
     asked = {"name": "twelve", "shift": str(tmp_path / "longer.yaml"), "methods": ["stpl", "self_training"]}
     return Sweep.model_validate({**asked, "seeds": "0:6"})
