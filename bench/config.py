@@ -93,6 +93,11 @@ def resolve_settings(method: str, overrides: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key not in later or value != fields[key].default}
 
 
+def every_setting(config: RunConfig) -> dict[str, Any]:
+    """Settings of a run, those included that :func:`resolve_settings` leaves out."""
+    return {**dataclasses.asdict(method_class(config.method).Settings()), **config.settings}
+
+
 def make_run_config(
     method: str,
     shift: str = "ministreet",

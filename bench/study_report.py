@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .board_provenance import provenance
-from .config import RunConfig, canonical, load_shift
+from .config import RunConfig, canonical, every_setting, load_shift
 from .drawings import Drawing
 from .ranking import family
 from .records import Record, write_atomically
@@ -245,9 +245,9 @@ def report(
 
 def _values(config: RunConfig, keys: Sequence[str]) -> dict[str, Any]:
     """What a run's method and these options are, defaults included."""
-    own = {"method": config.method}
+    own, settings = {"method": config.method}, every_setting(config)
     for key in keys:
-        value = config.settings[key] if key in config.settings else getattr(config, key, None)
+        value = settings[key] if key in settings else getattr(config, key, None)
         own[key] = value if isinstance(value, (int, float, str)) else canonical(value)
     return own
 

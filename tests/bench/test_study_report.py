@@ -238,6 +238,13 @@ def test_defaults_stand_on_the_axis() -> None:
     assert found.factors.axis is not None and found.factors.axis.levels == (0.05, 0.0954, 0.2, 0.4)
 
 
+def test_a_default_that_records_leave_out_stands_on_the_axis() -> None:
+    scores = {str(noise): ({"label_noise": noise}, BASE) for noise in (0.0, 0.1, 0.4)}
+    assert "label_noise" not in made(scores)[1][0].config.settings
+    axis = reported(scores).factors.axis
+    assert axis is not None and axis.levels == (0.0, 0.1, 0.4)
+
+
 def test_sentences_alone() -> None:
     one = compare({"a": {0: 1.0, 1: 2.0, 2: 3.0}, "b": {0: 2.0, 1: 1.5, 2: 3.2}}, "a")
     # 1, -0.5, 0.2: mean 0.233, s = 0.7506, half 1.86, t = 0.538, p = 0.644
