@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import ScaledTranslation, Transform
 
 from .plots import new_figure
 from .statistics import mean_interval
@@ -74,17 +76,19 @@ def line_figure(lines: Mapping[str, Mapping[float, Scores]], axis: str, title: s
     figure = new_figure(7.4, 4.6)
     axes = figure.add_subplot()
     values = sorted({x for line in lines.values() for x in line})
+    apart = 7 / 72 if len(lines) > 1 else 0.0  # inches: whiskers of the same value stand beside each other
     for j, (name, line) in enumerate(lines.items()):
         xs = sorted(x for x in line if line[x])
         stats = [mean_interval([line[x][seed] for seed in sorted(line[x])]) for x in xs]
         colour = COLOURS[j % len(COLOURS)]
         means = np.array([mean for mean, _ in stats])
-        axes.plot(xs, means, color=colour, linewidth=1.8, zorder=3)
+        aside = ScaledTranslation((j - (len(lines) - 1) / 2) * apart, 0, figure.dpi_scale_trans)
+        _moved(axes, axes.plot(xs, means, color=colour, linewidth=1.8, zorder=3), aside)
         halves = np.array([np.nan if half is None else half for _, half in stats])
         if min((len(line[x]) for x in xs), default=0) >= BAND:
             axes.fill_between(xs, means - halves, means + halves, color=colour, alpha=0.16, linewidth=0, zorder=1)
         for i, x in enumerate(xs):
-            _point(axes, x, line[x], j, name if i == 0 and name else None, along="y", spread=0.0)
+            _point(axes, x, line[x], j, name if i == 0 and name else None, along="y", spread=0.0, aside=aside)
     if values[0] > 0 and values[-1] / values[0] > 10:
         axes.set_xscale("log")
     axes.set_xticks(values, [f"{x:g}" for x in values], minor=False)
@@ -117,21 +121,38 @@ def rows_figure(rows: Mapping[str, Scores], reference: str, title: str) -> Figur
     return figure
 
 
-def _point(axes: Axes, at: float, scores: Scores, style: int, label: str | None, along: str, spread: float) -> None:
-    """Mean with its interval at a place, and a dot per replicate beside it; ``along`` is the axis of the scores."""
+def _point(
+    axes: Axes, at: float, scores: Scores, style: int, label: str | None, along: str, spread: float,
+    aside: Transform | None = None,
+) -> None:  # fmt: skip
+    """Mean with its interval at a place, and a dot per replicate beside it.
+
+    Args:
+        along: axis of the scores.
+        spread: of the dots, in units of the other axis.
+        aside: moves all of it on the paper.
+    """
     seeds: Sequence[Any] = sorted(scores)
     values = [scores[seed] for seed in seeds]
     mean, half = mean_interval(values)
     colour, marker = COLOURS[style % len(COLOURS)], MARKERS[style % len(MARKERS)]
     offsets = at + (np.linspace(-spread, spread, len(values)) if len(values) > 1 else np.zeros(1))
     dots = (offsets, values) if along == "y" else (values, offsets)
-    axes.plot(*dots, ".", color=colour, alpha=0.45, markersize=6, zorder=2)
+    drawn: list[Artist] = [*axes.plot(*dots, ".", color=colour, alpha=0.45, markersize=6, zorder=2)]
     place = (at, mean) if along == "y" else (mean, at)
     error = {"yerr" if along == "y" else "xerr": half}
-    axes.errorbar(
+    bar = axes.errorbar(
         *place, **error, color=colour, fmt=marker, markersize=7.5, capsize=3, markeredgecolor="white", elinewidth=1.5,
         label=label, zorder=4,
     )  # fmt: skip
+    if aside is not None:
+        _moved(axes, [*drawn, *bar.get_children()], aside)
+
+
+def _moved(axes: Axes, artists: Sequence[Artist], aside: Transform) -> None:
+    """Move what is drawn on the paper; afterwards, because the axes fit what has their own transform alone."""
+    for artist in artists:
+        artist.set_transform(axes.transData + aside)
 
 
 def _finish(figure: Figure, axes: Axes, title: str, along: str, legend: bool) -> None:
