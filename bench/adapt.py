@@ -35,7 +35,7 @@ from .data.store import disk_errors, locked
 from .errors import RunError, UsageError
 from .evaluate import Everything, Scores, protocol_scores, reestimate_statistics, target_score
 from .figures import draw, predictions
-from .flow.base import flow_of
+from .flow.base import flow_of, identity_of
 from .provenance import code, hardware, peak_memory_mb, reset_peak_memory, versions
 from .records import Cost, Record, Result, Selection, finite, read_record, write_atomically
 from .seeding import seed_for
@@ -158,6 +158,7 @@ def _run(context: Context) -> Record:
             scores.append(scored(path, "evaluate" if len(weights) == 1 else f"evaluate step {step}"))
             snapshots.append(Snapshot(step, score, scores[-1].miou))
         _draw(context, cls, segmenter, source, loader)
+        flow = identity_of(config.flow, loader.flow)
     with disk_errors(context.folder):
         os.replace(weights[-1][1], context.folder / "checkpoint.safetensors")
     write_sequences(context.folder / SEQUENCES, scores[-1].sequences, shift.classes)
@@ -170,7 +171,7 @@ def _run(context: Context) -> Record:
         peak_memory_mb=round(peak_memory_mb(), 1),
         parameters=parameters,
     )
-    record = make_record(context, method, source, scores[-1], beside, snapshots, cost)
+    record = make_record(context, method, source, scores[-1], beside, snapshots, cost, flow)
     if workspace.save_predictions:
         start = [(0, source)] if source and method.trains else []
         kept = [(step, path) for step, path, _ in weights[:-1]] + [
@@ -345,6 +346,7 @@ def make_record(
     beside: dict[str, Scores],
     snapshots: list[Snapshot],
     cost: Cost,
+    flow: str | None,
 ) -> Record:
     """Put the record together."""
     config, card = context.config, method.card
@@ -369,6 +371,7 @@ def make_record(
         | ({"compiled": True} if context.workspace.compiled else {}),
         date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         skipped=context.bad.found or None,
+        flow=flow,
     )
 
 

@@ -45,7 +45,7 @@ def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def sections(record: Record) -> dict[str, dict[str, Any]]:
     """A record's values by section and dotted name."""
     told = record.model_dump(mode="json")
-    environment = {key: told[key] for key in ("code", "versions", "hardware", "source_model", "date")}
+    environment = {key: told.get(key) for key in ("code", "versions", "hardware", "source_model", "flow", "date")}
     result = {key: value for key, value in told["result"].items() if key != "iou"}
     result |= {"iou": in_order(told["result"]["iou"], record.config.shift)}
     result |= {f"beside.{name}": other for name, other in told["beside"].items()}

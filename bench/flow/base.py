@@ -80,3 +80,21 @@ def flow_of(name: str, clips: Clips, split: str, cache: Path) -> FlowBackend:
     from ._store import with_precomputed
 
     return with_precomputed(backend_of(name), name, clips, split, cache)
+
+
+def identity_of(name: str, flow: FlowBackend) -> str | None:
+    """What a run's flow depends on besides the clips, for its record: which weights, or which precomputed flow.
+
+    Args:
+        name: of the backend.
+        flow: what :func:`flow_of` gave.
+
+    Returns:
+        None for flow that depends on nothing else, such as exact flow.
+    """
+    from ._store import Precomputed
+
+    if isinstance(flow, Precomputed):
+        return flow.folder.parent.name
+    module = module_of(name)
+    return str(module.identity()) if hasattr(module, "identity") else None

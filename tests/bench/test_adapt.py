@@ -86,6 +86,7 @@ def test_the_record_says_where_the_number_comes_from(done: tuple[RunConfig, Path
     assert record.hardware["threads"] == 1 and record.hardware["device"] == "cpu"
     assert set(record.versions) >= {"python", "torch", "numpy"} and "missing" not in record.versions.values()
     text = (runs / config.hash / "record.json").read_text()
+    assert record.flow is None and "flow" not in json.loads(text)  # exact flow depends on nothing
     assert str(runs) not in text and os.uname().nodename not in json.dumps(record.hardware)
 
 

@@ -28,7 +28,7 @@ from bench.data.label_maps import named_space
 from bench.errors import UsageError
 from bench.model_file import read_info, save_model
 from bench.own_video import adapt_video, schedule
-from bench.records import Record
+from bench.records import Record, read_record
 from bench.registry import ROOT
 from bench.source import fresh_segmenter
 from bench.workspace import Workspace
@@ -66,6 +66,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def call(*arguments: Any) -> Any:
     return CliRunner().invoke(cli.app, [str(a) for a in arguments])
+
+
+def test_the_record_says_which_flow_it_was(real_run: tuple[Path, Record, Workspace, str]) -> None:
+    assert read_record(real_run[0] / "record.json").flow == "dis-medium"
+    assert '"flow": "dis-medium"' in real_run[1].to_json()
 
 
 # The official evaluator -----------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from bench.data.store import ClipStore
 from bench.errors import AccessError, RunError, UsageError
 from bench.flow import _store, dis
 from bench.flow._store import Layout, Precomputed, with_precomputed
+from bench.flow.base import backend_of, identity_of
 from bench.precompute import compute, open_split
 from bench.workspace import Workspace
 
@@ -122,6 +123,8 @@ def test_a_run_sees_the_same_bits_with_and_without(split: Split, tmp_path: Path)
     clips = split.open()
     backend = with_precomputed(dis.BACKEND, "dis", clips, split.name, tmp_path)
     assert isinstance(backend, Precomputed) and backend.identity == "dis-medium"
+    assert identity_of("dis", backend) == identity_of("dis", dis.BACKEND) == "dis-medium"
+    assert identity_of("exact", backend_of("exact")) is None
     for index in range(len(clips)):
         for ours, theirs in zip(backend(clips, index), dis.BACKEND(clips, index), strict=True):
             assert ours.dtype == theirs.dtype
@@ -295,6 +298,7 @@ def test_lossless_comes_first_and_int16_is_marked(split: Split, tmp_path: Path, 
     assert Path(lossy["folder"]).parent.name == "fake-int16"
     backend = with_precomputed(dis.BACKEND, name, clips, split.name, tmp_path)
     assert 0 < np.abs(backend(clips, 0)[0] - clips[0].flow).max() <= 1 / 128
+    assert identity_of(name, backend) == "fake-int16"
     exact = compute(split, name, tmp_path, workers=1)
     assert exact["bytes"] > 1.9 * lossy["bytes"]
     backend = with_precomputed(dis.BACKEND, name, clips, split.name, tmp_path)
