@@ -104,7 +104,7 @@ def test_bad_files_are_one_line_with_their_path(tmp_path: Path, monkeypatch: pyt
     torch.save(tensors, tmp_path / "whole.pth")
     (tmp_path / "cut.pth").write_bytes((tmp_path / "whole.pth").read_bytes()[:-2000])
     (tmp_path / "junk.safetensors").write_bytes(b"junk")
-    (tmp_path / "evil.pth").write_bytes(pickle.dumps({"a": Evil()}))
+    (tmp_path / "evil.pth").write_bytes(pickle.dumps({"a": Evil()}, protocol=2))
     torch.save([1, 2], tmp_path / "list.pth")
     torch.save({**tensors, "feature_encoder.conv.weight": torch.zeros(1)}, tmp_path / "other.pth")
     cases = {
@@ -125,7 +125,7 @@ def test_bad_files_are_one_line_with_their_path(tmp_path: Path, monkeypatch: pyt
 def test_nothing_in_a_weights_file_is_executed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "evil.pth").write_bytes(pickle.dumps({"a": Evil()}))
+    (tmp_path / "evil.pth").write_bytes(pickle.dumps({"a": Evil()}, protocol=2))
     with pytest.raises(RunError):
         _ = own(tmp_path / "evil.pth", monkeypatch).network
     assert "executed" not in capsys.readouterr().out
