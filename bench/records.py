@@ -8,11 +8,11 @@ import os
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
-from .config import Model, RunConfig, one_line
+from .config import Model, RunConfig
 from .data.store import disk_errors
-from .errors import RunError
+from .schema import read_json
 
 SCHEMA = 1
 
@@ -126,14 +126,7 @@ def read_record(path: Path) -> Record:
     Raises:
         RunError: missing, truncated, or not a record (with the field's path).
     """
-    try:
-        return Record.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RunError(f"Cannot read record {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise RunError(f"Record {path} is damaged: not text; delete it and run again") from None
-    except ValidationError as error:
-        raise RunError(f"Record {path} is damaged: {one_line(error)}; delete it and run again") from None
+    return read_json(path, Record, "Record", "delete it and run again")
 
 
 def read_records(folder: Path) -> list[Record]:

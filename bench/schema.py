@@ -1,13 +1,16 @@
-"""What all validated models share: strict fields, one canonical text, its hash, and a validation error as one line."""
+"""What all validated models share: strict fields, one canonical text, its hash, reading, a validation error as one line."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Collection
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
+
+from .errors import RunError
 
 
 class Model(BaseModel):
@@ -26,6 +29,29 @@ class Model(BaseModel):
         fields = type(self).model_fields
         unused = {name for name in self.LATER if getattr(self, name) == fields[name].default}
         return {key: value for key, value in text.items() if key not in unused}
+
+
+M = TypeVar("M", bound=Model)
+
+
+def read_json(path: Path, kind: type[M], what: str, remedy: str) -> M:
+    """Read and validate a JSON file.
+
+    Args:
+        what: names it in errors, ``Record``.
+        remedy: what to do about a damaged one.
+
+    Raises:
+        RunError: missing, truncated, or something else (with the field's path).
+    """
+    try:
+        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunError(f"Cannot read {what.lower()} {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise RunError(f"{what} {path} is damaged: not text; {remedy}") from None
+    except ValidationError as error:
+        raise RunError(f"{what} {path} is damaged: {one_line(error)}; {remedy}") from None
 
 
 def canonical(value: Any) -> str:

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
-
-from pydantic import ValidationError
+from typing import Any, ClassVar, Literal
 
 from bench.config import load_shift
-from bench.errors import RunError
 from bench.records import Record, write_atomically
-from bench.schema import Model, one_line
+from bench.schema import M, Model, read_json
 from bench.standings import alterations
 
 Numbers = list[float]
@@ -142,9 +139,6 @@ class PseudoLabels(Model):
     accuracy: list[list[float | None]]
 
 
-M = TypeVar("M", bound=Model)
-
-
 def write(path: Path, value: Model) -> Path:
     """Write as JSON with a line per field.
 
@@ -163,14 +157,7 @@ def read(path: Path, kind: type[M]) -> M:
     Raises:
         RunError: missing, truncated, or something else.
     """
-    try:
-        return kind.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RunError(f"Cannot read analysis {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise RunError(f"Analysis {path} is damaged: not text; make it again with `bench analyse`") from None
-    except ValidationError as error:
-        raise RunError(f"Analysis {path} is damaged: {one_line(error)}; make it again with `bench analyse`") from None
+    return read_json(path, kind, "Analysis", "make it again with `bench analyse`")
 
 
 def folder_of(root: Path, shift: str) -> Path:
