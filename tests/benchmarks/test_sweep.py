@@ -33,7 +33,7 @@ for line in sys.stdin:
 
 
 def spec(tmp_path: Path) -> Sweep:
-    """Twelve runs of about twenty seconds each."""
+    """Twelve runs of twenty to thirty seconds each, about as long as MiniStreet's."""
     content = yaml.safe_load((ROOT / "shifts" / "ministreet-tiny.yaml").read_text(encoding="utf-8"))
     content["adaptation"]["steps"] = 700
     (tmp_path / "longer.yaml").write_text(yaml.safe_dump(content))
