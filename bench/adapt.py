@@ -147,6 +147,7 @@ def _run(context: Context) -> Record:
     segmenter = place(fresh_segmenter(config, shift, 0), workspace)
     with stage("target-val", "target-val/label", "figures", processes=True):
         loader = open_clips(context, splits["target-val"])
+        flow = identity_of(config.flow, loader.flow)  # reads weights: if they have gone, it says so before the scoring
         snapshots, scores = [], []
 
         def scored(path: Path, what: str) -> Scores:
@@ -158,7 +159,6 @@ def _run(context: Context) -> Record:
             scores.append(scored(path, "evaluate" if len(weights) == 1 else f"evaluate step {step}"))
             snapshots.append(Snapshot(step, score, scores[-1].miou))
         _draw(context, cls, segmenter, source, loader)
-        flow = identity_of(config.flow, loader.flow)
     with disk_errors(context.folder):
         os.replace(weights[-1][1], context.folder / "checkpoint.safetensors")
     write_sequences(context.folder / SEQUENCES, scores[-1].sequences, shift.classes)
