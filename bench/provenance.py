@@ -18,10 +18,10 @@ PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "safetens
 
 
 def _git(*arguments: str) -> str | None:
+    # Or status writes the index anew, and a run that is killed meanwhile leaves the checkout locked.
+    command = ["git", "--no-optional-locks", *arguments]
     try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=ROOT.parent, capture_output=True, text=True, timeout=10, check=True
-        )
+        done = subprocess.run(command, cwd=ROOT.parent, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
@@ -29,10 +29,10 @@ def _git(*arguments: str) -> str | None:
 
 @lru_cache
 def code() -> dict[str, Any]:
-    """Revision of the checkout and whether code differs from it; revision None outside a git checkout."""
+    """Revision of the checkout and whether code differs from it; None where git does not say."""
     revision = _git("rev-parse", "--short=12", "HEAD")
     dirty = _git("status", "--porcelain", "--", "stpl", "methods", "bench", "pyproject.toml")
-    return {"revision": revision, "dirty": bool(dirty) if revision else None}
+    return {"revision": revision, "dirty": bool(dirty) if revision and dirty is not None else None}
 
 
 @lru_cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -33,6 +34,14 @@ def test_a_clean_checkout_is_not_dirty(checkout: Path) -> None:
 def test_changed_or_new_code_is_dirty(name: str, checkout: Path) -> None:
     (checkout / name).write_text("2\n")
     assert provenance.code.__wrapped__()["dirty"] is True
+
+
+def test_looking_writes_nothing_into_the_checkout(checkout: Path) -> None:
+    """Git would note that a touched file is the same after all; killed while it writes, it would leave its lock behind."""
+    os.utime(checkout / "bench" / "a.py", (1, 1))
+    before = (checkout / ".git" / "index").read_bytes()
+    assert provenance.code.__wrapped__()["dirty"] is False
+    assert (checkout / ".git" / "index").read_bytes() == before
 
 
 def test_outside_a_checkout_nothing_is_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
