@@ -1,6 +1,6 @@
 """What a compared method is: a card, settings, a search space, and the losses of one step.
 
-A method never sees a path, a device, a logger, Ray or the evaluation loop. The harness (``bench.training``) owns devices,
+A method never sees a path, a device, a logger, Ray or the evaluation loop. The harness (``bench.runs.training``) owns devices,
 precision, optimiser, schedule, clipping, logging and checkpoints; it hands a method batches and asks for losses.
 """
 

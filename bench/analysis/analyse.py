@@ -9,28 +9,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.config import Shift, load_shift, make_run_config
+from bench.core.errors import RunError, UsageError
+from bench.core.workspace import Workspace
 from bench.data.loaders import ClipLoader
 from bench.data.splits import prepare
-from bench.errors import RunError, UsageError
 from bench.flow.base import backend_of
-from bench.metrics import iou_from_confusion, mean_iou
-from bench.records import Record, read_record
-from bench.workspace import Workspace
+from bench.runs import predictions
+from bench.runs.config import Shift, load_shift, make_run_config
+from bench.runs.metrics import iou_from_confusion, mean_iou
+from bench.runs.records import Record, read_record
 
-from . import knn, predictions
-from .data import (
-    Calibration,
-    Curve,
-    Embedding,
-    PseudoLabels,
-    RunAnalysis,
-    Separation,
-    folder_of,
-    read,
-    who,
-    write,
-)
+from . import knn
+from .data import Calibration, Curve, Embedding, PseudoLabels, RunAnalysis, Separation, folder_of, read, who, write
 from .embedding import Kind, davies_bouldin, embed, separation, silhouette
 from .look import Look, look
 from .sampling import balanced

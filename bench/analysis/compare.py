@@ -11,10 +11,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from ..config import load_shift
-from ..errors import UsageError
-from ..records import Record
-from .finished import run_name
+from bench.core.errors import UsageError
+from bench.runs.config import load_shift
+from bench.runs.finished import run_name
+from bench.runs.records import Record
 
 SECTIONS = ("config", "environment", "result", "cost")
 

@@ -11,10 +11,10 @@ import json
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from bench.config import load_shift
-from bench.records import Record, write_atomically
-from bench.schema import M, Model, read_json
-from bench.standings import alterations
+from bench.core.files import write_atomically
+from bench.core.schema import M, Model, read_json
+from bench.runs.config import alterations, load_shift
+from bench.runs.records import Record
 
 Numbers = list[float]
 VARIANTS = {
@@ -55,7 +55,7 @@ def who(record: Record) -> Who:
     config, method = record.config, record.method
     return Who(
         run=record.run, method=config.method, title=method["title"], design=method["design"], setting=method["setting"],
-        altered=alterations(record), seed=config.seed, shift=load_shift(config.shift).name,
+        altered=alterations(record.config), seed=config.seed, shift=load_shift(config.shift).name,
         shift_hash=record.shift_hash, miou=record.result.miou,
     )  # fmt: skip
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from ..errors import RunError, UsageError
-from ..records import write_atomically
-from .finished import find_folder
+from bench.core.errors import RunError, UsageError
+from bench.core.files import write_atomically
+from bench.runs.finished import find_folder
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ..config import load_shift
-from ..errors import UsageError
-from ..plots import class_gains, gains_figure, save
-from ..records import Record, read_record
-from ..statistics import Paired, difference, mean_interval
-from .finished import LEADERBOARDS, all_records, config_of, find_record, is_hash, matching, run_name
+from bench.core.errors import UsageError
+from bench.leaderboards.score_figures import class_gains, gains_figure
+from bench.leaderboards.statistics import Paired, difference, mean_interval
+from bench.pictures.canvas import save
+from bench.runs.config import load_shift
+from bench.runs.finished import LEADERBOARDS, all_records, config_of, find_record, is_hash, matching, run_name
+from bench.runs.records import Record, read_record
 
 
 @dataclass(frozen=True)

@@ -13,19 +13,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.access import stage
-from bench.checkpoint import load_into
-from bench.config import RunConfig
+from bench.core.access import stage
+from bench.core.workspace import Workspace
 from bench.data.labels import IGNORE
 from bench.data.loaders import ClipLoader
 from bench.data.splits import prepare
-from bench.evaluate import BATCH, LARGE, batches
 from bench.flow.base import backend_of
-from bench.metrics import ConfusionMatrix
-from bench.shift import Shift
-from bench.source import fresh_segmenter
-from bench.training import place, to_device
-from bench.workspace import Workspace
+from bench.networks.weights import load_into
+from bench.runs.config import RunConfig
+from bench.runs.evaluate import BATCH, LARGE, batches
+from bench.runs.metrics import ConfusionMatrix
+from bench.runs.source import fresh_segmenter
+from bench.runs.training import place, to_device
+from bench.shifts.protocol import Shift
 from stpl.segmenter import VideoSegmenter
 
 from .calibration import Reliability

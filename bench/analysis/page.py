@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from bench.config import load_shift
-from bench.plots import save
-from bench.records import read_record, write_atomically
+from bench.core.files import write_atomically
+from bench.pictures.canvas import save
+from bench.runs.config import load_shift
+from bench.runs.records import read_record
 
 from . import plots, tables
 from .data import Embedding, PseudoLabels, RunAnalysis, folder_of, read, read_all

@@ -11,20 +11,19 @@ import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
 
+from bench.core.access import stage
+from bench.core.errors import UsageError
+from bench.core.registry import import_from
+from bench.data.labels import CLASSES, IGNORE
+from bench.data.loaders import ClipLoader
+from bench.data.rendered import ClipStore, prepare_split
+from bench.pictures.canvas import Image, class_legend, colourise, save, show, tile_grid
+from bench.runs.config import Evaluation, Shift, load_shift
+from bench.runs.evaluate import predict
+from bench.runs.finished import FinishedRun, finished_runs, need_rendered
+from bench.runs.metrics import confusion_matrix, iou_from_confusion, mean_iou
+from bench.runs.training import to_device
 from stpl.segmenter import VideoSegmenter
-
-from ..access import stage
-from ..config import Evaluation, Shift, load_shift
-from ..data.labels import CLASSES, IGNORE
-from ..data.loaders import ClipLoader
-from ..data.store import ClipStore, prepare_split
-from ..errors import UsageError
-from ..evaluate import predict
-from ..metrics import confusion_matrix, iou_from_confusion, mean_iou
-from ..plots import Image, class_legend, colourise, save, show, tile_grid
-from ..registry import import_from
-from ..training import to_device
-from .finished import FinishedRun, finished_runs, need_rendered
 
 WRONG = (214, 39, 40)
 """Colour of wrong pixels."""
@@ -149,8 +148,7 @@ def make_panels(
     folder = prepare_split(shift.data, "target", "val", seed, cache)
     models = {run.name: run.model(device) for run in runs}
     backends = {
-        run.name: import_from("bench.flow", run.record.config.flow, kind="flow", exclude=("base",)).BACKEND
-        for run in runs
+        run.name: import_from("bench.flow.backends", run.record.config.flow, kind="flow").BACKEND for run in runs
     }
     with stage("target-val", "target-val/label"):
         store = ClipStore(folder)

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bench.data.labels import PALETTE
-from bench.plots import Colour, new_figure
-from bench.statistics import mean_interval
+from bench.leaderboards.statistics import mean_interval
+from bench.pictures.canvas import Colour, new_figure
 
 from .data import Embedding, PseudoLabels
 from .knn import HEADLINE

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from bench.core.seeding import seed_for
 from bench.data.labels import IGNORE
-from bench.seeding import seed_for
 
 Ints = npt.NDArray[np.int64]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bench.config import parse_range
-from bench.display import ProgressDisplay
-from bench.workspace import Workspace, default_cache, default_data_root, default_runs, pick_device
+from bench.core.progress import ProgressDisplay
+from bench.core.workspace import Workspace, default_cache, default_data_root, default_runs, pick_device
+from bench.runs.config import parse_range
 
 from .analyse import analyse, judge_runs, run_folders, runs_of
 

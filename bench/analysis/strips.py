@@ -14,20 +14,20 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from bench.core.registry import import_from
+from bench.core.seeding import seed_for
+from bench.data.clip import Clip, FlowBackend
+from bench.data.labels import CLASSES, IGNORE, PALETTE
+from bench.data.loaders import ClipLoader
+from bench.pictures.canvas import Colour, Image, colourise
+from bench.pictures.media import check_film, write_film, write_png
+from bench.pictures.tiles import tiled
+from bench.runs.config import Evaluation, Shift, load_shift
+from bench.runs.evaluate import predict
+from bench.runs.finished import finished_runs, need_rendered
+from bench.runs.metrics import ConfusionMatrix, carry_labels, confusion_matrix, iou_from_confusion, mean_iou
+from bench.runs.training import to_device
 from stpl.segmenter import VideoSegmenter
-
-from ..config import Evaluation, Shift, load_shift
-from ..data.clip import Clip
-from ..data.labels import IGNORE, PALETTE
-from ..data.loaders import ClipLoader
-from ..evaluate import predict
-from ..flow.base import FlowBackend
-from ..media import check_film, write_film, write_png
-from ..metrics import ConfusionMatrix, carry_labels, confusion_matrix, iou_from_confusion, mean_iou
-from ..registry import import_from
-from ..seeding import seed_for
-from ..training import to_device
-from .finished import finished_runs, need_rendered
 
 STAYED, CHANGED, UNKNOWN = (255, 255, 255), (214, 39, 40), (200, 200, 200)
 """Colours of a flicker map: same class as one frame earlier, another class, no place there."""
@@ -85,7 +85,7 @@ def demonstration(shift: Shift, seed: int, number: int, frames: int) -> Footage:
         UsageError: the shift's clips are not rendered.
     """
     need_rendered(shift)
-    from ..data.ministreet import render_clip, render_labels
+    from bench.data.ministreet import render_clip, render_labels
 
     data = shift.data
     what = (data.target.domain, demonstration_world(seed, data.family), number, data.height, data.width, frames)
@@ -188,7 +188,7 @@ def run_strip(
         UsageError: a run is not there, or another ending than .gif, .mp4, .png.
         RunError: the file cannot be written.
     """
-    from .filmstrip import compose
+    pass
 
     check_film(out, also=(".png",))
     shift = load_shift(shift_name)
@@ -197,7 +197,7 @@ def run_strip(
     footage = demonstration(shift, seed, number, frames + window)
     truth, tracks = footage.labels[-frames:], {}
     for run in found:
-        backend = import_from("bench.flow", run.record.config.flow, kind="flow", exclude=("base",)).BACKEND
+        backend = import_from("bench.flow.backends", run.record.config.flow, kind="flow").BACKEND
         clips = windows(footage.clip, window)
         labels = predict_windows(run.model(device), clips, backend, shift.evaluation, device)
         tracks[run.name] = track(labels, footage.clip, classes, truth)
@@ -224,3 +224,48 @@ def summary(tracks: Mapping[str, Track]) -> dict[str, dict[str, Any]]:
         }
         for name, of in tracks.items()
     }
+
+
+NOTES = (
+    "Bottom row, along the exact flow: class changed since the frame before (red), stayed (white), surface not seen there (grey)",
+    "TC: temporal consistency, mIoU of the frame before, carried along the flow, with this one; mIoU: over all frames shown",
+)
+
+
+def compose(
+    frames: npt.NDArray[np.uint8],
+    truth: npt.NDArray[np.uint8] | None,
+    tracks: Mapping[str, Track],
+    title: str,
+    classes: Sequence[str] = CLASSES,
+    palette: Sequence[Colour] = PALETTE,
+) -> list[Image]:
+    """One picture per frame: the frame over its truth at the left, then a column per model with its prediction over its flicker.
+
+    Args:
+        frames: uint8 RGB ``(F, 3, H, W)``.
+        truth: ``(F, H, W)`` train ids; None where there is none.
+        tracks: by name of the model, of these F frames.
+        title: above each picture.
+    """
+    from .strips import CHANGED, UNKNOWN, flicker_map
+
+    ids = np.unique(np.concatenate([of.labels.ravel() for of in tracks.values()]))
+    if truth is not None:
+        ids = np.union1d(ids, truth)
+    legend: dict[str, Colour] = {classes[i]: palette[i] for i in ids if i < len(classes)}
+    legend |= {"ignored": (0, 0, 0)} if IGNORE in ids else {}
+    legend |= {"changed": CHANGED, "not seen before": UNKNOWN}
+    pictures = []
+    for k, frame in enumerate(frames):
+        below = np.full((*frame.shape[1:], 3), 255, np.uint8) if truth is None else colourise(truth[k], palette)
+        above = [(f"frame {k + 1} of {len(frames)}", frame.transpose(1, 2, 0))]
+        under = [("" if truth is None else "ground truth", below)]
+        for name, of in tracks.items():
+            score = "" if of.miou is None else f", mIoU {of.miou:.1f} %"
+            above.append((f"{name}{score}", colourise(of.labels[k], palette)))
+            found = of.flicker[k]
+            caption = f"changed {found.share:.1f} %, TC {found.consistency:.1f} %"
+            under.append((caption, flicker_map(found)))
+        pictures.append(tiled([above, under], title, NOTES, legend))
+    return pictures

@@ -8,7 +8,7 @@ from __future__ import annotations
 import atexit
 import gc
 
-from bench.registry import import_from, names_in
+from bench.core.registry import import_from, names_in
 
 from .common import app
 

@@ -1,5 +1,5 @@
 """``python -m bench.cli``."""
 
-from bench.cli import main
+from . import main
 
 main()

@@ -56,7 +56,7 @@ def analyse(
     Without a part, all but the embedding and the pseudo-labels. Numbers go to ROOT/analysis, figures and a page are made of them.
     """
     with one_line_errors(debug):
-        from bench.errors import RunError, UsageError
+        from bench.core.errors import RunError, UsageError
 
         asked = {
             "knn": neighbours, "separation": separation, "confusion": confusion, "calibration": calibration,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.errors import RunError
+from bench.core.errors import RunError
 
 from .common import CACHE, DEBUG, DEVICE, JSON, app, one_line_errors, print_json
 
@@ -23,7 +23,7 @@ def leaderboard(
 ) -> None:
     """Generate the leaderboard pages and their figures from the committed records."""
     with one_line_errors(debug):
-        from bench import leaderboard as pages
+        from bench.leaderboards import page as pages
 
         if check:
             stale = pages.check(root)
@@ -48,8 +48,8 @@ def submit(
 ) -> None:
     """Score the runs' checkpoints again, compare, and copy their records to the leaderboard's."""
     with one_line_errors(debug):
-        from bench.display import ProgressDisplay
-        from bench.submit import submit_runs
+        from bench.core.progress import ProgressDisplay
+        from bench.leaderboards.submit import submit_runs
 
         with ProgressDisplay() as progress:
             done = submit_runs(folders, root, cache, allow_dirty, progress)
@@ -83,8 +83,8 @@ def verify(
 ) -> None:
     """Run a record's config again and say how the new scores differ. Fails when they do in the record's environment."""
     with one_line_errors(debug):
-        from bench.display import ProgressDisplay
-        from bench.verify import report_text, verify_record
+        from bench.core.progress import ProgressDisplay
+        from bench.leaderboards.verify import report_text, verify_record
 
         with ProgressDisplay() as progress:
             report = verify_record(record, cache, device, threads, full, progress)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.errors import RunError, UsageError
+from bench.core.errors import RunError, UsageError
 
 app = typer.Typer(
     help="Benchmark of domain adaptation for video semantic segmentation. Start with: bench run --method stpl",

@@ -26,9 +26,9 @@ def compare(
         from rich.console import Console
 
         from bench.analysis import compare as comparing
-        from bench.analysis.finished import find_record
-        from bench.records import read_record
-        from bench.workspace import default_runs
+        from bench.core.workspace import default_runs
+        from bench.runs.finished import find_record
+        from bench.runs.records import read_record
 
         a, b = (read_record(find_record(run, runs or default_runs(), root)) for run in (run_a, run_b))
         print_json(comparing.as_json(a, b)) if as_json else Console().print(comparing.as_tables(a, b))
@@ -50,7 +50,7 @@ def gains(
     """Show what a method wins and loses over another by class, paired by replicate, from committed records and local runs."""
     with one_line_errors(debug):
         from bench.analysis.gains import gains_table, run_gains
-        from bench.workspace import default_runs
+        from bench.core.workspace import default_runs
 
         result = run_gains(ours, theirs, shift, out, runs or default_runs(), root)
         print_json(result) if as_json else typer.echo(gains_table(result) + (f"\nWrote {out}" if out else ""))
@@ -67,7 +67,7 @@ def export(
     """Write the training logs of runs as one CSV: run, method, seed, step, losses."""
     with one_line_errors(debug):
         from bench.analysis.export import export_csv
-        from bench.workspace import default_runs
+        from bench.core.workspace import default_runs
 
         rows = export_csv(run, csv, runs or default_runs())
         print_json({"csv": str(csv), "rows": rows}) if as_json else typer.echo(f"Wrote {csv} ({rows} rows)")

@@ -32,9 +32,9 @@ def convert(
 ) -> None:
     """Turn a published DA-VSN, TPS, ADVENT or AdaptSegNet checkpoint into a model file with the same scores."""
     with one_line_errors(debug):
-        from bench.config import load_shift
-        from bench.convert import convert as read
-        from bench.model_file import save_model
+        from bench.networks.model_file import save_model
+        from bench.networks.published import convert as read
+        from bench.runs.config import load_shift
 
         classes = load_shift(shift).classes if shift else None
         found = read(checkpoint, layout, network, fusion)
@@ -64,7 +64,7 @@ def flops(
 ) -> None:
     """Say how large each network is and how much a frame costs, for the arithmetic of how long a run takes."""
     with one_line_errors(debug):
-        from bench.networks._cost import costs
+        from bench.networks.cost import costs
 
         rows = costs(height, width, classes)
         if as_json:

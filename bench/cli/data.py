@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.errors import RunError, UsageError
+from bench.core.errors import RunError, UsageError
 
 from .common import CACHE, DEBUG, JSON, app, one_line_errors, print_json
 
@@ -41,13 +41,14 @@ def check(
 ) -> None:
     """Decode everything a shift uses and list missing, unreadable, truncated, wrong-sized and unpaired files."""
     with one_line_errors(debug):
+        from bench.core.progress import ProgressDisplay
+        from bench.core.workspace import default_cache
         from bench.data.check import check_split, targets
-        from bench.display import ProgressDisplay
-        from bench.workspace import default_cache
+        from bench.runs.config import shift_or_dataset
 
-        reports = []
+        reports, what = [], shift_or_dataset(name)
         with ProgressDisplay() as progress:
-            for data, place, one in targets(name, split, root, cache or default_cache()):
+            for data, place, one in targets(what, split, root, cache or default_cache()):
 
                 def show(what: str, done: int, total: int, one: str = one) -> None:
                     progress(f"{what} {one}", done, total)
@@ -90,9 +91,9 @@ def index(
 ) -> None:
     """List the clips of a shift or data set and keep the list in the cache, for when the disk is away."""
     with one_line_errors(debug):
+        from bench.core.workspace import default_cache
         from bench.data.check import targets
         from bench.data.index import build_index, index_file, store_index
-        from bench.workspace import default_cache
 
         where = cache or default_cache()
         told = []
@@ -132,8 +133,8 @@ def fixture(
     with one_line_errors(debug):
         if out.exists() and not out.is_dir():
             raise UsageError(f"--out {out} is not a folder")
+        from bench.core.files import disk_errors
         from bench.data.fixtures import write_all
-        from bench.data.store import disk_errors
 
         with disk_errors(out):
             trees = write_all(out, 8 if small else 1)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.errors import RunError
+from bench.core.errors import RunError
 
 from .common import CACHE, DATA_ROOT, DEBUG, JSON, SEED, app, one_line_errors, print_json
 
@@ -48,10 +48,11 @@ def compute(
 ) -> None:
     """Compute a split's flow into the cache, where runs with that backend find it, and check it against the frames."""
     with one_line_errors(debug):
-        from bench.config import load_shift
-        from bench.display import ProgressDisplay
-        from bench.flow._session import compute_table, run_compute, wrong_line
-        from bench.workspace import Workspace, default_cache, default_data_root
+        from bench.core.progress import ProgressDisplay
+        from bench.core.workspace import Workspace, default_cache, default_data_root
+        from bench.runs.config import load_shift
+
+        from ._flow import compute_table, run_compute, wrong_line
 
         protocol, splits = load_shift(shift), split or ["target-train", "target-val"]
         with ProgressDisplay() as show:
@@ -90,11 +91,12 @@ def compare(
 ) -> None:
     """Measure backends against exact flow: end-point error, outliers, validity, photometric error, speed of one thread."""
     with one_line_errors(debug):
-        from bench.config import load_shift
-        from bench.display import ProgressDisplay
-        from bench.flow._compare import BOUNDS
-        from bench.flow._session import run_compare
-        from bench.workspace import Workspace, default_cache, default_data_root
+        from bench.core.progress import ProgressDisplay
+        from bench.core.workspace import Workspace, default_cache, default_data_root
+        from bench.flow.compare import BOUNDS
+        from bench.runs.config import load_shift
+
+        from ._flow import run_compare
 
         names = [*BOUNDS, *(name for name in backend or ["dis", "raft", "raft_small"] if name not in BOUNDS)]
         protocol, root = load_shift(shift), data_root or default_data_root()

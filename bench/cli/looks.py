@@ -20,7 +20,7 @@ def list_(
 ) -> None:
     """List what is there, by discovery."""
     with one_line_errors(debug):
-        from bench.catalogue import catalogue, print_catalogue
+        from ._catalogue import catalogue, print_catalogue
 
         found = catalogue(what)
         print_json(found) if as_json else print_catalogue(found)
@@ -37,7 +37,7 @@ def preview(
 ) -> None:
     """Write a contact sheet: frame t-1, t, label, flow, warped previous frame, valid mask, of both domains."""
     with one_line_errors(debug):
-        from bench.preview import run_preview
+        from bench.analysis.preview import run_preview
 
         path = run_preview(shift, clips, seed, out)
         print_json({"preview": str(path)}) if as_json else typer.echo(f"Wrote {path}")
@@ -47,7 +47,7 @@ def preview(
 def doctor(runs: RUNS = None, cache: CACHE = None, as_json: JSON = False, debug: DEBUG = False) -> None:
     """Say what is installed, which devices there are, free disk, and what is missing and how to get it."""
     with one_line_errors(debug):
-        from bench.doctor import examine, print_report
+        from ._doctor import examine, print_report
 
         report = examine(runs, cache)
         print_json(report) if as_json else print_report(report)

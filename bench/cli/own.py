@@ -21,7 +21,7 @@ SKIP_BAD = Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures t
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
     """``"512x1024"`` to ``(512, 1024)``."""
-    from bench.errors import UsageError
+    from bench.core.errors import UsageError
 
     if text is None:
         return None
@@ -60,8 +60,8 @@ def adapt(
 ) -> None:
     """Adapt a model to your own unlabelled footage, without its source data, and write masks."""
     with one_line_errors(debug):
-        from bench.config import parse_options
-        from bench.export import adapt_and_export
+        from bench.footage.export import adapt_and_export
+        from bench.runs.config import parse_options
 
         found = adapt_and_export(
             checkpoint, frames, method, out, parse_options(option or []), (steps, batch, lr), flow, parse_size(size),
@@ -95,7 +95,7 @@ def predict(
 ) -> None:
     """Write label maps that the official Cityscapes evaluator accepts, colour overlays, and a video of each sequence."""
     with one_line_errors(debug):
-        from bench.export import predict_and_export
+        from bench.footage.export import predict_and_export
 
         found = predict_and_export(
             checkpoint, out, shift, frames, split, seed, flow, parse_size(size), overlay, video, rate, skip_bad,

@@ -31,7 +31,7 @@ def panels(
     """Draw frame, truth, predictions and errors of finished runs on validation clips, at t-1 and t."""
     with one_line_errors(debug):
         from bench.analysis.panels import run_panels
-        from bench.workspace import default_cache, default_runs, pick_device
+        from bench.core.workspace import default_cache, default_runs, pick_device
 
         where = out, runs or default_runs(), cache or default_cache(), pick_device(device)
         result = run_panels(_names(methods), shift, seed, clips, *where)
@@ -55,7 +55,7 @@ def strip(
     """Film a world of no split: frame, truth, predictions, and where they flicker from frame to frame."""
     with one_line_errors(debug):
         from bench.analysis.strips import run_strip
-        from bench.workspace import default_runs, pick_device
+        from bench.core.workspace import default_runs, pick_device
 
         where = out, runs or default_runs(), pick_device(device)
         result = run_strip(_names(methods), shift, seed, frames, clip, rate, *where)

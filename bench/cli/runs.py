@@ -57,12 +57,13 @@ def run(
 ) -> None:
     """Adapt a source model with one method and score it. A finished run is found again, a killed one goes on."""
     with one_line_errors(debug):
-        from bench.config import make_run_config, parse_options
+        from bench.runs.config import make_run_config, parse_options
 
         options = parse_options(option or [])
-        from bench.session import execute
-        from bench.source import file_hash
-        from bench.workspace import Workspace, default_cache, default_data_root, default_runs, pick_device
+        from bench.core.files import file_hash
+        from bench.core.workspace import Workspace, default_cache, default_data_root, default_runs, pick_device
+
+        from ._session import execute
 
         source_file = file_hash(source_model) if source_model else None
         config = make_run_config(method, shift, seed, options, init, steps, source_file)
@@ -104,8 +105,9 @@ def tune(
 ) -> None:
     """Random search on development worlds, every run written to a log. The reported worlds are refused."""
     with one_line_errors(debug):
-        from bench.config import parse_options, parse_range
-        from bench.session import search
+        from bench.runs.config import parse_options, parse_range
+
+        from ._session import search
 
         spans = parse_range("--trials", trials), parse_range("--seeds", seeds)
         table = search(method, shift, *spans, parse_options(option or []), log, runs, cache, device, threads)
@@ -129,8 +131,9 @@ def profile(
 ) -> None:
     """Say where the time of a method's step goes, and how much of it is outside forward, backward and optimiser."""
     with one_line_errors(debug):
-        from bench.config import make_run_config, parse_options
-        from bench.session import profiles
+        from bench.runs.config import make_run_config, parse_options
+
+        from ._session import profiles
 
         configs = [make_run_config(name, shift, 0, parse_options(option or [])) for name in method]
         rows = profiles(configs, cache, device, threads, steps)

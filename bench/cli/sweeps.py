@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.errors import UsageError
+from bench.core.errors import UsageError
 
 from .common import CACHE, DATA_ROOT, DEBUG, JSON, RUNS, app, one_line_errors, print_json
 
 if TYPE_CHECKING:
-    from bench.sweep_spec import Sweep
-    from bench.sweep_state import Jobs
+    from bench.sweeps.jobs import Jobs
+    from bench.sweeps.spec import Sweep
 
 GPU = Annotated[float | None, typer.Option("--gpu", help="GPUs per trial; 0.5 puts two trials on one.")]
 CPU = Annotated[int | None, typer.Option("--cpu", min=1, help="Cores, and threads of torch, per trial.")]
@@ -67,9 +67,9 @@ def sweep(
 ) -> None:
     """Many runs at once, spread over cores, GPUs and nodes by Ray. What is there already is not run again."""
     with one_line_errors(debug):
-        from bench.config import parse_options
-        from bench.sweep_spec import parse_grid
-        from bench.workspace import default_runs
+        from bench.core.workspace import default_runs
+        from bench.runs.config import parse_options
+        from bench.sweeps.spec import parse_grid
 
         asked = {
             "methods": method if method == "all" else [part for part in method.split(",") if part],
@@ -86,14 +86,14 @@ def sweep(
         whole = _asked(spec, resume, asked, spread, runs or default_runs())
         jobs = _run(whole, runs, cache, data_root, address, dashboard, dry_run, as_json)
         if jobs is not None:
-            from bench.sweep import closing
+            from bench.sweeps.on_ray import closing
 
             closing(jobs)
 
 
 @app.command(epilog="Example: bench study temperature --seeds 0:1 --dry-run")
 def study(
-    name: Annotated[str, typer.Argument(help="A name from bench/studies, or a YAML file.")],
+    name: Annotated[str, typer.Argument(help="A name from bench/sweeps/studies, or a YAML file.")],
     seeds: Annotated[str | None, typer.Option("--seeds", help="Other replicates than the study's, e.g. 0:3.")] = None,
     root: Annotated[Path, typer.Option("--root", help="Folder for tables and figures.")] = Path("leaderboards"),
     gpu: GPU = None,
@@ -110,15 +110,15 @@ def study(
 ) -> None:
     """Run a study and write its table and figure."""
     with one_line_errors(debug):
-        from bench.study import expand, load_study
-        from bench.sweep_spec import from_study
+        from bench.sweeps.spec import from_study
+        from bench.sweeps.study import expand, load_study
 
         one = load_study(name)
         expand(one)  # what is wrong with a row is said with the row's label
         spread = {k: v for k, v in {"gpu": gpu, "cpu": cpu, "retries": retries}.items() if v is not None}
         jobs = _run(from_study(one, seeds, **spread), runs, cache, data_root, address, dashboard, dry_run, as_json)
         if jobs is not None:
-            from bench.sweep import closing
+            from bench.sweeps.on_ray import closing
 
             closing(jobs)
             for path in _report(one, jobs, root):
@@ -133,9 +133,9 @@ def _search(kind: str | None, trials: str, asha: bool) -> dict[str, Any] | None:
 
 def _asked(spec: Path | None, resume: str | None, asked: dict[str, Any], spread: dict[str, Any], runs: Path) -> Sweep:
     """The sweep from whichever way it was asked for."""
-    from bench.study import read_yaml, validated
-    from bench.sweep_spec import Sweep
-    from bench.sweep_state import SweepFolder
+    from bench.core.schema import read_yaml, validated
+    from bench.sweeps.jobs import SweepFolder
+    from bench.sweeps.spec import Sweep
 
     if resume:
         if spec or asked:
@@ -166,17 +166,17 @@ def _run(
     as_json: bool,
 ) -> Jobs | None:
     """Run a sweep and print what came of it; with ``dry_run`` only what would be run."""
-    from bench.sweep_spec import plan
-    from bench.sweep_state import Jobs, SweepFolder
-    from bench.sweep_table import as_json as result
-    from bench.sweep_table import lines
-    from bench.workspace import Workspace, default_cache, default_data_root, default_runs
+    from bench.core.workspace import Workspace, default_cache, default_data_root, default_runs
+    from bench.sweeps.jobs import Jobs, SweepFolder
+    from bench.sweeps.spec import plan
+    from bench.sweeps.table import as_json as result
+    from bench.sweeps.table import lines
 
     workspace = Workspace(runs or default_runs(), cache or default_cache(), data_root=data_root or default_data_root())
     if dry_run:
         jobs = Jobs(SweepFolder(workspace.runs, whole.name), plan(whole), note=False)
     else:
-        from bench.sweep import Cluster, sweep_runs
+        from bench.sweeps.on_ray import Cluster, sweep_runs
 
         jobs = sweep_runs(whole, workspace, Cluster(address, dashboard=dashboard))
     if as_json:
@@ -188,8 +188,12 @@ def _run(
 
 def _report(study: Any, jobs: Jobs, root: Path) -> list[Path]:
     """Table and figure of a finished study."""
-    from bench.study_report import sequences_of_runs, write
+    from bench.leaderboards.page import study_pages
+    from bench.leaderboards.study_page import sequences_of_runs
 
     records = jobs.records()
-    written: list[Path] = write(study, records, root, sequences_of_runs(jobs.folder.runs, records))
-    return written
+    sequences = sequences_of_runs(jobs.folder.runs, records)
+    pages = study_pages(study, records, root, sequences)
+    for page in pages:
+        page.write()
+    return [path for page in pages for path in page.files]

@@ -15,14 +15,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from bench.errors import BadFile, UsageError, unknown
-from bench.registry import shift_names
+from bench.core.errors import BadFile, UsageError, unknown
+from bench.core.progress import Progress, quiet
+from bench.shifts.protocol import Shift, Videos
 
-from .datasets import Dataset, Item, dataset, dataset_names, locate
+from .datasets import Dataset, Item, dataset, locate
 from .datasets._base import Size, files_under, shown
 from .datasets.frames import Frames, open_frames
 from .index import Index, build_index
-from .store import Progress, quiet
 
 HARMLESS = frozenset({"stray", "no labels", "unlabelled"})
 """Kinds of finding that do not make a data set wrong."""
@@ -253,19 +253,19 @@ def _by_path(findings: list[Finding]) -> list[Finding]:
 # What to check --------------------------------------------------------------------------------------------------------
 
 
-def targets(name: str, split: str | None, root: Path, cache: Path) -> list[tuple[Dataset, Path, str]]:
-    """Data set, its root and split, for the name of a data set or of a shift (its source's train, its target's train and val).
+def targets(what: str | Shift, split: str | None, root: Path, cache: Path) -> list[tuple[Dataset, Path, str]]:
+    """Data set, its root and split, for the name of a data set or for a shift (its source's train, its target's train and val).
 
     Raises:
-        UsageError: neither a shift nor a data set, a shift that is rendered, or no such split.
+        UsageError: no such data set, a shift that is rendered, or no such split.
     """
-    if name == "frames":
+    if what == "frames":
         footage, place = open_frames(root, cache)
         return [(footage, place, split or "train")]
     if not root.is_dir():
         raise UsageError(f"--root {root} is not a folder")
-    itself = name in dataset_names()
-    wanted = [(name, tuple(dataset(name).counts))] if itself else _sides_of(name)
+    itself = isinstance(what, str)
+    wanted = [(what, tuple(dataset(what).counts))] if isinstance(what, str) else _sides_of(what)
     found, known = [], set()
     for one, splits in wanted:
         data = dataset(one)
@@ -273,21 +273,12 @@ def targets(name: str, split: str | None, root: Path, cache: Path) -> list[tuple
         known.update(allowed)
         found += [(data, locate(data, root), s) for s in ((split,) if split else splits) if s in allowed]
     if not found:
-        raise unknown("split", str(split), known, where=f" of '{name}'")
+        raise unknown("split", str(split), known, where=f" of '{what if isinstance(what, str) else what.name}'")
     return found
 
 
-def _sides_of(shift: str) -> list[tuple[str, tuple[str, ...]]]:
+def _sides_of(shift: Shift) -> list[tuple[str, tuple[str, ...]]]:
     """Data sets and splits of a shift."""
-    from bench.config import load_shift
-
-    if shift not in shift_names() and not shift.endswith((".yaml", ".yml")):
-        raise unknown("shift or data set", shift, [*dataset_names(), *shift_names()])
-    data = load_shift(shift).data
-    source, target = (getattr(getattr(data, role, None), "dataset", None) for role in ("source", "target"))
-    sides = [
-        (name, splits) for name, splits in ((source, ("train",)), (target, ("train", "val"))) if name in dataset_names()
-    ]
-    if not sides:
-        raise UsageError(f"Shift '{shift}' has no data on disk: it is rendered when first needed")
-    return sides
+    if not isinstance(shift.data, Videos):
+        raise UsageError(f"Shift '{shift.name}' has no data on disk: it is rendered when first needed")
+    return [(shift.data.source.dataset, ("train",)), (shift.data.target.dataset, ("train", "val"))]

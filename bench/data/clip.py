@@ -7,9 +7,11 @@ Adaptation code is handed :class:`Clip` objects. They have no label field, so a 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+from numpy.typing import NDArray
 
 IGNORE = 255
 """Label value of pixels that belong to no class; they count neither in a loss nor in a score."""
@@ -67,3 +69,27 @@ class LabelledClip(Clip):
     def without_label(self) -> Clip:
         """The same clip as adaptation may see it."""
         return Clip(self.frames, self.flow, self.valid, self.key)
+
+
+Frame = NDArray[np.uint8]
+"""RGB, uint8 ``(3, H, W)``."""
+
+Flow = NDArray[np.float32]
+"""float32 ``(2, H, W)`` in pixels, x first."""
+
+Mask = NDArray[np.bool_]
+"""bool ``(H, W)``."""
+
+
+class Clips(Protocol):
+    """Anything with clips by number, such as a ``ClipStore``."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Clip: ...
+
+
+class FlowBackend(Protocol):
+    """Flow of clip ``index``: backward flow float32 ``(T-1, 2, H, W)`` in pixels, x first, and validity bool ``(T-1, H, W)``."""
+
+    def __call__(self, clips: Clips, index: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]: ...

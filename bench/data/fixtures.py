@@ -20,7 +20,7 @@ import numpy.typing as npt
 import yaml
 from PIL import Image
 
-from bench.errors import UsageError, unknown
+from bench.core.errors import UsageError, unknown
 
 from .datasets import Dataset, Item, dataset
 from .datasets._base import Size

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from bench.config import Model, hash_of, one_line
-from bench.errors import RunError
-from bench.records import write_atomically
+from bench.core.errors import RunError
+from bench.core.files import write_atomically
+from bench.core.schema import Model, hash_of, one_line
 
 from .datasets import Dataset, Item
 from .datasets._base import Size, native_size

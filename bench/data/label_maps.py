@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from bench.errors import UsageError, unknown
+from bench.core.errors import UsageError, unknown
 
 from .datasets import dataset
 from .labels import CLASSES, IGNORE

@@ -14,16 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.errors import BadFile
-from bench.flow.base import FlowBackend
-from bench.seeding import seed_for
+from bench.core.errors import BadFile
+from bench.core.seeding import seed_for
 from methods.base import ClipBatch, LabelledBatch
 
-from .clip import Clip
+from .clip import Clip, FlowBackend
 from .splits import Store
 
 if TYPE_CHECKING:
-    from bench.workspace import Workspace
+    from bench.core.workspace import Workspace
 
 
 @dataclass
@@ -132,7 +131,7 @@ class Ahead:
     """Reads the batches of the next steps in threads while a step is computed.
 
     Threads, not the processes of torch's ``DataLoader``: no process may start while a method runs, since what it reads would not
-    be watched (``bench.access``). Decoding and resizing release Python's lock, so threads suffice.
+    be watched (``bench.core.access``). Decoding and resizing release Python's lock, so threads suffice.
 
     Args:
         loader: gives the batch of a step.

@@ -1,7 +1,7 @@
 """The splits of a shift: what must be prepared before a run, and how its clips are opened.
 
 A :class:`Split` is a name, an identity and a way to open its clips; whether they are rendered or recorded is known here alone.
-Recorded data lies where the user keeps it, so the folders of each split are made known to :mod:`bench.access` first.
+Recorded data lies where the user keeps it, so the folders of each split are made known to :mod:`bench.core.access` first.
 """
 
 from __future__ import annotations
@@ -15,20 +15,22 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from bench.access import guard
-from bench.errors import RunError, UsageError
-from bench.schema import hash_of
-from bench.shift import Recorded, Shift, Videos
+from bench.core.access import guard
+from bench.core.errors import RunError, UsageError
+from bench.core.schema import hash_of
+from bench.shifts.protocol import Recorded, Shift, Videos
 
 from .clip import Clip, LabelledClip
-from .datasets import dataset
+from .datasets import dataset, dataset_names
 from .index import Index, prepare_index
 from .label_maps import label_space
-from .store import ClipStore, prepare_split, split_identity
-from .video_store import VideoStore
+from .labels import CLASSES
+from .ministreet import DOMAINS
+from .recorded import VideoStore
+from .rendered import ClipStore, prepare_split, split_identity
 
 if TYPE_CHECKING:
-    from bench.workspace import Workspace
+    from bench.core.workspace import Workspace
 
 
 class Store(Protocol):
@@ -73,6 +75,31 @@ class Split:
     name: str
     identity: dict[str, Any]
     open: Callable[[], Store]
+
+
+def check_data(shift: Shift) -> None:
+    """Check what a shift says of its data against the data sets and domains that there are.
+
+    Raises:
+        ValueError: classes, data sets, domains or sizes that do not fit; names the field.
+    """
+    data = shift.data
+    if isinstance(data, Videos):
+        for role, side in (("source", data.source), ("target", data.target)):
+            if side.dataset not in dataset_names():
+                raise ValueError(f"data.{role}.dataset is '{side.dataset}'; available: {', '.join(dataset_names())}")
+            if side.dataset not in label_space(shift.classes).ids:
+                raise ValueError(f"data.{role}.dataset: '{side.dataset}' has no label map for these classes")
+        return
+    if shift.classes != CLASSES:
+        raise ValueError(f"classes must be those of {data.kind}, in train-id order: {', '.join(CLASSES)}")
+    batches = {"source": shift.source_training.batch, "target": shift.adaptation.batch}
+    for role, batch in batches.items():
+        part = getattr(data, role)
+        if part.domain not in DOMAINS:
+            raise ValueError(f"data.{role}.domain is '{part.domain}'; available: {', '.join(sorted(DOMAINS))}")
+        if part.train < batch:
+            raise ValueError(f"data.{role}.train ({part.train}) is smaller than the batch ({batch})")
 
 
 def identity_of(shift: Shift, role: str, split: str, replicate: int, workspace: Workspace | None) -> dict[str, Any]:

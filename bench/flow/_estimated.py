@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import BothWays, Clips, Estimator, Flow, FlowBackend, Frame, Mask
+from bench.data.clip import Clips, Flow, FlowBackend, Frame, Mask
+
+from .base import BothWays, Estimator
 
 CONSISTENCY = (1.0, 0.05)
 """A pixel is valid if forward and backward flow cancel to within ``a + b |flow|`` pixels (ours; the usual check)."""

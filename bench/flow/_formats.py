@@ -25,10 +25,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.data.store import disk_errors
-from bench.errors import RunError, UsageError
-
-from .base import Flow, Mask
+from bench.core.errors import RunError, UsageError
+from bench.core.files import disk_errors
+from bench.data.clip import Flow, Mask
 
 FLO_MAGIC = np.float32(202021.25).tobytes()
 """``PIEH``."""

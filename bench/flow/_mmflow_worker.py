@@ -165,7 +165,7 @@ def serve(requests: IO[bytes], replies: IO[bytes], config: str, checkpoint: str)
 
 def main() -> None:
     """Entry point."""
-    parser = argparse.ArgumentParser(description="mmflow's side of bench.flow.mmflow")
+    parser = argparse.ArgumentParser(description="mmflow's side of bench.flow.backends.mmflow")
     parser.add_argument("--config", required=True)
     parser.add_argument("--checkpoint", required=True)
     chosen = parser.parse_args()

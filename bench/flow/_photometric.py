@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bench.data.clip import Flow, Frame, Mask
 from stpl import backward_warp
 
 from ._estimated import lands_inside
-from .base import Flow, Frame, Mask
 
 MOVES = 0.5
 """Mean length in pixels below which a clip says nothing about direction."""

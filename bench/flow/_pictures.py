@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from bench.plots import Image, flow_to_rgb, flow_wheel, show, tile_grid
-from bench.preview import mark_invalid, warp_previous
+from bench.pictures.canvas import Image, show, tile_grid
+from bench.pictures.flow import flow_to_rgb, flow_wheel, mark_invalid, warp_previous
 
 from ._photometric import error_map
 

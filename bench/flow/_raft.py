@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights
 
-from bench.checkpoint import load_tensors
-from bench.errors import RunError
+from bench.core.errors import RunError
+from bench.data.clip import Flow, Frame
+from bench.networks.weights import load_tensors
 
 from ._estimated import pad
-from .base import Flow, Frame
 
 MULTIPLE, MINIMUM = 8, 128
 """RAFT works on eighths of a frame and pools them three times: sides are multiples of 8 and at least 128."""

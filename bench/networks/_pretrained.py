@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, hub
 
-from bench.errors import RunError, UsageError, unknown
-from bench.foreign import load_foreign
-from bench.registry import import_from
+from bench.core.errors import RunError, UsageError, unknown
+from bench.core.registry import import_from
+
+from .foreign import load_foreign
 
 if TYPE_CHECKING:
     from stpl.segmenter import VideoSegmenter
@@ -39,7 +40,7 @@ def initial_weights(segmenter: VideoSegmenter, network: str, weights: str, file:
         if file is not None:
             raise UsageError(f"weights: random takes no file, got {file}")
         return
-    module = import_from("bench.networks", network, kind="network", exclude=("build",))
+    module = import_from("bench.networks.zoo", network, kind="network")
     if not hasattr(segmenter.encoder, "load_backbone"):
         raise UsageError(f"Network '{network}' has no ImageNet weights; use weights: random")
     state = load_foreign(file) if file is not None else _download(network, getattr(module, "IMAGENET", None))

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import nn
 
-from bench.errors import UsageError
-from bench.registry import import_from, names_in
+from bench.core.errors import UsageError
+from bench.core.registry import import_from, names_in
 
 if TYPE_CHECKING:
     from stpl.segmenter import VideoSegmenter
@@ -35,7 +35,7 @@ class NetworkParts:
 
 def network_names() -> list[str]:
     """Networks at hand, by file name."""
-    return [name for name in names_in("bench.networks") if name != "build"]
+    return names_in("bench.networks.zoo")
 
 
 def fusion_names() -> list[str]:
@@ -61,7 +61,7 @@ def build_segmenter(network: str, fusion: str, num_classes: int, num_frames: int
     from stpl.fusion import build_fusion
     from stpl.segmenter import AccelScoreFusion, VideoSegmenter
 
-    parts: NetworkParts = import_from("bench.networks", network, kind="network", exclude=("build",)).build(num_classes)
+    parts: NetworkParts = import_from("bench.networks.zoo", network, kind="network").build(num_classes)
     propagate = SCORE_FUSIONS.get(fusion)
     operator = build_fusion("none" if propagate else fusion, int(parts.encoder.channels), num_frames)  # type: ignore[arg-type]
     return VideoSegmenter(

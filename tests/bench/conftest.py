@@ -12,9 +12,9 @@ import torch
 import yaml
 
 import methods
+from bench.core.registry import ROOT
+from bench.core.workspace import Workspace
 from bench.data.fixtures import Tree, write_all
-from bench.registry import ROOT
-from bench.workspace import Workspace
 
 FAKE = '''
 from __future__ import annotations
@@ -60,7 +60,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing is half of a tiny run's time and beside the point in most tests."""
-    monkeypatch.setattr("bench.adapt._draw", lambda *_: None)
+    monkeypatch.setattr("bench.runs.run._draw", lambda *_: None)
 
 
 @pytest.fixture
@@ -121,13 +121,13 @@ def shift_file(tmp_path: Path) -> Callable[..., str]:
 @pytest.fixture(scope="session")
 def finished_tiny(tiny_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs folder with finished runs of source_only, adabn and self_training on ministreet-tiny, seed 0; not to be changed."""
-    from bench.adapt import run
-    from bench.config import make_run_config
+    from bench.runs.config import make_run_config
+    from bench.runs.run import run
 
     runs = tmp_path_factory.mktemp("finished")
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bench.adapt._draw", lambda *_: None)
+        patch.setattr("bench.runs.run._draw", lambda *_: None)
         for method in ("source_only", "adabn", "self_training"):
             run(make_run_config(method, "ministreet-tiny"), Workspace(runs, tiny_cache, torch.device("cpu")))
     return runs

@@ -43,9 +43,9 @@ def clip(step: int) -> Any:
 
 def trainer(name: str, precision: str, folder: Path, steps: int, checkpointing: bool) -> Any:
     """The harness's own trainer around a method on the full-size network."""
-    from bench.config import load_shift, method_class, resolve_settings
     from bench.networks.build import build_segmenter, set_checkpointing
-    from bench.training import Trainer
+    from bench.runs.config import load_shift, method_class, resolve_settings
+    from bench.runs.training import Trainer
     from methods.base import Setup
 
     torch.set_num_threads(THREADS)
@@ -74,7 +74,7 @@ def measure(name: str, precision: str, checkpointing: bool) -> dict[str, float]:
 
     from torch.utils.flop_counter import FlopCounterMode
 
-    from bench.provenance import peak_memory_mb
+    from bench.core.provenance import peak_memory_mb
 
     with tempfile.TemporaryDirectory() as folder:
         loop = trainer(name, precision, Path(folder), 1, checkpointing)
@@ -93,9 +93,9 @@ def measure(name: str, precision: str, checkpointing: bool) -> dict[str, float]:
 
 def train(folder: Path, kill_after: int) -> None:
     """Two steps of self_training with state written after each; killed in the middle where ``kill_after`` is 1."""
-    import bench.training
+    import bench.runs.training
 
-    bench.training.STATE_EVERY = 1
+    bench.runs.training.STATE_EVERY = 1
 
     def progress(what: str, done: int, total: int) -> None:
         if done == kill_after:
@@ -122,7 +122,7 @@ def test_a_step(name: str, precision: str, checkpointing: bool, benchmark: Any) 
 
 
 def test_killed_in_the_middle_it_ends_with_the_same_bits(tmp_path: Path, benchmark: Any) -> None:
-    from bench.checkpoint import load_tensors
+    from bench.networks.weights import load_tensors
 
     def both() -> None:
         assert child("train", str(tmp_path / "straight"), "0").returncode == 0

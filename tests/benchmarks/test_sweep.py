@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench.config import RunConfig
-from bench.registry import ROOT
-from bench.sweep_spec import Sweep, plan
+from bench.core.registry import ROOT
+from bench.runs.config import RunConfig
+from bench.sweeps.spec import Sweep, plan
 
 RUN = """
 import atexit
@@ -22,9 +22,9 @@ import gc
 import sys
 from pathlib import Path
 import torch
-from bench.adapt import run
-from bench.config import RunConfig
-from bench.workspace import Workspace
+from bench.runs.run import run
+from bench.runs.config import RunConfig
+from bench.core.workspace import Workspace
 atexit.register(gc.freeze)  # as the command line does
 torch.set_num_threads(1)
 for line in sys.stdin:

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.config import method_class, resolve_settings
-from bench.errors import UsageError
+from bench.core.errors import UsageError
 from bench.networks.build import build_segmenter
+from bench.runs.config import method_class, resolve_settings
 from methods.base import ClipBatch, LabelledBatch, Method, Setup
 from methods.common.augment import Geometry, photometric, strong_view
 from methods.common.checks import in_range

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from bench.config import method_class, resolve_settings
+from bench.core.registry import method_names
 from bench.networks.build import build_segmenter
-from bench.registry import method_names
+from bench.runs.config import method_class, resolve_settings
 from methods.base import Choice, ClipBatch, LabelledBatch, LogUniform, Method, Setup, Uniform
 
 CLASSES = 5

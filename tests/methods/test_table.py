@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from bench.config import method_class, resolve_settings
 from bench.networks.build import build_segmenter
+from bench.runs.config import method_class, resolve_settings
 from methods.base import ClipBatch, LabelledBatch, Method, Setup
 
 CLASSES, STEPS = 5, 6

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.config import load_shift
+from bench.core.errors import RunError
+from bench.core.workspace import Workspace
+from bench.data.rendered import ClipStore
 from bench.data.splits import Split
-from bench.data.store import ClipStore
-from bench.errors import RunError
-from bench.flow import mmflow
-from bench.flow._store import with_precomputed
-from bench.precompute import compute, open_split
-from bench.workspace import Workspace
+from bench.flow._shards import with_precomputed
+from bench.flow.backends import mmflow
+from bench.flow.compute import compute, open_split
+from bench.runs.config import load_shift
 
 RAFT = "raft_8x2_100k_mixed_368x768"
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bench.training import poly
+from bench.runs.training import poly
 
 FILE = "lr_schedules"
 

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from bench.metrics import confusion_matrix, iou_from_confusion, mean_iou
+from bench.runs.metrics import confusion_matrix, iou_from_confusion, mean_iou
 
 FILE = "miou"
 

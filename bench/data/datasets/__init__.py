@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.registry import import_from, names_in
+from bench.core.registry import import_from, names_in
 
 from ._base import Dataset, Item, locate
 

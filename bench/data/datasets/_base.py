@@ -1,6 +1,6 @@
 """What all data sets share: items, reading a picture so that every failure is one line with the path, listing folders.
 
-Files are opened by Python's ``open`` and decoded from memory, so that the audit hook of ``bench.access`` sees each of
+Files are opened by Python's ``open`` and decoded from memory, so that the audit hook of ``bench.core.access`` sees each of
 them. Sizes are ``(height, width)``; paths of items are POSIX and relative to the data set's root.
 """
 
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from bench.errors import BadFile, RunError, UsageError
+from bench.core.errors import BadFile, RunError, UsageError
 
 UInt8 = npt.NDArray[np.uint8]
 Size = tuple[int, int]

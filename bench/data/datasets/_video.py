@@ -7,8 +7,9 @@ import os
 import shutil
 from pathlib import Path
 
-from bench.data.store import Progress, disk_errors, locked, quiet
-from bench.errors import BadFile
+from bench.core.errors import BadFile
+from bench.core.files import disk_errors, locked
+from bench.core.progress import Progress, quiet
 
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 SHORT = 0.9

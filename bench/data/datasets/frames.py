@@ -26,9 +26,9 @@ from pathlib import Path, PurePosixPath
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from bench.config import Model, one_line
-from bench.data.store import Progress, quiet
-from bench.errors import RunError, UsageError, unknown
+from bench.core.errors import RunError, UsageError, unknown
+from bench.core.progress import Progress, quiet
+from bench.core.schema import Model, one_line
 
 from . import _base
 from ._base import Ids, Item, Size, UInt8
@@ -49,7 +49,7 @@ class Description(Model):
 
     @model_validator(mode="after")
     def _fits(self) -> Description:
-        from bench.data.label_maps import space_names
+        from ..label_maps import space_names
 
         if (self.folder is None) == (self.video is None):
             raise ValueError("give either folder: or video:")
@@ -69,7 +69,7 @@ class Description(Model):
     @property
     def class_names(self) -> tuple[str, ...]:
         """In train-id order."""
-        from bench.data.label_maps import named_space
+        from ..label_maps import named_space
 
         return named_space(self.classes).classes if isinstance(self.classes, str) else self.classes
 

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from bench.errors import BadFile
+from bench.core.errors import BadFile
 
 from . import _base
 from ._base import Ids, Item, Size, UInt8

@@ -19,7 +19,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from bench.errors import BadFile
+from bench.core.errors import BadFile
 
 from . import _base
 from ._base import Ids, Item, Size, UInt8

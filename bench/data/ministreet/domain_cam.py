@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-from .spec import (
-    CameraSpec,
-    DomainSpec,
-    LayoutSpec,
-    LightSpec,
-    MaterialSpec,
-    SensorSpec,
-    TextureSpec,
-    TrafficSpec,
-)
+from .spec import CameraSpec, DomainSpec, LayoutSpec, LightSpec, MaterialSpec, SensorSpec, TextureSpec, TrafficSpec
 
 _MATERIALS: tuple[tuple[str, MaterialSpec], ...] = (
     ("asphalt", MaterialSpec(

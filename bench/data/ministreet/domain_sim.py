@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-from .spec import (
-    CameraSpec,
-    DomainSpec,
-    LayoutSpec,
-    LightSpec,
-    MaterialSpec,
-    SensorSpec,
-    TextureSpec,
-    TrafficSpec,
-)
+from .spec import CameraSpec, DomainSpec, LayoutSpec, LightSpec, MaterialSpec, SensorSpec, TextureSpec, TrafficSpec
 
 _MATERIALS: tuple[tuple[str, MaterialSpec], ...] = (
     ("asphalt", MaterialSpec(((92, 92, 96), (104, 104, 106), (82, 84, 90)), 0.08, 0.01, 0.05, 0.04, "grain", 4.0)),

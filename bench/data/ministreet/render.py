@@ -134,7 +134,9 @@ def render_clip(
     Raises:
         ValueError: for an unknown domain or a number out of range.
     """
-    sys.audit("bench.render", domain, world, index)  # a label is made: refused while a method runs (bench/access.py)
+    sys.audit(
+        "bench.render", domain, world, index
+    )  # a label is made: refused while a method runs (bench/core/access.py)
     spec = get_domain(domain)
     if not (0 <= world < 2**64 and 0 <= index < 2**64):
         raise ValueError(f"MiniStreet: world and index must lie in 0..2**64-1, got world={world}, index={index}")

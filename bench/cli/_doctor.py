@@ -1,0 +1,79 @@
+"""``bench doctor``: versions, devices, disk, data, and what is missing with the command that gets it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from bench.core.provenance import code, cpu_name, versions
+from bench.core.workspace import default_cache, default_runs
+
+NEEDED_GB = 2.0
+"""Free disk below which a run may not fit: one replicate's clips are about 0.4 GB."""
+
+
+def examine(runs: Path | None, cache: Path | None) -> dict[str, Any]:
+    """Look at everything a run needs; ``missing`` lists what is not there and how to get it."""
+    import torch
+
+    folders = {"runs": runs or default_runs(), "cache": cache or default_cache()}
+    missing = [f"{p}: pip install {p}" for p, version in versions().items() if version == "missing"]
+    disk = {}
+    for name, folder in folders.items():
+        existing = next(p for p in [folder.resolve(), *folder.resolve().parents] if p.exists())
+        free = shutil.disk_usage(existing).free / 1e9
+        writable = os.access(existing, os.W_OK)
+        disk[name] = {"folder": str(folder), "free_gb": round(free, 1), "writable": writable}
+        if free < NEEDED_GB:
+            missing.append(
+                f"disk: {free:.1f} GB free for {name} in {folder}, {NEEDED_GB:.0f} GB needed; choose another with --{name}"
+            )
+        if not writable:
+            missing.append(f"{folder} cannot be written: choose another folder with --{name}")
+    return {
+        "code": code(),
+        "versions": versions(),
+        "cpu": cpu_name(),
+        "cores": os.cpu_count(),
+        "bfloat16": torch.cuda.is_available() or _cpu_has_bfloat16(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "disk": disk,
+        "data": {"ministreet": "rendered when first needed, no download"},
+        "optional": {"mmflow": _mmflow()},
+        "missing": missing,
+    }
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 in hardware; without it a bfloat16 run works, slowly."""
+    import torch
+
+    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(probe and probe())
+
+
+def _mmflow() -> str:
+    """mmflow lives in an environment of its own."""
+    from bench.flow.backends.mmflow import environment
+
+    python = environment()
+    return f"environment at {python}" if python.is_file() else "not built; make mmflow"
+
+
+def print_report(report: dict[str, Any]) -> None:
+    """The report as a table on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    for key, value in report.items():
+        if isinstance(value, dict):
+            text = "\n".join(f"{k}: {v}" for k, v in value.items())
+        elif isinstance(value, list):
+            text = "\n".join(map(str, value)) or "none"
+        else:
+            text = str(value)
+        table.add_row(f"[bold]{key}[/]", text)
+    Console().print(table)

@@ -1,0 +1,167 @@
+"""``bench flow`` as a person meets it: progress, tables, pictures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bench.core.errors import unknown
+from bench.core.files import write_atomically
+from bench.core.workspace import Workspace
+from bench.flow._pictures import Row, comparison, flow_sheet
+from bench.flow.compare import Result, compare
+from bench.flow.compute import SPLITS, Layout, backend_of, compute, open_split, peek
+from bench.leaderboards.tables import markdown
+from bench.pictures.canvas import save
+from bench.shifts.protocol import Shift
+
+
+def run_compute(
+    shift: Shift,
+    name: str,
+    splits: list[str],
+    seed: int,
+    workspace: Workspace,
+    out: Path | None,
+    store: str,
+    workers: int | None,
+) -> list[dict[str, Any]]:
+    """``bench flow compute``: the splits one after another, each with a summary and a picture, up to one that is wrong.
+
+    Args:
+        workspace: cache, data root, progress; ``force`` releases flow that the frames speak against, ``skip_bad`` goes on past
+            unreadable clips.
+        out: folder of ``<split>.json`` and ``<split>.png``; without it they lie beside the flow as ``summary``.
+
+    Raises:
+        UsageError: unknown backend or split.
+        RunError: no weights, or the disk.
+    """
+    backend_of(name)  # an unknown backend is named before anything is prepared
+    for wanted in splits:
+        if wanted not in SPLITS:
+            raise unknown("split", wanted, SPLITS)
+    summaries = []
+    for wanted in splits:
+        split = open_split(shift, wanted, seed, workspace)
+        summary = compute(
+            split, name, workspace.cache, store=store, workers=workers, progress=workspace.progress,
+            force=workspace.force, skip_bad=workspace.skip_bad,
+        )  # fmt: skip
+        folder, clips = Path(summary["folder"]), split.open()
+        layout = Layout.of(clips, store)
+        rows: list[Row] = []
+        good = [index for index in range(len(clips)) if clips.key(index) not in summary["bad"]]
+        for index in sorted({good[0], good[len(good) // 2], good[-1]}):
+            clip = clips[index]
+            rows.append((clip.key.rsplit("/", 1)[-1], clip.frames, *peek(folder, layout, index)))
+        wrong = "" if summary["wrong"] is None else "; WRONG by its photometric error"
+        title = f"{summary['identity']} on {wanted} of {shift.name}, replicate {seed}{wrong}"
+        place, stem = (out, wanted) if out else (folder, "summary")
+        summary["picture"] = str(save(flow_sheet(rows, title), place / f"{stem}.png", dpi=110))
+        write_atomically(place / f"{stem}.json", _json(summary))
+        summaries.append(summary)
+        if summary["wrong"] and not workspace.force:
+            break
+    return summaries
+
+
+def wrong_line(summary: dict[str, Any]) -> str:
+    """One line about flow that the frames speak against."""
+    return (
+        f"Flow of {summary['split']} by {summary['identity']} {summary['wrong']}; see {summary['picture']}. "
+        "No run uses it: give backward flow t to t-1, or release it with --force"
+    )
+
+
+def compute_table(summaries: list[dict[str, Any]]) -> str:
+    """What was computed, in markdown."""
+    rows = []
+    for one in summaries:
+        error = one["photometric_error"]
+        rows.append(
+            {
+                "split": one["split"],
+                "backend": one["identity"],
+                "clips": str(one["clips"]),
+                "grey levels along flow": _number(error["flow"], 2),
+                "without motion": _number(error["no motion"], 2),
+                "along its negation": _number(error["negated"], 2),
+                "valid, %": _number(one["valid_share"], 1, 100),
+                "mean length, px": _number(one["mean_length_px"], 2),
+                "pairs/s of a worker": _number(one["pairs_per_second_of_a_worker"], 2),
+                "disk, MB": _number(one["bytes"], 1, 1e-6),
+                "unreadable": str(len(one["bad"])),
+                "check": "good" if one["wrong"] is None else "WRONG",
+            }
+        )
+    return markdown(rows)
+
+
+def run_compare(
+    shift: Shift,
+    names: list[str],
+    split_name: str,
+    number: int,
+    seed: int,
+    workspace: Workspace,
+    out: Path | None,
+    random_weights: bool,
+) -> dict[str, Any]:
+    """``bench flow compare``: results for JSON, the table, and with ``out`` (a .md) the table, .json and .png beside it.
+
+    Raises:
+        UsageError: unknown backend or split, or clips without exact flow.
+    """
+    split = open_split(shift, split_name, seed, workspace)
+    clips = split.open()
+    results, shown = compare(clips, names, number, random_weights, workspace.progress)
+    told: dict[str, Any] = {
+        "shift": shift.name,
+        "split": split_name,
+        "seed": seed,
+        "clips": min(number, len(clips)),
+        "results": [asdict(one) for one in results],
+        "table": compare_table(results),
+    }
+    if out is not None:
+        stem = out.with_suffix("") if out.suffix == ".md" else out
+        head = f"First {told['clips']} clips of {split_name} of {shift.name}, replicate {seed}."
+        write_atomically(stem.with_suffix(".md"), f"{head}\n\n{told['table']}\n")
+        write_atomically(stem.with_suffix(".json"), _json(told))
+        clip = clips[0]
+        exact: Row = ("exact", clip.frames, clip.flow, clip.valid)
+        good = {one.backend for one in results if one.epe is not None} - {"exact"}
+        rows: list[Row] = [(name, clip.frames, *shown[name]) for name in names if name in good]
+        save(comparison(exact, rows, f"Flow backends on a clip of {shift.name}"), stem.with_suffix(".png"), dpi=110)
+        told["written"] = [str(stem.with_suffix(suffix)) for suffix in (".md", ".json", ".png")]
+    return told
+
+
+def compare_table(results: list[Result]) -> str:
+    """Backends against exact flow, in markdown; a rate by wall clock is marked with w."""
+    return markdown(
+        [
+            {
+                "backend": one.backend,
+                "end-point error, px": _number(one.epe, 2),
+                "> 3 px, %": _number(one.outliers, 1, 100),
+                "where it says valid, px": _number(one.epe_valid, 2),
+                "valid, %": _number(one.valid, 1, 100),
+                "t to warped t-1, grey levels": _number(one.photometric, 2),
+                "pairs/s": _number(one.rate, 2) + (" w" if one.clock == "wall" else ""),
+                "note": one.note,
+            }
+            for one in results
+        ]
+    )
+
+
+def _number(value: float | None, digits: int, times: float = 1) -> str:
+    return "-" if value is None else f"{times * value:.{digits}f}"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"

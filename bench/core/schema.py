@@ -1,0 +1,111 @@
+"""What all validated models share: strict fields, one canonical text, its hash, reading, a validation error as one line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
+
+from .errors import RunError, UsageError
+
+
+class Model(BaseModel):
+    """Unknown keys, wrong types, NaN and infinity are refused; instances do not change.
+
+    Fields named in ``LATER`` came after records had been made. They are left out of the text, and so of the hash, where
+    they have their default: what was named by a hash before keeps its name.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    LATER: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        text: dict[str, Any] = handler(self)
+        fields = type(self).model_fields
+        unused = {name for name in self.LATER if getattr(self, name) == fields[name].default}
+        return {key: value for key, value in text.items() if key not in unused}
+
+
+M = TypeVar("M", bound=Model)
+
+
+def read_json(path: Path, kind: type[M], what: str, remedy: str) -> M:
+    """Read and validate a JSON file.
+
+    Args:
+        what: names it in errors, ``Record``.
+        remedy: what to do about a damaged one.
+
+    Raises:
+        RunError: missing, truncated, or something else (with the field's path).
+    """
+    try:
+        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunError(f"Cannot read {what.lower()} {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise RunError(f"{what} {path} is damaged: not text; {remedy}") from None
+    except ValidationError as error:
+        raise RunError(f"{what} {path} is damaged: {one_line(error)}; {remedy}") from None
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no blanks: one text for one value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def hash_of(value: Any) -> str:
+    """First 12 hex digits of SHA-256 of the canonical JSON."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:12]
+
+
+def one_line(error: ValidationError, tags: Collection[str] = ()) -> str:
+    """The first problem of a validation as ``path: what`` and how many more there are.
+
+    Args:
+        tags: of unions, which pydantic puts into the path although no one wrote them there.
+    """
+    problems = error.errors()
+    first = problems[0]
+    path = ".".join(str(part) for part in first["loc"] if part not in tags)
+    if not path:  # a rule over the whole, which names its fields itself
+        return str(first["msg"]).removeprefix("Value error, ")
+    rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return f"{path}: {first['msg']}, got {first['input']!r:.60}{rest}"
+
+
+def finite(value: float) -> float | None:
+    """JSON has no NaN; it becomes null."""
+    return None if math.isnan(value) else value
+
+
+def read_yaml(path: Path, model: type[Any], kind: str) -> Any:
+    """A validated model from a YAML file.
+
+    Raises:
+        UsageError: not YAML, or not valid (with the field's path).
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8", errors="replace"))
+    except yaml.YAMLError as error:
+        raise UsageError(f"{kind} {path.name} is not YAML: {' '.join(str(error).split())}") from None
+    return validated(model, content, f"{kind} {path.name}")
+
+
+def validated(model: type[Any], content: Any, name: str) -> Any:
+    """A model from what was read or asked for.
+
+    Raises:
+        UsageError: not valid (with the field's path).
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise UsageError(f"{name}: {one_line(error)}") from None

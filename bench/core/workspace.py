@@ -1,0 +1,104 @@
+"""Where a run works and on what: folders, device, progress. Nothing here changes a number."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from methods.base import ClipBatch
+from stpl.segmenter import VideoSegmenter
+
+from .errors import UsageError
+from .progress import Progress, quiet
+
+
+def default_runs() -> Path:
+    """Folder of runs: ``$BENCH_RUNS`` or ``runs``."""
+    return Path(os.environ.get("BENCH_RUNS", "runs"))
+
+
+def default_cache() -> Path:
+    """Folder of rendered clips and source models: ``$BENCH_CACHE`` or ``cache``."""
+    return Path(os.environ.get("BENCH_CACHE", "cache"))
+
+
+def default_data_root() -> Path | None:
+    """Folder with recorded data sets: ``$BENCH_DATA``, or none."""
+    return Path(os.environ["BENCH_DATA"]) if os.environ.get("BENCH_DATA") else None
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto``: a GPU if there is one, else the CPU.
+
+    Raises:
+        UsageError: not a device, or CUDA asked for where there is none.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"Unknown device '{name}'. Available: auto, cpu, cuda, cuda:0 ...")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError("Device 'cuda' asked for, but torch sees no GPU here; use --device cpu")
+    return device
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Folders, device, progress display and observer of a run.
+
+    Attributes:
+        data_root: folder with recorded data sets.
+        source_file: a source model that is used instead of one trained here (``bench.networks.model_file``).
+        workers: threads that read the clips of the next steps ahead; 0 reads each when it is needed.
+        compiled: let ``torch.compile`` work on the encoder.
+        watch: told the step and the target-only score of weights that are kept on the way; no label is used.
+        skip_bad: replace a clip whose files cannot be read by the next one, and count it, instead of stopping.
+        save_predictions: target training clips whose predictions by the kept weights are saved after the run.
+    """
+
+    runs: Path = field(default_factory=default_runs)
+    cache: Path = field(default_factory=default_cache)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    progress: Progress = quiet
+    force: bool = False
+    observer: Observer | None = None
+    data_root: Path | None = field(default_factory=default_data_root)
+    source_file: Path | None = None
+    workers: int = 0
+    compiled: bool = False
+    skip_bad: bool = False
+    watch: Callable[[int, float], None] | None = None
+    save_predictions: int = 0
+
+
+class Observer(Protocol):
+    """Is told what a training loop does. It must leave method, batches and generators as they are."""
+
+    def start(
+        self, folder: Path, first: int, steps: int, segmenter: VideoSegmenter, clips: Iterable[ClipBatch]
+    ) -> None:
+        """Before the loop.
+
+        Args:
+            folder: of the run.
+            first: the first step that is done now: 0, or where a killed run goes on.
+            steps: of the whole run.
+            segmenter: what is trained.
+            clips: target training clips in order, unlabelled and on the device; may be empty.
+        """
+
+    def step(self, step: int, scalars: Mapping[str, float]) -> None:
+        """After each step.
+
+        Args:
+            scalars: ``loss/<term>`` as minimised and ``lr/<optimiser>/<group>``.
+        """

@@ -1,0 +1,203 @@
+"""Rendered clips on disk: one folder per split, named by the hash of everything it depends on.
+
+A folder holds ``frames.npy flow.npy valid.npy label.npy`` and ``manifest.json`` with the size and CRC-32 of each. It is
+written under a temporary name and moved into place whole. A half-written, damaged or foreign folder does not match its
+manifest; it is deleted and rendered again. Two processes that need the same split do not render it twice (file lock).
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import multiprocessing
+import os
+import shutil
+import sys
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.core.access import RENDER_EVENT
+from bench.core.files import disk_errors, locked
+from bench.core.progress import Progress, quiet
+from bench.core.schema import hash_of
+from bench.core.seeding import seed_for
+from bench.shifts.protocol import Data
+
+from .clip import Clip, LabelledClip
+
+ARRAYS = ("frames", "flow", "valid", "label")
+
+
+class ClipStore:
+    """Clips of one split, memory-mapped. Labels are opened only by :meth:`labelled` and :meth:`labels`."""
+
+    carries_flow = True
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.frames = np.load(folder / "frames.npy", mmap_mode="r")
+        self.flow = np.load(folder / "flow.npy", mmap_mode="r")
+        self.valid = np.load(folder / "valid.npy", mmap_mode="r")
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> Clip:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"clip {index} of {len(self)} in {self.folder.name}")
+        frames, flow, valid = (np.array(array[index]) for array in (self.frames, self.flow, self.valid))
+        return Clip(frames, flow, valid, self.key(index))
+
+    def key(self, index: int) -> str:
+        """Name of a clip, unique over all splits."""
+        return f"{self.folder.name}/{index % len(self):05d}"
+
+    def sequence(self, index: int) -> str:
+        """Every clip is a video of its own."""
+        return f"{index % len(self):05d}"
+
+    def labels(self) -> npt.NDArray[np.uint8]:
+        """All labels ``(clips, H, W)``, memory-mapped; refused where the stage does not grant them."""
+        return np.load(self.folder / "label.npy", mmap_mode="r")  # type: ignore[no-any-return]
+
+    def labelled(self, index: int) -> LabelledClip:
+        """A clip with its label; refused where the stage does not grant it."""
+        clip = self[index]
+        return LabelledClip(clip.frames, clip.flow, clip.valid, clip.key, np.array(self.labels()[index]))
+
+
+def split_identity(data: Data, role: str, split: str, replicate: int) -> dict[str, Any]:
+    """Everything that the clips of a split depend on."""
+    from .ministreet import VERSION, spec_json
+
+    side = data.source if role == "source" else data.target
+    return {
+        "kind": data.kind,
+        "version": VERSION,
+        "spec": json.loads(spec_json(side.domain)),
+        "domain": side.domain,
+        "world": seed_for(replicate, "world", data.family, role, split),
+        "clips": getattr(side, split),
+        "size": [data.height, data.width],
+        "frames": data.frames,
+    }
+
+
+def prepare_split(
+    data: Data,
+    role: str,
+    split: str,
+    replicate: int,
+    cache: Path,
+    progress: Progress = quiet,
+    workers: int | None = None,
+) -> Path:
+    """Folder of a split, rendered now if it is not there whole.
+
+    Raises:
+        RunError: the cache cannot be written, or another process holds it for more than ten minutes.
+    """
+    identity = split_identity(data, role, split, replicate)
+    folder = cache / "clips" / f"{role}-{split}-{hash_of(identity)}"
+    if is_whole(folder):
+        return folder
+    with locked(folder):
+        if is_whole(folder):
+            return folder
+        with disk_errors(folder):
+            if folder.exists():
+                shutil.rmtree(folder)  # half-written, damaged or foreign
+            for left_over in folder.parent.glob(f".{folder.name}.*"):  # of a process that was killed: the lock is ours
+                shutil.rmtree(left_over, ignore_errors=True)
+            scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
+            scratch.mkdir(parents=True)
+            try:
+                _render_into(scratch, identity, f"render {role} {split}", progress, workers)
+                os.replace(scratch, folder)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+    return folder
+
+
+def _render_one(job: tuple[str, int, int, int, int, int]) -> LabelledClip:
+    from .ministreet import render_clip
+
+    domain, world, index, height, width, frames = job
+    return render_clip(domain, world, index, height, width, frames)
+
+
+def _render_into(folder: Path, identity: dict[str, Any], what: str, progress: Progress, workers: int | None) -> None:
+    sys.audit(RENDER_EVENT)  # here too: the clips of a large split are rendered in processes that no stage watches
+    total, (height, width), frames = identity["clips"], identity["size"], identity["frames"]
+    jobs = [(identity["domain"], identity["world"], i, height, width, frames) for i in range(total)]
+    shapes = {
+        "frames": ((total, frames, 3, height, width), np.uint8),
+        "flow": ((total, frames - 1, 2, height, width), np.float32),
+        "valid": ((total, frames - 1, height, width), np.bool_),
+        "label": ((total, height, width), np.uint8),
+    }
+    out = {name: _new_array(folder / f"{name}.npy", shape, dtype) for name, (shape, dtype) in shapes.items()}
+    for index, clip in enumerate(_rendered(jobs, workers or len(os.sched_getaffinity(0)))):
+        for name in ARRAYS:
+            out[name][index] = getattr(clip, name)
+        progress(what, index + 1, total)
+    for array in out.values():
+        array.flush()
+    manifest = {"identity": identity, "files": {f"{n}.npy": _fingerprint(folder / f"{n}.npy") for n in ARRAYS}}
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+
+
+def _new_array(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """A memory-mapped array to be filled, its space reserved: on a full disk a store into the map would be a bus error."""
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system that cannot reserve space
+                    raise
+    return array  # type: ignore[no-any-return]
+
+
+def _rendered(jobs: list[Any], workers: int) -> Iterator[LabelledClip]:
+    if workers == 1 or len(jobs) < 32:  # starting processes costs more than it saves
+        yield from map(_render_one, jobs)
+        return
+    context = multiprocessing.get_context("spawn")  # never fork a process that may hold torch's threads
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_single_thread) as pool:
+        yield from pool.map(_render_one, jobs, chunksize=8)
+
+
+def _single_thread() -> None:
+    import cv2
+
+    cv2.setNumThreads(1)
+
+
+def _fingerprint(path: Path) -> list[int]:
+    """Size in bytes and CRC-32 of a file."""
+    crc = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            crc = zlib.crc32(block, crc)
+    return [path.stat().st_size, crc]
+
+
+def is_whole(folder: Path) -> bool:
+    """True if the folder's files are what its manifest says and its name fits what was rendered."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        if not folder.name.endswith(hash_of(manifest["identity"])):
+            return False
+        return all(_fingerprint(folder / name) == found for name, found in manifest["files"].items()) and set(
+            manifest["files"]
+        ) == {f"{n}.npy" for n in ARRAYS}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False

@@ -1,0 +1,17 @@
+"""``exact``: the flow and the occlusion that came with the clip, here from the renderer."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.data.clip import Clips
+
+
+def exact(clips: Clips, index: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """The clip's own flow and validity."""
+    clip = clips[index]
+    return clip.flow, clip.valid
+
+
+BACKEND = exact

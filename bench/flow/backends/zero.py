@@ -1,0 +1,18 @@
+"""``zero``: no motion at all. Deliberately wrong, to show what a method owes to correct flow."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.data.clip import Clips
+
+
+def zero(clips: Clips, index: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Zero flow, valid everywhere."""
+    clip = clips[index]
+    return np.zeros_like(clip.flow), np.ones_like(clip.valid)
+
+
+BACKEND = zero
+WRONG = True

@@ -1,0 +1,309 @@
+"""``bench flow compute``: the flow of a split ahead of a run, in shards, by several processes, checked against the frames.
+
+Shards that are there and whole are kept, so the command goes on after it was killed. Who computes a shard and in which order
+changes no bit of it: every process works with one thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import multiprocessing
+import os
+import shutil
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.core.errors import BadFile, RunError, UsageError, unknown
+from bench.core.files import disk_errors, locked, write_atomically
+from bench.core.progress import Progress, quiet
+from bench.core.provenance import versions
+from bench.core.registry import flow_names, import_from
+from bench.core.schema import finite
+from bench.core.workspace import Workspace
+from bench.data.clip import FlowBackend
+from bench.data.splits import Split, Store, prepare
+from bench.shifts.protocol import Shift
+
+from ._photometric import UNKNOWN, Check, average, check, verdict
+from ._shards import STORES, VERSION, Layout, Precomputed, flow_folder, shard_file
+
+SPLITS = ("target-train", "target-val", "source-train", "source-val")
+
+
+def open_split(shift: Shift, split: str, seed: int, workspace: Workspace) -> Split:
+    """A split of a shift by ``<role>-<split>``.
+
+    Raises:
+        UsageError: there is no such split, or no data root for recorded data.
+        RunError: it cannot be prepared.
+    """
+    if split not in SPLITS:
+        raise unknown("split", split, SPLITS)
+    role, part = split.split("-")
+    return prepare(shift, role, part, seed, workspace)
+
+
+def backend_of(name: str) -> tuple[FlowBackend, str]:
+    """A backend and its identity.
+
+    Raises:
+        UsageError: unknown, or one that is not computed, or not set up.
+    """
+    modules = {n: import_from("bench.flow.backends", n, kind="flow") for n in flow_names()}
+    able = [n for n, module in modules.items() if hasattr(module, "identity")]
+    if name in modules and name not in able:
+        raise UsageError(f"Flow '{name}' needs no computing. Available: {', '.join(able)}")
+    module = modules[name] if name in able else None
+    if module is None:
+        raise unknown("flow", name, able)
+    return module.BACKEND, str(module.identity())
+
+
+Note = dict[str, Any]
+"""What stands beside a shard: its layout, size, CRC-32, the seconds it took, and each clip's photometric check."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A shard to be computed by some process."""
+
+    open: Callable[[], Store]
+    backend: str
+    folder: Path
+    layout: Layout
+    shard: int
+    skip_bad: bool
+
+
+def compute(
+    split: Split,
+    name: str,
+    cache: Path,
+    *,
+    store: str = "float32",
+    workers: int | None = None,
+    progress: Progress = quiet,
+    force: bool = False,
+    skip_bad: bool = False,
+    per_shard: int | None = None,
+) -> dict[str, Any]:
+    """Compute, or finish, or find the flow of a split.
+
+    Args:
+        name: of the backend.
+        store: ``float32`` or ``int16`` (see ``bench.flow._shards``).
+        workers: processes; by default one per core, one in all where there is a GPU.
+        force: release flow that the frames speak against.
+        skip_bad: note clips whose files cannot be read and go on; their flow is zero and nowhere valid.
+        per_shard: clips of a shard; by default what makes about 64 MB.
+
+    Returns:
+        A summary for JSON: ``folder``, ``wrong`` (None, or what is wrong with the flow) and what was measured. Without
+        ``force`` wrong flow is not released to runs.
+
+    Raises:
+        UsageError: unknown backend, or one that is not set up.
+        RunError: a backend or the disk failed; what is finished is kept.
+    """
+    if store not in STORES:
+        raise unknown("store", store, STORES)
+    _, identity = backend_of(name)
+    layout = Layout.of(split.open(), store, per_shard)
+    folder = flow_folder(cache, identity, store, split.name)
+    with locked(folder):
+        with disk_errors(folder):
+            if (folder / "manifest.json").is_file() and not _same(folder, layout):
+                shutil.rmtree(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            for left_over in folder.glob(".*"):  # of a process that was killed: the lock is ours
+                left_over.unlink()
+            notes = [_finished(folder, layout, n, skip_bad) for n in range(layout.shards)]
+        jobs = [Job(split.open, name, folder, layout, n, skip_bad) for n, note in enumerate(notes) if note is None]
+        done = layout.clips - sum(len(layout.span(job.shard)) for job in jobs)
+        for job, note in zip(jobs, _worked(jobs, workers or default_workers()), strict=True):
+            notes[job.shard] = note
+            done += len(layout.span(job.shard))
+            progress(f"flow of {split.name.rsplit('-', 1)[0]}", done, layout.clips)
+        known = [note for note in notes if note is not None]
+        return _conclude(folder, split.name, name, identity, layout, known, force)
+
+
+def default_workers() -> int:
+    """One process per core, or one in all where the work is the GPU's."""
+    return 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
+
+
+def _same(folder: Path, layout: Layout) -> bool:
+    try:
+        before = Precomputed(folder)
+    except RunError:
+        return False
+    return before.layout == layout and before.version == VERSION
+
+
+def _finished(folder: Path, layout: Layout, shard: int, skip_bad: bool) -> Note | None:
+    """What was noted of a shard, None if it is not there whole, or has bad clips and none may be skipped."""
+    path = shard_file(folder, shard)
+    try:
+        note: Note = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        crc, size = 0, 0
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                crc, size = zlib.crc32(block, crc), size + len(block)
+        whole = (
+            note["layout"] == asdict(layout)
+            and [note["bytes"], note["crc32"]] == [size, crc]
+            and (skip_bad or not note["bad"])
+            and len([Check(**one) for one in _with_nan(note["clips"])]) == len(layout.span(shard))
+        )
+        return note if whole else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _worked(jobs: list[Job], workers: int) -> Iterator[Note]:
+    """What is noted of the shards, as they are finished, in order."""
+    if workers == 1 or len(jobs) < 2:
+        with one_thread():
+            yield from map(_compute_shard, jobs)
+        return
+    context = multiprocessing.get_context("spawn")  # never fork a process that may hold torch's threads
+    try:
+        with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=_single_thread) as pool:
+            yield from pool.map(_compute_shard, jobs)
+    except BrokenProcessPool:
+        raise RunError(
+            "A process that computes flow was killed, perhaps for memory; run the command again, it goes on (--workers fewer)"
+        ) from None
+
+
+def _single_thread() -> None:
+    import cv2
+
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread in this process, as in the others: sums over several would differ in their last bits."""
+    import cv2
+
+    before = cv2.getNumThreads(), torch.get_num_threads()
+    _single_thread()
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before[0])
+        torch.set_num_threads(before[1])
+
+
+def _compute_shard(job: Job) -> Note:
+    """Compute a shard and write it: first the rows, then the note that says they are whole."""
+    backend, layout = backend_of(job.backend)[0], job.layout
+    clips = job.open()
+    rows, checks, bad, seconds = [], [], {}, 0.0
+    wanted = (layout.pairs, 2, layout.height, layout.width)
+    for index in layout.span(job.shard):
+        try:
+            frames = clips[index].frames
+            began = time.perf_counter()
+            flow, valid = backend(clips, index)
+            seconds += time.perf_counter() - began
+        except BadFile as error:
+            if not job.skip_bad:
+                raise
+            bad[clips.key(index)] = str(error)
+            rows.append(np.zeros(layout.row, np.uint8))  # a run that skips bad clips does not come here
+            checks.append(UNKNOWN)
+            continue
+        if flow.shape != wanted:
+            raise RunError(f"Flow of clip {clips.key(index)} has shape {flow.shape}, its frames need {wanted}")
+        rows.append(layout.encode(flow, valid))
+        checks.append(check(frames, flow, valid))
+    buffer = io.BytesIO()
+    np.save(buffer, np.stack(rows), allow_pickle=False)
+    data, path = buffer.getbuffer(), shard_file(job.folder, job.shard)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    with disk_errors(path):
+        try:
+            scratch.write_bytes(data)
+            os.replace(scratch, path)
+        finally:
+            scratch.unlink(missing_ok=True)
+    note: Note = {
+        "layout": asdict(layout),
+        "bytes": len(data),
+        "crc32": zlib.crc32(data),
+        "seconds": round(seconds, 3),
+        "clips": [_without_nan(asdict(one)) for one in checks],
+        "bad": bad,
+    }
+    write_atomically(path.with_suffix(".json"), json.dumps(note, indent=1, sort_keys=True) + "\n")
+    return note
+
+
+def _conclude(
+    folder: Path, split: str, name: str, identity: str, layout: Layout, known: list[Note], force: bool
+) -> dict[str, Any]:
+    """The summary; the manifest too if the flow is good."""
+    checks = [Check(**one) for note in known for one in _with_nan(note["clips"])]
+    mean, seconds = average(checks), sum(note["seconds"] for note in known)
+    wrong = verdict(checks)
+    pairs = layout.clips * layout.pairs
+    summary = {
+        "folder": str(folder),
+        "split": split,
+        "backend": name,
+        "identity": identity,
+        "store": layout.store,
+        "clips": layout.clips,
+        "pairs": pairs,
+        "size": [layout.height, layout.width],
+        "shards": layout.shards,
+        "bytes": sum(note["bytes"] for note in known),
+        "pairs_per_second_of_a_worker": round(pairs / seconds, 3) if seconds else None,
+        "photometric_error": _without_nan({"flow": mean.moved, "no motion": mean.still, "negated": mean.negated}),
+        "valid_share": finite(mean.valid),
+        "mean_length_px": finite(mean.length),
+        "bad": {key: what for note in known for key, what in note["bad"].items()},
+        "wrong": wrong,
+    }
+    if wrong is None or force:
+        manifest = {
+            "version": VERSION,
+            "backend": name,
+            "identity": identity,
+            "layout": asdict(layout),
+            "versions": versions(),
+            "summary": {key: value for key, value in summary.items() if key != "folder"},
+        }
+        write_atomically(folder / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    else:
+        (folder / "manifest.json").unlink(missing_ok=True)
+    return summary
+
+
+def peek(folder: Path, layout: Layout, index: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Flow and validity of a clip, released or not."""
+    shard, row = divmod(index, layout.per_shard)
+    return layout.decode(np.load(shard_file(folder, shard), mmap_mode="r", allow_pickle=False)[row])
+
+
+def _without_nan(values: dict[str, float]) -> dict[str, float | None]:
+    return {key: finite(value) for key, value in values.items()}
+
+
+def _with_nan(clips: list[dict[str, float | None]]) -> list[dict[str, float]]:
+    return [{key: float("nan") if value is None else value for key, value in clip.items()} for clip in clips]

@@ -1,0 +1,143 @@
+"""``bench predict``: label maps of a whole split or of one's own footage, as files that people and other programs read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from bench.core.errors import UsageError
+from bench.core.progress import Progress, quiet
+from bench.core.workspace import Workspace
+from bench.data.label_maps import named_space, space_names
+from bench.data.loaders import ClipLoader
+from bench.networks.model_file import ModelInfo, load_model
+from bench.networks.weights import load_into
+from bench.runs.evaluate import batches, predict
+from bench.runs.records import read_record
+from bench.runs.source import fresh_segmenter
+from bench.runs.training import place, to_device
+from stpl.segmenter import VideoSegmenter
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready to predict, and what is known of it.
+
+    Attributes:
+        info: network and fusion.
+        classes: names in train-id order.
+        what: the model in words.
+        shift, flow: of the run it comes from; None for a model file.
+        seed: of the run; 0 for a model file.
+    """
+
+    segmenter: VideoSegmenter
+    info: ModelInfo
+    classes: tuple[str, ...]
+    what: str
+    shift: str | None = None
+    flow: str | None = None
+    seed: int = 0
+
+
+def weights_file(checkpoint: Path) -> Path:
+    """The file with the weights of a run folder or of a model file.
+
+    Raises:
+        UsageError: a folder that is no finished run.
+    """
+    if not checkpoint.is_dir():
+        return checkpoint
+    if not (checkpoint / "record.json").is_file():
+        raise UsageError(f"{checkpoint} is not a finished run: it has no record.json")
+    return checkpoint / "checkpoint.safetensors"
+
+
+def load(checkpoint: Path, workspace: Workspace) -> Loaded:
+    """The model of a run folder or of a model file.
+
+    Raises:
+        UsageError: neither.
+        RunError: damaged, or weights that do not fit.
+    """
+    file = weights_file(checkpoint)
+    if not checkpoint.is_dir():
+        segmenter, info = load_model(file)
+        return Loaded(place(segmenter, workspace), info, names_of(info, file), f"model file {file.name}")
+    record = read_record(checkpoint / "record.json")
+    config, shift = record.config, record.config.protocol
+    segmenter = fresh_segmenter(config, shift, 0)
+    load_into(segmenter, file)
+    what = f"{config.method}, run {record.run}"
+    info = ModelInfo(
+        config.network,
+        config.fusion,
+        len(shift.classes),
+        shift.data.frames,
+        classes=shift.classes,
+        origin={"run": record.run},
+    )
+    return Loaded(place(segmenter, workspace), info, shift.classes, what, config.shift, config.flow, config.seed)
+
+
+def names_of(info: ModelInfo, file: Path) -> tuple[str, ...]:
+    """The classes of a model file: as it says, else those of the one label space that has as many.
+
+    Raises:
+        UsageError: neither.
+    """
+    if info.classes is not None:
+        return info.classes
+    spaces = [named_space(name).classes for name in space_names()]
+    for classes in spaces:
+        if len(classes) == info.num_classes:
+            return classes
+    raise UsageError(f"{file} does not name its {info.num_classes} classes; convert it with --shift")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one clip.
+
+    Attributes:
+        key: of the clip.
+        sequence: the video that it belongs to.
+        frame: RGB of the current frame, uint8 ``(H, W, 3)``.
+        labels: train ids of it, uint8 ``(h, w)``.
+    """
+
+    key: str
+    sequence: str
+    frame: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.uint8]
+
+
+@torch.no_grad()
+def predictions(
+    segmenter: VideoSegmenter,
+    loader: ClipLoader,
+    size: Callable[[int], tuple[int, int]] | None,
+    align_corners: bool,
+    device: torch.device,
+    progress: Progress = quiet,
+) -> Iterator[Prediction]:
+    """Predict every clip of a split in order, one by one.
+
+    Args:
+        size: ``(H, W)`` of a clip's label map by its number; the clip's own by default.
+    """
+    segmenter.eval()
+    store = loader.store
+    for number, batch in enumerate(batches(loader, len(store), 1)):
+        frame = (batch.frames[0, -1] * 255).round().byte().permute(1, 2, 0).numpy()
+        batch = to_device(batch, device)
+        own = (batch.frames.shape[-2], batch.frames.shape[-1])
+        out = segmenter(batch.frames, batch.flow, batch.valid)
+        labels = predict(out, segmenter, size(number) if size else own, align_corners)[0][0]
+        yield Prediction(store.key(number), store.sequence(number), frame, labels.byte().cpu().numpy())
+        progress("predict", number + 1, len(store))

@@ -1,0 +1,111 @@
+"""Paired bootstrap over target sequences: how far a difference depends on which sequences, and which worlds, were drawn.
+
+A draw takes replicates with replacement and, within each that it took, as many sequences with replacement as there are; the
+IoU is computed anew from the pooled pixels of the sequences, as in the score itself. Both methods get the same draw. With one
+replicate, or a data set that has one target, sequences alone are drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from .statistics import LEVEL
+
+DRAWS = 2000
+Sequences = Mapping[str, npt.NDArray[np.int64]]
+"""By name, pixels per scored class: true positives, truth, predicted, ``(K, 3)`` (``bench.runs.sequences``)."""
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """A paired difference in mIoU points, drawn anew.
+
+    Attributes:
+        difference: of the scores as they are, mean over replicates.
+        low, high: 95 % percentile interval.
+        p: two-sided, ``2 (1 + draws on the rarer side of 0) / (draws + 1)``, at most 1.
+        replicates, sequences: how many of each there are.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    replicates: int
+    sequences: int
+
+
+def pooled_miou(counts: npt.NDArray[np.integer] | Floats) -> Floats:
+    """mIoU in percent from pixels ``(..., K, 3)`` pooled over sequences; classes that do not occur leave the mean."""
+    hits, truth, predicted = np.moveaxis(np.asarray(counts, np.float64), -1, 0)
+    union = truth + predicted - hits
+    occurs = union > 0
+    iou = np.divide(hits, union, out=np.zeros_like(union), where=occurs)
+    return np.asarray(100 * iou.sum(-1) / occurs.sum(-1), np.float64)
+
+
+@lru_cache(maxsize=4)
+def plan(sizes: tuple[int, ...], draws: int) -> tuple[npt.NDArray[np.int64], tuple[Floats, ...]]:
+    """What is drawn: replicates, and how often each sequence of them.
+
+    The generator is numpy's frozen one (``RandomState``): its numbers are the same in every version, and so are the pages.
+
+    Args:
+        sizes: number of sequences of each replicate.
+
+    Returns:
+        Replicate numbers ``(draws, R)``, and for each replicate the weights of its sequences, ``(times it was drawn, S)``, in
+        the order of the draws.
+    """
+    generator = np.random.RandomState(0)
+    replicates = generator.randint(len(sizes), size=(draws, len(sizes)))
+    weights = []
+    for number, size in enumerate(sizes):
+        times = int((replicates == number).sum())
+        drawn = generator.randint(size, size=(times, size)) + size * np.arange(times)[:, None]
+        weights.append(np.bincount(drawn.ravel(), minlength=times * size).reshape(times, size).astype(np.float64))
+    return replicates, tuple(weights)
+
+
+def paired_bootstrap(a: Mapping[int, Sequences], b: Mapping[int, Sequences], draws: int = DRAWS) -> Resampled | None:
+    """Resample the difference ``a - b`` in mIoU points.
+
+    Args:
+        a, b: sequences by replicate; replicates that one of them lacks, or has other sequences for, are left out.
+
+    Returns:
+        None where no replicate is left.
+    """
+    seeds = [seed for seed in sorted(a.keys() & b.keys()) if a[seed] and a[seed].keys() == b[seed].keys()]
+    if not seeds:
+        return None
+    ours, theirs = [[_stack(side[seed]) for seed in seeds] for side in (a, b)]
+    replicates, weights = plan(tuple(len(of) for of in ours), draws)
+    differences = np.empty(replicates.shape)
+    for number, (x, y, weight) in enumerate(zip(ours, theirs, weights, strict=True)):
+        differences[replicates == number] = _drawn(x, weight) - _drawn(y, weight)
+    means = np.round(differences.mean(1), 9)  # so that a difference of nothing is 0 on every processor
+    observed = float(
+        np.mean([pooled_miou(x.sum(0)) - pooled_miou(y.sum(0)) for x, y in zip(ours, theirs, strict=True)])
+    )
+    low, high = np.quantile(means, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
+    p = min(1.0, 2 * (1 + min((means <= 0).sum(), (means >= 0).sum())) / (draws + 1))
+    return Resampled(observed, float(low), float(high), float(p), len(seeds), sum(len(of) for of in ours))
+
+
+def _stack(sequences: Sequences) -> npt.NDArray[np.int64]:
+    """``(S, K, 3)`` in order of the names."""
+    return np.stack([sequences[name] for name in sorted(sequences)])
+
+
+def _drawn(counts: npt.NDArray[np.int64], weights: Floats) -> Floats:
+    """mIoU of each draw. Sums of whole numbers below 2^53 are exact in float64, in any order."""
+    sequences, classes, three = counts.shape
+    pooled = weights @ counts.reshape(sequences, classes * three).astype(np.float64)
+    return pooled_miou(pooled.reshape(len(weights), classes, three))

@@ -1,0 +1,111 @@
+"""Which figures stand on a shift's leaderboard, and what they show: scores, gains per class, the paper's first page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.core.registry import method_names
+from bench.runs.config import Shift
+
+from .generated import Drawing
+from .published import Published, compared_with
+from .published import rows as published_rows
+from .standings import Committed, Group, grouped, ranked
+from .statistics import mean_interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from .first_page import Panel
+
+
+def drawings(root: Path, shift: Shift, committed: Committed) -> list[Drawing]:
+    """The figures of a shift's page, as far as its records allow, in the page's order."""
+    main = ranked(grouped(committed.records))
+    if not main:
+        return []
+    found = [_scores(root, shift, main), _first_page(root, shift, main)]
+    return [drawing for drawing in (*found, _gains(root, shift, main)) if drawing is not None]
+
+
+def _scores(root: Path, shift: Shift, main: Sequence[Group]) -> Drawing:
+    """mIoU of every method."""
+
+    def draw() -> Figure:
+        from .score_figures import Entry, miou_figure
+
+        entries = [Entry(g.card.title, g.card.setting, g.card.design, g.miou) for g in main]
+        return miou_figure(entries, f"mIoU on {shift.title}")
+
+    data = [shift.title, [[g.card.title, g.card.setting, g.card.design, g.miou] for g in main]]
+    return Drawing("mIoU of every method", root / "figures" / f"{shift.name}.png", data, draw)
+
+
+def _gains(root: Path, shift: Shift, main: Sequence[Group]) -> Drawing | None:
+    """Gain of STPL per class; None where STPL or source-only is missing."""
+    from .score_figures import class_gains, gains_figure
+
+    by_method = {group.method: group.records for group in main}
+    gains = class_gains(by_method.get("stpl", {}), by_method.get("source_only", {}), shift.classes)
+    if not any(gains.values()):
+        return None
+    title = f"STPL minus source-only on {shift.title}"
+    path = root / "figures" / f"{shift.name}-classes.png"
+    return Drawing("Gain of STPL per class", path, [title, list(gains.items())], lambda: gains_figure(gains, title))
+
+
+def _first_page(root: Path, shift: Shift, main: Sequence[Group]) -> Drawing | None:
+    """mIoU against restriction, measured beside published; None where no adapted method has been measured."""
+    from .first_page import as_data, first_page_figure
+
+    if not any(group.card.setting in ("UDA", "SFDA") for group in main):
+        return None
+    panels = [measured_panel(shift, main), *published_panels(shift)]
+    path = root / "figures" / f"{shift.name}-first-page.png"
+    caption = "mIoU against restriction: measured here (left), published (right); the panels do not compare"
+    return Drawing(caption, path, as_data(panels), lambda: first_page_figure(panels), (path.with_suffix(".svg"),))
+
+
+def measured_panel(shift: Shift, main: Sequence[Group]) -> Panel:
+    """Means over replicates with their intervals."""
+    from .first_page import Mark, Panel
+
+    marks = [
+        Mark(_short(g.card.title), g.card.setting, g.card.design, *mean_interval(list(g.miou.values()))) for g in main
+    ]
+    seeds = {len(group.records) for group in main}
+    n = str(min(seeds)) if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
+    source = f"records/{shift.name}, mean and 95 % interval over {n} replicates"
+    return Panel(f"Measured: {shift.title}", source, marks)
+
+
+def published_panels(shift: Shift) -> list[Panel]:
+    """The paper's numbers on the shift itself, or on the one that stands in; of the methods that are here, so that both panels
+    show the same ones."""
+    from .first_page import Mark, Panel
+
+    real = compared_with(shift.name)
+    rows = [row for row in published_rows() if row.shift == real and row.method in method_names()]
+    marks = [Mark(_short(_title(row)), row.setting, row.design, row.miou) for row in rows]
+    sources = sorted({row.source.split(";")[0] for row in rows})
+    return [Panel(f"Published: {_arrow(real)}", "; ".join(sources), marks)] if marks else []
+
+
+def _title(row: Published) -> str:
+    from bench.runs.config import method_class
+
+    return str(method_class(row.method).card.title)
+
+
+def _short(title: str) -> str:
+    """Without what the axis says already."""
+    return title.replace(" (source-free)", "").replace(" (mean teacher)", "")
+
+
+def _arrow(shift: str) -> str:
+    """``viper2cityscapes`` as a person writes it."""
+    names = {"viper": "VIPER", "synthia": "SYNTHIA-Seq", "cityscapes": "Cityscapes-Seq"}
+    source, _, target = shift.partition("2")
+    return f"{names.get(source, source)} → {names.get(target, target)}"

@@ -1,0 +1,116 @@
+"""Generated pages and their figures: written whole, and fresh or stale.
+
+A page is the same bytes on every machine. The bytes of a figure depend on the versions of matplotlib and freetype. What can be
+compared is the data: its hash stands in the figure's file (``Description`` of a PNG or SVG), and a figure is stale when its data
+has another hash, when it is missing, or when it is not whole. A change of the drawing code alone is not seen; delete the file, and
+``bench leaderboard`` draws it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.core.files import write_atomically
+from bench.core.schema import hash_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DIGITS = 6
+"""Decimals of a number that count for the hash: what a processor's order of sums changes does not."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure of a page.
+
+    Attributes:
+        caption: what it shows, under the figure.
+        path: the file that the page shows, PNG or SVG.
+        data: what is drawn, as JSON.
+        draw: makes the figure.
+        copies: the same figure in other formats.
+    """
+
+    caption: str
+    path: Path
+    data: Any
+    draw: Callable[[], Figure]
+    copies: tuple[Path, ...] = field(default=())
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All files."""
+        return (self.path, *self.copies)
+
+    @property
+    def note(self) -> str:
+        """What stands in the files: the hash of the data."""
+        return f"data {hash_of(rounded(self.data))}"
+
+    def stale(self) -> list[Path]:
+        """Files that are missing, not whole, or drawn from other data."""
+        from bench.pictures.canvas import note_of
+
+        return [path for path in self.paths if note_of(path) != self.note]
+
+    def write(self) -> list[Path]:
+        """Draw the stale files; returns those written.
+
+        Raises:
+            RunError: the disk is full or read-only.
+        """
+        from bench.pictures.canvas import save
+
+        stale = self.stale()
+        if not stale:
+            return []
+        figure = self.draw()
+        return [save(figure, path, note=self.note) for path in stale]
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page as it has to be, and its figures."""
+
+    path: Path
+    text: str
+    drawings: tuple[Drawing, ...] = ()
+
+    @property
+    def files(self) -> list[Path]:
+        """The page and its figures."""
+        return [self.path, *(path for drawing in self.drawings for path in drawing.paths)]
+
+    def _is_stale(self) -> bool:
+        return not self.path.is_file() or self.path.read_bytes() != self.text.encode()
+
+    def stale(self) -> list[Path]:
+        """The page, if it is missing or another text, and its stale figures."""
+        return [self.path] * self._is_stale() + [path for drawing in self.drawings for path in drawing.stale()]
+
+    def write(self) -> list[Path]:
+        """Write what is stale; returns the figures and pages written.
+
+        Raises:
+            RunError: the disk is full or read-only.
+        """
+        written = [path for drawing in self.drawings for path in drawing.write()]
+        if self._is_stale():
+            write_atomically(self.path, self.text)
+            written.append(self.path)
+        return written
+
+
+def rounded(value: Any) -> Any:
+    """The same JSON with its numbers rounded to :data:`DIGITS` decimals; keys become text, tuples lists."""
+    if isinstance(value, float):
+        return round(value, DIGITS) + 0.0  # no -0.0
+    if isinstance(value, dict):
+        return {str(key): rounded(of) for key, of in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [rounded(of) for of in value]
+    return value

@@ -1,0 +1,258 @@
+"""Leaderboards: each page is a pure function of the committed records of one shift and of the published numbers.
+
+``leaderboards/records/<shift>/`` (records, and their scores per target sequence) in, ``leaderboards/<shift>.md``, a page per
+study and their figures out: no clock, everything sorted, numbers rounded at the end. Pages are the same bytes on every machine;
+figures carry the hash of the data that they show (``bench/leaderboards/generated.py``). Records of tuning or test shifts, of
+another protocol or of a method that changed are refused, and so are sequences that do not give their record's IoU to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bench.core.errors import RunError
+from bench.core.registry import shift_names
+from bench.runs.config import Shift, load_shift
+from bench.runs.records import Record
+from bench.runs.sequences import Counts
+from bench.sweeps.study import Study, expand
+
+from . import study_page
+from .figures import drawings
+from .generated import Page
+from .provenance import provenance
+from .published import compared_with
+from .standings import ORDER, Committed, Group, admit, grouped, ranked, read_committed
+from .study_figure import study_drawing
+from .tables import (
+    average_table,
+    class_table,
+    comparison_table,
+    control_table,
+    cost_table,
+    families_of,
+    main_table,
+    order_table,
+    pair_table,
+    selection_table,
+)
+
+HEAD = "# Leaderboard: "
+SEES = {
+    "none": "the source-trained model; nothing is adapted",
+    "SFDA": "the source-trained model and unlabelled target training clips; no source data",
+    "UDA": "the source-trained model, labelled source clips and unlabelled target training clips",
+    "oracle": "labelled target training clips; no source data and no source-trained model",
+}
+"""What each setting may see, in words; the harness enforces it (``bench/core/access.py``)."""
+TESTED = (
+    "paired by replicate, ± 95 % t-interval. p: paired t-test over replicates, two-sided; Holm: corrected for the number of rows "
+    "of this table. Bootstrap: both methods on the same draw of replicates and, within them, of target sequences (2000 draws, "
+    "IoU computed anew from the pooled pixels of the drawn sequences; the percentile interval of few replicates is too narrow, "
+    "so the t-test decides); a dash where a record has no scores per sequence."
+)
+
+
+# The page -------------------------------------------------------------------------------------------------------------
+
+
+def build(
+    shift_name: str,
+    records: Sequence[Record],
+    sequences: Mapping[str, Mapping[str, Counts]] | None = None,
+    figures: Sequence[tuple[str, str]] = (),
+    studies: Sequence[study_page.Report] = (),
+) -> str:
+    """The page of a shift.
+
+    Args:
+        records: of this shift, in any order.
+        sequences: by run, pixels per target sequence, of the records that have them.
+        figures: caption and address, relative to the page, of each figure to show.
+        studies: that have a page of their own; their records are not shown among the controls.
+
+    Raises:
+        RunError: no records, or one that does not belong here.
+    """
+    shift = load_shift(shift_name)
+    if not records:
+        raise RunError(f"Shift '{shift_name}' has no records; make one with `bench run` and `bench submit`")
+    for record in records:
+        admit(record, shift, f"{record.config.method}-s{record.config.seed}-{record.run}.json")
+    groups = grouped(records, sequences)
+    main = ranked(groups)
+    told = {record.run for study in studies for record in study.records}
+    controls = [g for g in groups if g.altered and not all(record.run in told for record in g.records.values())]
+    parts = [
+        f"{HEAD}{shift.title}",
+        f"Domain adaptation for video semantic segmentation, {len(shift.classes)} classes, scored on "
+        f"{shift.data.scored}. Made by `bench leaderboard` from the files in [records/{shift.name}](records/{shift.name}); "
+        "do not edit.",
+        provenance(shift, records),
+        "What each setting may see while it adapts (the reported labels are opened afterwards, for every method):",
+        "\n".join(f"- {name}: {SEES[name]}" for name in reversed(ORDER)),
+        *(_main_sections(main, shift, figures) if main else ()),
+    ]
+    if studies:
+        parts += [
+            "## Studies",
+            "\n".join(f"- [{study.title}]({study.page_name}): {study.summary}" for study in studies),
+        ]
+    if controls:
+        parts += [
+            "## Controls and ablations",
+            "Options changed with `-o`, everything else as in the table of results; what belongs to a study stands on its page. "
+            f"Difference: changed minus unchanged, mIoU points, {TESTED} A flow backend is that of adaptation and of evaluation; "
+            "another fusion operator has a source model of its own. The last column is what the method adds to self-training "
+            "under the same options.",
+            control_table(controls, groups),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _main_sections(main: Sequence[Group], shift: Shift, figures: Sequence[tuple[str, str]]) -> list[str]:
+    """Results, classes, comparisons, selection: the sections on unaltered methods."""
+    real = compared_with(shift.name)
+    parts = [
+        "## Results",
+        "Mean ± 95 % t-interval over n replicates (the mean alone for n = 1). Gain: mIoU points over source-only, "
+        "paired by replicate. Gap closed: share of the way from source-only to the oracle. Temporal cons.: mean IoU of "
+        "the previous prediction, carried along the exact flow, with the current one. Place: best and worst place within the "
+        "setting that a method may hold, one more than the number of methods significantly better than it, and the number of "
+        "all less those significantly worse; group: methods of a setting that share a letter cannot be told apart (both: paired "
+        "t-tests over replicates of all pairs of the setting, Holm-corrected, 0.05). CPU s/step: median CPU time of the "
+        "adaptation loop; ×: relative to self-training's.",
+        main_table(main, real),
+        f"The last two columns were **not measured here**: mIoU on {real} as published, with other data, networks and "
+        "checkpoint selection; they do not compare with the measured columns. † a floor, not in the paper's table.",
+        *(f"![{caption}]({address})" for caption, address in figures),
+        *_order_section(main, real),
+        "## IoU per class",
+        "Percent, mean over replicates. Bold: the best source-free (SFDA) method of a column.",
+        class_table(main, shift.classes),
+        *_pair_sections(main),
+    ]
+    if comparisons := comparison_table(main):
+        parts += [
+            "## Paired comparisons",
+            "The floors in the order that the rules expect, and every other source-free method against self-training; mIoU "
+            f"points, {TESTED}",
+            comparisons,
+        ]
+    parts += [
+        "## Cost",
+        "Of the adaptation loop, without evaluation; medians over replicates, of memory the largest peak of the process. CPU time "
+        "is what compares: wall time is longer where runs were made side by side. ×: relative to self-training's.",
+        cost_table(main),
+    ]
+    if averages := average_table(main):
+        parts += [
+            "## Average and student",
+            f"The {shift.evaluation.readout}'s weights are scored, except of methods whose paper scores its own average: "
+            "mIoU in percent of both.",
+            averages,
+        ]
+    return [
+        *parts,
+        "## Selection rules",
+        "mIoU in percent of the same runs when other weights are picked; the rest of this page is `last` alone. "
+        "Unsupervised: the kept weights with the best target-only score. Best on the labels: what picking a checkpoint "
+        "on the reported labels would show.",
+        selection_table(main),
+    ]
+
+
+def _pair_sections(main: Sequence[Group]) -> list[str]:
+    """All pairs of each setting."""
+    parts = []
+    for setting, of in families_of(main).items():
+        parts += [
+            f"## Every pair of {setting} methods",
+            "Row minus column, mIoU points, paired by replicate, ± 95 % t-interval. Bold: told apart by the paired t-test, "
+            f"Holm-corrected over the {len(of.corrected) // 2} pairs of the setting, at 0.05; places and groups above follow from "
+            "these.",
+            pair_table(main, of),
+        ]
+    return parts
+
+
+def _order_section(main: Sequence[Group], real: str) -> list[str]:
+    """Does the measured order agree with the published one?"""
+    table = order_table(main, real)
+    if not table:
+        return []
+    return [
+        "## Measured against published order",
+        f"Rank correlation (Spearman) of the mean mIoU measured here with the number published on {real}, over the methods that "
+        "have both; interval: percentile bootstrap over the replicates, which are drawn anew for all methods at once. It covers "
+        "neither the uncertainty of the published numbers nor the choice of methods.",
+        table,
+    ]
+
+
+# Files ----------------------------------------------------------------------------------------------------------------
+
+
+def pages(root: Path) -> list[Page]:
+    """Pages of each shift that has records under ``root/records``: its leaderboard, then its studies.
+
+    Raises:
+        RunError: a record or its sequences do not belong; names the file.
+    """
+    folders = sorted(path for path in (root / "records").glob("*") if path.is_dir() and any(path.glob("*.json")))
+    return [page for folder in folders for page in shift_pages(root, folder.name, read_committed(root, folder.name))]
+
+
+def shift_pages(root: Path, shift_name: str, committed: Committed) -> list[Page]:
+    """Leaderboard and study pages of a shift."""
+    reports = study_page.reports(shift_name, committed.records, committed.sequences)
+    figures = drawings(root, load_shift(shift_name), committed)
+    shown = [(drawing.caption, drawing.path.relative_to(root).as_posix()) for drawing in figures]
+    text = build(shift_name, committed.records, committed.sequences, shown, reports)
+    board = Page(root / f"{shift_name}.md", text, tuple(figures))
+    return [board, *(of_study(report, root) for report in reports)]
+
+
+def of_study(report: study_page.Report, root: Path) -> Page:
+    """The page of a study with its figure."""
+    return Page(root / report.page_name, report.text, (study_drawing(report, root),))
+
+
+def study_pages(
+    study: Study, records: Sequence[Record], root: Path, sequences: study_page.Sequences | None = None
+) -> list[Page]:
+    """Pages of one study, one per shift that it has records of."""
+    shifts = sorted({record.config.shift for record in records})
+    reports = [study_page.report(study, expand(study), name, records, sequences) for name in shifts]
+    return [of_study(report, root) for report in reports if report is not None]
+
+
+def orphans(root: Path, wanted: Sequence[Page]) -> list[Path]:
+    """Generated pages of shifts and studies that have no records any more."""
+    known = {page.path for page in wanted}
+    own = [root / f"{name}.md" for name in shift_names()]
+    own += sorted(path for name in shift_names() for path in root.glob(f"{name}-*.md"))
+    heads = (HEAD, study_page.HEAD)
+    return [p for p in dict.fromkeys(own) if p not in known and p.is_file() and p.read_text("utf-8").startswith(heads)]
+
+
+def check(root: Path) -> list[Path]:
+    """Pages and figures that are not what the records give: stale, missing, or of no records. Writes nothing."""
+    wanted = pages(root)
+    return [path for page in wanted for path in page.stale()] + orphans(root, wanted)
+
+
+def write(root: Path) -> list[Path]:
+    """Write what is stale; remove pages of shifts and studies without records.
+
+    Returns:
+        The figures and pages that were written.
+
+    Raises:
+        RunError: a record that does not belong, or a disk that cannot be written.
+    """
+    wanted = pages(root)
+    for path in orphans(root, wanted):
+        path.unlink()
+    return [path for page in wanted for path in page.write()]

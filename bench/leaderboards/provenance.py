@@ -1,0 +1,64 @@
+"""The provenance lines of a page: where its numbers come from and under which rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.runs.config import Shift
+from bench.runs.records import Record
+
+
+def provenance(shift: Shift, records: Sequence[Record]) -> str:
+    """Where the numbers come from and under which rules, as a list."""
+    dates = sorted({record.date for record in records})
+    seeds = sorted({record.config.seed for record in records})
+    revisions = {f"{r.code.get('revision') or 'unknown'}{' (dirty)' if r.code.get('dirty') else ''}" for r in records}
+    packages = sorted({name for record in records for name in record.versions})
+    versions = [f"{name} {' / '.join(sorted({r.versions.get(name, 'missing') for r in records}))}" for name in packages]
+    machines = {
+        "{cpu} ({cpu_model}), {cores} cores, {threads} threads, device {device}, {system}".format_map(
+            {"cpu": "?", "cores": "?", "threads": "?", "device": "?", "system": "?"}
+            | {"cpu_model": "model not recorded"}
+            | record.hardware
+        )
+        for record in records
+    }
+    lines = {
+        "Runs": f"{len(records)}, of {dates[0] if len(dates) == 1 else f'{dates[0]} to {dates[-1]}'}",
+        "Replicates": f"{len(seeds)} (seeds {', '.join(map(str, seeds))}); each draws its own worlds, source model and "
+        "adaptation seed",
+        "Protocol": f"`{shift.name}`, hash `{shift.hash}`; {shift.adaptation.steps} adaptation steps, "
+        f"network {shift.network.name}, fusion {shift.network.fusion}, flow {shift.flow}",
+        "Selection": "rule `last`, 0 looks at the reported labels",
+        "Readout": f"the {shift.evaluation.readout}'s weights are scored; of a method whose paper scores its own average, that",
+        "Code": ", ".join(sorted(revisions)),
+        "Versions": ", ".join(versions),
+        "Hardware": "; ".join(sorted(machines)),
+    }
+    if mixed := processors(records):
+        lines["Processors"] = mixed
+    return "\n".join(f"- {key}: {text}" for key, text in lines.items())
+
+
+def processors(records: Sequence[Record]) -> str:
+    """Which processors the records come from and what that means, where there are several; empty for one.
+
+    Two that the records cannot tell apart count as one.
+    """
+    kinds: dict[tuple[str, str], set[int]] = {}
+    for record in records:
+        name, model = (str(record.hardware.get(key, "?")) for key in ("cpu", "cpu_model"))
+        kinds.setdefault((name, model), set()).add(record.config.seed)
+    if len(kinds) < 2:
+        return ""
+    seeds = [seed for of in kinds.values() for seed in of]
+    mixed = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+    pairs = (
+        f"; replicates {', '.join(map(str, mixed))} have records of several, whose pairs share the worlds alone"
+        if mixed
+        else ""
+    )
+    return (
+        f"{len(kinds)} kinds; the same configuration scores differently on each, as with another seed (RULES.md, Determinism)"
+        f"{pairs}"
+    )

@@ -1,0 +1,110 @@
+"""Figures of scores: methods with their replicates, and gains per class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.artist import Artist
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from bench.pictures.canvas import DESIGN_MARKERS, DESIGN_NAMES, SETTING_COLOURS, SETTING_NAMES, mark, new_figure, plain
+from bench.runs.records import Record
+
+from .statistics import mean_interval
+
+GAIN, LOSS = "#2a6fbb", "#c8641f"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method in a figure: its title, setting, design, and mIoU in percent by seed."""
+
+    title: str
+    setting: str
+    design: str
+    miou: Mapping[int, float]
+
+
+def miou_figure(entries: Sequence[Entry], title: str) -> Figure:
+    """mIoU of each method, best at the top as given: mean and 95 % t-interval, and every replicate as a small dot.
+
+    Colour is the setting, the mark is the design.
+
+    Raises:
+        ValueError: no entries.
+    """
+    if not entries:
+        raise ValueError("miou_figure needs at least one entry, got none")
+    figure = new_figure(8.0, 1.9 + 0.42 * len(entries))
+    axes = figure.add_subplot()
+    for row, entry in enumerate(entries):
+        values = [entry.miou[seed] for seed in sorted(entry.miou)]
+        mean, half = mean_interval(values)
+        colour = SETTING_COLOURS[entry.setting]
+        axes.plot(values, [row + 0.3] * len(values), ".", color=colour, alpha=0.5, markersize=7, zorder=2)
+        axes.errorbar(
+            mean, row, xerr=half, color=colour, fmt=DESIGN_MARKERS[entry.design], markersize=8, capsize=4,
+            markeredgecolor="white", elinewidth=1.8, zorder=3,
+        )  # fmt: skip
+        text = f"{mean:.1f}" if half is None else f"{mean:.1f} ± {half:.1f}"
+        axes.annotate(
+            text, (1.01, row), xycoords=axes.get_yaxis_transform(), va="center", color=colour, annotation_clip=False
+        )
+    axes.set_yticks(range(len(entries)), [entry.title for entry in entries])
+    axes.set_ylim(len(entries) - 0.4, -0.6)
+    axes.set_xlabel("mIoU, %")
+    axes.set_title(title, loc="left", fontsize=11)
+    plain(axes)
+    settings = [name for name in SETTING_COLOURS if any(entry.setting == name for entry in entries)]
+    designs = [name for name in DESIGN_MARKERS if any(entry.design == name for entry in entries)]
+    handles: list[Artist] = [Patch(color=SETTING_COLOURS[name], label=SETTING_NAMES[name]) for name in settings]
+    handles += [mark(DESIGN_MARKERS[name], "#444444", DESIGN_NAMES[name]) for name in designs]
+    handles.append(mark(".", "#999999", "one replicate"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9.5)
+    return figure
+
+
+def class_gains(
+    ours: Mapping[int, Record], floor: Mapping[int, Record], classes: Sequence[str]
+) -> dict[str, list[float]]:
+    """Paired differences in IoU points by class, over the seeds that both have and where the class occurs."""
+    pairs = [(ours[seed].result.iou, floor[seed].result.iou) for seed in sorted(ours.keys() & floor.keys())]
+    both = {name: [(a.get(name), b.get(name)) for a, b in pairs] for name in classes}
+    return {name: [a - b for a, b in values if a is not None and b is not None] for name, values in both.items()}
+
+
+def gains_figure(gains: Mapping[str, Sequence[float]], title: str) -> Figure:
+    """Gain per class in IoU points: mean, 95 % t-interval, and every replicate as a dot.
+
+    Args:
+        gains: from :func:`class_gains`, shown in its order; a class without a value is left blank.
+    """
+    figure = new_figure(8.0, 1.2 + 0.29 * len(gains))
+    axes = figure.add_subplot()
+    for row, values in enumerate(gains.values()):
+        if not len(values):
+            continue
+        mean, half = mean_interval(values)
+        axes.barh(row, mean, height=0.62, color=GAIN if mean >= 0 else LOSS, alpha=0.55, zorder=2)
+        axes.plot(values, row + _spread(len(values)), ".", color="#333333", alpha=0.6, markersize=5, zorder=3)
+        if half is not None:
+            axes.errorbar(mean, row, xerr=half, fmt="none", color="#333333", capsize=3, elinewidth=1.2, zorder=3)
+        axes.annotate(
+            f"{mean:+.1f}", (1.01, row), xycoords=axes.get_yaxis_transform(), va="center", annotation_clip=False
+        )
+    axes.axvline(0, color="#333333", linewidth=1)
+    axes.set_yticks(range(len(gains)), list(gains))
+    axes.set_ylim(len(gains) - 0.4, -0.6)
+    axes.set_xlabel("difference in IoU, points (dots: replicates; whiskers: 95 % interval)")
+    axes.set_title(title, loc="left", fontsize=11)
+    plain(axes)
+    return figure
+
+
+def _spread(n: int) -> npt.NDArray[np.float64]:
+    """Small vertical offsets, so that equal values stay apart."""
+    return np.linspace(-0.16, 0.16, n) if n > 1 else np.zeros(n)

@@ -1,0 +1,187 @@
+"""Standings: which records belong on a leaderboard, and whose they are: grouped by method and configuration, ranked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.core.errors import RunError, UsageError
+from bench.runs.config import Shift, alterations, load_shift, method_class, resolve_settings
+from bench.runs.records import Record, read_record
+from bench.runs.sequences import Counts, place, sequences_of
+
+from .statistics import mean_interval
+
+ORDER = ("oracle", "UDA", "SFDA", "none")
+"""Settings from the one that may see most to the one that may see least."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Records of one method under one configuration, by seed.
+
+    Attributes:
+        method: its key.
+        altered: ``key=value`` of each option that differs from the leaderboard's configuration; empty for that one.
+        records: by seed.
+        counts: by seed, pixels per target sequence ``(K, 3)``, of the records that have them.
+    """
+
+    method: str
+    altered: tuple[str, ...]
+    records: Mapping[int, Record]
+    counts: Mapping[int, Mapping[str, Counts]] = field(default_factory=dict)
+
+    @property
+    def card(self) -> Any:
+        """The method's card."""
+        return method_class(self.method).card
+
+    @property
+    def miou(self) -> dict[int, float]:
+        """mIoU in percent by seed."""
+        return self.of(lambda record: record.result.miou)
+
+    def iou(self, name: str) -> dict[int, float]:
+        """IoU of a class in percent by seed, where it occurs."""
+        return self.of(lambda record: record.result.iou.get(name))
+
+    @property
+    def sequences(self) -> dict[int, dict[str, Counts]]:
+        """Pixels per target sequence by seed, of the classes alone that the record scores."""
+        found = {}
+        for seed, counts in sorted(self.counts.items()):
+            classes = load_shift(self.records[seed].config.shift).classes
+            kept = [i for i, name in enumerate(classes) if self.records[seed].result.iou.get(name) is not None]
+            found[seed] = {sequence: of[kept] for sequence, of in counts.items()}
+        return found
+
+    def of(self, value: Callable[[Record], float | None]) -> dict[int, float]:
+        """A value by seed; seeds where it is None are left out."""
+        found = {seed: value(self.records[seed]) for seed in sorted(self.records)}
+        return {seed: x for seed, x in found.items() if x is not None}
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What is committed of a shift: its records in order of their file names, and by run its pixels per target sequence, of
+    the records that have them."""
+
+    records: list[Record]
+    sequences: Mapping[str, Mapping[str, Counts]]
+
+
+def read_committed(root: Path, shift_name: str) -> Committed:
+    """The committed records of a shift and their sequences, each checked.
+
+    Raises:
+        RunError: a record that does not belong on this leaderboard, or sequences that are not those of a record; names the
+            file.
+    """
+    shift, records, sequences = load_shift(shift_name), [], {}
+    files = sorted((root / "records" / shift_name).glob("*.json"))
+    for path in files:
+        record = read_record(path)
+        admit(record, shift, str(path))
+        records.append(record)
+        if (found := sequences_of(record, path, shift.classes)) is not None:
+            sequences[record.run] = found
+    known = {place(path) for path in files}
+    for path in sorted((root / "records" / shift_name / "sequences").glob("*.csv")):
+        if path not in known:
+            raise RunError(f"{path} belongs to no record; remove it, or submit its run again")
+    return Committed(records, sequences)
+
+
+def admit(record: Record, shift: Shift, name: str) -> None:
+    """Check that a record belongs on a shift's leaderboard.
+
+    Raises:
+        RunError: other shift or protocol, a tuning or test shift, a run hash that is not its config's, an unknown
+            method, or one whose settings or setting changed since; one line that names the record and what to do.
+    """
+    config = record.config
+    if shift.purpose != "report":
+        raise RunError(f"Record {name}: '{shift.name}' is for {shift.purpose}, not for reporting; remove the record")
+    if config.shift != shift.name:
+        raise RunError(
+            f"Record {name} is of shift '{config.shift}', not '{shift.name}'; move it to that shift's folder"
+        )
+    if config.steps is not None:
+        raise RunError(f"Record {name} is of a run cut short with --steps {config.steps}; run it whole")
+    if not record.shift_hash == config.shift_hash == shift.hash:
+        made = f"was made under protocol {record.shift_hash}; '{shift.name}' is now {shift.hash}"
+        raise RunError(f"Record {name} {made}; remove it or run it again")
+    if record.run != config.hash:
+        raise RunError(f"Record {name} says run {record.run}, but its config gives {config.hash}: edited; run it again")
+    try:
+        cls = method_class(config.method)
+        known, setting, later = (
+            resolve_settings(config.method, {}),
+            cls.card.setting,
+            getattr(cls.Settings, "LATER", ()),
+        )
+    except UsageError as error:
+        raise RunError(f"Record {name}: {error}") from None
+    if changed := (known.keys() ^ config.settings.keys()) - set(later):
+        changed = ", ".join(sorted(changed))
+        raise RunError(f"Record {name}: settings of '{config.method}' changed since ({changed}); run it again")
+    if (ran := record.method.get("setting")) != setting:
+        raise RunError(f"Record {name} ran as {ran}, but '{config.method}' is now {setting}; run it again")
+
+
+def grouped(records: Iterable[Record], sequences: Mapping[str, Mapping[str, Counts]] | None = None) -> list[Group]:
+    """Records by method and configuration, sorted by both.
+
+    Args:
+        sequences: by run, pixels per target sequence.
+
+    Raises:
+        RunError: two records of one run.
+    """
+    found: dict[tuple[str, tuple[str, ...]], dict[int, Record]] = {}
+    for record in records:
+        method, seed = record.config.method, record.config.seed
+        seeds = found.setdefault((method, alterations(record.config)), {})
+        if seed in seeds:
+            raise RunError(f"Run {record.run} ({method}, seed {seed}) is recorded twice; remove one")
+        seeds[seed] = record
+    return [
+        group_of(method, altered, seeds, sequences or {})
+        for (method, altered), seeds in sorted(found.items(), key=lambda item: item[0])
+    ]
+
+
+def group_of(
+    method: str,
+    altered: tuple[str, ...],
+    seeds: Mapping[int, Record],
+    sequences: Mapping[str, Mapping[str, Counts]],
+) -> Group:
+    """A group with the sequences of those of its records that have them."""
+    counts = {seed: sequences[record.run] for seed, record in seeds.items() if record.run in sequences}
+    return Group(method, altered, seeds, counts)
+
+
+def ranked(groups: Iterable[Group]) -> list[Group]:
+    """Unaltered groups by setting (:data:`ORDER`), the best mean mIoU first."""
+
+    def rank(group: Group) -> tuple[int, float, str]:
+        return ORDER.index(group.card.setting), -mean_interval(list(group.miou.values()))[0], group.method
+
+    return sorted((group for group in groups if not group.altered), key=rank)
+
+
+def oracle_and_source_only(records: Iterable[Record], seed: int) -> tuple[float | None, float | None]:
+    """mIoU in percent of source_only and of the oracle (in this order) on a replicate, None where there is no record.
+
+    Only runs of the leaderboard's own configuration count; of several records of one run, the first does.
+    """
+    of_seed = [record for record in records if record.config.seed == seed]
+
+    def first(method: str) -> float | None:
+        return next((r.result.miou for r in of_seed if r.config.method == method and not alterations(r.config)), None)
+
+    return first("source_only"), first("oracle")

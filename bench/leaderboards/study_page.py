@@ -1,0 +1,261 @@
+"""Reports of studies: a page with conclusions, tables and a figure, from the records of the study's runs.
+
+A study is a list of rows (a label, a method, options), each on the same replicates. Everything here, the sentences of the
+conclusion included, is computed: a difference is called one where the paired t-test over replicates, corrected by Holm for the
+number of comparisons of its table, has p < 0.05; else the rows "cannot be told apart", which does not mean that they are equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.runs.config import RunConfig, alterations, canonical, every_setting, load_shift
+from bench.runs.records import Record
+from bench.runs.sequences import FILE as SEQUENCES
+from bench.runs.sequences import Counts, read_sequences
+from bench.sweeps.study import Study, StudyRow, expand, load_study, study_names
+
+from .provenance import provenance
+from .ranking import family
+from .standings import Group, group_of
+from .statistics import spread
+from .study_factors import Factor, Factors, factors_of, value_of, value_text
+from .study_text import Comparison, compare, sentence
+from .tables import beside, comparisons, markdown, median_cost
+
+if TYPE_CHECKING:
+    pass
+
+HEAD = "# Study: "
+Sequences = Mapping[str, Mapping[str, Counts]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a study with the records that it has so far."""
+
+    label: str
+    method: str
+    group: Group
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A study on a shift, with its records.
+
+    Attributes:
+        name: of the study; names the page.
+        title: one line.
+        question: what it asks.
+        shift: the benchmark's name.
+        rows: in the study's order; those without a record are left out.
+        reference: place among the rows of the one that the others are compared with.
+        words: how values are called, by option and value as text.
+    """
+
+    name: str
+    title: str
+    question: str
+    shift: str
+    rows: tuple[Row, ...]
+    reference: int
+    words: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @property
+    def page_name(self) -> str:
+        """File of the page, beside the leaderboard's."""
+        return f"{self.shift}-{self.name}.md"
+
+    @property
+    def records(self) -> list[Record]:
+        """All records, by row and seed."""
+        return [row.group.records[seed] for row in self.rows for seed in sorted(row.group.records)]
+
+    @cached_property
+    def factors(self) -> Factors:
+        """What varies over the rows."""
+        return factors_of([row.values for row in self.rows])
+
+    @cached_property
+    def conclusions(self) -> list[str]:
+        """Two sentences, one where there is one comparison to make: of each factor averaged over the other one, where two
+        options vary; else of the rows with the reference, and of all rows among themselves."""
+        if self.factors.crossed:
+            averaged = [self.averaged(factor) for factor in self.factors.crossed]
+            names = [f"Averaged over `{other.name}`, " for other in reversed(self.factors.crossed)]
+            return [sentence(of, start=start) for of, start in zip(averaged, names, strict=True)]
+        found = [sentence(compare({row.label: row.group.miou for row in self.rows}, self.rows[self.reference].label))]
+        return found + ([_groups(self.rows)] if len(self.rows) > 2 else [])
+
+    @property
+    def summary(self) -> str:
+        """The first conclusion."""
+        return self.conclusions[0]
+
+    def named(self, factor: Factor, level: Any) -> str:
+        """A value of an option in words, ``option=value`` where there are none."""
+        text = value_text(level)
+        return self.words.get(factor.name, {}).get(text, f"{factor.name}={text}")
+
+    def averaged(self, factor: Factor) -> Comparison:
+        """Levels of a factor, each averaged over those of the other one, compared with the reference's level."""
+        other = next(of for of in self.factors.crossed if of != factor)
+        cells = {(value_of(r.values, factor), value_of(r.values, other)): r.group.miou for r in self.rows}
+        means = {}
+        for level in factor.levels:
+            of_level = [cells.get((level, across), {}) for across in other.levels]
+            seeds = sorted(set.intersection(*(set(of) for of in of_level)))
+            means[self.named(factor, level)] = {
+                seed: sum(of[seed] for of in of_level) / len(of_level) for seed in seeds
+            }
+        home = value_of(self.rows[self.reference].values, factor)
+        return compare({name: of for name, of in means.items() if of}, self.named(factor, home))
+
+    @property
+    def text(self) -> str:
+        """The page."""
+        shift = load_shift(self.shift)
+        parts = [
+            f"{HEAD}{self.title}",
+            f"{self.question} On [{shift.title}]({shift.name}.md). Made by `bench leaderboard` from "
+            f"[records/{shift.name}](records/{shift.name}); do not edit.",
+            "\n".join(f"- {line}" for line in self.conclusions),
+            f"![{self.title}](figures/{self.shift}-{self.name}.png)",
+            "## Rows",
+            f"mIoU: mean ± 95 % t-interval over n replicates. Difference: row minus `{self.rows[self.reference].label}`, mIoU "
+            "points, paired by replicate. p: paired t-test, two-sided; Holm: corrected for the number of rows. Bootstrap: both on "
+            "the same draw of replicates and, within them, target sequences. Group: rows that share a letter cannot be told apart "
+            "(all pairs, Holm-corrected). With few replicates only large differences can be told.",
+            self.table,
+        ]
+        for factor in self.factors.crossed:
+            of = self.averaged(factor)
+            other = next(name for name in self.factors.crossed if name != factor)
+            parts += [f"## {factor.name}, averaged over {other.name}", of.table(factor.name)]
+        return "\n\n".join([*parts, "## Provenance", provenance(shift, self.records)]) + "\n"
+
+    @property
+    def table(self) -> str:
+        """A line per row."""
+        reference = self.rows[self.reference]
+        others = [row for row in self.rows if row is not reference]
+        tested = iter(comparisons([(row.group, reference.group) for row in others]))
+        letters = family({row.label: row.group.miou for row in self.rows}).letters
+        empty: dict[str, str] = {}
+        lines, sides = [], []
+        for row in self.rows:
+            group = row.group
+            facts = {
+                "row": row.label,
+                "method": f"`{row.method}`",
+                "changed options": ", ".join(f"`{text}`" for text in group.altered) or "none",
+                "n": str(len(group.records)),
+                "mIoU, %": spread(group.miou.values()),
+                "temporal cons., %": spread(group.of(lambda record: record.result.temporal_consistency).values()),
+                "CPU s/step": median_cost(group),
+                "group": letters.get(row.label, ""),
+            }
+            lines.append(facts)
+            sides.append(empty if row is reference else next(tested))
+        columns = next((side for side in sides if side), {})
+        blank = dict.fromkeys(columns, "") | ({"difference": "reference"} if columns else {})
+        return markdown(beside(lines, [side or blank for side in sides]))
+
+
+def _groups(rows: Sequence[Row]) -> str:
+    """How many pairs of all rows can be told apart, and which rows the best cannot be told apart from."""
+    of = family({row.label: row.group.miou for row in rows})
+    tested = [
+        pair for pair, p in of.corrected.items() if p is not None and of.names.index(pair[0]) < of.names.index(pair[1])
+    ]
+    if not tested:
+        return "With one replicate no pair of rows can be tested."
+    apart = sum(of.told_apart(a, b) for a, b in tested)
+    best, alike = of.names[0], [name for name in of.names[1:] if not of.told_apart(of.names[0], name)]
+    start = f"Of all {len(tested)} pairs of rows {apart} can be told apart (Holm-corrected over all of them)"
+    if not alike:
+        return f"{start}; `{best}`, the best, is told apart from every other row."
+    return f"{start}; the best row, `{best}`, cannot be told apart from {listed(alike)}."
+
+
+def listed(names: Iterable[str]) -> str:
+    """```a`, `b` and `c```."""
+    *first, last = [f"`{name}`" for name in names]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+# From studies and records ---------------------------------------------------------------------------------------------
+
+
+def report(
+    study: Study,
+    expanded: Iterable[tuple[StudyRow, int, RunConfig]],
+    shift_name: str,
+    records: Iterable[Record],
+    sequences: Sequences | None = None,
+) -> Report | None:
+    """A study's report on a shift; None where it has no two rows with records there, or where no row changes an option: such a
+    study is the leaderboard itself.
+
+    Args:
+        study: a ``bench.sweeps.study.Study``.
+        expanded: its rows, seeds and configs, from ``bench.sweeps.study.expand``.
+        records: of any runs; those that are not the study's are left alone.
+    """
+    by_run = {record.run: record for record in records if record.config.shift == shift_name}
+    seeds: dict[str, dict[int, Record]] = {}
+    configs: dict[str, tuple[StudyRow, RunConfig]] = {}
+    for row, seed, config in expanded:
+        if config.shift == shift_name:
+            configs.setdefault(row.label, (row, config))
+            if config.hash in by_run:
+                seeds.setdefault(row.label, {})[seed] = by_run[config.hash]
+    keys = sorted({key for row, _ in configs.values() for key in row.options})
+    rows = []
+    for label, (row, config) in configs.items():
+        if label in seeds:
+            first = next(iter(seeds[label].values()))
+            group = group_of(row.method, alterations(first.config), seeds[label], sequences or {})
+            rows.append(Row(label, row.method, group, _values(config, keys)))
+    if len(rows) < 2 or not any(row.group.altered for row in rows):
+        return None
+    wanted = study.reference_row()
+    named = [i for i, row in enumerate(rows) if wanted is not None and row.label == wanted.label]
+    plain = [i for i, row in enumerate(rows) if not row.group.altered]
+    reference = [*named, *plain, 0][0]
+    return Report(study.name, study.title, study.question, shift_name, tuple(rows), reference, study.words)
+
+
+def _values(config: RunConfig, keys: Sequence[str]) -> dict[str, Any]:
+    """What a run's method and these options are, defaults included."""
+    own, settings = {"method": config.method}, every_setting(config)
+    for key in keys:
+        value = settings[key] if key in settings else getattr(config, key, None)
+        own[key] = value if isinstance(value, (int, float, str)) else canonical(value)
+    return own
+
+
+def committed_studies() -> list[Study]:
+    """The studies in ``bench/sweeps/studies``, sorted by name."""
+    return [load_study(name) for name in study_names()]
+
+
+def reports(shift_name: str, records: Sequence[Record], sequences: Sequences | None = None) -> list[Report]:
+    """Reports of the committed studies that have records on a shift, sorted by name."""
+    found = [report(study, expand(study), shift_name, records, sequences) for study in committed_studies()]
+    return [of for of in found if of is not None]
+
+
+def sequences_of_runs(runs: Path, records: Iterable[Record]) -> dict[str, dict[str, Counts]]:
+    """Pixels per target sequence that finished runs wrote into their own folders, by run; runs without are left out.
+
+    Raises:
+        RunError: a file is damaged.
+    """
+    files = {record.run: (runs / record.run / SEQUENCES, load_shift(record.config.shift).classes) for record in records}
+    return {run: read_sequences(path, classes) for run, (path, classes) in files.items() if path.is_file()}

@@ -1,0 +1,313 @@
+"""The tables of a leaderboard page: rows from groups of records, set in markdown. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from bench.runs.config import resolve_settings
+from bench.runs.records import Record
+
+from .bootstrap import Resampled, paired_bootstrap
+from .published import published
+from .ranking import Family, family, holm
+from .standings import Group
+from .statistics import (
+    NOTHING,
+    bounds,
+    difference,
+    gap_closed,
+    mean_interval,
+    p_value,
+    paired_difference,
+    rank_correlation,
+    spread,
+)
+
+LEFT = (
+    "rows of the paper's table",
+    "row",
+    "method",
+    "setting",
+    "design",
+    "source of the published number",
+    "changed options",
+    "neighbours",
+    "average",
+    "minus",
+    "split",
+    "backend",
+    "check",
+    "note",
+)
+"""Columns of text; all others hold numbers and are set to the right."""
+
+
+def markdown(rows: Sequence[Mapping[str, str]], left: Sequence[str] = LEFT) -> str:
+    """A table in markdown from rows with the same keys, columns in ``left`` set to the left; empty for no rows."""
+    if not rows:
+        return ""
+    sides = ["left" if name in left else "right" for name in rows[0]]
+    return str(pd.DataFrame(list(rows)).to_markdown(index=False, disable_numparse=True, colalign=sides))
+
+
+def main_table(groups: Sequence[Group], real: str) -> str:
+    """Measured columns, and in the last two the published number with its source."""
+    by_method = {group.method: group.miou for group in groups}
+    floor, ceiling = by_method.get("source_only", {}), by_method.get("oracle", {})
+    families, slowness = families_of(groups), _yardstick(groups)
+    rows = []
+    for group in groups:
+        card, row = group.card, published(real, group.card.key)
+        own_floor = {} if group.method == "source_only" else floor
+        own_ceiling = {} if group.method == "oracle" else ceiling
+        per_step = group.of(_cpu_per_step)
+        cells = {
+            "method": f"[{card.title}]({card.url})" if card.url else str(card.title),
+            "setting": card.setting,
+            "design": card.design.replace("-", NOTHING),
+            "n": str(len(group.records)),
+            "mIoU, %": spread(group.miou.values()),
+            "gain": difference(paired_difference(group.miou, own_floor), 1),
+            "gap closed, %": spread(gap_closed(group.miou, own_floor, own_ceiling).values(), 0),
+            "temporal cons., %": spread(group.of(lambda record: record.result.temporal_consistency).values()),
+            "place": _places(families.get(card.setting), group.method),
+            "group": _letters(families.get(card.setting), group.method),
+            "CPU s/step": _median(per_step, 3),
+            "step, ×": _times(per_step, slowness),
+            f"PUBLISHED mIoU, {real}, %": f"*{row.miou:.1f}*" if row else "†" if card.floor else NOTHING,
+            "source of the published number": f"*{row.source}*" if row else NOTHING,
+        }
+        rows.append(cells)
+    return markdown(rows)
+
+
+def families_of(groups: Sequence[Group]) -> dict[str, Family]:
+    """All pairs within each setting that has at least two methods and a pair with two shared replicates."""
+    settings = sorted({str(group.card.setting) for group in groups})
+    found = {name: family({g.method: g.miou for g in groups if g.card.setting == name}) for name in settings}
+    return {name: of for name, of in found.items() if any(p is not None for p in of.corrected.values())}
+
+
+def _places(of: Family | None, method: str) -> str:
+    """``2–4``, or ``2`` where it is one place."""
+    if of is None:
+        return NOTHING
+    best, worst = of.places(method)
+    return str(best) if best == worst else f"{best}–{worst}"
+
+
+def _letters(of: Family | None, method: str) -> str:
+    return NOTHING if of is None else of.letters[method]
+
+
+def pair_table(groups: Sequence[Group], of: Family) -> str:
+    """Row minus column for every pair of a setting, bold where they are told apart."""
+    titles = {group.method: str(group.card.title) for group in groups}
+    rows = []
+    for a in of.names:
+        cells = {"method": titles[a]}
+        for b in of.names[1:]:
+            pair = of.differences.get((a, b)) if of.names.index(a) < of.names.index(b) else None
+            text = "" if pair is None else difference(pair)
+            cells[titles[b]] = f"**{text}**" if text and of.told_apart(a, b) else text
+        rows.append(cells)
+    return markdown(rows[:-1])
+
+
+def cost_table(groups: Sequence[Group]) -> str:
+    """Time, memory and size of what takes steps or measures something; medians over replicates."""
+    rows = []
+    yardstick = next((group for group in groups if group.method == "self_training"), None)
+    for group in groups:
+        cpu, wall, memory = group.of(_cpu_per_step), group.of(_per_step), group.of(_memory)
+        cells = {
+            "method": str(group.card.title),
+            "setting": group.card.setting,
+            "CPU s/step": _median(cpu, 3),
+            "step, ×": _times(cpu, _yardstick(groups)),
+            "CPU, s": _median(group.of(lambda record: record.cost.cpu_seconds if record.cost.steps else None), 0),
+            "wall s/step": _median(wall, 3),
+            "wall, s": _median(group.of(_seconds), 0),
+            "memory, MB": f"{max(memory.values()):.0f}",
+            "memory, ×": _times(memory, yardstick.of(_memory) if yardstick else {}),
+            "parameters, M": f"{next(iter(group.of(lambda record: record.cost.parameters / 1e6).values())):.2f}",
+        }
+        rows.append(cells)
+    return markdown(rows)
+
+
+def _seconds(record: Record) -> float | None:
+    return record.cost.seconds if record.cost.steps else None
+
+
+def _per_step(record: Record) -> float | None:
+    return record.cost.seconds / record.cost.steps if record.cost.steps else None
+
+
+def _cpu_per_step(record: Record) -> float | None:
+    return record.cost.cpu_seconds / record.cost.steps if record.cost.steps else None
+
+
+def _memory(record: Record) -> float:
+    return record.cost.peak_memory_mb
+
+
+def _yardstick(groups: Sequence[Group]) -> dict[int, float]:
+    """CPU seconds per step of self-training, by seed."""
+    return next((group.of(_cpu_per_step) for group in groups if group.method == "self_training"), {})
+
+
+def median_cost(group: Group) -> str:
+    """Median CPU seconds per step, a dash where there are no steps."""
+    return _median(group.of(_cpu_per_step), 3)
+
+
+def _median(values: Mapping[int, float], digits: int) -> str:
+    return f"{np.median(list(values.values())):.{digits}f}" if values else NOTHING
+
+
+def _times(values: Mapping[int, float], reference: Mapping[int, float]) -> str:
+    """Ratio of the medians over all seeds."""
+    if not values or not reference:
+        return NOTHING
+    return f"{np.median(list(values.values())) / np.median(list(reference.values())):.2f}"
+
+
+def class_table(groups: Sequence[Group], classes: Sequence[str]) -> str:
+    """Mean IoU per class and their mean; the best source-free method of each column in bold."""
+    columns = {name: [_mean(group.iou(name)) for group in groups] for name in classes}
+    columns["mIoU"] = [_mean(group.miou) for group in groups]
+    rivals = [row for row, group in enumerate(groups) if group.card.setting == "SFDA"]
+    rows = [{"method": str(group.card.title)} for group in groups]
+    for name, means in columns.items():
+        known = [mean for row in rivals if (mean := means[row]) is not None]
+        best = max(known) if len(known) > 1 else None
+        for row, mean in enumerate(means):
+            text = NOTHING if mean is None else f"{mean:.1f}"
+            rows[row][name] = f"**{text}**" if row in rivals and mean is not None and mean == best else text
+    return markdown(rows)
+
+
+def _mean(values: Mapping[int, float]) -> float | None:
+    """The mean as it is shown, one decimal; equal texts are equal numbers."""
+    return round(mean_interval(list(values.values()))[0], 1) if values else None
+
+
+def selection_table(groups: Sequence[Group]) -> str:
+    """mIoU under the three selection rules, each in its own column, with the looks at the reported labels."""
+    rows = []
+    for group in groups:
+        quiet = group.of(lambda record: record.selection.unsupervised["miou"])
+        best = group.of(lambda record: record.selection.oracle["miou"])
+        looks = sorted({int(record.selection.oracle["label_looks"]) for record in group.records.values()})
+        cells = {
+            "method": str(group.card.title),
+            "n": str(len(group.records)),
+            "`last` (0 looks)": spread(group.miou.values()),
+            "unsupervised (0 looks)": spread(quiet.values()),
+            "best on the labels": spread(best.values()),
+            "its looks per run": ", ".join(map(str, looks)),
+        }
+        rows.append(cells)
+    return markdown(rows)
+
+
+def order_table(groups: Sequence[Group], real: str) -> str:
+    """Rank correlation of the measured with the published order, for all rows and for groups of them."""
+    sides = {
+        "all rows": groups,
+        "without source-only and oracle": [g for g in groups if g.card.setting in ("SFDA", "UDA")],
+        "source-free (SFDA)": [g for g in groups if g.card.setting == "SFDA"],
+        "UDA": [g for g in groups if g.card.setting == "UDA"],
+    }
+    rows = []
+    for name, members in sides.items():
+        numbers = {g.method: row.miou for g in members if (row := published(real, g.method)) is not None}
+        found = rank_correlation({g.method: g.miou for g in members}, numbers)
+        if found is not None:
+            interval = NOTHING if found.low is None else f"{found.low:+.2f} to {found.high:+.2f}"
+            cells = {"rows of the paper's table": name, "methods": str(found.methods), "n": str(found.seeds)}
+            rows.append(cells | {"Spearman's ρ": f"{found.rho:+.2f}", "95 % interval": interval})
+    return markdown(rows)
+
+
+def average_table(groups: Sequence[Group]) -> str:
+    """Methods that evaluate their own average of weights, beside their student's score; empty where there is none."""
+    rows = []
+    for group in groups:
+        students = group.of(lambda record: record.beside["student"].miou if "student" in record.beside else None)
+        if students:
+            cells = {"method": str(group.card.title), "n": str(len(students))}
+            cells |= {"its average (the row above)": spread(group.miou.values()), "student": spread(students.values())}
+            rows.append(cells)
+    return markdown(rows)
+
+
+def comparison_table(groups: Sequence[Group]) -> str:
+    """The floors against each other and every other source-free method against self-training; empty where none is there."""
+    by_method = {group.method: group for group in groups}
+    others = [g.method for g in groups if g.card.setting == "SFDA" and not g.card.floor]
+    wanted = [("adabn", "source_only"), ("self_training", "adabn"), *((name, "self_training") for name in others)]
+    pairs = [(by_method[a], by_method[b]) for a, b in wanted if a in by_method and b in by_method]
+    names = [{"method": str(a.card.title), "minus": str(b.card.title)} for a, b in pairs]
+    return markdown(beside(names, comparisons(pairs)))
+
+
+def control_table(groups: Sequence[Group], everything: Sequence[Group]) -> str:
+    """Altered configurations against the unaltered method, and against self-training with the same options, by seed.
+
+    Args:
+        groups: those to show.
+        everything: where the unaltered methods are looked up.
+    """
+    unaltered = {group.method: group for group in everything if not group.altered}
+    plain = {group.altered: group.miou for group in everything if group.method == "self_training"}
+    shared = {"fusion", "flow", "network", *resolve_settings("self_training", {})}
+    cells, pairs, over = [], [], []
+    for group in groups:
+        reference = unaltered.get(group.method, Group(group.method, (), {}))
+        same = tuple(text for text in group.altered if text.split("=")[0] in shared)
+        rival = {} if group.method == "self_training" else plain.get(same, {})
+        facts = {
+            "method": str(group.card.title),
+            "changed options": ", ".join(f"`{text}`" for text in group.altered),
+            "mIoU, %": spread(group.miou.values()),
+            "unchanged, %": spread(reference.miou[seed] for seed in sorted(reference.miou.keys() & group.miou.keys())),
+        }
+        cells.append(facts)
+        pairs.append((group, reference))
+        over.append({"minus self-training, same options": difference(paired_difference(group.miou, rival))})
+    return markdown(beside(beside(cells, comparisons(pairs)), over))
+
+
+def comparisons(pairs: Sequence[tuple[Group, Group]]) -> list[dict[str, str]]:
+    """For each pair of groups: shared replicates, paired difference, its t-test, and the paired bootstrap over sequences, the
+    p-values of both also corrected for the number of rows."""
+    tests = [paired_difference(a.miou, b.miou) for a, b in pairs]
+    drawn = [paired_bootstrap(a.sequences, b.sequences) for a, b in pairs]
+    corrected = holm([test.p if test else None for test in tests])
+    redrawn = holm([of.p if of else None for of in drawn])
+    rows = []
+    for test, p, of, q in zip(tests, corrected, drawn, redrawn, strict=True):
+        cells = {
+            "pairs": str(test.n if test else 0),
+            "difference": difference(test),
+            "p": p_value(test.p if test else None),
+            "p, Holm": p_value(p),
+            "bootstrap 95 %": _drawn(of),
+            "bootstrap p, Holm": p_value(q),
+        }
+        rows.append(cells)
+    return rows
+
+
+def _drawn(of: Resampled | None) -> str:
+    return NOTHING if of is None else bounds(of.low, of.high)
+
+
+def beside(left: Sequence[Mapping[str, str]], right: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Two tables of as many rows, side by side."""
+    return [{**a, **b} for a, b in zip(left, right, strict=True)]

@@ -1,0 +1,190 @@
+"""``bench verify``: run a record's config again, in a fresh folder, and say how the scores differ.
+
+In the environment of the record (processor, threads, device, versions) a run is repeatable to the last bit, so there a score
+may differ by :data:`TOLERANCE` at most. In another one the order of sums differs, over 800 steps of source training that grows
+into another model, and one run has no interval that would say how far it may go: such differences are reported, not judged.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from bench.core.errors import RunError
+from bench.core.progress import Progress, quiet
+from bench.core.workspace import Workspace, default_cache, pick_device
+from bench.runs.config import load_shift
+from bench.runs.records import Record, read_record
+from bench.runs.run import run
+
+from .submit import threads_of
+
+TOLERANCE = 0.02
+"""Points by which a score may differ where the environment is the record's: a few pixels, as in ``bench submit``."""
+ENVIRONMENT = ("cpu", "cpu_model", "threads", "device", "system")
+"""What of a record's hardware decides in which order is summed."""
+
+Verdict = Literal["identical", "within tolerance", "different"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A record against its second run.
+
+    Attributes:
+        scores: by name, what the record says and what the second run scored, in percent (None where undefined).
+        environment: by name, the record's and this environment's value, where they differ or the record has none.
+        revisions: code of the record's run and of the second one; for the reader, it excuses no difference.
+        full: nothing was taken from the cache.
+    """
+
+    run: str
+    scores: Mapping[str, tuple[float | None, float | None]]
+    environment: Mapping[str, tuple[str, str]]
+    revisions: tuple[str, str]
+    full: bool
+
+    @property
+    def verdict(self) -> Verdict:
+        """``identical`` to the last bit, ``within tolerance``, or ``different``."""
+        if all(said == scored for said, scored in self.scores.values()):
+            return "identical"
+        gaps = [_gap(said, scored) for said, scored in self.scores.values()]
+        return "within tolerance" if all(gap is not None and gap <= TOLERANCE for gap in gaps) else "different"
+
+    @property
+    def same_environment(self) -> bool:
+        """Whether the record's environment is this one; what the record does not say is not the same."""
+        return not self.environment
+
+    def failed(self, strict: bool = False) -> bool:
+        """Different in the same environment; with ``strict`` different anywhere."""
+        return self.verdict == "different" and (strict or self.same_environment)
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``--json``."""
+        scores = {
+            name: {
+                "record": said,
+                "again": scored,
+                "difference": None if said is None or scored is None else scored - said,
+            }
+            for name, (said, scored) in self.scores.items()
+        }
+        environment = {name: {"record": said, "here": here} for name, (said, here) in self.environment.items()}
+        told = dataclasses.asdict(self) | {"scores": scores, "environment": environment}
+        told["revisions"] = {"record": self.revisions[0], "here": self.revisions[1]}
+        return told | {"verdict": self.verdict, "same_environment": self.same_environment, "tolerance": TOLERANCE}
+
+
+def _gap(said: float | None, scored: float | None) -> float | None:
+    """Absolute difference, 0 where both are undefined, None where one is."""
+    if said is None or scored is None:
+        return 0.0 if said == scored else None
+    return abs(scored - said)
+
+
+def verify_record(
+    path: Path,
+    cache: Path | None = None,
+    device: str = "auto",
+    threads: int = 0,
+    full: bool = False,
+    progress: Progress = quiet,
+) -> Report:
+    """Run a record's config again in a temporary folder.
+
+    Args:
+        path: a record, or the folder of a run.
+        cache: of clips and source models, shared with other runs; not read with ``full``.
+        threads: of torch; 0: as many as the record's run had.
+        full: render the clips and train the source model anew as well.
+
+    Raises:
+        UsageError: the shift's protocol is no longer the record's.
+        RunError: not a record, one whose run is not that of its config, or the second run failed.
+    """
+    record = read_record(path / "record.json" if path.is_dir() else path)
+    if record.run != record.config.hash:
+        raise RunError(f"Record {path} says run {record.run}, but its config gives {record.config.hash}: edited")
+    with tempfile.TemporaryDirectory(prefix="bench-verify-") as scratch, threads_of(record):
+        if threads:
+            torch.set_num_threads(threads)
+        fresh = Path(scratch)
+        folders = fresh / "runs", fresh / "cache" if full else cache or default_cache()
+        again = run(record.config, Workspace(*folders, pick_device(device), progress))
+    return compare(record, again, full)
+
+
+def compare(record: Record, again: Record, full: bool = False) -> Report:
+    """Scores, environment and revisions of two records of one config."""
+    before, now = _scores(record), _scores(again)
+    names = [*before, *(name for name in now if name not in before)]
+    hardware = {name: (_said(record.hardware, name), _said(again.hardware, name)) for name in ENVIRONMENT}
+    packages = sorted(record.versions.keys() | again.versions.keys())
+    versions = {name: (_said(record.versions, name), _said(again.versions, name)) for name in packages}
+    differs = {name: both for name, both in {**hardware, **versions}.items() if both[0] != both[1] or UNKNOWN in both}
+    return Report(
+        run=record.run,
+        scores={name: (before.get(name), now.get(name)) for name in names},
+        environment=differs,
+        revisions=(_revision(record), _revision(again)),
+        full=full,
+    )
+
+
+UNKNOWN = "unknown"
+
+
+def _said(facts: Mapping[str, Any], name: str) -> str:
+    return str(facts.get(name, UNKNOWN))
+
+
+def _revision(record: Record) -> str:
+    return f"{record.code.get('revision') or UNKNOWN}{' (dirty)' if record.code.get('dirty') else ''}"
+
+
+def _scores(record: Record) -> dict[str, float | None]:
+    """Every score of a record by name, percent: the headline, each class, other weights, snapshots."""
+    result = record.result
+    found: dict[str, float | None] = {
+        "mIoU": result.miou,
+        "pixel accuracy": result.pixel_accuracy,
+        "temporal consistency": result.temporal_consistency,
+    }
+    found |= {f"IoU {name}": result.iou.get(name) for name in load_shift(record.config.shift).classes}
+    found |= {f"mIoU of the {name}": of.miou for name, of in sorted(record.beside.items())}
+    snapshots = record.selection.snapshots[:-1]  # the last one is the headline
+    return found | {f"mIoU at step {int(at['step'])}": at["miou"] for at in snapshots}
+
+
+def report_text(report: Report) -> str:
+    """The report for a person: differing scores, environment, verdict in the last line."""
+    lines = [f"{'score':24}{'record':>12}{'again':>12}{'difference':>12}"]
+    always = ("mIoU", "pixel accuracy", "temporal consistency")
+    for name, (said, scored) in report.scores.items():
+        if name in always or said != scored:
+            gap = "-" if said is None or scored is None else f"{scored - said:+.4f}"
+            lines.append(f"{name:24}{_number(said):>12}{_number(scored):>12}{gap:>12}")
+    lines += [f"environment: {name} was {said}, is {here}" for name, (said, here) in report.environment.items()]
+    if report.revisions[0] != report.revisions[1]:
+        lines.append(f"code: revision was {report.revisions[0]}, is {report.revisions[1]}")
+    where = "in the record's environment" if report.same_environment else "in another environment, or one not recorded"
+    judged = {
+        "identical": "every score to the last bit",
+        "within tolerance": f"no score differs by more than {TOLERANCE} points",
+        "different": "not repeatable"
+        if report.same_environment
+        else "reported, not judged: sums run in another order there",
+    }[report.verdict]
+    return "\n".join([*lines, f"{report.verdict} ({where}): {judged}"])
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

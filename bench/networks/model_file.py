@@ -1,0 +1,131 @@
+"""The portable *model file*: one safetensors file that knows which network it is for, so that any command can rebuild it.
+
+Its tensors are the ``state_dict`` of a :class:`stpl.segmenter.VideoSegmenter`. Its JSON metadata, under the key ``meta``::
+
+    format           "bench-model"; a file without it is not a model file
+    version          1; raised when this list changes in a way that old code would misread
+    network          a name from `bench list networks`
+    fusion           a name from `bench list fusions`
+    num_classes      K of the scores
+    num_frames       frames per clip that the fusion was built for
+    auxiliary        whether the auxiliary head is there
+    classes          names in train-id order, or null where they are not known
+    origin           what it was made from: free text by key, e.g. {"converted_from": "x.pth", "layout": "da_vsn"}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from bench.core.errors import RunError, UsageError
+
+from .build import build_segmenter
+from .weights import load_into, load_tensors, save_tensors
+
+if TYPE_CHECKING:
+    from stpl.segmenter import VideoSegmenter
+
+FORMAT, VERSION = "bench-model", 1
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model file says of itself; see the module."""
+
+    network: str
+    fusion: str
+    num_classes: int
+    num_frames: int = 2
+    auxiliary: bool = True
+    classes: tuple[str, ...] | None = None
+    origin: Mapping[str, str] = field(default_factory=dict)
+
+
+def save_model(
+    path: Path,
+    segmenter: VideoSegmenter,
+    network: str,
+    fusion: str,
+    num_classes: int,
+    *,
+    num_frames: int = 2,
+    classes: Sequence[str] | None = None,
+    origin: Mapping[str, str] | None = None,
+) -> ModelInfo:
+    """Write a segmenter as a model file, whole or not at all.
+
+    Args:
+        segmenter: built by ``build_segmenter(network, fusion, num_classes, num_frames)``, with or without auxiliary head.
+        classes: names in train-id order.
+        origin: where the weights come from.
+
+    Raises:
+        UsageError: as many names as classes are needed.
+        RunError: the disk is full or read-only.
+    """
+    if classes is not None and len(classes) != num_classes:
+        raise UsageError(f"{num_classes} classes but {len(classes)} names: {', '.join(classes)}")
+    info = ModelInfo(
+        network,
+        fusion,
+        num_classes,
+        num_frames,
+        segmenter.auxiliary_classifier is not None,
+        tuple(classes) if classes is not None else None,
+        dict(origin or {}),
+    )
+    save_tensors(path, segmenter.state_dict(), {"format": FORMAT, "version": VERSION, **asdict(info)})
+    return info
+
+
+def read_info(path: Path) -> ModelInfo:
+    """What a model file says of itself.
+
+    Raises:
+        RunError: missing, damaged, or not a model file.
+    """
+    _, meta = load_tensors(path)
+    if meta.get("format") != FORMAT:
+        raise RunError(
+            f"{path} is not a model file: it does not say which network it is for; `bench convert` makes one from a "
+            "published checkpoint"
+        )
+    if meta.get("version") != VERSION:
+        raise RunError(f"{path} is a model file of version {meta.get('version')}; this code reads version {VERSION}")
+    try:
+        classes, origin = meta["classes"], meta["origin"]
+        return ModelInfo(
+            network=str(meta["network"]),
+            fusion=str(meta["fusion"]),
+            num_classes=int(str(meta["num_classes"])),
+            num_frames=int(str(meta["num_frames"])),
+            auxiliary=bool(meta["auxiliary"]),
+            classes=tuple(map(str, classes)) if isinstance(classes, list) else None,
+            origin={str(key): str(value) for key, value in origin.items()} if isinstance(origin, dict) else {},
+        )
+    except (KeyError, ValueError) as error:
+        raise RunError(f"{path}: its metadata are damaged ({error}); make the file again") from None
+
+
+def load_model(path: Path) -> tuple[VideoSegmenter, ModelInfo]:
+    """Rebuild the segmenter of a model file, on the CPU, in train mode as every fresh module.
+
+    Raises:
+        RunError: missing, damaged, not a model file, or its tensors do not fit the network that it names.
+        UsageError: it names a network or fusion that is not here.
+    """
+    info = read_info(path)
+    try:
+        with torch.random.fork_rng(devices=[]):  # initial weights are drawn, and replaced
+            segmenter = build_segmenter(info.network, info.fusion, info.num_classes, info.num_frames)
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from None
+    if not info.auxiliary:
+        segmenter.auxiliary_classifier = None
+    load_into(segmenter, path)
+    return segmenter, info

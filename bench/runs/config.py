@@ -1,0 +1,288 @@
+"""Configuration of a run: what the command line or a sweep asks for, completely. The protocol is its shift (``shift.py``).
+
+Both are validated by pydantic: unknown keys, wrong types and impossible values are refused with the field's path. Their
+canonical JSON is hashed; a run's folder is named by the hash and the shift's hash stands in every record.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import yaml
+from pydantic import Field, TypeAdapter, ValidationError
+
+from bench.core.access import stage
+from bench.core.errors import UsageError, unknown
+from bench.core.registry import ROOT, flow_names, import_from, method_names, shift_names
+from bench.core.schema import Model, canonical, hash_of, one_line
+from bench.shifts.protocol import Adaptation, Data, Evaluation, Schedule, Shift
+
+
+class RunConfig(Model):
+    """One run, completely: every default written out, so that equal configs mean equal runs.
+
+    Attributes:
+        init: ``backbone`` starts a UDA method as published, from an untrained head on the network's initial backbone, instead
+            of from the source model.
+        weights: what the backbone of a source model starts from.
+        steps: upper limit of all schedules, to try a shift out; such a run is refused by the leaderboard.
+        source_file: hash of a source model that was given as a file, instead of being trained here.
+    """
+
+    LATER: ClassVar[tuple[str, ...]] = ("init", "weights", "steps", "source_file")
+
+    method: str
+    shift: str
+    shift_hash: str
+    seed: int = Field(ge=0)
+    network: str
+    fusion: str
+    flow: str
+    settings: dict[str, Any]
+    init: Literal["source", "backbone"] = "source"
+    weights: Literal["random", "imagenet"] = "random"
+    steps: int | None = Field(default=None, ge=1)
+    source_file: str | None = None
+
+    @property
+    def protocol(self) -> Shift:
+        """The shift as this run goes through it."""
+        shift = load_shift(self.shift)
+        return shift if self.steps is None else shift.shortened(self.steps)
+
+    @property
+    def hash(self) -> str:
+        """Name of the run's folder."""
+        return hash_of(self.model_dump(mode="json"))
+
+
+@stage(processes=True)
+def method_class(name: str) -> Any:
+    """The class of a discovered method. Its file is executed here, so no clip data can be opened meanwhile.
+
+    Raises:
+        UsageError: unknown method.
+    """
+    module = import_from("methods", name, kind="method", exclude=("base",))
+    return module.METHOD
+
+
+@stage(processes=True)
+def resolve_settings(method: str, overrides: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a method with ``overrides`` applied, checked against the types of its ``Settings`` and its own rules.
+
+    Those that its ``LATER`` names are left out where they have their default, so that older runs keep their hash.
+
+    Raises:
+        UsageError: unknown key (with the nearest one), wrong type, value out of range.
+    """
+    settings_class = method_class(method).Settings
+    fields = {f.name: f for f in dataclasses.fields(settings_class)}
+    for key in overrides:
+        if key not in fields:
+            known = [*fields, "fusion", "flow", "network", "weights"]
+            raise unknown("option", key, known, where=f" for method '{method}'")
+        if isinstance(overrides[key], bool) and fields[key].type not in (bool, "bool"):
+            raise UsageError(f"Option of method '{method}': {key}: expected {fields[key].type}, got {overrides[key]}")
+    try:
+        settings = dataclasses.asdict(TypeAdapter(settings_class).validate_python(overrides))
+    except ValidationError as error:
+        raise UsageError(f"Option of method '{method}': {one_line(error)}") from None
+    later = getattr(settings_class, "LATER", ())
+    return {key: value for key, value in settings.items() if key not in later or value != fields[key].default}
+
+
+def every_setting(config: RunConfig) -> dict[str, Any]:
+    """Settings of a run, those included that :func:`resolve_settings` leaves out."""
+    return {**dataclasses.asdict(method_class(config.method).Settings()), **config.settings}
+
+
+def make_run_config(
+    method: str,
+    shift: str = "ministreet",
+    seed: int = 0,
+    options: dict[str, Any] | None = None,
+    init: str = "source",
+    steps: int | None = None,
+    source_file: str | None = None,
+) -> RunConfig:
+    """Build the complete configuration of a run from names and ``-o`` options.
+
+    Args:
+        options: ``fusion``, ``flow``, ``network``, ``weights`` of its backbone, and settings of the method.
+        init: ``source``, or ``backbone`` for UDA methods.
+        steps: upper limit of all schedules.
+        source_file: hash of a source model that is given as a file.
+
+    Raises:
+        UsageError: anything unknown, mistyped or out of range.
+    """
+    options = dict(options or {})
+    protocol = load_shift(shift)
+    method_class(method)  # an unknown method is named before its options are
+    network = str(options.pop("network", protocol.network.name))
+    fusion = str(options.pop("fusion", protocol.network.fusion))
+    flow = str(options.pop("flow", protocol.flow))
+    usual = protocol.network.weights if network == protocol.network.name else "random"
+    weights = str(options.pop("weights", usual))
+    from bench.networks.build import fusion_names, network_names
+
+    for kind, name, available in (
+        ("network", network, network_names()),
+        ("fusion", fusion, fusion_names()),
+        ("flow", flow, flow_names()),
+        ("weights", weights, ["random", "imagenet"]),
+    ):
+        if name not in available:
+            raise unknown(kind, name, available)
+    if flow == "exact" and protocol.data.kind == "video":
+        raise UsageError(f"Recorded videos of shift '{protocol.name}' come without exact flow; use e.g. -o flow=dis")
+    if seed < 0:
+        raise UsageError(f"seed must be 0 or more, got {seed}")
+    if init not in ("source", "backbone"):
+        raise unknown("init", init, ["source", "backbone"])
+    if init == "backbone" and (setting := method_class(method).card.setting) != "UDA":
+        raise UsageError(f"--init backbone is for UDA methods, which see source data; '{method}' is {setting}")
+    return RunConfig(
+        method=method,
+        shift=shift,
+        shift_hash=protocol.hash,
+        seed=seed,
+        network=network,
+        fusion=fusion,
+        flow=flow,
+        settings=resolve_settings(method, options),
+        init=init,  # type: ignore[arg-type]  # checked above
+        weights=weights,  # type: ignore[arg-type]
+        steps=steps,
+        source_file=source_file,
+    )
+
+
+def parse_options(pairs: list[str]) -> dict[str, Any]:
+    """``["tau=0.1", "fusion=none"]`` to a dictionary; values are read as YAML scalars, so numbers become numbers.
+
+    Raises:
+        UsageError: not of the form key=value, or a key twice.
+    """
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        key, separator, text = pair.partition("=")
+        if not separator or not key:
+            raise UsageError(f"Option '{pair}' is not of the form key=value, e.g. -o fusion=none")
+        if key in options:
+            raise UsageError(f"Option '{key}' is given twice")
+        try:
+            value = yaml.safe_load(text) if text else ""
+        except yaml.YAMLError:
+            raise UsageError(
+                f"Option '{pair}': '{text}' is not a value; put quotes around special characters"
+            ) from None
+        options[key] = plain_value(value)
+    return options
+
+
+def plain_value(value: Any) -> Any:
+    """A YAML scalar as a person means it: nothing is ``none``, and ``1e-3``, text to YAML 1.1, is a number."""
+    return "none" if value is None else _number(value)
+
+
+def parse_range(name: str, text: str) -> range:
+    """``"0:3"`` to ``range(0, 3)``, ``"2"`` to ``range(2, 3)``.
+
+    Raises:
+        UsageError: not of that form, or empty.
+    """
+    first, separator, end = text.partition(":")
+    try:
+        span = range(int(first), int(end) if separator else int(first) + 1)
+    except ValueError:
+        span = range(0)
+    if not span or span.start < 0:
+        raise UsageError(f"{name} must be FIRST:END with 0 <= FIRST < END, or one number, got '{text}'")
+    return span
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 reads ``1e-3`` as text; a person means a number."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+__all__ = [
+    "Adaptation",
+    "Data",
+    "Evaluation",
+    "Model",
+    "RunConfig",
+    "Schedule",
+    "Shift",
+    "canonical",
+    "hash_of",
+    "load_shift",
+    "make_run_config",
+    "method_names",
+    "one_line",
+    "parse_options",
+]
+
+
+@lru_cache
+def load_shift(name: str) -> Shift:
+    """Read and validate a shift by name (a file in ``bench/shifts``) or by path of a YAML file.
+
+    Raises:
+        UsageError: unknown name, or a file that does not validate (with the field's path).
+    """
+    from bench.data.splits import check_data  # brings torch, which `bench list` need not wait for
+
+    path = Path(name) if name.endswith((".yaml", ".yml")) else ROOT / "shifts" / f"{name}.yaml"
+    if not path.is_file():
+        raise unknown("shift", name, shift_names())
+    try:
+        shift = Shift.model_validate(yaml.safe_load(path.read_text(encoding="utf-8", errors="replace")))
+        check_data(shift)
+        return shift
+    except ValidationError as error:
+        raise UsageError(f"Shift {path.name}: {one_line(error, tags=('ministreet', 'video'))}") from None
+    except ValueError as error:
+        raise UsageError(f"Shift {path.name}: {error}") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"Shift {path.name} is not YAML: {' '.join(str(error).split())}") from None
+
+
+def shift_or_dataset(name: str) -> Shift | str:
+    """The shift of a name or YAML file; of a data set, its name.
+
+    Raises:
+        UsageError: neither.
+    """
+    from bench.data.datasets import dataset_names
+
+    if name in (known := [*dataset_names(), "frames"]):
+        return name
+    if name not in shift_names() and not name.endswith((".yaml", ".yml")):
+        raise unknown("shift or data set", name, [*known, *shift_names()])
+    return load_shift(name)
+
+
+def alterations(config: RunConfig) -> tuple[str, ...]:
+    """Options in which a run differs from its shift's and method's defaults, as ``-o`` would set them, sorted."""
+    shift = load_shift(config.shift)
+    network = shift.network
+    default = {"network": network.name, "fusion": network.fusion, "weights": network.weights, "flow": shift.flow}
+    default |= {"init": "source", "source_file": None, **resolve_settings(config.method, {})}
+    actual = {name: getattr(config, name) for name in ("network", "fusion", "weights", "flow", "init", "source_file")}
+    actual |= config.settings
+    return tuple(
+        f"{key}={value if isinstance(value, str) else canonical(value)}"
+        for key, value in sorted(actual.items())
+        if canonical(value) != canonical(default.get(key))
+    )

@@ -1,0 +1,132 @@
+"""Scores from predictions: one pooled confusion matrix in int64, and what is read off it.
+
+Rows are ground truth, columns predictions, and pixels are pooled over the whole split before any division, as in the
+Cityscapes evaluation. IoU is TP / (row + column - TP): a class that is predicted but never true scores 0, one that is
+neither predicted nor true is NaN and leaves the mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bench.data.labels import IGNORE
+
+Labels = Tensor | npt.NDArray[np.integer]
+
+
+def confusion_matrix(label: Labels, prediction: Labels, num_classes: int) -> Tensor:
+    """Count (truth, prediction) pairs.
+
+    Args:
+        label: integer, any shape; values outside ``0..num_classes - 1`` (255) are left out.
+        prediction: integer, the same shape. Where the label counts, it must be a class.
+        num_classes: K.
+
+    Returns:
+        int64 ``(K, K)`` on the CPU, rows = truth.
+
+    Raises:
+        ValueError: if shapes differ or a counted prediction is not a class.
+    """
+    truth, guess = torch.as_tensor(label), torch.as_tensor(prediction)
+    if truth.shape != guess.shape:
+        raise ValueError(f"label {tuple(truth.shape)} and prediction {tuple(guess.shape)} must have the same shape")
+    truth, guess = truth.flatten().long(), guess.flatten().long()
+    counted = (truth >= 0) & (truth < num_classes)
+    truth, guess = truth[counted], guess[counted]
+    wrong = (guess < 0) | (guess >= num_classes)
+    if wrong.any():
+        raise ValueError(f"prediction {int(guess[wrong][0])} is not a class; allowed: 0..{num_classes - 1}")
+    counts = torch.bincount(truth * num_classes + guess, minlength=num_classes**2)
+    return counts.view(num_classes, num_classes).cpu()
+
+
+def iou_from_confusion(matrix: Labels) -> Tensor:
+    """Intersection over union per class, float64 ``(K,)`` in 0..1; NaN where a class is neither true nor predicted."""
+    counts = torch.as_tensor(matrix)
+    return iou_from_counts(torch.stack([counts.diagonal(), counts.sum(1), counts.sum(0)], 1))
+
+
+def iou_from_counts(counts: Labels) -> Tensor:
+    """The same from true positives, truth and predicted pixels per class, integer ``(K, 3)``."""
+    hits, truth, predicted = torch.as_tensor(counts).double().unbind(-1)
+    return hits / (truth + predicted - hits)
+
+
+def mean_iou(iou: Tensor) -> float:
+    """Mean over the classes that occur in truth or prediction (those whose IoU is not NaN); NaN if none does."""
+    return float(iou.nanmean())
+
+
+def pixel_accuracy(matrix: Labels) -> float:
+    """Share of counted pixels that are right, 0..1; NaN if none was counted."""
+    counts = torch.as_tensor(matrix).double()
+    return float(counts.diagonal().sum() / counts.sum())
+
+
+def carry_labels(previous: Tensor, flow: Tensor, valid: Tensor) -> Tensor:
+    """Label maps of frame t-1 brought to frame t along backward flow, by nearest neighbour.
+
+    Args:
+        previous: integer ``(N, H, W)``.
+        flow: ``(N, 2, H, W)``, backward flow t to t-1 in pixels, x first.
+        valid: bool ``(N, H, W)``.
+
+    Returns:
+        int64 ``(N, H, W)``; 255 where ``valid`` is False or the flow leaves the image.
+    """
+    height, width = previous.shape[-2:]
+    x = torch.round(torch.arange(width, device=flow.device) + flow[:, 0])
+    y = torch.round(torch.arange(height, device=flow.device)[:, None] + flow[:, 1])
+    inside = valid & (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
+    source = torch.where(inside, y * width + x, 0).long()
+    carried = previous.long().flatten(1).gather(1, source.flatten(1)).view_as(source)
+    return torch.where(inside, carried, IGNORE)
+
+
+def temporal_confusion(previous: Tensor, current: Tensor, flow: Tensor, valid: Tensor, num_classes: int) -> Tensor:
+    """Confusion of the carried previous prediction (rows) with the current one (columns) on valid pixels.
+
+    Its mean IoU is the temporal consistency: 1 for predictions that stay put on the surfaces they lie on. Arguments as
+    for :func:`carry_labels`, ``current`` like ``previous``; int64 ``(K, K)``.
+    """
+    return confusion_matrix(carry_labels(previous, flow, valid), current, num_classes)
+
+
+class ConfusionMatrix:
+    """A confusion matrix that is filled batch by batch.
+
+    Args:
+        num_classes: K.
+
+    Attributes:
+        matrix: int64 ``(K, K)``, rows = truth.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        self.num_classes = num_classes
+        self.matrix = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+
+    def update(self, label: Labels, prediction: Labels) -> None:
+        """Add a batch; see :func:`confusion_matrix`."""
+        self.matrix += confusion_matrix(label, prediction, self.num_classes)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What :meth:`load_state_dict` needs to go on counting from here."""
+        return {"matrix": self.matrix.clone()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a saved count.
+
+        Raises:
+            ValueError: if it was made for another number of classes.
+        """
+        matrix = state["matrix"]
+        if matrix.shape != self.matrix.shape:
+            raise ValueError(f"saved matrix is {tuple(matrix.shape)}, expected {tuple(self.matrix.shape)}")
+        self.matrix = matrix.to(torch.int64).clone()

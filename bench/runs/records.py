@@ -1,0 +1,111 @@
+"""Records: the result of one run, and everything needed to doubt it. One JSON each; leaderboards are made from them alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field, field_validator
+
+from bench.core.schema import read_json
+
+from .config import Model, RunConfig
+
+SCHEMA = 1
+
+
+class Result(Model):
+    """Scores in percent. A class that never occurs has IoU null and is left out of the mean; temporal consistency is null
+    where no pixel has a valid predecessor."""
+
+    iou: dict[str, float | None]
+    miou: float
+    pixel_accuracy: float
+    temporal_consistency: float | None
+
+
+class Selection(Model):
+    """Which weights were scored. ``last`` is the headline; the others stand beside it and are never mixed with it.
+
+    Attributes:
+        rule: always ``last``.
+        label_looks: how often the labels that are reported were looked at to choose the headline: 0.
+        unsupervised: step and mIoU of the snapshot with the best target-only score (no labels).
+        oracle: step and mIoU of the best snapshot on the reported labels, and the number of looks it took.
+        snapshots: step, target-only score and mIoU of each kept snapshot.
+    """
+
+    rule: Literal["last"] = "last"
+    label_looks: Literal[0] = 0
+    unsupervised: dict[str, float]
+    oracle: dict[str, float]
+    snapshots: list[dict[str, float]]
+
+
+class Cost(Model):
+    """What the adaptation took: wall and CPU seconds of the training loop (without evaluation), of the whole command,
+    peak resident memory of the process in MB, parameters of the segmenter."""
+
+    steps: int
+    seconds: float
+    cpu_seconds: float
+    total_seconds: float
+    peak_memory_mb: float
+    parameters: int
+
+
+class Record(Model):
+    """One finished run.
+
+    Attributes:
+        result: scores of the headline weights.
+        beside: scores of other weights of the last step: ``student`` for a method that evaluates its own average.
+        skipped: clips that could not be read and were replaced (``--skip-bad``), and why.
+        flow: what the flow depends on besides the clips (``raft_large-<weights>-12it``), where it does.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    LATER: ClassVar[tuple[str, ...]] = ("skipped", "flow")
+
+    schema_version: int = Field(alias="schema", default=SCHEMA)
+    run: str
+    config: RunConfig
+    shift_hash: str
+    source_model: str | None
+    method: dict[str, Any]
+    result: Result
+    beside: dict[str, Result] = Field(default_factory=dict)
+    selection: Selection
+    cost: Cost
+    code: dict[str, Any]
+    versions: dict[str, str]
+    hardware: dict[str, Any]
+    date: str
+    skipped: dict[str, str] | None = None
+    flow: str | None = None
+
+    @field_validator("schema_version")
+    @classmethod
+    def _known(cls, value: int) -> int:
+        if value != SCHEMA:
+            raise ValueError(f"schema {value} is not the one this version reads ({SCHEMA})")
+        return value
+
+    def to_json(self) -> str:
+        """The record as committed: sorted keys, one value per line, final newline."""
+        return json.dumps(self.model_dump(mode="json", by_alias=True), indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def read_record(path: Path) -> Record:
+    """Read and validate a record.
+
+    Raises:
+        RunError: missing, truncated, or not a record (with the field's path).
+    """
+    return read_json(path, Record, "Record", "delete it and run again")
+
+
+def read_records(folder: Path) -> list[Record]:
+    """All records under a folder, in order of their file names."""
+    return [read_record(path) for path in sorted(folder.rglob("*.json"))]

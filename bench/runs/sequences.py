@@ -1,0 +1,165 @@
+"""Scores per target sequence: what each sequence adds to a class's IoU, so that sequences can be drawn anew (bootstrap).
+
+Per sequence and class three counts of pixels are kept: true positives, truth, predicted. They are sums, so pooling them
+gives back the IoU ``tp / (truth + predicted - tp)`` of the record to the last bit; what does not is refused.
+
+One CSV per run (``sequences.csv`` in its folder, ``sequences/<record>.csv`` beside the committed records): a line per
+sequence, its name and K x 3 integers.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from bench.core.errors import RunError
+from bench.core.files import write_atomically
+from bench.core.schema import finite
+
+from .metrics import ConfusionMatrix, Labels, iou_from_counts, mean_iou
+from .records import Record, Result
+
+FILE = "sequences.csv"
+COUNTS = ("tp", "truth", "predicted")
+Counts = npt.NDArray[np.int64]
+"""Pixels of one sequence, int64 ``(K, 3)``, columns as in :data:`COUNTS`."""
+MEAN_TOLERANCE = 1e-9
+"""Points by which the mean over classes may differ: the order of its sum is the processor's; the IoU of a class has none."""
+
+
+class SequenceCounts:
+    """A confusion matrix per sequence, filled clip by clip.
+
+    Args:
+        num_classes: K.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        self.num_classes = num_classes
+        self.matrices: dict[str, ConfusionMatrix] = {}
+
+    def update(self, sequence: str, label: Labels, prediction: Labels) -> None:
+        """Add a clip of a sequence; see ``metrics.confusion_matrix``."""
+        self.matrices.setdefault(sequence, ConfusionMatrix(self.num_classes)).update(label, prediction)
+
+    @property
+    def matrix(self) -> torch.Tensor:
+        """All sequences pooled, int64 ``(K, K)``, rows = truth."""
+        zero = torch.zeros(self.num_classes, self.num_classes, dtype=torch.int64)
+        return sum((of.matrix for of in self.matrices.values()), zero)
+
+    def counts(self) -> dict[str, Counts]:
+        """Pixels by sequence, in the order in which the sequences came."""
+        return {
+            name: torch.stack([of.matrix.diagonal(), of.matrix.sum(1), of.matrix.sum(0)], 1).numpy()
+            for name, of in self.matrices.items()
+        }
+
+
+# Files ----------------------------------------------------------------------------------------------------------------
+
+
+def to_csv(sequences: Mapping[str, Counts], classes: Sequence[str]) -> str:
+    """The file's text: ``sequence,road tp,road truth,road predicted,...``, then a line per sequence."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["sequence", *(f"{name} {count}" for name in classes for count in COUNTS)])
+    for name, counts in sequences.items():
+        writer.writerow([name, *counts.ravel().tolist()])
+    return text.getvalue()
+
+
+def write_sequences(path: Path, sequences: Mapping[str, Counts], classes: Sequence[str]) -> Path:
+    """Write the file whole or not at all.
+
+    Raises:
+        RunError: the disk is full or read-only.
+    """
+    write_atomically(path, to_csv(sequences, classes))
+    return path
+
+
+def read_sequences(path: Path, classes: Sequence[str]) -> dict[str, Counts]:
+    """Pixels by sequence.
+
+    Raises:
+        RunError: cannot be read, or not such a file of these classes; names the file and the line.
+    """
+
+    def damaged(line: int, what: str) -> RunError:
+        return RunError(f"{path}, line {line}: {what}; submit the run again")
+
+    try:
+        lines = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
+    except OSError as error:
+        raise RunError(f"Cannot read {path}: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error):
+        raise RunError(f"{path} is damaged: not a table of text; submit the run again") from None
+    wanted = to_csv({}, classes).strip().split(",")
+    if not lines or lines[0] != wanted:
+        raise damaged(1, f"the header is not that of {len(classes)} classes, 'sequence,{classes[0]} tp,...'")
+    found: dict[str, Counts] = {}
+    for number, line in enumerate(lines[1:], 2):
+        if len(line) != len(wanted):
+            raise damaged(number, f"{len(line)} columns instead of {len(wanted)}")
+        if not all(cell.isascii() and cell.isdigit() and len(cell) < 19 for cell in line[1:]):
+            raise damaged(number, "a count is not a whole number of pixels")
+        if line[0] in found:
+            raise damaged(number, f"sequence '{line[0]}' stands there twice")
+        found[line[0]] = np.array(line[1:], np.int64).reshape(len(classes), len(COUNTS))
+    if not found:
+        raise damaged(2, "no sequence")
+    return found
+
+
+def place(record_file: Path) -> Path:
+    """Where the sequences of a committed record stand."""
+    return record_file.parent / "sequences" / f"{record_file.stem}.csv"
+
+
+# Against the record ---------------------------------------------------------------------------------------------------
+
+
+def mismatch(sequences: Mapping[str, Counts], result: Result, classes: Sequence[str]) -> str | None:
+    """What the pooled counts do not reproduce of a result, in words; None where they give all of it.
+
+    The IoU of every class and pixel accuracy must be equal to the last bit, the mean up to :data:`MEAN_TOLERANCE`. A class to
+    which the record gives no IoU (not scored by the protocol, or nowhere in truth or prediction) stays out of the mean.
+    """
+    counts = torch.from_numpy(np.sum(list(sequences.values()), axis=0))
+    impossible = (counts[:, 0] > counts[:, 1:].min(1).values).any() or counts[:, 1].sum() != counts[:, 2].sum()
+    if impossible:
+        return "the counts are impossible (more true positives than pixels, or truth and predicted of different number)"
+    iou = iou_from_counts(counts)
+    for name, value in zip(classes, iou, strict=True):
+        said, pooled = result.iou.get(name), finite(100 * float(value))
+        if said is not None and said != pooled:
+            return f"IoU of {name} is {said} in the record, {pooled} from the counts"
+    accuracy = 100 * float(counts[:, 0].sum().double() / counts[:, 1].sum())
+    if result.pixel_accuracy != accuracy:
+        return f"pixel accuracy is {result.pixel_accuracy} in the record, {accuracy} from the counts"
+    mean = 100 * mean_iou(iou[[result.iou.get(name) is not None for name in classes]])
+    if not abs(result.miou - mean) <= MEAN_TOLERANCE:
+        return f"mIoU is {result.miou} in the record, {mean} from the counts"
+    return None
+
+
+def sequences_of(record: Record, record_file: Path, classes: Sequence[str]) -> dict[str, Counts] | None:
+    """The committed sequences of a record, checked against it; None where it has none (made before they were kept).
+
+    Raises:
+        RunError: damaged, or not what the record says; one line that names the file.
+    """
+    path = place(record_file)
+    if not path.is_file():
+        return None
+    found = read_sequences(path, classes)
+    if (wrong := mismatch(found, record.result, classes)) is not None:
+        raise RunError(f"{path} does not belong to {record_file.name}: {wrong}; submit the run again")
+    return found

@@ -1,0 +1,149 @@
+"""Source models: trained once on labelled source clips, cached by the hash of everything they depend on, shared by all methods."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from bench.core.access import stage
+from bench.core.errors import RunError, UsageError
+from bench.core.files import file_hash, locked
+from bench.core.seeding import seed_for
+from bench.data.loaders import BadClips, LabelledLoader, ahead
+from bench.data.splits import identity_of, prepare
+from bench.flow.base import module_of
+from bench.flow.resolve import flow_of
+from bench.networks.build import build_segmenter
+from bench.networks.weights import load_tensors, save_tensors
+from methods.base import NoSettings, Setup
+from methods.common.supervised import Supervised
+
+from .config import RunConfig, Shift, hash_of
+from .training import Trainer, place
+
+if TYPE_CHECKING:
+    from bench.core.workspace import Workspace
+    from stpl.segmenter import VideoSegmenter
+
+RECIPE = 2
+"""Raised whenever the training code changes what a source model becomes; old caches are then trained anew."""
+
+
+def source_flow(config: RunConfig, shift: Shift) -> str:
+    """The flow backend of source clips: the shift's for rendered ones, which are exact; else the run's, if it is not wrong
+    on purpose."""
+    if shift.data.kind == "ministreet" or getattr(module_of(config.flow), "WRONG", False):
+        return shift.flow
+    return config.flow
+
+
+def source_identity(config: RunConfig, shift: Shift, workspace: Workspace | None = None) -> dict[str, Any]:
+    """Everything that a source model depends on: data, schedule, network, fusion operator, seed, recipe.
+
+    Args:
+        workspace: where recorded data lies; rendered data does not need it.
+    """
+    identity = {
+        "recipe": RECIPE,
+        "data": identity_of(shift, "source", "train", config.seed, workspace),
+        "schedule": shift.source_training.model_dump(mode="json"),
+        "network": config.network,
+        "fusion": config.fusion,
+        "classes": len(shift.classes),
+        "seed": seed_for(config.seed, "source model", shift.data.family),
+    }
+    if shift.data.kind == "video":
+        identity["flow"] = source_flow(config, shift)
+    if config.weights != "random":
+        identity["weights"] = config.weights
+    return identity
+
+
+def fresh_segmenter(config: RunConfig, shift: Shift, seed: int) -> VideoSegmenter:
+    """A segmenter initialised from ``seed`` alone; the global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_segmenter(config.network, config.fusion, len(shift.classes), shift.data.frames)
+
+
+def initial_segmenter(config: RunConfig, shift: Shift, seed: int) -> VideoSegmenter:
+    """A fresh segmenter on the backbone that the run starts from: random, or trained on ImageNet.
+
+    Raises:
+        RunError: the ImageNet weights are not at hand.
+    """
+    segmenter = fresh_segmenter(config, shift, seed)
+    if config.weights != "random":
+        from bench.networks._pretrained import initial_weights
+
+        initial_weights(segmenter, config.network, config.weights)
+    return segmenter
+
+
+def source_model(config: RunConfig, shift: Shift, workspace: Workspace) -> Path:
+    """Weights of the source model of this run: the given file, or those trained now if they are not cached.
+
+    A training that was killed resumes. Two processes that need the same model do not train it twice.
+
+    Raises:
+        RunError: cache not writable, held by another process for over an hour, or training failed.
+        UsageError: the given file is not the one of the config, or of another network.
+    """
+    if config.source_file is not None:
+        return given_model(config, shift, workspace)
+    identity = source_identity(config, shift, workspace)
+    path = workspace.cache / "sources" / f"{hash_of(identity)}.safetensors"
+    if _is_good(path, identity):
+        return path
+    with locked(path, timeout=3600):
+        if _is_good(path, identity):
+            return path
+        split = prepare(shift, "source", "train", config.seed, workspace)
+        work = path.with_suffix("")
+        model = place(initial_segmenter(config, shift, seed_for(identity["seed"], "init")), workspace)
+        schedule = shift.source_training
+        with stage("source-train", "source-train/label"):
+            bad = BadClips(workspace.skip_bad)
+            store = split.open()
+            flow = flow_of(source_flow(config, shift), store, split.name, workspace.cache)
+            loader = LabelledLoader(store, flow, schedule.batch, seed_for(identity["seed"], "data"), bad)
+            method = Supervised(model, NoSettings(), Setup(len(shift.classes), schedule.steps, identity["seed"]))
+            with ahead(loader, workspace) as batches:
+                Trainer(method, schedule, work, workspace.device).fit(batches, None, "train source", workspace.progress)
+        save_tensors(path, model.state_dict(), {"identity": identity})
+        shutil.rmtree(work, ignore_errors=True)
+    return path
+
+
+def given_model(config: RunConfig, shift: Shift, workspace: Workspace) -> Path:
+    """The source model that was given as a file, after a look at what it says it is.
+
+    Raises:
+        UsageError: no file, another file than the config was made for, or a model of another network, fusion or classes.
+    """
+    path = workspace.source_file
+    if path is None or file_hash(path) != config.source_file:
+        raise UsageError(f"This run starts from source model {config.source_file}; give that file with --source-model")
+    from bench.networks.model_file import read_info
+
+    info = read_info(path)
+    wanted = {"network": config.network, "fusion": config.fusion, "num_classes": len(shift.classes)}
+    if info.classes is not None:
+        wanted["classes"] = shift.classes
+    for name, value in wanted.items():
+        if (found := getattr(info, name)) != value:
+            raise UsageError(f"{path}: {name} is {found}, the run's is {value}; use -o {name}=... or another file")
+    return path
+
+
+def _is_good(path: Path, identity: dict[str, Any]) -> bool:
+    """True if the cached file is whole and was made with this identity."""
+    if not path.is_file():
+        return False
+    try:
+        return load_tensors(path)[1].get("identity") == identity
+    except RunError:  # damaged: trained anew under the lock and replaced whole
+        return False

@@ -1,0 +1,338 @@
+"""The one training loop: source models, the oracle and every adaptation run through it.
+
+It owns precision, optimiser, schedule, clipping, logging and checkpoints. Everything random is a function of seed and step,
+and state is written whole every few steps, so a run killed at any moment ends with the same bits when it is run again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from bench.core.errors import RunError
+from bench.core.files import disk_errors, write_atomically
+from bench.core.progress import Progress, quiet
+from bench.core.seeding import seed_for
+from bench.core.workspace import Observer
+from bench.data.loaders import moved
+from bench.networks.weights import load_tensors, save_tensors
+from methods.base import ClipBatch, LabelledBatch, Method
+
+from .config import Adaptation, Schedule
+from .watching import Unwatched
+
+if TYPE_CHECKING:
+    from bench.core.workspace import Workspace
+    from stpl.segmenter import VideoSegmenter
+
+STATE_EVERY = 20
+"""Steps between two writes of the resumable state."""
+
+Batches = Callable[[int], ClipBatch]
+Part = tuple[ClipBatch, ClipBatch | None]
+"""A batch of target clips and one of source clips, where the method gets one."""
+
+
+@dataclass(frozen=True)
+class Noted:
+    """Values of a step that are still to be checked: what they are, by name, and the clips they come from."""
+
+    step: int
+    what: str
+    values: dict[str, Tensor]
+    keys: tuple[str, ...]
+
+    def numbers(self) -> dict[str, float]:
+        """The values, brought to the processor in one transfer."""
+        return dict(zip(self.values, torch.stack(list(self.values.values())).tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What the loop spent: steps, wall and CPU seconds, summed over interruptions."""
+
+    steps: int
+    wall_seconds: float
+    cpu_seconds: float
+
+
+def poly(step: int, steps: int, power: float) -> float:
+    """Learning-rate factor ``(1 - step / steps)^power``, for all parameter groups alike.
+
+    The published code schedules two of three groups (the classifiers stay at 10x base for the whole run); repaired here.
+    """
+    return float((1 - step / steps) ** power)
+
+
+def snapshot_steps(schedule: Schedule) -> list[int]:
+    """Step counts after which weights are kept, evenly spaced, the last step included."""
+    count = schedule.snapshots if isinstance(schedule, Adaptation) else 1
+    return sorted({max(1, round(schedule.steps * (i + 1) / count)) for i in range(count)})
+
+
+class Trainer:
+    """Minimises a method's losses.
+
+    Args:
+        method: what is trained, on its device already.
+        schedule: optimiser and steps.
+        folder: where ``metrics.jsonl`` and ``state/`` go; a folder with state resumes.
+        device: where batches are sent.
+        readout: whose weights snapshots keep, ``student`` or ``teacher``; a method that evaluates its own average keeps both.
+        observer: is told of every step, off the clock; it can change nothing.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        schedule: Schedule,
+        folder: Path,
+        device: torch.device,
+        readout: str = "student",
+        observer: Observer | None = None,
+    ) -> None:
+        self.readout = readout
+        self.observer = observer or Unwatched()
+        self._off_clock = (0.0, 0.0)
+        self.method, self.schedule, self.folder, self.device = method, schedule, folder, device
+        groups = method.parameter_groups(schedule.lr, schedule.head_multiplier)
+        self.optimiser = torch.optim.SGD(
+            groups, lr=schedule.lr, momentum=schedule.momentum, weight_decay=schedule.weight_decay
+        )
+        # The segmenter's optimiser first, then those that the method steps itself.
+        self.optimisers = {"segmenter": self.optimiser, **method.optimisers()}
+        self.base_lr = {name: [g["lr"] for g in o.param_groups] for name, o in self.optimisers.items()}
+        self.state_path = folder / "state" / "state.safetensors"
+        self.log_path = folder / "metrics.jsonl"
+        self._noted: list[Noted] = []
+
+    def fit(
+        self,
+        target: Batches,
+        source: Batches | None = None,
+        what: str = "adapt",
+        progress: Progress = quiet,
+        everything: Iterable[ClipBatch] = (),
+        watch: Callable[[int], None] | None = None,
+    ) -> Fitted:
+        """Run to the last step, from the saved state if there is one.
+
+        Args:
+            target: batch of a step.
+            source: the same of labelled source clips, for UDA methods.
+            what: name of the work, for ``progress``.
+            everything: all target training clips in order, unlabelled and on the device, for methods in rounds.
+            watch: called with the number of steps whenever weights have been kept before the last step.
+
+        Raises:
+            RunError: a loss is NaN or infinite, a saved state is damaged, or the disk is full.
+        """
+        first, wall, cpu = self._resume()
+        self.observer.start(self.folder, first, self.schedule.steps, self.method.segmenter, everything)
+        began, cpu_began = time.perf_counter(), time.process_time()
+
+        def spent() -> tuple[float, float]:
+            off_wall, off_cpu = self._off_clock
+            return wall + time.perf_counter() - began - off_wall, cpu + time.process_time() - cpu_began - off_cpu
+
+        keep = set(snapshot_steps(self.schedule))
+        rounds = {step: number for number, step in enumerate(self.method.round_steps())}
+        self.method.train()
+        for step in range(first, self.schedule.steps):
+            if step in rounds:
+                self.start_round(rounds[step], step, everything)
+            self.step(step, self.parts(step, target, source))
+            done = step + 1
+            saves = done % STATE_EVERY == 0 or done == self.schedule.steps
+            if self.device.type == "cpu" or done in keep or saves:
+                self.settle()
+            if done in keep:
+                weights = self.method.evaluated(self.readout).state_dict()
+                save_tensors(self.snapshot_path(done), weights, {"step": done})
+                if self.method.evaluates_average:
+                    save_tensors(self.student_path(done), self.method.segmenter.state_dict(), {"step": done})
+                if watch and done < self.schedule.steps:
+                    watch(done)
+            if saves:
+                self._save(done, *spent())
+            progress(what, done, self.schedule.steps)
+        return Fitted(self.schedule.steps, *spent())
+
+    def _tell(self, step: int, losses: dict[str, float]) -> None:
+        """Tell the observer of a step; what that takes is not the method's cost."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        factor = self._factor(step)
+        rates = {
+            f"lr/{name}/{group.get('name', 'own')}": base * factor
+            for name, optimiser in self.optimisers.items()
+            for group, base in zip(optimiser.param_groups, self.base_lr[name], strict=True)
+        }
+        self.observer.step(step, {**{f"loss/{name}": value for name, value in losses.items()}, **rates})
+        off_wall, off_cpu = self._off_clock
+        self._off_clock = off_wall + time.perf_counter() - wall, off_cpu + time.process_time() - cpu
+
+    def _factor(self, step: int) -> float:
+        """What the learning rates are multiplied with in a step."""
+        return poly(step, self.schedule.horizon or self.schedule.steps, self.schedule.power)
+
+    def parts(self, step: int, target: Batches, source: Batches | None) -> list[Part]:
+        """The batches whose gradients a step averages."""
+        numbers = range(step * self.schedule.accumulate, (step + 1) * self.schedule.accumulate)
+        return [(target(number), source(number) if source else None) for number in numbers]
+
+    def settle(self) -> None:
+        """Check and log the steps since the last call.
+
+        Raises:
+            RunError: a loss or gradient is NaN or infinite, or the disk is full.
+        """
+        losses: dict[int, list[dict[str, float]]] = {}
+        for noted in self._noted:
+            numbers = self._checked(noted)
+            if noted.what == "loss":
+                losses.setdefault(noted.step, []).append(numbers)
+        self._noted.clear()
+        for step, parts in losses.items():
+            means = {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
+            self._log({"step": step, **means})
+            self._tell(step, means)
+
+    def _log(self, entry: dict[str, float]) -> None:
+        with disk_errors(self.log_path):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with self.log_path.open("a", encoding="utf-8") as log:
+                log.write(json.dumps(entry) + "\n")
+
+    def snapshot_path(self, step: int) -> Path:
+        """Where the weights after ``step`` steps are kept."""
+        return self.folder / "state" / f"snapshot-{step:06d}.safetensors"
+
+    def student_path(self, step: int) -> Path:
+        """Where the student's own weights are kept beside a snapshot of an average."""
+        return self.folder / "state" / f"student-{step:06d}.safetensors"
+
+    @contextlib.contextmanager
+    def _draws(self, step: int, name: str, part: int = 0) -> Iterator[None]:
+        """The steps' precision, and torch's global generator set by the step: dropout and the like then draw the same numbers
+        in a resumed run."""
+        half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.schedule.precision == "bfloat16")
+        with torch.random.fork_rng(devices=[]), half:
+            torch.manual_seed(seed_for(self.method.setup.seed, name, step, *([part] if part else [])))
+            yield
+
+    def start_round(self, number: int, step: int, everything: Iterable[ClipBatch]) -> None:
+        """Let the method label the whole target before a step."""
+        with self._draws(step, "round"):
+            self.method.start_round(number, everything)
+
+    def step(self, step: int, parts: Sequence[Part]) -> None:
+        """One optimiser step on the losses of the parts, averaged.
+
+        Losses and gradients are noted for :meth:`settle`. On the CPU they are checked before they are used. On a GPU that would
+        bring them to the processor in every step, so they are checked later, but before any state is saved.
+        """
+        factor = self._factor(step)
+        for name, optimiser in self.optimisers.items():
+            for group, base in zip(optimiser.param_groups, self.base_lr[name], strict=True):
+                group["lr"] = base * factor
+        names: list[str] = []
+        for number, (target, source) in enumerate(parts):
+            target = to_device(target, self.device)
+            source = to_device(source, self.device) if source is not None else None
+            assert source is None or isinstance(source, LabelledBatch)
+            self.method.part = number
+            with self._draws(step, "step", number):
+                losses = self.method.losses(target, source, step)
+            names = list(losses)
+            self._note(Noted(step, "loss", {k: v.detach().float() for k, v in losses.items()}, target.keys))
+            total = torch.stack([value.float() for value in losses.values()]).sum()
+            if number == 0:
+                self.optimiser.zero_grad(set_to_none=True)
+            (total / len(parts) if len(parts) > 1 else total).backward()
+        limit = self.schedule.clip_norm if self.schedule.clip_norm is not None else math.inf
+        norm = torch.nn.utils.clip_grad_norm_(_parameters(self.optimiser), limit).detach()
+        keys = tuple(key for target, _ in parts for key in target.keys)
+        self._note(Noted(step, "gradient", {" + ".join(names): norm}, keys))
+        self.optimiser.step()
+        self.method.part = 0
+        with self._draws(step, "after step"):
+            self.method.after_step(step)
+
+    def _note(self, noted: Noted) -> None:
+        if self.device.type == "cpu":
+            self._checked(noted)
+        self._noted.append(noted)
+
+    def _checked(self, noted: Noted) -> dict[str, float]:
+        numbers = noted.numbers()
+        for name, value in numbers.items():
+            if not math.isfinite(value):
+                what = f"loss '{name}'" if noted.what == "loss" else f"the gradient of '{name}'"
+                kept = f"is kept in {self.state_path.parent}" if self.state_path.is_file() else "is the start"
+                raise RunError(
+                    f"Step {noted.step}: {what} is {value} on clips {', '.join(noted.keys)}; the last good state {kept}. "
+                    "Lower the learning rate or check those clips"
+                )
+        return numbers
+
+    def _save(self, step: int, wall: float, cpu: float) -> None:
+        tensors = {f"method/{name}": value for name, value in self.method.state_dict().items()}
+        for name, optimiser in self.optimisers.items():
+            for number, parameter in enumerate(_parameters(optimiser)):
+                for key, value in optimiser.state.get(parameter, {}).items():
+                    if isinstance(value, Tensor):  # momentum, Adam's moments and its step count
+                        tensors[f"optimiser/{name}/{number}/{key}"] = value
+        save_tensors(self.state_path, tensors, {"step": step, "wall": wall, "cpu": cpu})
+
+    def _resume(self) -> tuple[int, float, float]:
+        """Load the saved state; returns the next step and the seconds spent so far."""
+        if not self.state_path.is_file():
+            self.log_path.unlink(missing_ok=True)
+            return 0, 0.0, 0.0
+        tensors, meta = load_tensors(self.state_path)
+        method = {n.removeprefix("method/"): v for n, v in tensors.items() if n.startswith("method/")}
+        if self.method.state_dict().keys() != method.keys() or not {"step", "wall", "cpu"} <= set(meta):
+            raise RunError(f"{self.state_path} was saved by other code than this; delete it and run again")
+        step = int(str(meta["step"]))
+        try:
+            self.method.load_state_dict(method)
+        except RuntimeError:  # shapes differ
+            raise RunError(f"{self.state_path} was saved by other code than this; delete it and run again") from None
+        for name, optimiser in self.optimisers.items():
+            for number, parameter in enumerate(_parameters(optimiser)):
+                start = f"optimiser/{name}/{number}/"
+                for key in (key for key in tensors if key.startswith(start)):
+                    value = tensors[key] if tensors[key].dim() == 0 else tensors[key].to(parameter.device)
+                    optimiser.state[parameter][key.removeprefix(start)] = value
+        if self.log_path.is_file():  # steps after the state are logged again
+            lines = self.log_path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+            write_atomically(self.log_path, "".join(lines[:step]))
+        return step, float(str(meta["wall"])), float(str(meta["cpu"]))
+
+
+def _parameters(optimiser: torch.optim.Optimizer) -> list[Tensor]:
+    return [p for group in optimiser.param_groups for p in group["params"]]
+
+
+def to_device(batch: ClipBatch, device: torch.device) -> ClipBatch:
+    """The batch on ``device``."""
+    return moved(batch, lambda x: x.to(device, non_blocking=True))
+
+
+def place(segmenter: VideoSegmenter, workspace: Workspace) -> VideoSegmenter:
+    """Put a network where it computes: on the device, channels last on a GPU, its encoder compiled where that is asked for."""
+    segmenter = segmenter.to(workspace.device)
+    if workspace.device.type == "cuda":
+        segmenter = segmenter.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if workspace.compiled:
+        segmenter.encoder.compile()
+    return segmenter

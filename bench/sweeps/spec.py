@@ -1,0 +1,235 @@
+"""What a sweep is asked for: one validated YAML, or the same from the command line; written out as runs.
+
+A sweep with ``search`` is a tuning sweep: it takes development worlds only (``bench.sweeps.search.tuning_shift``).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+from bench.core.errors import UsageError, unknown
+from bench.core.registry import method_names
+from bench.core.schema import Model, hash_of
+from bench.runs.config import RunConfig, make_run_config, method_class, parse_range, plain_value
+from methods.base import Choice, LogUniform, SearchSpace
+
+from .search import DIGITS, draw, tuning_shift
+from .study import Study, StudyRow, WrittenRow, clean
+
+COMMON = ("network", "fusion", "flow", "weights", "init")
+"""Options that every method has."""
+
+
+class Asha(Model):
+    """Stop the worse part of the trials early, by their target-only score (no label is used).
+
+    Attributes:
+        grace: share of the steps that every trial gets.
+        reduction: of the trials that reach a rung, one in so many goes on.
+    """
+
+    grace: float = Field(default=0.25, gt=0, lt=1)
+    reduction: float = Field(default=3, gt=1)
+
+
+class Search(Model):
+    """Values drawn from each method's ``SEARCH``.
+
+    Attributes:
+        kind: ``random`` gives the trials of ``bench tune``; ``grid`` all combinations of ``points`` values per range.
+        trials: of the random search, ``"0:16"``; trial 0 is the defaults.
+        points: of the grid, per range; choices give all their values.
+    """
+
+    kind: Literal["random", "grid"] = "random"
+    trials: str = "0:16"
+    points: int = Field(default=3, ge=2)
+    asha: Asha | None = None
+
+
+class Sweep(Model):
+    """Many runs: methods, or rows written out, times the values of a grid or a search, times seeds.
+
+    Attributes:
+        seeds: ``"0:5"`` in quotes, or a list.
+        grid: values by option; ``stpl.fusion`` is for one method, ``fusion`` for every method that has it.
+        options: what stays fixed, named likewise.
+        cpu: cores, and threads of torch, per trial.
+        gpu: GPUs per trial; a share packs several trials onto one.
+        retries: how often a failed trial is tried again.
+    """
+
+    name: str = Field(default="", pattern=r"^[A-Za-z0-9_.-]*$")
+    shift: str = "ministreet"
+    methods: Literal["all"] | list[str] = Field(default_factory=list)
+    rows: tuple[WrittenRow, ...] = ()
+    seeds: str | list[int] = "0"
+    grid: dict[str, list[Any]] = Field(default_factory=dict)
+    options: dict[str, Any] = Field(default_factory=dict)
+    search: Search | None = None
+    steps: int | None = Field(default=None, ge=1)
+    cpu: int = Field(default=1, ge=1)
+    gpu: float = Field(default=0.0, ge=0)
+    retries: int = Field(default=2, ge=0)
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _quoted(cls, value: Any) -> Any:
+        if isinstance(value, int):
+            raise ValueError('put seeds in quotes, e.g. seeds: "0:3"')
+        return value
+
+    @field_validator("gpu")
+    @classmethod
+    def _share_or_whole(cls, value: float) -> float:
+        if value > 1 and value != int(value):
+            raise ValueError("above 1 only whole numbers of GPUs can be given out")
+        return value
+
+    @model_validator(mode="after")
+    def _has_work(self) -> Sweep:
+        if not self.methods and not self.rows:
+            raise ValueError("methods, rows: give at least one of them")
+        if empty := [name for name, values in self.grid.items() if not values]:
+            raise ValueError(f"grid.{empty[0]}: give at least one value")
+        if self.search and self.rows:
+            raise ValueError("search: needs methods, not rows written out")
+        return self
+
+    @property
+    def named(self) -> Sweep:
+        """The same with a name: its own, or one made of what it is asked for."""
+        return self if self.name else self.model_copy(update={"name": f"sweep-{self.identity}"})
+
+    @property
+    def identity(self) -> str:
+        """Hash of which runs it is about: not of its name, nor of how they are spread over the machine."""
+        return hash_of(self.model_dump(mode="json", exclude={"name", "cpu", "gpu", "retries"}))
+
+    def to_yaml(self) -> str:
+        """As stored in the sweep's folder."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of a sweep and what it is called."""
+
+    label: str
+    config: RunConfig
+
+
+def from_study(study: Study, seeds: str | None = None, **spread: Any) -> Sweep:
+    """The sweep that runs a study, with ``cpu``, ``gpu`` and ``retries`` as given."""
+    rows = tuple(WrittenRow(label=r.label, method=r.method, options=dict(r.options)) for r in study.all_rows())
+    return Sweep(name=f"study-{study.name}", shift=study.shift, rows=rows, seeds=seeds or study.seeds, **spread)
+
+
+def plan(sweep: Sweep) -> list[Planned]:
+    """Every run once, seeds outermost: runs that share a source model stand together.
+
+    Raises:
+        UsageError: a row that cannot be run; an option that no method has; a tuning sweep over reported worlds.
+    """
+    if sweep.search:
+        tuning_shift(sweep.shift)
+    rows = [StudyRow(row.label, row.method, clean(row.options)) for row in sweep.rows]
+    if sweep.methods:
+        rows += method_rows(sweep, method_names() if sweep.methods == "all" else sweep.methods)
+    seeds = parse_range("seeds", sweep.seeds) if isinstance(sweep.seeds, str) else sweep.seeds
+    found: dict[str, Planned] = {}
+    for seed in seeds:
+        for row in rows:
+            options = dict(row.options)
+            init = str(options.pop("init", "source"))
+            config = make_run_config(row.method, sweep.shift, seed, options, init, sweep.steps)
+            found.setdefault(config.hash, Planned(row.label, config))
+    return list(found.values())
+
+
+def method_rows(sweep: Sweep, methods: list[str]) -> list[StudyRow]:
+    """Rows of each method: the values of its grid, combined with those of its search."""
+    accepts = {method: {*COMMON, *_fields(method)} for method in methods}
+    for name in (*sweep.grid, *sweep.options):
+        owner, _, option = name.rpartition(".")
+        if owner and owner not in methods:
+            raise unknown("method", owner, methods, where=f" before the option '{name}'")
+        having = [owner] if owner else methods
+        if not any(option in accepts[method] for method in having):
+            raise unknown("option", option, set().union(*(accepts[m] for m in having)), where=f" ({', '.join(having)})")
+    rows = []
+    for method in methods:
+        fixed = {k: plain_value(v) for k, v in _own(sweep.options, method, accepts[method]).items()}
+        grid = _own(sweep.grid, method, accepts[method])
+        drawn = searched(method, sweep.search) if sweep.search else [{}]
+        for number, values in enumerate(drawn):
+            for combination in itertools.product(*grid.values()):
+                chosen = dict(zip(grid, map(plain_value, combination), strict=True))
+                shown = [f"{key}={value}" for key, value in {**values, **chosen}.items()]
+                if sweep.search and sweep.search.kind == "random":
+                    number_in_log = list(parse_range("trials", sweep.search.trials))[number]
+                    shown = [f"trial {number_in_log}", *(f"{k}={v}" for k, v in chosen.items())]
+                rows.append(StudyRow(" ".join([method, *shown]), method, {**values, **fixed, **chosen}))
+    return rows
+
+
+def _fields(method: str) -> set[str]:
+    return set(method_class(method).Settings.__dataclass_fields__)
+
+
+def _own(options: dict[str, Any], method: str, accepts: set[str]) -> dict[str, Any]:
+    """Options that are this method's: those without a prefix where it has them, then those with its prefix."""
+    plain = {name: value for name, value in options.items() if "." not in name and name in accepts}
+    start = f"{method}."
+    return plain | {name.removeprefix(start): value for name, value in options.items() if name.startswith(start)}
+
+
+def searched(method: str, search: Search) -> list[dict[str, Any]]:
+    """Settings to try.
+
+    Raises:
+        UsageError: the method has no search space.
+    """
+    space: SearchSpace = method_class(method).SEARCH
+    if not space:
+        raise UsageError(f"Method '{method}' has no search space: there is nothing to tune")
+    if search.kind == "random":
+        return [draw(method, trial) for trial in parse_range("trials", search.trials)]
+    values = [_points(one, search.points) for one in space.values()]
+    return [dict(zip(space, combination, strict=True)) for combination in itertools.product(*values)]
+
+
+def _points(space: Any, points: int) -> list[Any]:
+    """Evenly spaced values from end to end, in the logarithm where the space is; all values of a choice."""
+    if isinstance(space, Choice):
+        return list(space.values)
+    logarithmic = isinstance(space, LogUniform)
+    low, high = (math.log(space.low), math.log(space.high)) if logarithmic else (space.low, space.high)
+    spaced = [low + (high - low) * i / (points - 1) for i in range(points)]
+    return [float(f"{math.exp(x) if logarithmic else x:.{DIGITS}g}") for x in spaced]
+
+
+def parse_grid(texts: list[str]) -> dict[str, list[Any]]:
+    """``["stpl.fusion=concat,add"]`` to lists by option.
+
+    Raises:
+        UsageError: not of that form, or an option twice.
+    """
+    grid: dict[str, list[Any]] = {}
+    for text in texts:
+        name, separator, values = text.partition("=")
+        if not separator or not name or not values:
+            raise UsageError(f"--grid '{text}' is not of the form option=value,value, e.g. stpl.fusion=concat,add")
+        if name in grid:
+            raise UsageError(f"--grid '{name}' is given twice")
+        try:
+            grid[name] = [plain_value(yaml.safe_load(value)) for value in values.split(",")]
+        except yaml.YAMLError:
+            raise UsageError(f"--grid '{text}': not values") from None
+    return grid

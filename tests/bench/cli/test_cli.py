@@ -1,0 +1,270 @@
+"""The command line as a person meets it: exit codes, one-line errors, pure JSON, help with examples."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from bench import cli
+from bench.core.workspace import Workspace
+from bench.runs import run as adapt
+from bench.runs.records import Record
+
+ROOT = Path(__file__).resolve().parents[3]
+TINY = ("--shift", "ministreet-tiny")
+
+
+def commands(group: Any, before: str = "") -> dict[str, Any]:
+    """Every command by what is typed, those of groups (``data check``) included."""
+    found: dict[str, Any] = {}
+    for name, command in group.commands.items():
+        found |= commands(command, f"{before}{name} ") if hasattr(command, "commands") else {before + name: command}
+    return found
+
+
+TREE = commands(get_command(cli.app))
+COMMANDS = sorted(TREE)
+
+
+def call(*arguments: str) -> Any:
+    return CliRunner().invoke(cli.app, list(arguments))
+
+
+def error_of(result: Any) -> str:
+    """The one line that names the error."""
+    assert "Traceback" not in result.stderr and not isinstance(result.exception, (RuntimeError, ValueError)), result
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("bench: ")]
+    assert result.stderr.strip().splitlines()[-1] == line
+    return line
+
+
+# Help -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example_that_parses(command: str) -> None:
+    result = call(*command.split(), "--help")
+    assert result.exit_code == 0
+    text = " ".join(re.sub(r"[│╭╰─╮╯]", " ", result.stdout).split())
+    found = re.search(rf"Example: bench {command}(.*)$", text)
+    assert found, f"no example in the help of {command}"
+    TREE[command].make_context(command, found[1].split(), resilient_parsing=False)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_json_and_debug(command: str) -> None:
+    names = {name for p in TREE[command].params for name in p.opts}
+    assert {"--json", "--debug"} <= names
+
+
+def test_without_a_command_it_shows_the_help() -> None:
+    assert all(command.split()[0] in call().output for command in COMMANDS)
+
+
+# Wrong use: exit code 2 -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("run", "-m", "tsp"), "Unknown method 'tsp'. Did you mean 'tps'? Available: adabn, "),
+        (("run", "-m", "stpl", "--shift", "ministret"), "Unknown shift 'ministret'. Did you mean 'ministreet'?"),
+        (("run", "-m", "stpl", *TINY, "-o", "fusion=conv"), "Unknown fusion 'conv'. Did you mean 'conv1x1'?"),
+        (("run", "-m", "stpl", *TINY, "-o", "flow=exakt"), "Unknown flow 'exakt'. Did you mean 'exact'?"),
+        (("run", "-m", "stpl", *TINY, "-o", "network=min"), "Unknown network 'min'. Did you mean 'mini'?"),
+        (
+            ("run", "-m", "stpl", *TINY, "-o", "temperatur=1"),
+            "Unknown option 'temperatur' for method 'stpl'. Did you mean",
+        ),
+        (("run", "-m", "stpl", *TINY, "-o", "temperature=99"), "temperature must be in 0.01..10, got 99"),
+        (("run", "-m", "stpl", *TINY, "-o", "temperature=hot"), "temperature: Input should be a valid number"),
+        (("run", "-m", "stpl", *TINY, "-o", "temperature"), "'temperature' is not of the form key=value"),
+        (("run", "-m", "stpl", *TINY, "-o", "ema_decay=[1"), "'[1' is not a value"),
+        (("run", "-m", "stpl", *TINY, "--seed", "-1"), "seed must be 0 or more, got -1"),
+        (("run", "-m", "adabn", *TINY, "--device", "gpu"), "Unknown device 'gpu'. Available: auto, cpu, cuda"),
+        (
+            ("list", "method"),
+            "Unknown kind 'method'. Did you mean 'methods'? Available: datasets, flows, fusions, methods",
+        ),
+        (("tune", "-m", "stpl", "--shift", "ministreet"), "Shift 'ministreet' is not for tuning; use ministreet-dev"),
+        (("tune", "-m", "stpl", "--trials", "3:1"), "--trials must be FIRST:END"),
+        (("tune", "-m", "stlp"), "Unknown method 'stlp'. Did you mean 'stpl'?"),
+        (("submit", "/nowhere"), "/nowhere is not a finished run: it has no record.json"),
+        (("preview", "--shift", "ministret"), "Unknown shift 'ministret'. Did you mean 'ministreet'?"),
+    ],
+)
+def test_wrong_use_is_exit_code_2_and_one_line(
+    arguments: tuple[str, ...], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = call(*arguments)
+    assert result.exit_code == 2
+    assert says in error_of(result)
+    assert result.stdout == "" and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run",),
+        ("run", "-m"),
+        ("run", "-m", "stpl", "--seed", "one"),
+        ("run", "-m", "stpl", "--threads", "-2"),
+        ("run", "-m", "stpl", "--nonsense"),
+        ("nonsense",),
+        ("preview", "--clips", "0"),
+        ("submit",),
+    ],
+)
+def test_what_does_not_parse_is_exit_code_2(
+    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = call(*arguments)
+    assert result.exit_code == 2 and result.stdout == "" and "Traceback" not in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bad_shift_file_is_named_with_the_fields_path(shift_file: Callable[..., str]) -> None:
+    result = call("run", "-m", "stpl", "--shift", shift_file({"adaptation.lr": -1}))
+    assert result.exit_code == 2
+    assert "variant-1.yaml: adaptation.lr: Input should be greater than 0, got -1" in error_of(result)
+
+
+def test_debug_shows_the_traceback() -> None:
+    from bench.core.errors import UsageError
+
+    with pytest.raises(UsageError, match="Unknown method"):
+        CliRunner().invoke(cli.app, ["run", "-m", "tsp", "--debug"], catch_exceptions=False)
+
+
+# Failures: exit code 1 ------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_cannot_be_written_is_exit_code_1(tmp_path: Path, tiny_cache: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = call("run", "-m", "adabn", *TINY, "--runs", str(tmp_path / "file" / "r"), "--cache", str(tiny_cache))
+    assert result.exit_code == 1
+    assert error_of(result).startswith(f"bench: Cannot write {tmp_path}/file/r/")
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(28, "No space left on device", "/some/file"), "bench: /some/file: No space left on device"),
+        (OSError("odd"), "bench: file: odd"),
+        (KeyboardInterrupt(), "bench: stopped; the same command goes on where it was"),
+    ],
+)
+def test_the_system_and_ctrl_c_are_one_line_too(
+    error: BaseException, says: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("bench.cli._session.execute", fail)
+    result = call("run", "-m", "adabn", *TINY)
+    assert result.exit_code == 1 and error_of(result) == says
+
+
+def test_a_damaged_record_is_exit_code_1(tmp_path: Path, tiny_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench.runs.config import make_run_config
+
+    folder = tmp_path / make_run_config("adabn", "ministreet-tiny").hash
+    folder.mkdir()
+    (folder / "record.json").write_text("{")
+    result = call("run", "-m", "adabn", *TINY, "--runs", str(tmp_path), "--cache", str(tiny_cache))
+    assert result.exit_code == 1
+    assert f"Record {folder}/record.json is damaged" in error_of(result)
+
+
+# Results --------------------------------------------------------------------------------------------------------------
+
+
+def folders(workspace: Workspace) -> tuple[str, ...]:
+    return ("--runs", str(workspace.runs), "--cache", str(workspace.cache))
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_json_is_the_record_and_nothing_else(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = call("run", "-m", "self_training", *TINY, *folders(workspace), "--json", "--threads", "1")
+    assert result.exit_code == 0, result.output
+    record = Record.model_validate_json(result.stdout)
+    assert record.config.method == "self_training" and record.hardware["threads"] == 1
+    assert "adapt: 6/6" in result.stderr  # progress goes elsewhere, in plain lines without a terminal
+    monkeypatch.setattr(adapt, "_run", None)  # a second time it is found
+    assert call("run", "-m", "self_training", *TINY, *folders(workspace), "--json").stdout == result.stdout
+
+
+def test_a_run_ends_with_a_panel(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)  # no committed records here
+    monkeypatch.setenv("COLUMNS", "200")
+    for method in ("source_only", "oracle", "adabn"):
+        (workspace.runs / "broken").mkdir(parents=True, exist_ok=True)
+        (workspace.runs / "broken" / "record.json").write_text("{")  # of another run: none of this run's business
+        result = call("run", "-m", method, *TINY, *folders(workspace))
+        assert result.exit_code == 0, result.output
+    told = result.stdout
+    for what in ("mIoU", "gain over source", "gap", "pixel accuracy", "temporal consistency", "peak memory", "bicycle"):
+        assert what in told, what
+    assert "unknown" not in told  # floor and ceiling of this replicate are among the local runs
+    assert str(workspace.runs) in told and "record.json" in told
+
+
+@pytest.mark.parametrize("kind", ["methods", "shifts", "fusions", "flows", "networks"])
+def test_lists(kind: str) -> None:
+    found = json.loads(call("list", kind, "--json").stdout)
+    assert list(found) == [kind] and found[kind]
+    plain = call("list", kind)
+    assert plain.exit_code == 0 and all(name in plain.stdout for name in found[kind])
+    if kind != "shifts":
+        assert all(all(str(value).strip() for value in entry.values()) for entry in found[kind].values())
+
+
+def test_everything_at_once() -> None:
+    found = json.loads(call("list", "--json").stdout)
+    assert set(found) == {"methods", "shifts", "fusions", "flows", "networks", "datasets"}
+    assert {"stpl", "self_training", "adabn", "source_only", "oracle"} <= set(found["methods"])
+    assert found["methods"]["stpl"]["setting"] == "SFDA"
+
+
+def test_the_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    where = ("--runs", str(tmp_path / "r"), "--cache", str(tmp_path / "c"))
+    result = call("doctor", *where, "--json")
+    report = json.loads(result.stdout)
+    assert result.exit_code == (1 if report["missing"] else 0)
+    assert {"versions", "disk", "data", "gpus", "missing"} <= set(report)
+    monkeypatch.setattr("bench.cli._doctor.NEEDED_GB", 1e9)
+    result = call("doctor", *where)
+    assert result.exit_code == 1 and "GB needed" in " ".join(result.stdout.split())
+
+
+def test_preview_writes_a_sheet(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "sheet.png"
+    result = call("preview", *TINY, "--clips", "1", "--out", str(out), "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == {"preview": str(out)} and out.read_bytes().startswith(b"\x89PNG")
+
+
+# The real thing -------------------------------------------------------------------------------------------------------
+
+
+def test_a_process_of_its_own_has_the_exit_codes_too(tmp_path: Path) -> None:
+    script = shutil.which("bench", path=str(Path(sys.executable).parent))
+    command = [script] if script else [sys.executable, "-m", "bench.cli"]
+    for arguments, code in ((["run", "-m", "tsp"], 2), (["run"], 2), (["--help"], 0)):
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=ROOT)
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+        if arguments[-1] == "tsp":
+            assert done.stderr.count("\n") == 1 and done.stderr.startswith("bench: Unknown method 'tsp'")

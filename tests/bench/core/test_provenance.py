@@ -1,0 +1,61 @@
+"""Where numbers come from: the dirty flag sees changed code, and the processor is more than its name."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bench.core import provenance
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A git checkout laid out like ours, one commit, seen by ``provenance`` as its own."""
+    for name in ("bench/a.py", "methods/b.py", "stpl/c.py", "README.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("1\n")
+    who = ["-c", "user.name=n", "-c", "user.email=e"]
+    for command in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "first"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    monkeypatch.setattr(provenance, "ROOT", tmp_path / "bench")
+    return tmp_path
+
+
+def test_a_clean_checkout_is_not_dirty(checkout: Path) -> None:
+    (checkout / "README.md").write_text("2\n")  # not code
+    found = provenance.code.__wrapped__()
+    assert found["dirty"] is False and len(found["revision"]) == 12
+
+
+@pytest.mark.parametrize("name", ["bench/a.py", "methods/b.py", "stpl/c.py", "bench/new.py", "methods/new.py"])
+def test_changed_or_new_code_is_dirty(name: str, checkout: Path) -> None:
+    (checkout / name).write_text("2\n")
+    assert provenance.code.__wrapped__()["dirty"] is True
+
+
+def test_looking_writes_nothing_into_the_checkout(checkout: Path) -> None:
+    """Git would note that a touched file is the same after all; killed while it writes, it would leave its lock behind."""
+    os.utime(checkout / "bench" / "a.py", (1, 1))
+    before = (checkout / ".git" / "index").read_bytes()
+    assert provenance.code.__wrapped__()["dirty"] is False
+    assert (checkout / ".git" / "index").read_bytes() == before
+
+
+def test_outside_a_checkout_nothing_is_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "ROOT", tmp_path / "bench")
+    (tmp_path / "bench").mkdir()
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert provenance.code.__wrapped__() == {"revision": None, "dirty": None}
+
+
+def test_the_processor_is_named_by_model_and_instructions() -> None:
+    import torch
+
+    found = provenance.hardware("cpu", 1)
+    assert found["cpu_model"].endswith(torch.backends.cpu.get_cpu_capability())
+    told = Path("/proc/cpuinfo").read_text()
+    if "\nmodel\t\t: " in told:
+        assert f"model {told.split(chr(10) + 'model' + chr(9) * 2 + ': ')[1].splitlines()[0]}," in found["cpu_model"]

@@ -1,0 +1,48 @@
+"""Folders and devices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.cli._doctor import examine
+from bench.core.errors import UsageError
+from bench.core.workspace import Workspace, default_cache, default_runs, pick_device
+
+
+def test_folders_come_from_the_environment_or_lie_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BENCH_RUNS", "BENCH_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    assert (default_runs(), default_cache()) == (Path("runs"), Path("cache"))
+    monkeypatch.setenv("BENCH_RUNS", "/a")
+    monkeypatch.setenv("BENCH_CACHE", "/b")
+    assert (Workspace().runs, Workspace().cache) == (Path("/a"), Path("/b"))
+
+
+def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pick_device("cpu") == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert pick_device("auto").type == "cuda" and pick_device("cuda:1").index == 1
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert pick_device("auto").type == "cpu"
+    with pytest.raises(UsageError, match="torch sees no GPU here; use --device cpu"):
+        pick_device("cuda")
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "", "meta", "mps", "cpu:"])
+def test_unknown_devices(name: str) -> None:
+    with pytest.raises(UsageError, match=f"Unknown device '{name}'. Available: auto, cpu, cuda"):
+        pick_device(name)
+
+
+def test_the_doctor_names_a_full_disk_and_a_missing_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = examine(tmp_path / "runs", tmp_path / "deep" / "cache")
+    assert report["missing"] == [] and set(report["disk"]) == {"runs", "cache"}
+    assert not (tmp_path / "runs").exists()  # looking changes nothing
+    monkeypatch.setattr("bench.cli._doctor.NEEDED_GB", 1e9)
+    monkeypatch.setattr("bench.cli._doctor.versions", lambda: {"torch": "1", "safetensors": "missing"})
+    missing = examine(tmp_path, tmp_path)["missing"]
+    assert "safetensors: pip install safetensors" in missing
+    assert any("GB free for cache" in line and "--cache" in line for line in missing)

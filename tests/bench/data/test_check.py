@@ -1,0 +1,190 @@
+"""`bench data`: every kind of damage is found by path, counts and sizes against the published ones, fixtures, exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from bench import cli
+from bench.core.errors import UsageError
+from bench.data import check
+from bench.data.check import check_split, targets
+from bench.data.fixtures import KINDS, Tree, corrupt, write_cityscapes, write_viper
+
+FOUND = {
+    "truncated": "truncated",
+    "truncated_label": "truncated",
+    "empty_file": "truncated",
+    "missing_frame": "label without image",
+    "missing_previous": "missing previous frame",
+    "missing_label": "image without label",
+    "wrong_size": "wrong size",
+    "wrong_size_label": "wrong size",
+    "not_an_image": "not an image",
+    "unreadable": "unreadable",
+    "stray": "stray",
+    "empty_folder": "empty folder",
+}
+REAL = ["viper", "cityscapes_seq", "synthia_seq"]
+
+
+def call(*arguments: str) -> Any:
+    return CliRunner().invoke(cli.app, ["data", *arguments])
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_nothing_is_wrong_with_the_fixtures(name: str, trees: dict[str, Tree]) -> None:
+    tree = trees[name]
+    for split, count in tree.data.counts.items():
+        report = check_split(tree.data, tree.root, split, partial=True)
+        assert report.findings == [] and report.size == tree.size and report.published == count
+        strict = check_split(tree.data, tree.root, split)
+        assert [f.kind for f in strict.findings] == ["count", "scaled"] == [f.kind for f in strict.wrong]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [  # SYNTHIA is one video: there is no folder of another one
+        (name, kind) for name in REAL for kind in KINDS if (name, kind) != ("synthia_seq", "empty_folder")
+    ],
+)
+def test_every_kind_of_damage_is_found_by_path(name: str, kind: str, trees: dict[str, Tree], tmp_path: Path) -> None:
+    twin, culprit = corrupt(trees[name], kind, tmp_path)
+    report = check_split(twin.data, twin.root, "train", partial=True)
+    expected = FOUND[kind]
+    if (name, kind) == ("synthia_seq", "missing_previous"):
+        expected = FOUND["missing_frame"]  # every frame is labelled, so it is frame t of the clip before too
+    told = {(f.kind, f.path) for f in report.findings}
+    assert (expected, culprit) in told
+    emptied = ("empty folder", culprit.rpartition("/")[0])  # the folder of the only label
+    assert {path for kind, path in told - {emptied} if kind != "stray"} <= {culprit}  # and nothing else is
+    assert bool(report.wrong) == (kind != "stray")
+
+
+def test_frames_two_back_are_checked_when_clips_are_longer(trees: dict[str, Tree], tmp_path: Path) -> None:
+    twin, _ = corrupt(trees["viper"], "stray", tmp_path)
+    (twin.root / "train/img/001/001_00018.jpg").unlink()
+    assert not check_split(twin.data, twin.root, "train", 2, partial=True).wrong
+    (finding,) = check_split(twin.data, twin.root, "train", 3, partial=True).wrong
+    assert (finding.kind, finding.path) == ("missing previous frame", "train/img/001/001_00018.jpg")
+
+
+def test_a_target_without_labels_is_told_in_one_line(tmp_path: Path) -> None:
+    tree = write_cityscapes(tmp_path, 16, complete=False, train_labels=False)
+    report = check_split(tree.data, tree.root, "train", partial=True)
+    (finding,) = report.findings
+    assert (finding.kind, finding.path) == ("no labels", "gtFine/train") and not report.wrong
+    for path in (tree.root / "gtFine/val").rglob("*.png"):
+        path.unlink()
+    lost = check_split(tree.data, tree.root, "val", partial=True).wrong
+    assert [f.kind for f in lost if f.kind == "image without label"] == ["image without label"] * 3
+
+
+def test_own_footage(trees: dict[str, Tree], tmp_path: Path) -> None:
+    ((data, root, split),) = targets("frames", None, trees["frames"].root, tmp_path)
+    report = check_split(data, root, split)
+    assert not report.wrong and report.clips == 7
+    assert [f.kind for f in report.findings] == ["unlabelled"] * 3
+
+
+def test_progress_and_workers(trees: dict[str, Tree]) -> None:
+    tree = trees["viper"]
+    told: list[tuple[str, int, int]] = []
+    one = check_split(tree.data, tree.root, "train", workers=1, progress=lambda *what: told.append(what))
+    many = check_split(tree.data, tree.root, "train", workers=7)
+    assert one == many and one.files == 12
+    assert told == [("check viper", k, 12) for k in range(1, 13)]
+
+
+def test_a_shift_is_its_two_data_sets(trees: dict[str, Tree], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    sides = SimpleNamespace(source=SimpleNamespace(dataset="viper"), target=SimpleNamespace(dataset="cityscapes_seq"))
+    monkeypatch.setattr(check, "shift_names", lambda: ["made-up"])
+    monkeypatch.setattr("bench.runs.config.load_shift", lambda name: SimpleNamespace(data=sides))
+    root = trees["viper"].root.parent
+    found = [(data.name, place, split) for data, place, split in targets("made-up", None, root, tmp_path)]
+    assert found == [
+        ("viper", root / "VIPER", "train"),
+        ("cityscapes_seq", root / "Cityscapes", "train"),
+        ("cityscapes_seq", root / "Cityscapes", "val"),
+    ]
+    assert len(targets("made-up", "val", root, tmp_path)) == 1
+    with pytest.raises(UsageError, match="Unknown split 'tset' of 'made-up'"):
+        targets("made-up", "tset", root, tmp_path)
+
+
+# The commands ---------------------------------------------------------------------------------------------------------
+
+
+def test_check_says_what_and_where(trees: dict[str, Tree], tmp_path: Path) -> None:
+    root = trees["viper"].root.parent
+    good = call("check", "viper", "--root", str(root), "--partial")
+    assert good.exit_code == 0, good.output
+    assert "viper train: 4 clips (published: 13367), 12 files, 240x135 pixels" in good.stdout
+    twin, culprit = corrupt(trees["viper"], "truncated", tmp_path)
+    bad = call("check", "viper", "--root", str(tmp_path), "--partial")
+    assert bad.exit_code == 1 and f"{twin.root / culprit}: is truncated" in bad.stdout
+    assert bad.stderr.strip().splitlines()[-1].startswith(f"bench: {twin.root / culprit}: is truncated")
+    machine = call("check", "viper", "--root", str(tmp_path), "--partial", "--json")
+    (report,) = json.loads(machine.stdout)["reports"]
+    assert machine.exit_code == 1 and report["wrong"] == 1 and report["findings"][0]["path"] == culprit
+
+
+def test_long_lists_are_cut(tmp_path: Path) -> None:
+    tree = write_viper(tmp_path, 16)
+    for path in (tree.root / "train/cls").rglob("*.png"):
+        path.unlink()
+    result = call("check", "viper", "--root", str(tmp_path), "--partial", "--max-listed", "2")
+    assert result.exit_code == 1 and result.stdout.count("though its image is there") == 2
+    assert "image without label: 4" in result.stdout and "... and 2 more" in result.stdout
+    assert "(and " in result.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("check", "vipr", "--root", "."), "Unknown shift or data set 'vipr'. Did you mean 'viper'?"),
+        (("index", "ministreet", "--root", "."), "Shift 'ministreet' has no data on disk"),
+        (("check", "viper", "--root", "gone"), "--root gone is not a folder"),
+        (
+            ("check", "viper", "--root", ".", "--split", "test"),
+            "Unknown split 'test' of 'viper'. Available: train, val",
+        ),
+        (("check", "frames", "--root", "gone"), "gone is not there; give a folder of pictures"),
+    ],
+)
+def test_wrong_use(arguments: tuple[str, ...], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = call(*arguments)
+    assert result.exit_code == 2 and says in result.stderr and result.stdout == "" and not list(tmp_path.iterdir())
+
+
+def test_an_empty_root_is_exit_code_1(tmp_path: Path) -> None:
+    result = call("check", "viper", "--root", str(tmp_path))
+    assert result.exit_code == 1 and "No frames of 'viper' under" in result.stderr
+
+
+def test_index_is_stored(trees: dict[str, Tree], tmp_path: Path) -> None:
+    root = trees["viper"].root.parent
+    result = call("index", "cityscapes_seq", "--root", str(root), "--cache", str(tmp_path), "--json")
+    assert result.exit_code == 0, result.output
+    entries = json.loads(result.stdout)["indexes"]
+    assert [(e["split"], e["clips"], e["published"]) for e in entries] == [("train", 3, 2975), ("val", 3, 500)]
+    assert all(Path(e["file"]).is_file() for e in entries)
+    plain = call("index", "viper", "--root", str(root), "--cache", str(tmp_path))
+    assert "viper train: 4 clips (published: 13367), hash " in plain.stdout
+
+
+def test_fixture_writes_what_check_accepts(tmp_path: Path) -> None:
+    made = call("fixture", "--out", str(tmp_path / "d"), "--small", "--json")
+    assert made.exit_code == 0, made.output
+    assert set(json.loads(made.stdout)) == {"viper", "cityscapes_seq", "synthia_seq", "frames"}
+    for name in REAL:
+        assert call("check", name, "--root", str(tmp_path / "d"), "--partial").exit_code == 0
+    assert call("check", "frames", "--root", str(tmp_path / "d" / "site")).exit_code == 0
+    again = call("fixture", "--out", str(tmp_path / "d"), "--small")
+    assert again.exit_code == 2 and "is there already; choose another folder" in again.stderr

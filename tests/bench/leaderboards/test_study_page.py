@@ -1,0 +1,314 @@
+"""Reports of studies from hand-made records: rows, sentences from statistics, layout by what varies, files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.leaderboards import page as leaderboard
+from bench.leaderboards import study_page
+from bench.leaderboards.page import study_pages
+from bench.leaderboards.study_factors import factors_of
+from bench.leaderboards.study_page import Report, listed, report
+from bench.leaderboards.study_text import compare, sentence
+from bench.runs.config import RunConfig, load_shift, make_run_config
+from bench.runs.records import Record
+from bench.runs.sequences import write_sequences
+
+SHIFT = "ministreet"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A study's row, as ``bench.sweeps.study`` makes it."""
+
+    label: str
+    method: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Study:
+    name: str
+    rows: tuple[Row, ...]
+    title: str = "A study"
+    question: str = "What does it do?"
+    reference: str | None = None
+    seeds: tuple[int, ...] = field(default=(0, 1, 2))
+    words: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def reference_row(self) -> Row | None:
+        return next((row for row in self.rows if row.label == self.reference), None)
+
+
+def make_record(method: str, seed: int, miou: float, options: Mapping[str, Any] | None = None) -> Record:
+    """A record with that mIoU."""
+    config, shift = make_run_config(method, SHIFT, seed, dict(options or {})), load_shift(SHIFT)
+    at = {"step": 150.0, "miou": miou}
+    value = {
+        "run": config.hash,
+        "config": config.model_dump(mode="json"),
+        "shift_hash": shift.hash,
+        "source_model": None,
+        "method": {"title": method, "design": "-", "setting": "SFDA", "floor": False},
+        "result": {
+            "iou": dict.fromkeys(shift.classes, miou),
+            "miou": miou,
+            "pixel_accuracy": 80.0,
+            "temporal_consistency": 60.0 + seed,
+        },
+        "selection": {"unsupervised": at, "oracle": at | {"label_looks": 1}, "snapshots": []},
+        "cost": {
+            "steps": 200,
+            "seconds": 20.0,
+            "cpu_seconds": 10.0 + seed,
+            "total_seconds": 99.0,
+            "peak_memory_mb": 900.0,
+            "parameters": 600_000,
+        },
+        "code": {"revision": "abc123abc123", "dirty": False},
+        "versions": {"torch": "2.14.0"},
+        "hardware": {"cpu": "A CPU", "threads": 1},
+        "date": "2026-02-01",
+    }
+    return Record.model_validate(value)
+
+
+def table(page: str, heading: str) -> list[dict[str, str]]:
+    """The table under a heading, one dictionary per row."""
+    section = page.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
+    return [dict(zip(lines[0], line, strict=True)) for line in lines[2:]]
+
+
+def expand(study: Study) -> list[tuple[Row, int, RunConfig]]:
+    return [(r, s, make_run_config(r.method, SHIFT, s, dict(r.options))) for r in study.rows for s in study.seeds]
+
+
+def made(scores: Mapping[str, tuple[Mapping[str, Any], tuple[float, ...]]], **of: Any) -> tuple[Study, list[Record]]:
+    """A study of STPL and its records: label to options and mIoU by seed."""
+    study = Study("try", tuple(Row(label, "stpl", options) for label, (options, _) in scores.items()), **of)
+    records = [
+        make_record("stpl", seed, miou, options=dict(options))
+        for options, values in scores.values()
+        for seed, miou in enumerate(values)
+    ]
+    return study, records
+
+
+def reported(scores: Mapping[str, tuple[Mapping[str, Any], tuple[float, ...]]], **of: Any) -> Report:
+    study, records = made(scores, **of)
+    found = report(study, expand(study), SHIFT, records)
+    assert found is not None
+    return found
+
+
+BASE = (50.0, 52.0, 54.0)
+TEMPERATURES = {
+    "0.05": ({"temperature": 0.05}, (49.0, 51.0, 53.01)),
+    "default": ({}, BASE),
+    "0.2": ({"temperature": 0.2}, (50.5, 51.0, 54.5)),
+    "0.4": ({"temperature": 0.4}, (48.0, 50.02, 52.0)),
+}
+CROSSED = {
+    f"{fusion}, {times}": ({"fusion": fusion, "times": times}, tuple(x + a + b for x in BASE))
+    for fusion, a in (("conv1x1", 0.0), ("add", 1.0), ("none", -3.0))
+    for times, b in (("both", 0.0), ("current", 0.25))
+}
+
+
+def test_rows_with_their_difference_to_the_reference() -> None:
+    page = reported(TEMPERATURES).text
+    rows = {r["row"]: r for r in table(page, "Rows")}
+    assert list(rows) == list(TEMPERATURES)
+    # -1, -1, -0.99: mean -0.997, s = 0.00577, half 4.303 * 0.00577 / sqrt 3 = 0.0143
+    assert rows["0.05"]["difference"] == "-1.00 ± 0.01" and rows["0.05"]["p, Holm"] == "<0.001"
+    assert rows["default"]["difference"] == "reference" and rows["default"]["p"] == ""
+    # 0.5, -1, 0.5: mean 0, p = 1
+    assert (rows["0.2"]["difference"], rows["0.2"]["p"], rows["0.2"]["p, Holm"]) == ("+0.00 ± 2.15", "1.000", "1.000")
+    assert rows["default"]["changed options"] == "none" and rows["0.2"]["changed options"] == "`temperature=0.2`"
+    assert rows["default"]["mIoU, %"] == "52.0 ± 5.0" and rows["default"]["n"] == "3"
+    assert rows["default"]["temporal cons., %"] == "61.0 ± 2.5" and rows["default"]["CPU s/step"] == "0.055"
+
+
+def test_conclusions_are_computed() -> None:
+    first, second = reported(TEMPERATURES).conclusions
+    assert first == (
+        "`0.4` differs from `default` by -1.99 ± 0.03 mIoU points over 3 replicates (paired t-test, Holm-corrected p < 0.001), "
+        "and so does `0.05` (-1.00 ± 0.01); `0.2` cannot be told apart from it."
+    )
+    assert second.startswith("Of all 6 pairs of rows ") and "`default`" in second
+    assert reported(TEMPERATURES).text.count(f"- {first}") == 1
+
+
+def test_what_cannot_be_told_apart_is_said_so() -> None:
+    noisy = {"plain": ({}, BASE), "a": ({"drop": 0.3}, (51.0, 51.0, 54.5)), "b": ({"drop": 0.4}, (48.0, 53.0, 54.0))}
+    first, second = reported(noisy).conclusions
+    # b - plain: -2, 1, 0: mean -0.33, s = 1.53, half 3.79, p = 0.742; a - plain: 1, -1, 0.5: p = 0.808
+    assert first == (
+        "None of the 2 others can be told apart from `plain`; the largest difference is that of `b`, -0.33 ± 3.79 mIoU points "
+        "over 3 replicates (paired t-test, Holm-corrected p = 1.000)."
+    )
+    assert second == (
+        "Of all 3 pairs of rows 0 can be told apart (Holm-corrected over all of them); the best row, `a`, cannot be told apart "
+        "from `plain` and `b`."
+    )
+
+
+def test_two_options_crossed_are_averaged_over_each_other() -> None:
+    found = reported(CROSSED, reference="conv1x1, both")
+    assert [factor.name for factor in found.factors.crossed] == ["fusion", "times"]
+    first, second = found.conclusions
+    assert first.startswith(
+        "Averaged over `times`, `fusion=none` differs from `fusion=conv1x1` by -3.00 ± 0.00 mIoU points"
+    )
+    assert first.endswith("and so does `fusion=add` (+1.00 ± 0.00).")
+    assert second.startswith(
+        "Averaged over `fusion`, `times=current` differs from `times=both` by +0.25 ± 0.00 mIoU points"
+    )
+    assert "paired t-test, p < 0.001" in second  # one comparison: nothing to correct
+    rows = table(found.text, "fusion, averaged over times")
+    # conv1x1: means of BASE and BASE + 0.25 by replicate
+    assert [r["mIoU, %"] for r in rows] == ["52.1 ± 5.0", "53.1 ± 5.0", "49.1 ± 5.0"]
+    words = {"fusion": {"none": "no fusion"}, "times": {"both": "t and t-1", "current": "t alone"}}
+    first, second = reported(CROSSED, words=words).conclusions
+    assert "`no fusion` differs from `fusion=conv1x1`" in first and "`t alone` differs from `t and t-1`" in second
+
+
+def test_a_cell_without_a_replicate_keeps_it_out_of_the_average() -> None:
+    scores = dict(CROSSED)
+    options, values = scores["none, current"]
+    scores["none, current"] = (options, values[:2])
+    rows = {r["fusion"]: r for r in table(reported(scores).text, "fusion, averaged over times")}
+    assert rows["`fusion=none`"]["n"] == "2" and rows["`fusion=add`"]["n"] == "3"
+
+
+def test_one_replicate_tests_nothing() -> None:
+    found = reported({label: (options, values[:1]) for label, (options, values) in TEMPERATURES.items()})
+    assert found.conclusions == [
+        "Nothing can be tested against `default`: there are no two replicates of both.",
+        "With one replicate no pair of rows can be tested.",
+    ]
+    assert "±" not in "".join(line for line in found.text.splitlines() if line.startswith("|"))
+
+
+def test_rows_without_records_wait() -> None:
+    study, records = made(TEMPERATURES)
+    part = [r for r in records if r.config.settings["temperature"] != 0.4]
+    found = report(study, expand(study), SHIFT, part)
+    assert found is not None and [row.label for row in found.rows] == ["0.05", "default", "0.2"]
+    assert report(study, expand(study), SHIFT, records[:3]) is None  # one row compares with nothing
+    assert report(study, expand(study), "elsewhere", records) is None
+    foreign = [make_record("stpl", seed, 40.0, options={"drop": 0.1}) for seed in range(3)]
+    again = report(study, expand(study), SHIFT, [*records, *foreign])
+    assert again is not None and again.text == reported(TEMPERATURES).text
+
+
+def test_a_study_of_unaltered_methods_is_the_leaderboard_itself() -> None:
+    study = Study("main", (Row("STPL", "stpl", {}), Row("AdaBN", "adabn", {})))
+    records = [make_record(m, s, 40.0) for m in ("stpl", "adabn") for s in range(3)]
+    assert report(study, expand(study), SHIFT, records) is None
+
+
+def test_the_reference_is_named_or_unaltered_or_first() -> None:
+    assert reported(TEMPERATURES).reference == 1
+    assert reported(TEMPERATURES, reference="0.4").reference == 3
+    only = {label: of for label, of in TEMPERATURES.items() if label != "default"}
+    assert reported(only).reference == 0
+
+
+def test_what_varies_decides_the_layout() -> None:
+    assert reported(TEMPERATURES).factors.axis is not None and not reported(TEMPERATURES).factors.crossed
+    assert reported(CROSSED).factors.axis is None
+    rows = [{"t": t, "m": m} for t in (0.1, 0.2, 0.3) for m in ("x", "y")]
+    assert factors_of(rows).axis.name == "t" and [f.name for f in factors_of(rows).crossed] == ["t", "m"]  # type: ignore[union-attr]
+    assert factors_of(rows[:-1]).crossed == ()  # a combination is missing
+    loose = [{"a": 1, "b": True}, {"a": 2, "b": True}, {"a": 1, "b": False}]
+    assert factors_of(loose).axis is None and factors_of(loose).crossed == ()
+    assert factors_of([]).varying == ()
+
+
+def test_defaults_stand_on_the_axis() -> None:
+    found = reported(TEMPERATURES)
+    assert found.factors.axis is not None and found.factors.axis.levels == (0.05, 0.0954, 0.2, 0.4)
+
+
+def test_a_default_that_records_leave_out_stands_on_the_axis() -> None:
+    scores = {str(noise): ({"label_noise": noise}, BASE) for noise in (0.0, 0.1, 0.4)}
+    assert "label_noise" not in made(scores)[1][0].config.settings
+    axis = reported(scores).factors.axis
+    assert axis is not None and axis.levels == (0.0, 0.1, 0.4)
+
+
+def test_sentences_alone() -> None:
+    one = compare({"a": {0: 1.0, 1: 2.0, 2: 3.0}, "b": {0: 2.0, 1: 1.5, 2: 3.2}}, "a")
+    # 1, -0.5, 0.2: mean 0.233, s = 0.7506, half 1.86, t = 0.538, p = 0.644
+    said = "`b` cannot be told apart from `a`: +0.23 ± 1.86 mIoU points over 3 replicates (paired t-test, p = 0.644)."
+    assert sentence(one) == said and sentence(one, "On average, ") == f"On average, {said}"
+    assert sentence(compare({"a": {0: 1.0}, "b": {1: 2.0}}, "a")).startswith("Nothing can be tested against `a`")
+    assert listed(["a"]) == "`a`" and listed(["a", "b", "c"]) == "`a`, `b` and `c`"
+
+
+# Files
+
+
+@pytest.fixture
+def committed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Path, Study, list[Record]]:
+    """A root with a study's records, and the study among the committed ones."""
+    study, records = made(TEMPERATURES)
+    folder = tmp_path / "records" / SHIFT
+    folder.mkdir(parents=True)
+    for record in records:
+        (folder / f"{record.run}.json").write_text(record.to_json(), encoding="utf-8")
+    made_up = [report(study, expand(study), SHIFT, records)]
+    monkeypatch.setattr(study_page, "reports", lambda *_: made_up)
+    return tmp_path, study, records
+
+
+def test_the_leaderboard_writes_and_checks_studies(committed: tuple[Path, Study, list[Record]]) -> None:
+    root = committed[0]
+    page, figure = root / f"{SHIFT}-try.md", root / "figures" / f"{SHIFT}-try.png"
+    written = leaderboard.write(root)
+    assert page in written and figure in written and leaderboard.check(root) == []
+    board = (root / f"{SHIFT}.md").read_text(encoding="utf-8")
+    assert f"- [A study]({SHIFT}-try.md): `0.4` differs from `default`" in board
+    assert "## Controls and ablations" not in board  # every altered record is the study's
+    page.write_text(page.read_text().replace("-1.99", "-2.99"), encoding="utf-8")
+    figure.unlink()
+    assert leaderboard.check(root) == [page, figure]
+
+
+def test_a_study_that_is_gone_leaves_no_page(
+    committed: tuple[Path, Study, list[Record]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = committed[0]
+    monkeypatch.setattr("bench.leaderboards.generated.Drawing.stale", lambda _: [])
+    leaderboard.write(root)
+    monkeypatch.setattr(study_page, "reports", lambda *_: [])
+    assert leaderboard.check(root) == [root / f"{SHIFT}.md", root / f"{SHIFT}-try.md"]
+    leaderboard.write(root)
+    assert not (root / f"{SHIFT}-try.md").exists()
+    assert "## Controls and ablations" in (root / f"{SHIFT}.md").read_text(encoding="utf-8")
+
+
+def test_a_study_of_runs_that_are_not_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ``bench study`` ends: from the records and the sequences in the folders of the runs."""
+    study, records = made({"plain": ({}, BASE), "hot": ({"temperature": 0.4}, (49.0, 51.5, 53.0))})
+    classes = load_shift(SHIFT).classes
+    for record in records[:-1]:
+        hits = 80 if record.config.settings["temperature"] == 0.4 else 90
+        counts = {f"{i}": np.array([[hits + i, 100 + i, 100 + i]] * len(classes)) for i in range(9)}
+        write_sequences(tmp_path / "runs" / record.run / "sequences.csv", counts, classes)
+    sequences = study_page.sequences_of_runs(tmp_path / "runs", records)
+    assert sequences.keys() == {record.run for record in records[:-1]}
+    (page,) = study_pages(study, records, tmp_path / "boards", sequences)
+    assert page.stale() == page.files and set(page.write()) == set(page.files) and page.stale() == page.write() == []
+    assert [path.name for path in page.files] == [f"{SHIFT}-try.md", f"{SHIFT}-try.png"]
+    rows = {r["row"]: r for r in table(page.path.read_text(encoding="utf-8"), "Rows")}
+    low, high = map(float, rows["hot"]["bootstrap 95 %"].split(" to "))
+    assert low <= high < 0 and rows["hot"]["pairs"] == "3"

@@ -1,0 +1,448 @@
+"""Conversion of published checkpoints: the same scores as the original, every name accounted for, nothing unpickled.
+
+The published DeepLabv2 is written anew here, under the published names, with nothing of ``bench.networks`` in it. Sizes are
+open, so that a narrow one takes the same path as ResNet-101. Frames come in as the repositories feed them: B, G, R in 0..255
+minus a mean.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+import bench.networks.zoo
+from bench import cli
+from bench.core.errors import RunError, UsageError
+from bench.networks.model_file import load_model
+from bench.networks.published import convert
+
+MEAN_BGR = (104.00698793, 116.66876762, 122.67891434)
+
+
+class Block(nn.Module):
+    """1x1 with the stride, 3x3 dilated, 1x1."""
+
+    def __init__(self, inputs: int, inner: int, outputs: int, stride: int, dilation: int, shortcut: bool) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, inner, 1, stride, bias=False)
+        self.bn1 = nn.BatchNorm2d(inner)
+        self.conv2 = nn.Conv2d(inner, inner, 3, 1, dilation, dilation, bias=False)
+        self.bn2 = nn.BatchNorm2d(inner)
+        self.conv3 = nn.Conv2d(inner, outputs, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(outputs)
+        if shortcut:
+            self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.bn1(self.conv1(x)))
+        y = torch.relu(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(y))
+        return torch.relu(y + (self.downsample(x) if hasattr(self, "downsample") else x))
+
+
+class Heads(nn.Module):
+    """Four atrous branches, of which the first ``counting`` are summed."""
+
+    def __init__(self, channels: int, classes: int, counting: int) -> None:
+        super().__init__()
+        self.counting = counting
+        self.conv2d_list = nn.ModuleList(nn.Conv2d(channels, classes, 3, 1, d, d) for d in (6, 12, 18, 24))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return sum(branch(x) for branch in list(self.conv2d_list)[: self.counting])  # type: ignore[return-value]
+
+
+class Published(nn.Module):
+    """``heads``: which classifiers there are; ``score_fusion``: whether there is an ``sf_layer``."""
+
+    def __init__(
+        self,
+        classes: int,
+        blocks: tuple[int, ...],
+        *,
+        inner: int = 64,
+        expansion: int = 4,
+        counting: int = 4,
+        heads: tuple[str, ...] = ("layer5", "layer6"),
+        score_fusion: bool = False,
+    ) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        inputs = 64
+        for number, (count, dilation) in enumerate(zip(blocks, (1, 1, 2, 4), strict=True)):
+            planes, stride = 64 * 2**number, 2 if number == 1 else 1
+            outputs, width = planes * expansion, planes * inner // 64
+            stage = []
+            for index in range(count):
+                changes = index == 0 and (number > 0 or inputs != outputs)
+                stage.append(Block(inputs, width, outputs, stride if index == 0 else 1, dilation, changes))
+                inputs = outputs
+            setattr(self, f"layer{number + 1}", nn.Sequential(*stage))
+        if len(heads) == 2:
+            self.layer5 = Heads(256 * expansion, classes, counting)
+            self.layer6 = Heads(512 * expansion, classes, counting)
+        else:
+            setattr(self, heads[0], Heads(512 * expansion, classes, counting))
+        self.main, self.auxiliary = heads[-1], heads[0] if len(heads) == 2 else None
+        if score_fusion:
+            self.sf_layer = nn.Conv2d(2 * classes, classes, 1, bias=False)
+
+    def forward(self, bgr: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Auxiliary and main scores of one frame."""
+        x = torch.relu(self.bn1(self.conv1(bgr)))
+        x = F.max_pool2d(x, 3, 2, 1, ceil_mode=True)
+        x = self.layer3(self.layer2(self.layer1(x)))
+        auxiliary = getattr(self, self.auxiliary)(x) if self.auxiliary else None
+        return auxiliary, getattr(self, self.main)(self.layer4(x))
+
+    def fused(self, current: Tensor, previous: Tensor, flow: Tensor, how: str) -> tuple[Tensor, Tensor]:
+        """Auxiliary and main scores of two frames; ``how``: ``splat`` (DA-VSN) or ``warp`` (TPS); flow ``(1, 2, H, W)``."""
+        out = []
+        for now, before in zip(self(current), self(previous), strict=True):
+            height, width = now.shape[-2:]
+            scaled = F.interpolate(flow.double(), (height, width), mode="bilinear", align_corners=True)
+            scaled = scaled * (height / flow.shape[-2])
+            move = splatted if how == "splat" else warped
+            moved = torch.from_numpy(move(before[0].numpy(), scaled[0].numpy()))[None].float()
+            out.append(self.sf_layer(torch.cat((now, moved), 1)))
+        return out[0], out[1]
+
+
+def splatted(scores: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """Column by column, row by row: scores of t-1 written where the flow, read at their own pixel, comes from."""
+    out = np.zeros_like(scores)
+    _, height, width = scores.shape
+    for x in range(width):
+        for y in range(height):
+            to_x, to_y = round(x - flow[0, y, x]), round(y - flow[1, y, x])
+            if 0 <= to_x < width and 0 <= to_y < height:
+                out[:, to_y, to_x] = scores[:, y, x]
+    return out
+
+
+def warped(scores: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """Bilinear with neighbours clamped to the map."""
+    out = np.zeros_like(scores)
+    _, height, width = scores.shape
+    for y in range(height):
+        for x in range(width):
+            at_x, at_y = x + float(np.float32(flow[0, y, x])), y + float(np.float32(flow[1, y, x]))
+            left, top = math.floor(at_x), math.floor(at_y)
+            for row, weight_y in ((top, 1 - (at_y - top)), (top + 1, at_y - top)):
+                for column, weight_x in ((left, 1 - (at_x - left)), (left + 1, at_x - left)):
+                    there = scores[:, min(max(row, 0), height - 1), min(max(column, 0), width - 1)]
+                    out[:, y, x] += weight_y * weight_x * there
+    return out
+
+
+def scrambled(model: Published, seed: int) -> Published:
+    """Random weights and random batch-norm statistics that keep the signal's size; eval mode."""
+    g = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            fan_in = module.weight[0].numel()
+            module.weight.data.normal_(0, math.sqrt(2 / fan_in), generator=g)
+            if module.bias is not None:
+                module.bias.data.normal_(generator=g)
+        if isinstance(module, nn.BatchNorm2d):
+            for values, low, high in (
+                (module.weight.data, 0.4, 0.8),
+                (module.bias.data, -0.3, 0.3),
+                (module.running_mean, -0.3, 0.3),
+                (module.running_var, 0.5, 2.0),
+            ):
+                assert isinstance(values, Tensor)
+                values.uniform_(low, high, generator=g)
+    model.bn1.running_var.mul_(5e3)  # of pixels in 0..255
+    return model.eval()
+
+
+def bgr(rgb: Tensor) -> Tensor:
+    """RGB in 0..1 ``(N, 3, H, W)`` as the repositories' loaders give it."""
+    return 255 * rgb.flip(1) - torch.tensor(MEAN_BGR).view(1, 3, 1, 1)
+
+
+# A narrow network of the same code, found by name ---------------------------------------------------------------------
+
+NARROW = '''"""narrow: for a test."""
+from torchvision.models.resnet import Bottleneck
+from bench.networks._deeplab import DilatedResNet, deeplab
+
+class Block(Bottleneck):
+    expansion = 1
+
+def build(num_classes):
+    return deeplab(DilatedResNet((1, 2, 2, 2), published=True, block=Block, width_per_group=16), num_classes)
+'''
+BLOCKS = (1, 2, 2, 2)
+CLASSES = 5
+
+
+@pytest.fixture
+def narrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    folder = tmp_path / "networks"
+    folder.mkdir()
+    (folder / "narrow.py").write_text(NARROW, encoding="utf-8")
+    monkeypatch.setattr(bench.networks.zoo, "__path__", [*bench.networks.zoo.__path__, str(folder)])
+    return "narrow"
+
+
+def original(**options: Any) -> Published:
+    return scrambled(Published(CLASSES, BLOCKS, inner=16, expansion=1, **options), seed=1)
+
+
+def frames(height: int, width: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Clip of two RGB frames ``(1, 2, 3, H, W)``, flow of up to some cells, valid everywhere."""
+    g = torch.Generator().manual_seed(seed)
+    clip = torch.rand(1, 2, 3, height, width, generator=g)
+    flow = 40 * torch.rand(1, 1, 2, height, width, generator=g) - 20
+    return clip, F.avg_pool2d(flow[0], 9, 1, 4)[None] * 3, torch.ones(1, 1, height, width, dtype=torch.bool)
+
+
+def far(ours: Tensor, theirs: Tensor) -> float:
+    """Largest difference over the largest score."""
+    assert ours.shape == theirs.shape
+    return float((ours - theirs).abs().max() / theirs.abs().max())
+
+
+def saved(model: nn.Module, path: Path, wrap: Callable[[dict[str, Tensor]], Any] = lambda state: state) -> Path:
+    torch.save(wrap(model.state_dict()), path)
+    return path
+
+
+def call(*arguments: str) -> Any:
+    return CliRunner().invoke(cli.app, ["convert", *arguments])
+
+
+# The same scores ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(64, 96), (97, 161)])
+@pytest.mark.parametrize(("layout", "how"), [("da_vsn", "splat"), ("tps", "warp")])
+@torch.no_grad()
+def test_two_frames_of_da_vsn_and_tps(
+    layout: str, how: str, size: tuple[int, int], narrow: str, tmp_path: Path
+) -> None:
+    theirs = original(score_fusion=True)
+    found = convert(saved(theirs, tmp_path / "x.pth"), layout, narrow)
+    clip, flow, valid = frames(*size)
+    out = found.segmenter.eval()(clip, flow, valid)
+    auxiliary, main = theirs.fused(bgr(clip[:, 1]), bgr(clip[:, 0]), flow[:, 0], how)
+    assert far(out.scores, main) < 1e-5 and far(out.auxiliary_scores, auxiliary) < 1e-5
+    alone = found.segmenter.classify(out.encoded[-1])
+    assert far(alone, theirs(bgr(clip[:, 1]))[1]) < 1e-5
+    assert far(out.scores, alone) > 0.1  # the previous frame has a say
+
+
+@pytest.mark.parametrize(
+    ("layout", "options"),
+    [
+        ("advent", {}),
+        ("adaptsegnet", {"counting": 2}),
+        ("advent", {"heads": ("layer6",)}),
+        ("adaptsegnet", {"heads": ("layer5",), "counting": 2}),
+    ],
+)
+@torch.no_grad()
+def test_single_frames_of_adaptsegnet_and_advent(
+    layout: str, options: dict[str, Any], narrow: str, tmp_path: Path
+) -> None:
+    theirs = original(**options)
+    path, out = saved(theirs, tmp_path / "x.pth"), tmp_path / "model.safetensors"
+    one_level = "heads" in options
+    told = () if one_level else ("--layout", layout)
+    result = call(str(path), "--network", narrow, "--out", str(out), *told, "--json")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["layout"] == layout and report["num_classes"] == CLASSES and report["auxiliary"] is not one_level
+    segmenter, info = load_model(out)
+    assert info.origin == {"converted_from": "x.pth", "layout": layout} and info.fusion == "none"
+    clip, flow, valid = frames(96, 160)
+    ours = segmenter.eval()(clip, flow, valid)
+    auxiliary, main = theirs(bgr(clip[:, 1]))
+    assert far(ours.scores, main) < 1e-5
+    if one_level:
+        assert ours.auxiliary_scores is None
+    else:
+        assert auxiliary is not None and far(ours.auxiliary_scores, auxiliary) < 1e-5
+
+
+@torch.no_grad()
+def test_the_whole_resnet_101(tmp_path: Path) -> None:
+    theirs = scrambled(Published(15, (3, 4, 23, 3), score_fusion=True), seed=2)
+    path, out = saved(theirs, tmp_path / "davsn.pth"), tmp_path / "model.safetensors"
+    began = time.process_time()
+    result = call(str(path), "--layout", "da_vsn", "--out", str(out), "--shift", "ministreet", "--json")
+    assert result.exit_code == 0, result.output
+    print(f"conversion {time.process_time() - began:.1f} CPU s, {out.stat().st_size / 1e6:.0f} MB")
+    report = json.loads(result.stdout)
+    assert report["matched"] == len(theirs.state_dict()) and report["ignored"] == report["missing"] == []
+    segmenter, info = load_model(out)
+    assert info.num_classes == 15 and info.classes is not None and info.classes[0] == "road"
+    clip, flow, valid = frames(96, 160)
+    ours = segmenter.eval()(clip, flow, valid)
+    auxiliary, main = theirs.fused(bgr(clip[:, 1]), bgr(clip[:, 0]), flow[:, 0], "splat")
+    print(f"main {far(ours.scores, main):.1e}, auxiliary {far(ours.auxiliary_scores, auxiliary):.1e}")
+    assert far(ours.scores, main) < 1e-5 and far(ours.auxiliary_scores, auxiliary) < 1e-5
+
+
+@pytest.mark.parametrize("fusion", ["conv1x1", "cross_attention", "none"])
+@torch.no_grad()
+def test_a_feature_fusion_starts_as_the_single_frame_model(fusion: str, narrow: str, tmp_path: Path) -> None:
+    theirs = original(score_fusion=True)
+    found = convert(saved(theirs, tmp_path / "x.pth"), "tps", narrow, fusion)
+    clip, flow, valid = frames(64, 96)
+    assert far(found.segmenter.eval()(clip, flow, valid).scores, theirs(bgr(clip[:, 1]))[1]) < 1e-5
+    assert found.ignored == ("sf_layer.weight",)
+    assert all(name.startswith("fusion.") for name in found.missing) and bool(found.missing) is (fusion != "none")
+
+
+# How files come -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda s: {f"module.{k}": v for k, v in s.items()},
+        lambda s: {f"Scale.{k}": v for k, v in s.items()},
+        lambda s: {"state_dict": {f"module.{k}": v for k, v in s.items()}, "epoch": 3, "optimizer": {"lr": [0.1]}},
+        lambda s: {"model": {f"model.{k}": v for k, v in s.items()}},
+        lambda s: {k: v for k, v in s.items() if not k.endswith("num_batches_tracked")},
+        lambda s: {**s, "fc.weight": torch.zeros(2, 2)},
+    ],
+)
+def test_wrappers_prefixes_and_counters(wrap: Callable[..., Any], narrow: str, tmp_path: Path) -> None:
+    theirs = original()
+    plain = convert(saved(theirs, tmp_path / "x.pth"), "advent", narrow).segmenter.state_dict()
+    found = convert(saved(theirs, tmp_path / "y.pth", wrap), "advent", narrow)
+    for name, value in found.segmenter.state_dict().items():
+        torch.testing.assert_close(value, plain[name], rtol=0, atol=0)
+    assert found.ignored == (("fc.weight",) if found.matched + 1 == len(wrap(theirs.state_dict())) else ())
+    assert all(name.endswith("num_batches_tracked") for name in found.missing)
+
+
+def test_old_torch_format_and_safetensors(narrow: str, tmp_path: Path) -> None:
+    theirs = original()
+    torch.save(theirs.state_dict(), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    save_file(theirs.state_dict(), tmp_path / "x.safetensors")
+    old, new = (convert(tmp_path / n, "advent", narrow) for n in ("old.pth", "x.safetensors"))
+    assert old.matched == new.matched == len(theirs.state_dict())
+
+
+def test_the_report_for_a_person(narrow: str, tmp_path: Path) -> None:
+    path = saved(original(), tmp_path / "x.pth", lambda s: {**s, **{f"extra{i}": torch.zeros(1) for i in range(6)}})
+    out = tmp_path / "model.safetensors"
+    result = call(str(path), "--network", narrow, "--layout", "advent", "--out", str(out))
+    text = " ".join(result.stdout.split())
+    assert result.exit_code == 0 and "matched" in text and "extra3, ... 2 more" in text and out.is_file()
+
+
+# Faults ---------------------------------------------------------------------------------------------------------------
+
+
+class Evil:
+    """What a pickle can do: this one would write a file when it is read."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.mark,)
+
+
+def without(prefix: str) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+    return lambda state: {k: v for k, v in state.items() if not k.startswith(prefix)}
+
+
+@pytest.fixture
+def refused(narrow: str, tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """``refused(path, code, *options)`` converts on the command line and returns the one line."""
+
+    def check(path: Path, code: int, *options: str) -> str:
+        out = tmp_path / "model.safetensors"
+        result = call(str(path), "--network", narrow, "--out", str(out), *options)
+        assert result.exit_code == code and not out.exists() and result.stdout == ""
+        (line,) = result.stderr.splitlines()
+        return str(line)
+
+    yield check
+
+
+def test_a_pickle_is_not_executed(refused: Callable[..., str], tmp_path: Path) -> None:
+    mark = tmp_path / "executed"
+    torch.save({"state_dict": original().state_dict(), "args": Evil(mark)}, tmp_path / "evil.pth")
+    line = refused(tmp_path / "evil.pth", 1, "--layout", "advent")
+    assert "evil.pth holds more than tensors" in line and "save its state dict alone" in line and not mark.exists()
+
+
+def test_what_is_not_a_checkpoint(refused: Callable[..., str], tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    assert f"No checkpoint at {path}" in refused(path, 1)
+    path.write_bytes(b"GIF89a nothing of the kind")
+    assert f"{path} is damaged or not a torch file" in refused(path, 1)
+    whole = saved(original(), path).read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert f"{path} is damaged or not a torch file" in refused(path, 1)
+    torch.save([1, 2], path)
+    assert f"{path} is not a state dict" in refused(path, 1)
+    torch.save({"features.0.weight": torch.zeros(3)}, path)
+    assert "not a DeepLabv2 checkpoint" in refused(path, 1)
+    (tmp_path / "x.safetensors").write_bytes(b"no")
+    assert "damaged or not a safetensors file" in refused(tmp_path / "x.safetensors", 1)
+
+
+def test_another_depth_or_width(refused: Callable[..., str], tmp_path: Path) -> None:
+    deeper = Published(CLASSES, (1, 2, 3, 2), inner=16, expansion=1)
+    line = refused(saved(deeper, tmp_path / "x.pth"), 1, "--layout", "advent")
+    assert "has no place for, the first: 'layer3.2.conv1.weight'" in line
+    shallower = Published(CLASSES, (1, 2, 1, 2), inner=16, expansion=1)
+    line = refused(saved(shallower, tmp_path / "x.pth"), 1, "--layout", "advent")
+    assert "lacks" in line and "'encoder.layer3.1.conv1.weight'" in line
+    wider = Published(CLASSES, BLOCKS, inner=32, expansion=1)
+    line = refused(saved(wider, tmp_path / "x.pth"), 1, "--layout", "advent")
+    assert "'layer1.0.conv1.weight' is (32, 64, 1, 1)" in line and "has (16, 64, 1, 1)" in line
+    headless = saved(original(), tmp_path / "x.pth", without("layer6.conv2d_list.3"))
+    assert "'classifier.branches.3.weight'" in refused(headless, 1, "--layout", "advent")
+
+
+def test_the_layout_must_be_said_where_names_cannot_tell(refused: Callable[..., str], tmp_path: Path) -> None:
+    line = refused(saved(original(), tmp_path / "x.pth"), 2)
+    assert "say --layout adaptsegnet or --layout advent (probably advent, since all four look trained)" in line
+    two = original()
+    for branch in (2, 3):
+        two.layer6.conv2d_list[branch].weight.data.normal_(0, 0.01, generator=torch.Generator().manual_seed(0))
+    assert "(probably adaptsegnet, since branches 2 and 3" in refused(saved(two, tmp_path / "x.pth"), 2)
+    fused = saved(original(score_fusion=True), tmp_path / "y.pth")
+    assert "say --layout da_vsn or --layout tps" in refused(fused, 2)
+    assert "Unknown layout 'davsn'. Did you mean 'da_vsn'?" in refused(fused, 2, "--layout", "davsn")
+    assert "allowed: accel_splat, conv1x1, cross_attention, none" in refused(
+        fused, 2, "--layout", "da_vsn", "--fusion", "accel_warp"
+    )
+    assert "Unknown fusion 'conv'" in refused(fused, 2, "--layout", "tps", "--fusion", "conv")
+    line = refused(saved(original(), tmp_path / "x.pth"), 1, "--layout", "tps")
+    assert "lacks 1 of the tensors" in line and "score_fusion.mix.weight" in line
+
+
+def test_wrong_networks_and_classes(refused: Callable[..., str], tmp_path: Path) -> None:
+    path = saved(original(), tmp_path / "x.pth")
+    assert "5 classes but 15 names" in refused(path, 2, "--layout", "advent", "--shift", "ministreet")
+    with pytest.raises(UsageError, match=r"Unknown network 'mimi'\. Did you mean 'mini'"):
+        convert(path, "advent", "mimi")
+    for network in ("mini", "deeplabv2_resnet50"):
+        with pytest.raises(UsageError, match="not in the published layout; use deeplabv2_resnet101_published"):
+            convert(path, "advent", network)
+    with pytest.raises(RunError, match="network 'deeplabv2_resnet101_published'"):
+        convert(path, "advent")

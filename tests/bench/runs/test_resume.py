@@ -1,0 +1,198 @@
+"""``kill -9`` at any moment, run again: the same weights bit for bit, the same record.
+
+The child processes are forked from a server that has imported the harness once. Each kills itself with SIGKILL at an exact
+moment; nothing can be tidied up after that, as when a node dies.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from bench.core.registry import ROOT
+from bench.core.workspace import Workspace
+from bench.data import rendered as store
+from bench.networks.weights import load_tensors
+from bench.runs import run as adapt
+from bench.runs import source, training
+from bench.runs.config import make_run_config
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["bench.runs.run", "cv2"])
+
+EVERY = 4
+"""Steps between two states: 13 steps leave some undone at any kill."""
+
+
+def die_at(moment: str) -> None:
+    """Arrange for this process to be killed at a moment."""
+
+    def die() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def kill_on(place: Any, name: str, when: Callable[..., bool], half_written: bool = False) -> None:
+        original = getattr(place, name)
+
+        def deadly(*args: Any, **kwargs: Any) -> Any:
+            if when(*args, **kwargs):
+                if half_written:  # the scratch file is there and is not whole
+                    os.truncate(args[0], os.path.getsize(args[0]) // 2)
+                die()
+            return original(*args, **kwargs)
+
+        setattr(place, name, deadly)
+
+    count = iter(range(10_000))
+    if moment == "third clip":
+        kill_on(store, "_render_one", lambda job: next(count) == 2)
+    elif moment.startswith("source step"):
+        kill_on(source.Trainer, "step", lambda self, step, *_: step == int(moment.split()[-1]))
+    elif moment == "source model half written":
+        kill_on(os, "replace", lambda _, to: Path(to).parent.name == "sources", half_written=True)
+    elif moment.startswith("adaptation step"):
+        wanted = int(moment.split()[-1])
+        kill_on(adapt.Trainer, "step", lambda self, step, *_: "sources" not in str(self.folder) and step == wanted)
+    elif moment == "state half written":
+
+        def second_state(_: Any, to: Path) -> bool:
+            return Path(to).name == "state.safetensors" and "sources" not in str(to) and next(count) == 1
+
+        kill_on(os, "replace", second_state, half_written=True)
+    elif moment == "snapshot half written":
+        kill_on(os, "replace", lambda _, to: Path(to).name == "snapshot-000009.safetensors", half_written=True)
+    elif moment == "log half written":
+        original = adapt.Trainer._log
+
+        def half(self: training.Trainer, entry: dict[str, float]) -> None:
+            if "sources" not in str(self.folder) and entry["step"] == 10:
+                with self.log_path.open("a") as log:
+                    log.write('{"step": 10, "ce')
+                die()
+            original(self, entry)
+
+        adapt.Trainer._log = half  # type: ignore[method-assign]
+    elif moment == "second evaluation":
+        kill_on(adapt, "protocol_scores", lambda *_: next(count) == 1)
+    elif moment == "record half written":
+        kill_on(os, "replace", lambda _, to: Path(to).name == "record.json", half_written=True)
+    elif moment == "after the record":
+        original_rmtree = adapt.shutil.rmtree
+
+        def rmtree(path: Any, *args: Any, **kwargs: Any) -> None:
+            if Path(path).name == "state" and (Path(path).parent / "record.json").exists():
+                die()
+            original_rmtree(path, *args, **kwargs)
+
+        adapt.shutil.rmtree = rmtree  # type: ignore[assignment]
+    else:
+        raise AssertionError(moment)
+
+
+def child(moment: str, method: str, shift: str, runs: Path, cache: Path) -> None:
+    torch.set_num_threads(1)
+    training.STATE_EVERY = EVERY
+    adapt._draw = lambda *_: None  # type: ignore[assignment]
+    if moment:
+        die_at(moment)
+    adapt.run(make_run_config(method, shift), Workspace(runs, cache, torch.device("cpu")))
+
+
+def go(moment: str, *arguments: Any) -> None:
+    """Run in a process that is killed at ``moment``, or undisturbed where it is empty."""
+    process = PROCESSES.Process(target=child, args=(moment, *arguments))
+    process.start()
+    process.join(120)
+    assert process.exitcode == (-signal.SIGKILL if moment else 0), f"{moment}: exit code {process.exitcode}"
+
+
+@pytest.fixture(scope="module")
+def shift(tmp_path_factory: pytest.TempPathFactory) -> str:
+    told = yaml.safe_load((ROOT / "shifts" / "ministreet-tiny.yaml").read_text(encoding="utf-8"))
+    told["adaptation"].update(steps=13)
+    told["source_training"].update(steps=13)
+    told["data"]["target"].update(val=5)
+    path = tmp_path_factory.mktemp("shift") / "killed.yaml"
+    path.write_text(yaml.safe_dump(told), encoding="utf-8")
+    return str(path)
+
+
+def result_of(runs: Path, method: str, shift: str) -> tuple[bytes, dict[str, Any], list[str], Path]:
+    """Weights, record without cost and date, log and folder of a finished run."""
+    folder = runs / make_run_config(method, shift).hash
+    record = json.loads((folder / "record.json").read_text())
+    assert record.pop("cost")["steps"] == 13
+    record.pop("date")
+    return (
+        (folder / "checkpoint.safetensors").read_bytes(),
+        record,
+        (folder / "metrics.jsonl").read_text().splitlines(),
+        folder,
+    )
+
+
+def whole_files(folder: Path) -> None:
+    """Everything that stands under a final name can be read, whenever the process died."""
+    for path in folder.rglob("*.safetensors"):
+        if not path.name.startswith("."):
+            load_tensors(path)
+    for path in folder.rglob("record.json"):
+        json.loads(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def undisturbed(shift: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    go("", "stpl", shift, folder / "runs", folder / "cache")
+    return folder
+
+
+CHAIN = (
+    "third clip",
+    "source step 6",
+    "source model half written",
+    "adaptation step 2",
+    "state half written",
+    "snapshot half written",
+    "log half written",
+    "second evaluation",
+    "record half written",
+    "after the record",
+)
+
+
+def test_killed_ten_times_on_the_way_it_ends_with_the_same_bits(shift: str, undisturbed: Path, tmp_path: Path) -> None:
+    runs, cache = tmp_path / "runs", tmp_path / "cache"
+    for moment in CHAIN:
+        go(moment, "stpl", shift, runs, cache)
+        whole_files(tmp_path)
+    go("", "stpl", shift, runs, cache)
+    weights, record, log, _ = result_of(runs, "stpl", shift)
+    expected = result_of(undisturbed / "runs", "stpl", shift)
+    assert weights == expected[0]
+    assert record == expected[1]
+    assert log == expected[2] and len(log) == 13
+    (model,) = (cache / "sources").glob("*.safetensors")
+    (expected_model,) = (undisturbed / "cache" / "sources").glob("*.safetensors")
+    assert load_tensors(model)[1] == load_tensors(expected_model)[1]
+    assert model.read_bytes() == expected_model.read_bytes()
+
+
+def test_a_state_is_resumed_and_not_trained_again(shift: str, undisturbed: Path, tmp_path: Path) -> None:
+    """Of what was done before the kill, at most the steps since the last state are done again."""
+    arguments = ("self_training", shift, tmp_path / "runs", undisturbed / "cache")
+    go("adaptation step 10", *arguments)
+    (folder,) = [path for path in (tmp_path / "runs").iterdir() if path.is_dir()]
+    assert load_tensors(folder / "state" / "state.safetensors")[1]["step"] == 8
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 10
+    go("adaptation step 8", *arguments)  # it does start with step 8, and dies there
+    go("", *arguments)
+    assert len(result_of(tmp_path / "runs", "self_training", shift)[2]) == 13

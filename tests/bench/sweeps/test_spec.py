@@ -1,0 +1,200 @@
+"""What a sweep is asked for: errors with the field's path, expansion of grids and searches, development worlds only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from bench import cli
+from bench.core.errors import UsageError
+from bench.core.registry import ROOT
+from bench.core.schema import validated
+from bench.runs.config import load_shift, make_run_config, method_class
+from bench.sweeps.search import draw, tuning_shift
+from bench.sweeps.spec import Search, Sweep, parse_grid, plan, searched
+
+TINY = "ministreet-tiny"
+
+
+def asked(**what: Any) -> Sweep:
+    return Sweep.model_validate({"shift": TINY, "methods": ["stpl"], **what})
+
+
+def call(*arguments: str) -> Any:
+    return CliRunner().invoke(cli.app, ["sweep", *arguments])
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ({"metods": ["stpl"]}, "metods: Extra inputs"),
+        ({}, "methods, rows: give at least one"),
+        ({"methods": ["stpl"], "seeds": 125}, 'seeds: Value error, put seeds in quotes, e.g. seeds: "0:3"'),
+        ({"methods": ["stpl"], "cpu": 0}, "cpu: Input should be greater than or equal to 1"),
+        ({"methods": ["stpl"], "gpu": 1.5}, "gpu: Value error, above 1 only whole numbers"),
+        ({"methods": ["stpl"], "grid": {"fusion": []}}, "grid.fusion: give at least one value"),
+        ({"methods": ["stpl"], "search": {"kind": "tpe"}}, "search.kind: Input should be 'random' or 'grid'"),
+        ({"methods": ["stpl"], "search": {"asha": {"grace": 2}}}, "search.asha.grace: Input should be less than 1"),
+        ({"rows": [{"label": "a"}]}, "rows.0.method: Field required"),
+        ({"name": "a/b", "methods": ["stpl"]}, "name: String should match pattern"),
+    ],
+)
+def test_a_wrong_spec_is_refused_with_the_path_of_the_field(what: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        validated(Sweep, what, "Sweep s.yaml")
+    assert str(caught.value).startswith(f"Sweep s.yaml: {says}") and "\n" not in str(caught.value)
+
+
+def test_a_grid_is_combined_with_seeds_and_goes_to_the_methods_that_have_the_option() -> None:
+    sweep = asked(
+        methods=["stpl", "self_training", "adabn"],
+        seeds="1:3",
+        grid={"stpl.fusion": ["add", None], "drop": [0.25, "5e-1"]},
+        options={"adabn.flow": "zero"},
+    )
+    planned = plan(sweep)
+    per_seed = [(p.config.method, p.config.fusion, p.config.flow, p.config.settings.get("drop")) for p in planned[:7]]
+    assert per_seed == [
+        ("stpl", "add", "exact", 0.25), ("stpl", "none", "exact", 0.25),
+        ("stpl", "add", "exact", 0.5), ("stpl", "none", "exact", 0.5),
+        ("self_training", "conv1x1", "exact", 0.25), ("self_training", "conv1x1", "exact", 0.5),
+        ("adabn", "conv1x1", "zero", None),
+    ]  # fmt: skip
+    assert [p.config.seed for p in planned] == [1] * 7 + [2] * 7
+    assert planned[0].label == "stpl drop=0.25 fusion=add" and planned[6].label == "adabn"
+    assert planned[0].config == make_run_config("stpl", TINY, 1, {"fusion": "add", "drop": 0.25})
+
+
+def test_a_run_that_is_asked_for_twice_is_planned_once() -> None:
+    usual = load_shift(TINY).network.fusion
+    planned = plan(asked(grid={"fusion": [usual, "add", usual]}, rows=[{"label": "again", "method": "stpl"}]))
+    assert [p.config.fusion for p in planned] == [usual, "add"] and planned[0].label == "again"
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ({"methods": ["tsp"]}, "Unknown method 'tsp'. Did you mean 'tps'?"),
+        ({"grid": {"ur.fusion": ["add"]}}, "Unknown method 'ur' before the option 'ur.fusion'. Available: stpl"),
+        ({"grid": {"fusoin": ["add"]}}, "Unknown option 'fusoin' (stpl). Did you mean 'fusion'?"),
+        ({"options": {"stpl.tau": 1}}, "Unknown option 'tau' (stpl)"),
+        ({"grid": {"temperature": [99]}}, "temperature must be in 0.01..10, got 99"),
+        ({"seeds": "3:1"}, "seeds must be FIRST:END with 0 <= FIRST < END"),
+        ({"shift": "ministret"}, "Unknown shift 'ministret'. Did you mean 'ministreet'?"),
+    ],
+)
+def test_what_cannot_be_run_is_said_before_anything_runs(what: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        plan(asked(**what))
+    assert says in str(caught.value)
+
+
+def test_the_command_line_says_the_same_as_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text(
+        yaml.safe_dump(
+            {"shift": TINY, "methods": ["stpl", "ur"], "seeds": "0:2", "grid": {"stpl.times": ["both", "current"]}}
+        )
+    )
+    here = ("--dry-run", "--runs", str(tmp_path / "runs"), "--json")
+    one = call(str(path), *here)
+    two = call("-m", "stpl,ur", "--shift", TINY, "--seeds", "0:2", "--grid", "stpl.times=both,current", *here)
+    assert one.exit_code == two.exit_code == 0 and one.stdout == two.stdout
+    assert one.stdout.count('"state": "waiting"') == 6 and not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "What to run? Give a SPEC.yaml, --method a,b, or --resume NAME"),
+        (("none.yaml",), "No file none.yaml"),
+        (("none.yaml", "-m", "stpl"), "none.yaml says what to run; leave out --method or the file"),
+        (("-m", "stpl", "--grid", "fusion"), "--grid 'fusion' is not of the form option=value,value"),
+        (("-m", "stpl", "--resume", "x"), "--resume NAME goes on with what was asked for then"),
+        (("--resume", "x"), "No sweep 'x' in "),
+        (("-m", "stpl", "--asha"), "--asha stops trials of a search; add --search random"),
+        (("-m", "stpl", "--search", "random"), "Shift 'ministreet' is not for tuning; use ministreet-dev"),
+        (("-m", "stpl", "--gpu", "1.5"), "Sweep: gpu: Value error, above 1 only whole numbers"),
+    ],
+)
+def test_wrong_use_is_one_line(arguments: tuple[str, ...], says: str, tmp_path: Path) -> None:
+    result = call(*arguments, "--dry-run", "--runs", str(tmp_path))
+    assert result.exit_code == 2 and says in result.stderr and len(result.stderr.strip().splitlines()) == 1
+
+
+def test_values_of_a_grid_are_read_as_options_are() -> None:
+    assert parse_grid(["a=1,2.5,1e-3", "b.c=true,none,x"]) == {"a": [1, 2.5, 0.001], "b.c": [True, "none", "x"]}
+    with pytest.raises(UsageError, match="'a' is given twice"):
+        parse_grid(["a=1", "a=2"])
+
+
+# Searches -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_random_search_makes_the_trials_of_bench_tune() -> None:
+    planned = plan(asked(shift="ministreet-dev", search={"trials": "1:4"}))
+    drawn = {f"stpl trial {t}": make_run_config("stpl", "ministreet-dev", 0, draw("stpl", t)) for t in range(1, 4)}
+    assert {one.label: one.config for one in planned} == drawn
+
+
+def test_a_grid_search_goes_from_end_to_end() -> None:
+    space = method_class("self_training").SEARCH
+    tried = searched("self_training", Search(kind="grid", points=3))
+    assert len(tried) == len({str(t) for t in tried}) == 3 * 3 * 3
+    assert {t["ema_decay"] for t in tried} == set(space["ema_decay"].values)
+    assert sorted({t["drop"] for t in tried}) == [0.0, 0.4, 0.8]
+    weights = sorted({t["contrast_weight"] for t in searched("stpl", Search(kind="grid", points=3))})
+    assert weights == [0.1, 1.0, 10.0]  # even in the logarithm
+    with pytest.raises(UsageError, match="'source_only' has no search space"):
+        searched("source_only", Search())
+
+
+def copy_of(shift: str, path: Path, **changes: Any) -> str:
+    content = yaml.safe_load((ROOT / "shifts" / f"{shift}.yaml").read_text(encoding="utf-8"))
+    path.write_text(yaml.safe_dump({**content, **changes}))
+    return str(path)
+
+
+def test_reported_worlds_cannot_be_reached_from_a_tuning_sweep(tmp_path: Path) -> None:
+    """Every way that a person in a hurry would try."""
+    assert tuning_shift("ministreet-dev").purpose == "tune"
+    real = yaml.safe_load((ROOT / "shifts" / "viper2cityscapes.yaml").read_text(encoding="utf-8"))["data"]
+    disguised = [
+        "ministreet",
+        "viper2cityscapes",
+        str(ROOT / "shifts" / "ministreet.yaml"),
+        copy_of("ministreet", tmp_path / "a.yaml", purpose="tune", name="mine"),  # says it is for tuning
+        copy_of("ministreet-dev", tmp_path / "b.yaml", purpose="report"),
+        copy_of("viper2cityscapes", tmp_path / "c.yaml", purpose="tune"),
+        copy_of(  # another source: a family of its own, with the reported target
+            "viper2cityscapes", tmp_path / "d.yaml", purpose="tune", data={**real, "source": real["target"]}
+        ),
+    ]
+    for shift in disguised:
+        for search in ({"kind": "random"}, {"kind": "grid", "points": 2}, {"asha": {}}):
+            with pytest.raises(UsageError, match="is not for tuning; use ministreet-dev"):
+                plan(asked(shift=shift, search=search))
+    with pytest.raises(
+        UsageError, match="Unknown option 'shift'"
+    ):  # by an option that changes the shift behind the check
+        plan(asked(shift="ministreet-dev", search={}, options={"shift": "ministreet"}))
+    assert "shift" not in make_run_config("stpl", "ministreet-dev").settings
+
+
+def test_a_stored_sweep_that_was_edited_is_checked_again(tmp_path: Path) -> None:
+    folder = tmp_path / "sweeps" / "s"
+    folder.mkdir(parents=True)
+    (folder / "spec.yaml").write_text(asked(name="s", shift="ministreet", search={}).to_yaml())
+    result = call("--resume", "s", "--runs", str(tmp_path))
+    assert result.exit_code == 2 and "is not for tuning" in result.stderr
+
+
+def test_the_name_tells_what_is_asked_for_not_how_it_is_spread() -> None:
+    assert asked().named.name == asked(cpu=2, gpu=0.5, retries=9).named.name
+    assert asked().named.name != asked(seeds="0:2").named.name
+    assert asked(name="x").named.name == "x"
+    assert Sweep.model_validate(yaml.safe_load(asked(name="x").to_yaml())) == asked(name="x")
