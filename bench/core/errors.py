@@ -14,6 +14,10 @@ class RunError(Exception):
     """What was asked for is fine, but it failed: disk, damaged file, NaN (exit code 1)."""
 
 
+class Busy(RunError):
+    """Another process is at work on the same thing."""
+
+
 class AccessError(RunError):
     """Code tried to read data that its place in the protocol does not allow, e.g. target labels during adaptation."""
 

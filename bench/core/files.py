@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .errors import RunError, UsageError
+from .errors import Busy, RunError, UsageError
 
 
 @contextmanager
@@ -18,7 +19,8 @@ def locked(path: Path, timeout: float = 600.0) -> Iterator[None]:
     """Hold the lock file beside ``path``.
 
     Raises:
-        RunError: another process holds it for longer than ``timeout`` seconds, or the folder cannot be written.
+        Busy: another process holds it for longer than ``timeout`` seconds.
+        RunError: the folder cannot be written.
     """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -26,7 +28,7 @@ def locked(path: Path, timeout: float = 600.0) -> Iterator[None]:
         try:
             lock.acquire(timeout=timeout)
         except Timeout:
-            raise RunError(
+            raise Busy(
                 f"{path} is in use by another process for more than {timeout:.0f} s; wait for it, or stop it and run again"
             ) from None
     try:
@@ -46,20 +48,31 @@ def disk_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file whole or not at all.
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A name beside ``path`` for a file or folder that takes its place when the block ends well; else nothing of it stays.
 
     Raises:
         RunError: the disk is full or read-only.
     """
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch = path.with_name(f".{os.getpid()}.{path.name}")  # keeps the ending: encoders go by it
     with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            scratch.write_text(text, encoding="utf-8")
+            yield scratch
             os.replace(scratch, path)
         finally:
-            scratch.unlink(missing_ok=True)
+            shutil.rmtree(scratch) if scratch.is_dir() else scratch.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
+    """Write a file whole or not at all; text as UTF-8.
+
+    Raises:
+        RunError: the disk is full or read-only.
+    """
+    with whole(path) as scratch:
+        scratch.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def file_hash(path: Path) -> str:

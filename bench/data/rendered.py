@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.core.access import RENDER_EVENT
-from bench.core.files import disk_errors, locked
+from bench.core.files import disk_errors, locked, whole
 from bench.core.progress import Progress, quiet
 from bench.core.schema import hash_of
 from bench.core.seeding import seed_for
@@ -113,15 +113,11 @@ def prepare_split(
         with disk_errors(folder):
             if folder.exists():
                 shutil.rmtree(folder)  # half-written, damaged or foreign
-            for left_over in folder.parent.glob(f".{folder.name}.*"):  # of a process that was killed: the lock is ours
+            for left_over in folder.parent.glob(f".*.{folder.name}"):  # of a process that was killed: the lock is ours
                 shutil.rmtree(left_over, ignore_errors=True)
-            scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
-            scratch.mkdir(parents=True)
-            try:
-                _render_into(scratch, identity, f"render {role} {split}", progress, workers)
-                os.replace(scratch, folder)
-            finally:
-                shutil.rmtree(scratch, ignore_errors=True)
+        with whole(folder) as scratch:
+            scratch.mkdir()
+            _render_into(scratch, identity, f"render {role} {split}", progress, workers)
     return folder
 
 

@@ -14,7 +14,6 @@ what was put into them.
 from __future__ import annotations
 
 import io
-import os
 import struct
 import zipfile
 import zlib
@@ -26,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.core.errors import RunError, UsageError
-from bench.core.files import disk_errors
+from bench.core.files import write_atomically
 from bench.data.clip import Flow, Mask
 
 FLO_MAGIC = np.float32(202021.25).tobytes()
@@ -72,14 +71,7 @@ def write(path: Path, flow: Flow, valid: Mask | None = None) -> None:
     writer = _of(path)[1]
     known = np.isfinite(flow).all(axis=0)
     valid = known if valid is None else valid & known
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    with disk_errors(path):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            scratch.write_bytes(writer(np.where(known, flow, 0).astype(np.float32), valid))
-            os.replace(scratch, path)
-        finally:
-            scratch.unlink(missing_ok=True)
+    write_atomically(path, writer(np.where(known, flow, 0).astype(np.float32), valid))
 
 
 def is_forward(path: Path) -> bool:

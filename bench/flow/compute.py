@@ -235,13 +235,7 @@ def _compute_shard(job: Job) -> Note:
     buffer = io.BytesIO()
     np.save(buffer, np.stack(rows), allow_pickle=False)
     data, path = buffer.getbuffer(), shard_file(job.folder, job.shard)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    with disk_errors(path):
-        try:
-            scratch.write_bytes(data)
-            os.replace(scratch, path)
-        finally:
-            scratch.unlink(missing_ok=True)
+    write_atomically(path, data)
     note: Note = {
         "layout": asdict(layout),
         "bytes": len(data),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bench.core.errors import RunError
-from bench.core.files import disk_errors
+from bench.core.files import whole
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, object] | None = None) -> None:
@@ -21,19 +20,14 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     Raises:
         RunError: the disk is full or read-only; nothing half-written stays.
     """
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    # Copies, since safetensors refuses tensors that share memory (a module under two names).
+    copies = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
+    with whole(path) as scratch:
         try:
-            # Copies, since safetensors refuses tensors that share memory (a module under two names).
-            copies = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
             save_file(copies, scratch, {"meta": json.dumps(metadata or {}, sort_keys=True)})
-            scratch.chmod(0o644)  # safetensors makes it private, but caches are shared
-            os.replace(scratch, path)
         except SafetensorError as error:
             raise RunError(f"Cannot write {path}: {error}; free space or choose another folder") from None
-        finally:
-            scratch.unlink(missing_ok=True)
+        scratch.chmod(0o644)  # safetensors makes it private, but caches are shared
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:

@@ -6,7 +6,6 @@ Every function returns a matplotlib ``Figure``; :func:`save` writes it as a PNG 
 from __future__ import annotations
 
 import io
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from PIL import Image as Image_
 
-from bench.core.files import disk_errors
+from bench.core.files import write_atomically
 from bench.data.labels import CLASSES, IGNORE, PALETTE
 
 Colour = tuple[int, int, int]
@@ -86,14 +85,7 @@ def save(figure: Figure, path: Path, dpi: int = 150, note: str | None = None) ->
         figure.savefig(
             buffer, format="png", dpi=dpi, metadata={"Software": None, **({"Description": note} if note else {})}
         )
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    with disk_errors(path):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            scratch.write_bytes(buffer.getvalue())
-            os.replace(scratch, path)
-        finally:
-            scratch.unlink(missing_ok=True)
+    write_atomically(path, buffer.getvalue())
     return path
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -18,7 +17,7 @@ import numpy.typing as npt
 from PIL import Image as Pictures
 
 from bench.core.errors import RunError, UsageError
-from bench.core.files import disk_errors
+from bench.core.files import whole, write_atomically
 from bench.data.labels import IGNORE
 
 Image = npt.NDArray[np.uint8]
@@ -29,29 +28,11 @@ GIF_COLOURS = 255
 """Of a GIF's palette; the 256th is left to the encoder for pixels that stay as they are."""
 
 
-@contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A scratch file beside ``path`` that takes its place when the block ends well.
-
-    Raises:
-        RunError: the disk is full or read-only; nothing half-written stays.
-    """
-    scratch = path.with_name(f".{os.getpid()}.{path.name}")
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield scratch
-            os.replace(scratch, path)
-        finally:
-            scratch.unlink(missing_ok=True)
-
-
 def write_png(path: Path, pixels: Image) -> Path:
     """Grey ``(H, W)`` or RGB ``(H, W, 3)`` as PNG."""
     buffer = io.BytesIO()
     Pictures.fromarray(pixels).save(buffer, "PNG")
-    with whole(path) as scratch:
-        scratch.write_bytes(buffer.getvalue())
+    write_atomically(path, buffer.getvalue())
     return path
 
 
@@ -98,8 +79,7 @@ def write_palette_png(path: Path, labels: Image, palette: Sequence[Colour]) -> P
     picture.putpalette(_padded(palette))
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True)
-    with whole(path) as scratch:
-        scratch.write_bytes(buffer.getvalue())
+    write_atomically(path, buffer.getvalue())
     return path
 
 
@@ -134,8 +114,7 @@ def write_gif(path: Path, pictures: Sequence[Image], rate: float, exact: Sequenc
     buffer = io.BytesIO()
     duration = max(10, 10 * round(100 / rate))
     frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=duration, loop=0, optimize=False)
-    with whole(path) as scratch:
-        scratch.write_bytes(buffer.getvalue())
+    write_atomically(path, buffer.getvalue())
     return path
 
 
@@ -182,8 +161,8 @@ class Mp4:
 
     def __init__(self, path: Path, rate: float) -> None:
         self.path, self.rate = path, rate
-        # The encoder goes by the ending of the name.
-        self._scratch = path.with_name(f".{os.getpid()}.{path.name}")
+        self._whole = contextlib.ExitStack()
+        self._scratch = path
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
         self._added = 0
@@ -193,8 +172,7 @@ class Mp4:
         height, width = picture.shape[:2]
         even = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         if self._writer is None:
-            with disk_errors(self.path):
-                self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._scratch = self._whole.enter_context(whole(self.path))
             self._size = (even.shape[1], even.shape[0])
             fourcc = cv2.VideoWriter_fourcc(*"mp4v")  # type: ignore[attr-defined]
             self._writer = cv2.VideoWriter(str(self._scratch), fourcc, self.rate, self._size)
@@ -215,14 +193,15 @@ class Mp4:
             return
         self._writer.release()
         self._writer = None
-        with disk_errors(self.path):
-            try:
-                if keep and (found := readable(self._scratch)) != self._added:
-                    raise RunError(f"Cannot write {self.path}: {found} of {self._added} pictures can be read back")
-                if keep:
-                    os.replace(self._scratch, self.path)
-            finally:
-                self._scratch.unlink(missing_ok=True)
+        with contextlib.suppress(_ThrownAway), self._whole:
+            if not keep:
+                raise _ThrownAway
+            if (found := readable(self._scratch)) != self._added:
+                raise RunError(f"Cannot write {self.path}: {found} of {self._added} pictures can be read back")
+
+
+class _ThrownAway(Exception):
+    """Ends a film that is not kept."""
 
 
 def readable(film: Path) -> int:

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 
 from bench.core.access import stage
 from bench.core.errors import RunError
+from bench.core.files import whole
 from bench.data.labels import IGNORE
 from bench.data.loaders import ClipLoader
 from bench.networks.weights import load_into
-from bench.pictures.media import whole
 from stpl.segmenter import VideoSegmenter
 
 from .evaluate import batches

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.core.errors import RunError, UsageError
+from bench.core.errors import Busy, RunError, UsageError
 from bench.core.files import disk_errors, locked, write_atomically
 from bench.core.schema import read_yaml
 from bench.runs.config import RunConfig, hash_of, method_class
@@ -97,10 +97,8 @@ class SweepFolder:
         try:
             with locked(self.path, timeout=1.0):
                 yield
-        except RunError as error:
-            if "is in use" in str(error):
-                raise RunError(f"Sweep '{self.name}' is being run by another process; wait for it or stop it") from None
-            raise
+        except Busy:
+            raise Busy(f"Sweep '{self.name}' is being run by another process; wait for it or stop it") from None
 
     def stored(self) -> Sweep:
         """What was asked for.

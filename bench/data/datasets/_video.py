@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 from pathlib import Path
 
 from bench.core.errors import BadFile
-from bench.core.files import disk_errors, locked
+from bench.core.files import locked, whole
 from bench.core.progress import Progress, quiet
 
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
@@ -27,14 +25,9 @@ def extract(video: Path, cache: Path, progress: Progress = quiet) -> Path:
     with locked(folder):
         if folder.is_dir():  # it was moved into place whole
             return folder
-        scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
-        with disk_errors(folder):
-            scratch.mkdir(parents=True)
-            try:
-                _decode_into(scratch, video, progress)
-                os.replace(scratch, folder)
-            finally:
-                shutil.rmtree(scratch, ignore_errors=True)
+        with whole(folder) as scratch:
+            scratch.mkdir()
+            _decode_into(scratch, video, progress)
     return folder
 
 
