@@ -14,6 +14,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from bench.core.files import write_atomically
+from bench.core.text import plain
 from bench.pictures.canvas import save
 from bench.runs.config import load_shift
 from bench.runs.records import read_record
@@ -159,7 +160,7 @@ def build(of: Kept, drawn: set[str]) -> str:
         return [f"![{caption}](figures/{of.shift}-{name}.png)"] if name in drawn else []
 
     parts = [
-        f"{HEAD}{shift.title}",
+        f"{HEAD}{plain(shift.title)}",
         "Why the methods score what they score. Made by `bench analyse` from the files in "
         f"[analysis/{of.shift}](analysis/{of.shift}); do not edit.",
         _provenance(of),

@@ -9,11 +9,11 @@ from typing import Any
 
 from bench.core.errors import unknown
 from bench.core.files import write_atomically
+from bench.core.text import table
 from bench.core.workspace import Workspace
 from bench.flow._pictures import Row, comparison, flow_sheet
 from bench.flow.compare import Result, compare
 from bench.flow.compute import SPLITS, Layout, backend_of, compute, open_split, peek
-from bench.leaderboards.tables import markdown
 from bench.pictures.canvas import save
 from bench.shifts.protocol import Shift
 
@@ -97,7 +97,7 @@ def compute_table(summaries: list[dict[str, Any]]) -> str:
                 "check": "good" if one["wrong"] is None else "WRONG",
             }
         )
-    return markdown(rows)
+    return table(rows)
 
 
 def run_compare(
@@ -142,7 +142,7 @@ def run_compare(
 
 def compare_table(results: list[Result]) -> str:
     """Backends against exact flow, in markdown; a rate by wall clock is marked with w."""
-    return markdown(
+    return table(
         [
             {
                 "backend": one.backend,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bench.core.errors import RunError
 from bench.core.registry import shift_names
+from bench.core.text import plain
 from bench.runs.config import Shift, load_shift
 from bench.runs.records import Record
 from bench.runs.sequences import Counts
@@ -85,7 +86,7 @@ def build(
     told = {record.run for study in studies for record in study.records}
     controls = [g for g in groups if g.altered and not all(record.run in told for record in g.records.values())]
     parts = [
-        f"{HEAD}{shift.title}",
+        f"{HEAD}{plain(shift.title)}",
         f"Domain adaptation for video semantic segmentation, {len(shift.classes)} classes, scored on "
         f"{shift.data.scored}. Made by `bench leaderboard` from the files in [records/{shift.name}](records/{shift.name}); "
         "do not edit.",
@@ -97,7 +98,7 @@ def build(
     if studies:
         parts += [
             "## Studies",
-            "\n".join(f"- [{study.title}]({study.page_name}): {study.summary}" for study in studies),
+            "\n".join(f"- [{plain(study.title)}]({study.page_name}): {study.summary}" for study in studies),
         ]
     if controls:
         parts += [
@@ -126,7 +127,7 @@ def _main_sections(main: Sequence[Group], shift: Shift, figures: Sequence[tuple[
         main_table(main, real),
         f"The last two columns were **not measured here**: mIoU on {real} as published, with other data, networks and "
         "checkpoint selection; they do not compare with the measured columns. † a floor, not in the paper's table.",
-        *(f"![{caption}]({address})" for caption, address in figures),
+        *(f"![{plain(caption)}]({address})" for caption, address in figures),
         *_order_section(main, real),
         "## IoU per class",
         "Percent, mean over replicates. Bold: the best source-free (SFDA) method of a column.",

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from bench.core.text import beside, code, listed, plain, table
 from bench.runs.config import RunConfig, alterations, canonical, every_setting, load_shift
 from bench.runs.records import Record
 from bench.runs.sequences import FILE as SEQUENCES
@@ -25,10 +26,7 @@ from .standings import Group, group_of
 from .statistics import spread
 from .study_factors import Factor, Factors, factors_of, value_of, value_text
 from .study_text import Comparison, compare, sentence
-from .tables import beside, comparisons, markdown, median_cost
-
-if TYPE_CHECKING:
-    pass
+from .tables import comparisons, median_cost
 
 HEAD = "# Study: "
 Sequences = Mapping[str, Mapping[str, Counts]]
@@ -87,7 +85,7 @@ class Report:
         options vary; else of the rows with the reference, and of all rows among themselves."""
         if self.factors.crossed:
             averaged = [self.averaged(factor) for factor in self.factors.crossed]
-            names = [f"Averaged over `{other.name}`, " for other in reversed(self.factors.crossed)]
+            names = [f"Averaged over {code(other.name)}, " for other in reversed(self.factors.crossed)]
             return [sentence(of, start=start) for of, start in zip(averaged, names, strict=True)]
         found = [sentence(compare({row.label: row.group.miou for row in self.rows}, self.rows[self.reference].label))]
         return found + ([_groups(self.rows)] if len(self.rows) > 2 else [])
@@ -121,13 +119,13 @@ class Report:
         """The page."""
         shift = load_shift(self.shift)
         parts = [
-            f"{HEAD}{self.title}",
-            f"{self.question} On [{shift.title}]({shift.name}.md). Made by `bench leaderboard` from "
+            f"{HEAD}{plain(self.title)}",
+            f"{plain(self.question)} On [{plain(shift.title)}]({shift.name}.md). Made by `bench leaderboard` from "
             f"[records/{shift.name}](records/{shift.name}); do not edit.",
             "\n".join(f"- {line}" for line in self.conclusions),
-            f"![{self.title}](figures/{self.shift}-{self.name}.png)",
+            f"![{plain(self.title)}](figures/{self.shift}-{self.name}.png)",
             "## Rows",
-            f"mIoU: mean ± 95 % t-interval over n replicates. Difference: row minus `{self.rows[self.reference].label}`, mIoU "
+            f"mIoU: mean ± 95 % t-interval over n replicates. Difference: row minus {code(self.rows[self.reference].label)}, mIoU "
             "points, paired by replicate. p: paired t-test, two-sided; Holm: corrected for the number of rows. Bootstrap: both on "
             "the same draw of replicates and, within them, target sequences. Group: rows that share a letter cannot be told apart "
             "(all pairs, Holm-corrected). With few replicates only large differences can be told.",
@@ -136,7 +134,7 @@ class Report:
         for factor in self.factors.crossed:
             of = self.averaged(factor)
             other = next(name for name in self.factors.crossed if name != factor)
-            parts += [f"## {factor.name}, averaged over {other.name}", of.table(factor.name)]
+            parts += [f"## {plain(factor.name)}, averaged over {plain(other.name)}", of.table(factor.name)]
         return "\n\n".join([*parts, "## Provenance", provenance(shift, self.records)]) + "\n"
 
     @property
@@ -151,9 +149,9 @@ class Report:
         for row in self.rows:
             group = row.group
             facts = {
-                "row": row.label,
-                "method": f"`{row.method}`",
-                "changed options": ", ".join(f"`{text}`" for text in group.altered) or "none",
+                "row": plain(row.label),
+                "method": code(row.method),
+                "changed options": ", ".join(map(code, group.altered)) or "none",
                 "n": str(len(group.records)),
                 "mIoU, %": spread(group.miou.values()),
                 "temporal cons., %": spread(group.of(lambda record: record.result.temporal_consistency).values()),
@@ -164,7 +162,7 @@ class Report:
             sides.append(empty if row is reference else next(tested))
         columns = next((side for side in sides if side), {})
         blank = dict.fromkeys(columns, "") | ({"difference": "reference"} if columns else {})
-        return markdown(beside(lines, [side or blank for side in sides]))
+        return table(beside(lines, [side or blank for side in sides]))
 
 
 def _groups(rows: Sequence[Row]) -> str:
@@ -179,14 +177,8 @@ def _groups(rows: Sequence[Row]) -> str:
     best, alike = of.names[0], [name for name in of.names[1:] if not of.told_apart(of.names[0], name)]
     start = f"Of all {len(tested)} pairs of rows {apart} can be told apart (Holm-corrected over all of them)"
     if not alike:
-        return f"{start}; `{best}`, the best, is told apart from every other row."
-    return f"{start}; the best row, `{best}`, cannot be told apart from {listed(alike)}."
-
-
-def listed(names: Iterable[str]) -> str:
-    """```a`, `b` and `c```."""
-    *first, last = [f"`{name}`" for name in names]
-    return f"{', '.join(first)} and {last}" if first else last
+        return f"{start}; {code(best)}, the best, is told apart from every other row."
+    return f"{start}; the best row, {code(best)}, cannot be told apart from {listed(map(code, alike))}."
 
 
 # From studies and records ---------------------------------------------------------------------------------------------
@@ -226,8 +218,8 @@ def report(
         return None
     wanted = study.reference_row()
     named = [i for i, row in enumerate(rows) if wanted is not None and row.label == wanted.label]
-    plain = [i for i, row in enumerate(rows) if not row.group.altered]
-    reference = [*named, *plain, 0][0]
+    unaltered = [i for i, row in enumerate(rows) if not row.group.altered]
+    reference = [*named, *unaltered, 0][0]
     return Report(study.name, study.title, study.question, shift_name, tuple(rows), reference, study.words)
 
 

@@ -14,7 +14,7 @@ from bench.leaderboards import page as leaderboard
 from bench.leaderboards import study_page
 from bench.leaderboards.page import study_pages
 from bench.leaderboards.study_factors import factors_of
-from bench.leaderboards.study_page import Report, listed, report
+from bench.leaderboards.study_page import Report, report
 from bench.leaderboards.study_text import compare, sentence
 from bench.runs.config import RunConfig, load_shift, make_run_config
 from bench.runs.records import Record
@@ -251,7 +251,6 @@ def test_sentences_alone() -> None:
     said = "`b` cannot be told apart from `a`: +0.23 ± 1.86 mIoU points over 3 replicates (paired t-test, p = 0.644)."
     assert sentence(one) == said and sentence(one, "On average, ") == f"On average, {said}"
     assert sentence(compare({"a": {0: 1.0}, "b": {1: 2.0}}, "a")).startswith("Nothing can be tested against `a`")
-    assert listed(["a"]) == "`a`" and listed(["a", "b", "c"]) == "`a`, `b` and `c`"
 
 
 # Files
