@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -30,7 +30,6 @@ class Card:
         design: ``image`` or ``video``; ``-`` for floors and ceilings.
         setting: ``none`` (no adaptation), ``SFDA`` (trained model + unlabelled target), ``UDA`` (source data too),
             ``oracle`` (target labels). The harness opens data by it.
-        published: published mIoU by shift, from ``published_results.csv``; empty where there is none.
         floor: True for a baseline outside the paper's table that every SFDA method must beat.
     """
 
@@ -42,7 +41,6 @@ class Card:
     url: str
     design: Design
     setting: Setting
-    published: Mapping[str, float] = field(default_factory=dict)
     floor: bool = False
 
 

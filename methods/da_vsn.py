@@ -65,7 +65,6 @@ class DAVSN(Method):
         url="https://arxiv.org/abs/2107.11004",
         design="video",
         setting="UDA",
-        published={"viper2cityscapes": 47.8, "synthia2cityscapes": 49.5},
     )
     Settings = DAVSNSettings
     SEARCH: ClassVar[SearchSpace] = {

@@ -44,7 +44,6 @@ class DAVSNSF(Method):
         url="https://arxiv.org/abs/2107.11004",
         design="video",
         setting="SFDA",
-        published={"viper2cityscapes": 45.3},
     )
     Settings = DAVSNSFSettings
     SEARCH: ClassVar[SearchSpace] = {"itcr_weight": LogUniform(0.1, 1000.0)}

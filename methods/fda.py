@@ -68,7 +68,6 @@ class FDA(Method):
         url="https://arxiv.org/abs/2004.05498",
         design="image",
         setting="UDA",
-        published={"viper2cityscapes": 44.4, "synthia2cityscapes": 45.2},
     )
     Settings = FDASettings
     SEARCH: ClassVar[SearchSpace] = {

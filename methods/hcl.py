@@ -84,7 +84,6 @@ class HCL(Method):
         url="https://arxiv.org/abs/2110.03374",
         design="image",
         setting="SFDA",
-        published={"viper2cityscapes": 41.5},
     )
     Settings = HCLSettings
     SEARCH: ClassVar[SearchSpace] = {

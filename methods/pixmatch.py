@@ -66,7 +66,6 @@ class PixMatch(Method):
         url="https://arxiv.org/abs/2105.08128",
         design="image",
         setting="UDA",
-        published={"viper2cityscapes": 46.7, "synthia2cityscapes": 51.0},
     )
     Settings = PixMatchSettings
     SEARCH: ClassVar[SearchSpace] = {

@@ -77,7 +77,6 @@ class RDA(Method):
         url="https://arxiv.org/abs/2106.02874",
         design="image",
         setting="UDA",
-        published={"viper2cityscapes": 44.4, "synthia2cityscapes": 45.1},
     )
     Settings = RDASettings
     SEARCH: ClassVar[SearchSpace] = {

@@ -19,7 +19,6 @@ class SourceOnly(Method):
         url="",
         design="-",
         setting="none",
-        published={"viper2cityscapes": 37.1, "synthia2cityscapes": 38.3},
         floor=True,
     )
     start = "source"

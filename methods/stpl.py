@@ -74,7 +74,6 @@ class STPL(Method):
         url="https://arxiv.org/abs/2303.14361",
         design="video",
         setting="SFDA",
-        published={"viper2cityscapes": 52.5, "synthia2cityscapes": 51.8},
     )
     Settings = STPLSettings
     SEARCH: ClassVar[SearchSpace] = {

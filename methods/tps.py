@@ -50,7 +50,6 @@ class TPS(Method):
         url="https://arxiv.org/abs/2207.02372",
         design="video",
         setting="UDA",
-        published={"viper2cityscapes": 48.9, "synthia2cityscapes": 53.8},
     )
     Settings = TPSSettings
     SEARCH: ClassVar[SearchSpace] = {

@@ -40,7 +40,6 @@ class TPSSF(Method):
         url="https://arxiv.org/abs/2207.02372",
         design="video",
         setting="SFDA",
-        published={"viper2cityscapes": 27.8},
     )
     Settings = TPSSFSettings
     SEARCH: ClassVar[SearchSpace] = {"jitter": Uniform(0.2, 0.9), "blur_probability": Choice((0.0, 0.5))}

@@ -71,7 +71,6 @@ class UR(Method):
         url="https://openaccess.thecvf.com/content/CVPR2021/html/S_Uncertainty_Reduction_for_Model_Adaptation_in_Semantic_Segmentation_CVPR_2021_paper.html",
         design="image",
         setting="SFDA",
-        published={"viper2cityscapes": 45.0},
     )
     Settings = URSettings
     SEARCH: ClassVar[SearchSpace] = {

@@ -67,7 +67,6 @@ class VATVST(Method):
         url="https://arxiv.org/abs/2107.11052",
         design="video",
         setting="UDA",
-        published={"viper2cityscapes": 48.7, "synthia2cityscapes": 47.1},
     )
     Settings = VATVSTSettings
     SEARCH: ClassVar[SearchSpace] = {

@@ -51,7 +51,6 @@ class VATVSTSF(Method):
         url="https://arxiv.org/abs/2107.11052",
         design="video",
         setting="SFDA",
-        published={"viper2cityscapes": 43.6},
     )
     Settings = VATVSTSFSettings
     SEARCH: ClassVar[SearchSpace] = {"rounds": Choice((1, 2, 3)), "drop": Uniform(0.0, 0.8)}
