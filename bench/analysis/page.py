@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from bench.core.files import write_atomically
 from bench.core.text import plain
+from bench.leaderboards.generated import Page, Pages, orphans
 from bench.pictures.canvas import save
 from bench.runs.config import load_shift
 from bench.runs.records import read_record
@@ -260,15 +260,16 @@ def _text(root: Path, of: Kept) -> str:
     return build(of, set(names))
 
 
+def of_root(root: Path) -> Pages:
+    """The pages of all shifts that are analysed under ``root``, and those of shifts that are not any more. Figures are not
+    among them: they are drawn anew."""
+    wanted = [Page(page, _text(root, kept(root, shift))) for shift, page in analysed(root).items()]
+    return Pages(wanted, orphans(sorted(root.glob("*-analysis.md")), (HEAD,), wanted))
+
+
 def check(root: Path) -> list[Path]:
     """Pages that are not what the analyses give: stale, missing, or of a shift without any. Writes nothing."""
-    wanted = analysed(root)
-    stale = []
-    for shift, page in wanted.items():
-        if not page.is_file() or page.read_bytes() != _text(root, kept(root, shift)).encode():
-            stale.append(page)
-    orphans = [page for page in sorted(root.glob("*-analysis.md")) if page not in wanted.values()]
-    return stale + [page for page in orphans if page.read_text(encoding="utf-8").startswith(HEAD)]
+    return of_root(root).stale()
 
 
 def foreign(root: Path, shift: str) -> list[Path]:
@@ -287,14 +288,9 @@ def write(root: Path) -> list[Path]:
     Returns:
         The files that were written.
     """
-    written, wanted = [], analysed(root)
-    for page in check(root):
-        if page.name.endswith("-analysis.md") and page not in wanted.values():
-            page.unlink()
-    for shift, page in wanted.items():
-        of = kept(root, shift)
-        for name, _, figure in figures(of):
-            written.append(save(figure, _figure_path(root, shift, name), DPI))
-        write_atomically(page, _text(root, of))
-        written.append(page)
-    return written
+    drawn = [
+        save(figure, _figure_path(root, shift, name), DPI)
+        for shift in analysed(root)
+        for name, _, figure in figures(kept(root, shift))
+    ]
+    return drawn + of_root(root).write()

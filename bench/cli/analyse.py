@@ -71,8 +71,10 @@ def analyse(
         if check:
             from bench.analysis import page
 
-            if stale := page.check(root):
-                raise RunError(f"Stale: {', '.join(map(str, stale))}; run `bench analyse --figures-only` and commit")
+            pages = page.of_root(root)
+            if not pages:
+                raise UsageError(f"Nothing is analysed in {root / 'analysis'}; `bench analyse RUN` puts something there")
+            pages.check("bench analyse --figures-only")
             if foreign := [path for shift in page.analysed(root) for path in page.foreign(root, shift)]:
                 raise RunError(
                     f"{len(foreign)} analyses, the first {foreign[0]}, are of another training than the committed record says; "

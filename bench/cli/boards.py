@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from bench.core.errors import RunError
-
 from .common import CACHE, DEBUG, DEVICE, JSON, app, one_line_errors, print_json
 
 
@@ -26,9 +24,7 @@ def leaderboard(
         from bench.leaderboards import page as pages
 
         if check:
-            stale = pages.check(root)
-            if stale:
-                raise RunError(f"Stale: {', '.join(map(str, stale))}; run `bench leaderboard` and commit")
+            pages.of_root(root).check("bench leaderboard")
             print_json({"stale": []}) if as_json else typer.echo("Leaderboards are fresh")
             return
         written = [str(path) for path in pages.write(root)]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bench.core.errors import RunError
+from bench.core.errors import RunError, UsageError
 from bench.core.registry import shift_names
 from bench.core.text import plain
 from bench.runs.config import Shift, load_shift
@@ -21,7 +21,7 @@ from bench.sweeps.study import Study, expand
 
 from . import study_page
 from .figures import drawings
-from .generated import Page
+from .generated import Page, Pages, orphans
 from .provenance import provenance
 from .published import compared_with
 from .standings import ORDER, Committed, Group, admit, grouped, ranked, read_committed
@@ -229,19 +229,24 @@ def study_pages(
     return [of_study(report, root) for report in reports if report is not None]
 
 
-def orphans(root: Path, wanted: Sequence[Page]) -> list[Path]:
-    """Generated pages of shifts and studies that have no records any more."""
-    known = {page.path for page in wanted}
-    own = [root / f"{name}.md" for name in shift_names()]
-    own += sorted(path for name in shift_names() for path in root.glob(f"{name}-*.md"))
-    heads = (HEAD, study_page.HEAD)
-    return [p for p in dict.fromkeys(own) if p not in known and p.is_file() and p.read_text("utf-8").startswith(heads)]
+def of_root(root: Path) -> Pages:
+    """The pages of all shifts that have records under ``root``, and those of shifts and studies without.
+
+    Raises:
+        UsageError: neither records nor a page.
+        RunError: a record that does not belong.
+    """
+    wanted, names = pages(root), shift_names()
+    places = [root / f"{name}.md" for name in names] + [p for n in names for p in sorted(root.glob(f"{n}-*.md"))]
+    found = Pages(wanted, orphans(places, (HEAD, study_page.HEAD), wanted))
+    if not found:
+        raise UsageError(f"There is no leaderboard: no records in {root / 'records'}; `bench submit RUN` puts some there")
+    return found
 
 
 def check(root: Path) -> list[Path]:
     """Pages and figures that are not what the records give: stale, missing, or of no records. Writes nothing."""
-    wanted = pages(root)
-    return [path for page in wanted for path in page.stale()] + orphans(root, wanted)
+    return of_root(root).stale()
 
 
 def write(root: Path) -> list[Path]:
@@ -253,7 +258,4 @@ def write(root: Path) -> list[Path]:
     Raises:
         RunError: a record that does not belong, or a disk that cannot be written.
     """
-    wanted = pages(root)
-    for path in orphans(root, wanted):
-        path.unlink()
-    return [path for page in wanted for path in page.write()]
+    return of_root(root).write()

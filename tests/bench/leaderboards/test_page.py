@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from bench import cli
 from bench.core.errors import RunError
 from bench.leaderboards import page as leaderboard
 from bench.leaderboards.bootstrap import paired_bootstrap
@@ -448,12 +450,16 @@ def test_a_page_without_records_is_stale_and_removed(root: Path) -> None:
     (root / "ministreet-dev.md").write_text("# Notes of mine\n", encoding="utf-8")  # not a leaderboard: left alone
     assert check(root) == [root / f"{SHIFT}.md", root / f"{SHIFT}-gone.md"]
     assert write(root) == []
-    assert check(root) == [] and not (root / f"{SHIFT}.md").exists() and (root / "ministreet-dev.md").exists()
+    assert not (root / f"{SHIFT}.md").exists() and (root / "ministreet-dev.md").exists()
     assert (root / f"{SHIFT}-notes.md").exists() and not (root / f"{SHIFT}-gone.md").exists()
 
 
-def test_nothing_there_is_fresh(tmp_path: Path) -> None:
-    assert check(tmp_path) == [] and write(tmp_path) == []
+@pytest.mark.parametrize("command", [["leaderboard"], ["leaderboard", "--check"], ["analyse", "--check"]])
+def test_nothing_there_is_an_error(command: list[str], tmp_path: Path) -> None:
+    """Not "fresh": most likely the folder is another one than was meant."""
+    done = CliRunner().invoke(cli.app, [*command, "--root", str(tmp_path)])
+    assert done.exit_code == 2 and done.stdout == "" and len(done.stderr.strip().splitlines()) == 1
+    assert str(tmp_path / ("analysis" if "analyse" in command else "records")) in done.stderr
 
 
 def test_a_truncated_record_is_named(root: Path) -> None:
@@ -560,8 +566,8 @@ def test_the_same_bytes_in_another_process_and_locale(with_sequences: Path) -> N
     """Byte for byte, with another order of hashing, another directory and another locale."""
     write(with_sequences)
     code = (
-        "from pathlib import Path; from bench import drawings, leaderboard; drawings.Drawing.stale = lambda _: []; "
-        "print(leaderboard.check(Path('.')))"
+        "from pathlib import Path; from bench.leaderboards import generated, page; "
+        "generated.Drawing.stale = lambda _: []; print(page.check(Path('.')))"
     )
     for seed in ("1", "2"):
         environment = os.environ | {
