@@ -73,7 +73,9 @@ def analyse(
 
             pages = page.of_root(root)
             if not pages:
-                raise UsageError(f"Nothing is analysed in {root / 'analysis'}; `bench analyse RUN` puts something there")
+                raise UsageError(
+                    f"Nothing is analysed in {root / 'analysis'}; `bench analyse RUN` puts something there"
+                )
             pages.check("bench analyse --figures-only")
             if foreign := [path for shift in page.analysed(root) for path in page.foreign(root, shift)]:
                 raise RunError(

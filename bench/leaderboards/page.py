@@ -240,7 +240,9 @@ def of_root(root: Path) -> Pages:
     places = [root / f"{name}.md" for name in names] + [p for n in names for p in sorted(root.glob(f"{n}-*.md"))]
     found = Pages(wanted, orphans(places, (HEAD, study_page.HEAD), wanted))
     if not found:
-        raise UsageError(f"There is no leaderboard: no records in {root / 'records'}; `bench submit RUN` puts some there")
+        raise UsageError(
+            f"There is no leaderboard: no records in {root / 'records'}; `bench submit RUN` puts some there"
+        )
     return found
 
 

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from bench.core.errors import RunError
 from bench.core.text import beside, code, listed, plain, table
 from bench.runs.config import RunConfig, alterations, canonical, every_setting, load_shift
 from bench.runs.records import Record
@@ -54,6 +55,7 @@ class Report:
         rows: in the study's order; those without a record are left out.
         reference: place among the rows of the one that the others are compared with.
         words: how values are called, by option and value as text.
+        missing: labels of the rows without a record.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Report:
     rows: tuple[Row, ...]
     reference: int
     words: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
 
     @property
     def page_name(self) -> str:
@@ -89,6 +92,14 @@ class Report:
             return [sentence(of, start=start) for of, start in zip(averaged, names, strict=True)]
         found = [sentence(compare({row.label: row.group.miou for row in self.rows}, self.rows[self.reference].label))]
         return found + ([_groups(self.rows)] if len(self.rows) > 2 else [])
+
+    @property
+    def gaps(self) -> list[str]:
+        """A sentence on the rows without records, where there are any."""
+        if not self.missing:
+            return []
+        are = "is in no comparison: it has" if len(self.missing) == 1 else "are in no comparison: they have"
+        return [f"{listed(map(code, self.missing))} {are} no records here."]
 
     @property
     def summary(self) -> str:
@@ -122,7 +133,7 @@ class Report:
             f"{HEAD}{plain(self.title)}",
             f"{plain(self.question)} On [{plain(shift.title)}]({shift.name}.md). Made by `bench leaderboard` from "
             f"[records/{shift.name}](records/{shift.name}); do not edit.",
-            "\n".join(f"- {line}" for line in self.conclusions),
+            "\n".join(f"- {line}" for line in [*self.conclusions, *self.gaps]),
             f"![{plain(self.title)}](figures/{self.shift}-{self.name}.png)",
             "## Rows",
             f"mIoU: mean ± 95 % t-interval over n replicates. Difference: row minus {code(self.rows[self.reference].label)}, mIoU "
@@ -194,10 +205,16 @@ def report(
     """A study's report on a shift; None where it has no two rows with records there, or where no row changes an option: such a
     study is the leaderboard itself.
 
+    Rows without a record are named on the page. The reference is the row that the study names, else the first that changes
+    nothing, else the first.
+
     Args:
         study: a ``bench.sweeps.study.Study``.
         expanded: its rows, seeds and configs, from ``bench.sweeps.study.expand``.
         records: of any runs; those that are not the study's are left alone.
+
+    Raises:
+        RunError: the reference has no record: against another row the conclusions would be others.
     """
     by_run = {record.run: record for record in records if record.config.shift == shift_name}
     seeds: dict[str, dict[int, Record]] = {}
@@ -216,11 +233,17 @@ def report(
             rows.append(Row(label, row.method, group, _values(config, keys)))
     if len(rows) < 2 or not any(row.group.altered for row in rows):
         return None
+    missing = tuple(label for label in configs if label not in seeds)
     wanted = study.reference_row()
-    named = [i for i, row in enumerate(rows) if wanted is not None and row.label == wanted.label]
-    unaltered = [i for i, row in enumerate(rows) if not row.group.altered]
-    reference = [*named, *unaltered, 0][0]
-    return Report(study.name, study.title, study.question, shift_name, tuple(rows), reference, study.words)
+    unaltered = (label for label, (_, config) in configs.items() if not alterations(config))
+    reference = wanted.label if wanted is not None else next(unaltered, next(iter(configs)))
+    if reference in missing:
+        raise RunError(
+            f"Study '{study.name}' on {shift_name}: its reference '{reference}' has no records, and {len(rows)} other rows do; "
+            f"run it (bench study {study.name}) and submit it"
+        )
+    place = [row.label for row in rows].index(reference)
+    return Report(study.name, study.title, study.question, shift_name, tuple(rows), place, study.words, missing)
 
 
 def _values(config: RunConfig, keys: Sequence[str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.core.errors import RunError
 from bench.leaderboards import page as leaderboard
 from bench.leaderboards import study_page
 from bench.leaderboards.page import study_pages
@@ -222,6 +223,29 @@ def test_the_reference_is_named_or_unaltered_or_first() -> None:
     assert reported(only).reference == 0
 
 
+def test_rows_without_records_are_named() -> None:
+    study, records = made(TEMPERATURES)
+    gone = [r for r in records if r.config.settings["temperature"] not in (0.2, 0.4)]
+    found = report(study, expand(study), SHIFT, gone)
+    assert found is not None and found.missing == ("0.2", "0.4")
+    assert "- `0.2` and `0.4` are in no comparison: they have no records here.\n" in found.text
+    one = report(study, expand(study), SHIFT, [r for r in records if r.config.settings["temperature"] != 0.2])
+    assert one is not None and "- `0.2` is in no comparison: it has no records here.\n" in one.text
+    assert "no comparison" not in reported(TEMPERATURES).text
+
+
+@pytest.mark.parametrize("named", [None, "0.4"])
+def test_without_its_reference_a_study_has_no_page(named: str | None) -> None:
+    """With another row to compare with it would say other things."""
+    study, records = made(TEMPERATURES, reference=named)
+    value = {None: 0.0954, "0.4": 0.4}[named]
+    without = [r for r in records if r.config.settings["temperature"] != value]
+    with pytest.raises(
+        RunError, match=f"Study 'try' on ministreet: its reference '{named or 'default'}' has no records"
+    ):
+        report(study, expand(study), SHIFT, without)
+
+
 def test_what_varies_decides_the_layout() -> None:
     assert reported(TEMPERATURES).factors.axis is not None and not reported(TEMPERATURES).factors.crossed
     assert reported(CROSSED).factors.axis is None
@@ -297,6 +321,7 @@ def test_a_study_that_is_gone_leaves_no_page(
 
 def test_a_study_of_runs_that_are_not_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As ``bench study`` ends: from the records and the sequences in the folders of the runs."""
+    monkeypatch.setattr(leaderboard, "expand", expand)
     study, records = made({"plain": ({}, BASE), "hot": ({"temperature": 0.4}, (49.0, 51.5, 53.0))})
     classes = load_shift(SHIFT).classes
     for record in records[:-1]:
