@@ -64,34 +64,6 @@ def profiles(
         return [profile(config, workspace, steps) for config in configs]
 
 
-def search(
-    method: str,
-    shift: str,
-    trials: range,
-    seeds: range,
-    options: dict[str, Any],
-    log: Path,
-    runs: Path | None,
-    cache: Path | None,
-    device: str,
-    threads: int,
-) -> list[dict[str, Any]]:
-    """``bench tune``: run the trials one after another, write each to the log as it is done, return the table."""
-    import torch
-
-    from bench.sweeps.search import summary, tune, write_log
-
-    if threads:
-        torch.set_num_threads(threads)
-    done: list[tuple[int, Record]] = []
-    with ProgressDisplay() as progress:
-        workspace = Workspace(runs or default_runs(), cache or default_cache(), pick_device(device), progress)
-        for trial in trials:
-            done += tune(method, shift, [trial], seeds, options, workspace)
-            write_log(log, done)
-    return summary(done)
-
-
 def known_records(record: Record, runs: Path) -> list[Record]:
     """Finished local runs and committed records of the same protocol, for the floor and the ceiling of a replicate."""
     local = []

@@ -1,4 +1,4 @@
-"""Commands that run methods: run, tune, profile."""
+"""Commands that run methods: run, profile."""
 
 from __future__ import annotations
 
@@ -80,41 +80,6 @@ def run(
             save_predictions=save_predictions,
         )
         execute(config, workspace, threads, as_json, tensorboard)
-
-
-@app.command(epilog="Example: bench tune --method stpl --trials 0:16 --seeds 0:2")
-def tune(
-    method: Annotated[str, typer.Option("--method", "-m", help="A name from `bench list methods`.")],
-    shift: SHIFT = "ministreet-dev",
-    trials: Annotated[
-        str, typer.Option("--trials", help="First and end of the trials; trial 0 is the defaults.")
-    ] = "0:16",
-    seeds: Annotated[str, typer.Option("--seeds", help="First and end of the replicates.")] = "0:2",
-    option: Annotated[
-        list[str] | None, typer.Option("--option", "-o", help="key=value that stays fixed over the trials; repeatable.")
-    ] = None,
-    log: Annotated[Path, typer.Option("--log", help="CSV to which every run is added.")] = Path(
-        "leaderboards/tuning/log.csv"
-    ),
-    runs: RUNS = None,
-    cache: CACHE = None,
-    device: DEVICE = "auto",
-    threads: THREADS = 0,
-    as_json: JSON = False,
-    debug: DEBUG = False,
-) -> None:
-    """Random search on development worlds, every run written to a log. The reported worlds are refused."""
-    with one_line_errors(debug):
-        from bench.runs.config import parse_options, parse_range
-
-        from ._session import search
-
-        spans = parse_range("--trials", trials), parse_range("--seeds", seeds)
-        table = search(method, shift, *spans, parse_options(option or []), log, runs, cache, device, threads)
-        if as_json:
-            print_json(table)
-        else:
-            typer.echo("\n".join(f"{row['miou']:6.2f}  trial {row['trial']}  {row['settings']}" for row in table))
 
 
 @app.command(epilog="Example: bench profile --method stpl --steps 20")

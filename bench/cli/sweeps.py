@@ -1,7 +1,8 @@
-"""Commands that run many runs: sweep, study."""
+"""Commands that run many runs: sweep, tune, study."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 
 from bench.core.errors import UsageError
 
-from .common import CACHE, DATA_ROOT, DEBUG, JSON, RUNS, app, one_line_errors, print_json
+from .common import CACHE, DATA_ROOT, DEBUG, DEVICE, JSON, RUNS, SHIFT, THREADS, app, one_line_errors, print_json
 
 if TYPE_CHECKING:
     from bench.sweeps.jobs import Jobs
@@ -44,6 +45,9 @@ def sweep(
         typer.Option("--search", help="random or grid over each method's search space, on a shift for tuning only."),
     ] = None,
     trials: Annotated[str, typer.Option("--trials", help="First and end of the trials of a random search.")] = "0:16",
+    log: Annotated[
+        Path | None, typer.Option("--log", help="CSV to which every run of a random search is added.")
+    ] = None,
     asha: Annotated[
         bool, typer.Option("--asha", help="Stop worse trials of a search early, by their target-only score.")
     ] = False,
@@ -79,16 +83,69 @@ def sweep(
             "search": _search(search, trials, asha),
             "shift": shift,
             "steps": steps,
+            "log": str(log) if log else None,
             "name": name,
         }
         asked = {key: value for key, value in asked.items() if value}
         spread = {k: v for k, v in {"gpu": gpu, "cpu": cpu, "retries": retries}.items() if v is not None}
         whole = _asked(spec, resume, asked, spread, runs or default_runs())
-        jobs = _run(whole, runs, cache, data_root, address, dashboard, dry_run, as_json)
-        if jobs is not None:
-            from bench.sweeps.on_ray import closing
+        jobs = _run(whole, runs, cache, data_root, address, dashboard, dry_run)
+        _tell(whole, jobs, dry_run, as_json)
 
-            closing(jobs)
+
+@app.command(epilog="Example: bench tune --method stpl --trials 0:16 --seeds 0:2")
+def tune(
+    method: Annotated[str, typer.Option("--method", "-m", help="A name from `bench list methods`.")],
+    shift: SHIFT = "ministreet-dev",
+    trials: Annotated[
+        str, typer.Option("--trials", help="First and end of the trials; trial 0 is the defaults.")
+    ] = "0:16",
+    seeds: Annotated[str, typer.Option("--seeds", help="First and end of the replicates.")] = "0:2",
+    option: Annotated[
+        list[str] | None, typer.Option("--option", "-o", help="key=value that stays fixed over the trials; repeatable.")
+    ] = None,
+    log: Annotated[Path, typer.Option("--log", help="CSV to which every run is added.")] = Path(
+        "leaderboards/tuning/log.csv"
+    ),
+    runs: RUNS = None,
+    cache: CACHE = None,
+    device: DEVICE = "auto",
+    threads: THREADS = 0,
+    as_json: JSON = False,
+    debug: DEBUG = False,
+) -> None:
+    """Random search on development worlds, every run written to a log. The reported worlds are refused.
+
+    The same as `bench sweep --search random --log LOG`, with a table of the trials at the end.
+    """
+    with one_line_errors(debug):
+        import torch
+
+        from bench.core.schema import validated
+        from bench.core.workspace import pick_device
+        from bench.runs.config import parse_options, parse_range
+        from bench.sweeps.search import summary
+        from bench.sweeps.spec import Sweep
+
+        for name, span in (("--trials", trials), ("--seeds", seeds)):
+            parse_range(name, span)
+        where = pick_device(device)
+        if where.index is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = str(where.index)  # Ray gives out what it sees
+        asked = {
+            "methods": [method], "shift": shift, "seeds": seeds, "options": parse_options(option or []),
+            "search": {"trials": trials}, "log": str(log),
+            "cpu": threads or torch.get_num_threads(), "gpu": int(where.type == "cuda"),
+        }  # fmt: skip
+        whole = validated(Sweep, asked, "Tuning").named
+        cores = max(whole.cpu, len(os.sched_getaffinity(0)))  # more threads than cores are slow, not wrong
+        jobs = _run(whole, runs, cache, None, None, False, False, cores)
+        table = summary(jobs.tries())
+        if as_json:
+            print_json(table)
+        else:
+            typer.echo("\n".join(f"{row['miou']:6.2f}  trial {row['trial']}  {row['settings']}" for row in table))
+        _close(jobs)
 
 
 @app.command(epilog="Example: bench study temperature --seeds 0:1 --dry-run")
@@ -116,11 +173,10 @@ def study(
         one = load_study(name)
         expand(one)  # what is wrong with a row is said with the row's label
         spread = {k: v for k, v in {"gpu": gpu, "cpu": cpu, "retries": retries}.items() if v is not None}
-        jobs = _run(from_study(one, seeds, **spread), runs, cache, data_root, address, dashboard, dry_run, as_json)
-        if jobs is not None:
-            from bench.sweeps.on_ray import closing
-
-            closing(jobs)
+        whole = from_study(one, seeds, **spread)
+        jobs = _run(whole, runs, cache, data_root, address, dashboard, dry_run)
+        _tell(whole, jobs, dry_run, as_json)
+        if not dry_run:
             for path in _report(one, jobs, root):
                 typer.echo(f"Wrote {path}", err=True)
 
@@ -147,7 +203,7 @@ def _asked(spec: Path | None, resume: str | None, asked: dict[str, Any], spread:
         if not asked.get("methods"):
             raise UsageError("What to run? Give a SPEC.yaml, --method a,b, or --resume NAME")
         return validated(Sweep, {**asked, **spread}, "Sweep").named
-    if extra := set(asked) - {"name", "seeds", "shift", "steps"}:
+    if extra := set(asked) - {"name", "seeds", "shift", "steps", "log"}:
         raise UsageError(f"{spec} says what to run; leave out --{min(extra).removesuffix('s')} or the file")
     if not spec.is_file():
         raise UsageError(f"No file {spec}")
@@ -163,27 +219,39 @@ def _run(
     address: str | None,
     dashboard: bool,
     dry_run: bool,
-    as_json: bool,
-) -> Jobs | None:
-    """Run a sweep and print what came of it; with ``dry_run`` only what would be run."""
+    cores: int | None = None,
+) -> Jobs:
+    """Run a sweep; with ``dry_run`` look only at what is there. ``cores``: of the cluster, others than this machine's."""
     from bench.core.workspace import Workspace, default_cache, default_data_root, default_runs
     from bench.sweeps.jobs import Jobs, SweepFolder
     from bench.sweeps.spec import plan
-    from bench.sweeps.table import as_json as result
-    from bench.sweeps.table import lines
 
     workspace = Workspace(runs or default_runs(), cache or default_cache(), data_root=data_root or default_data_root())
     if dry_run:
-        jobs = Jobs(SweepFolder(workspace.runs, whole.name), plan(whole), note=False)
-    else:
-        from bench.sweeps.on_ray import Cluster, sweep_runs
+        return Jobs(SweepFolder(workspace.runs, whole.name), plan(whole), note=False)
+    from bench.sweeps.on_ray import Cluster, sweep_runs
 
-        jobs = sweep_runs(whole, workspace, Cluster(address, dashboard=dashboard))
+    return sweep_runs(whole, workspace, Cluster(address, cores, dashboard=dashboard))
+
+
+def _tell(whole: Sweep, jobs: Jobs, dry_run: bool, as_json: bool) -> None:
+    """Print what came of a sweep, or what it would run; fail where runs did."""
+    from bench.sweeps.table import as_json as result
+    from bench.sweeps.table import lines
+
     if as_json:
         print_json(result(whole.name, jobs))
     else:
         typer.echo("\n".join(lines(jobs)))
-    return None if dry_run else jobs
+    if not dry_run:
+        _close(jobs)
+
+
+def _close(jobs: Jobs) -> None:
+    """Fail where runs did, after all had their chance."""
+    from bench.sweeps.on_ray import closing
+
+    closing(jobs)
 
 
 def _report(study: Any, jobs: Jobs, root: Path) -> list[Path]:
