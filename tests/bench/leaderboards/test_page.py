@@ -560,8 +560,8 @@ def test_the_same_bytes_in_another_process_and_locale(with_sequences: Path) -> N
     """Byte for byte, with another order of hashing, another directory and another locale."""
     write(with_sequences)
     code = (
-        "from pathlib import Path; from bench import drawings, leaderboard; drawings.Drawing.stale = lambda _: []; "
-        "print(leaderboard.check(Path('.')))"
+        "from pathlib import Path; from bench.leaderboards import generated, page; generated.Drawing.stale = lambda _: []; "
+        "print(page.check(Path('.')))"
     )
     for seed in ("1", "2"):
         environment = os.environ | {

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import bench
 from bench.core.errors import RunError, UsageError
 from bench.core.registry import method_names
 from bench.core.workspace import Workspace
@@ -155,7 +156,6 @@ def test_a_log_that_is_none_is_not_overwritten(content: bytes, ran: list[Any], t
 def test_the_command_writes_the_log_after_every_trial(
     ran: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bench.cli._session import search
 
     fake = module.run
 
@@ -167,7 +167,7 @@ def test_the_command_writes_the_log_after_every_trial(
     monkeypatch.setattr(module, "run", stops_in_the_third_trial)
     log = tmp_path / "log.csv"
     with pytest.raises(KeyboardInterrupt):
-        search("hcl", "ministreet-dev", range(4), range(2), {}, log, tmp_path, tmp_path, "cpu", 0)
+        bench.tune("hcl", "ministreet-dev", "0:4", "0:2", log, runs=tmp_path, cache=tmp_path, device="cpu")
     assert len(rows(log)) == 4
 
 
