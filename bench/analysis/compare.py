@@ -93,6 +93,21 @@ def verdict(found: Mapping[str, Mapping[str, Difference]]) -> str:
     return f"{said}; {listed(agreeing)} {'is' if len(agreeing) == 1 else 'are'} the same." if agreeing else f"{said}."
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """Two records, compared as JSON or as tables for a terminal."""
+
+    a: Record
+    b: Record
+
+    def as_json(self) -> dict[str, Any]:
+        """What differs, by section and name."""
+        return as_json(self.a, self.b)
+
+    def __rich__(self) -> Group:
+        return as_tables(self.a, self.b)
+
+
 def as_json(a: Record, b: Record) -> dict[str, Any]:
     """The comparison as JSON."""
     found = differences(a, b)

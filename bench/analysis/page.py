@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
+from bench.core.errors import UsageError
 from bench.core.text import plain
 from bench.leaderboards.generated import Page, Pages, orphans
 from bench.pictures.canvas import save
@@ -268,8 +269,14 @@ def of_root(root: Path) -> Pages:
 
 
 def check(root: Path) -> list[Path]:
-    """Pages that are not what the analyses give: stale, missing, or of a shift without any. Writes nothing."""
-    return of_root(root).stale()
+    """Pages that are not what the analyses give: stale, missing, or of a shift without any. Writes nothing.
+
+    Raises:
+        UsageError: neither analyses nor a page.
+    """
+    if not (pages := of_root(root)):
+        raise UsageError(f"Nothing is analysed in {root / 'analysis'}; `bench analyse RUN` puts something there")
+    return pages.stale()
 
 
 def foreign(root: Path, shift: str) -> list[Path]:

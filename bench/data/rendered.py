@@ -113,7 +113,7 @@ def prepare_split(
         with disk_errors(folder):
             if folder.exists():
                 shutil.rmtree(folder)  # half-written, damaged or foreign
-            for left_over in folder.parent.glob(f".*.{folder.name}"):  # of a process that was killed: the lock is ours
+            for left_over in folder.parent.glob(f".{folder.name}.*"):  # of a process that was killed: the lock is ours
                 shutil.rmtree(left_over, ignore_errors=True)
         with whole(folder) as scratch:
             scratch.mkdir()

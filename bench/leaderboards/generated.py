@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.core.errors import RunError
 from bench.core.files import write_atomically
 from bench.core.schema import hash_of
 
@@ -125,18 +124,6 @@ class Pages:
     def stale(self) -> list[Path]:
         """Pages and figures that are missing, not what they have to be, or of nothing. Writes nothing."""
         return [*(path for page in self.wanted for path in page.stale()), *self.orphans]
-
-    def check(self, command: str) -> None:
-        """Refuse stale pages.
-
-        Args:
-            command: that writes them.
-
-        Raises:
-            RunError: names the stale files.
-        """
-        if stale := self.stale():
-            raise RunError(f"Stale: {', '.join(map(str, stale))}; run `{command}` and commit")
 
     def write(self) -> list[Path]:
         """Write what is stale and remove the orphans; returns the figures and pages written.

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import torch
 
 from bench.core.errors import RunError, UsageError
@@ -163,3 +164,30 @@ def all_records(runs: Path, root: Path, shift: str) -> list[Record]:
         except RunError:  # of another run: that run's business
             continue
     return found
+
+
+def records_frame(shift: str, root: Path, runs: Path) -> pd.DataFrame:
+    """:func:`all_records` of a shift as a table, each run once: where it came from, what was run, scores in percent, cost."""
+    rows = {}
+    for record in all_records(runs, root, shift):
+        if record.config.shift != shift or record.run in rows:
+            continue
+        rows[record.run] = {
+            "method": record.config.method,
+            "title": record.method["title"],
+            "design": record.method["design"],
+            "setting": record.method["setting"],
+            "options": ", ".join(alterations(record.config)),
+            "seed": record.config.seed,
+            "miou": record.result.miou,
+            "pixel_accuracy": record.result.pixel_accuracy,
+            "temporal_consistency": record.result.temporal_consistency,
+            **{f"iou/{name}": value for name, value in record.result.iou.items()},
+            "steps": record.cost.steps,
+            "seconds": record.cost.seconds,
+            "cpu_seconds": record.cost.cpu_seconds,
+            "peak_memory_mb": record.cost.peak_memory_mb,
+            "run": record.run,
+            "revision": record.code["revision"],
+        }
+    return pd.DataFrame(list(rows.values()))

@@ -54,7 +54,7 @@ from bench.core.workspace import Workspace  # noqa: E402
 from ._left_over import scratch_folder  # noqa: E402
 from .jobs import Job, Jobs, SweepFolder  # noqa: E402
 from .spec import Sweep  # noqa: E402
-from .table import SweepTable, failures  # noqa: E402
+from .table import SweepTable  # noqa: E402
 from .trial import Work, do, reason_of  # noqa: E402
 
 STORE_BYTES = 100_000_000
@@ -356,20 +356,3 @@ def wait_for_others() -> None:
     deadline = time.monotonic() + PATIENCE
     while _internal_kv_get(STARTING) == b"1" and time.monotonic() < deadline:
         time.sleep(0.05)
-
-
-# What the command line calls ------------------------------------------------------------------------------------------
-
-
-def closing(jobs: Jobs) -> None:
-    """Raise where runs failed, after all have had their chance.
-
-    Raises:
-        RunError: names each failed run, its reason and its log.
-    """
-    failed = [job for job in jobs.runs if job.state == "failed"]
-    for line in failures(failed, jobs.folder.path):
-        SweepTable(jobs).console.print(f"failed: {line}", highlight=False, markup=False, soft_wrap=True)
-    if failed:
-        again = f"bench sweep --resume {jobs.folder.name}"
-        raise RunError(f"{len(failed)} of {len(jobs.runs)} runs failed; once the causes are gone: {again}")

@@ -6,7 +6,9 @@ A sweep with ``search`` is a tuning sweep: it takes development worlds only (``b
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import yaml
@@ -14,7 +16,7 @@ from pydantic import Field, field_validator, model_validator
 
 from bench.core.errors import UsageError, unknown
 from bench.core.registry import method_names
-from bench.core.schema import Model, hash_of
+from bench.core.schema import Model, hash_of, read_yaml, validated
 from bench.runs.config import RunConfig, make_run_config, method_class, parse_range, plain_value
 
 from .search import Search, searched, tuning_shift
@@ -187,3 +189,46 @@ def parse_grid(texts: list[str]) -> dict[str, list[Any]]:
         except yaml.YAMLError:
             raise UsageError(f"--grid '{text}': not values") from None
     return grid
+
+
+def parse_search(kind: str | None, trials: str, asha: bool) -> dict[str, Any] | None:
+    """The ``search`` of a sweep from its options; None without one.
+
+    Raises:
+        UsageError: ``asha`` without a search.
+    """
+    if asha and not kind:
+        raise UsageError("--asha stops trials of a search; add --search random")
+    return {"kind": kind, "trials": trials, "asha": {} if asha else None} if kind else None
+
+
+def asked_for(
+    spec: Path | None, stored: Callable[[], Sweep] | None, asked: Mapping[str, Any], spread: Mapping[str, Any]
+) -> Sweep:
+    """The sweep from whichever way it was asked for.
+
+    Args:
+        spec: a YAML file.
+        stored: reads the sweep to go on with.
+        asked: its fields.
+        spread: ``cpu``, ``gpu``, ``retries``.
+
+    Raises:
+        UsageError: nothing, or two ways at once.
+    """
+    if stored:
+        if spec or asked:
+            raise UsageError(
+                "--resume NAME goes on with what was asked for then; leave SPEC, --method and the like out"
+            )
+        return stored().model_copy(update=dict(spread))
+    if not spec:
+        if not asked.get("methods"):
+            raise UsageError("What to run? Give a SPEC.yaml, --method a,b, or --resume NAME")
+        return validated(Sweep, {**asked, **spread}, "Sweep").named
+    if extra := set(asked) - {"name", "seeds", "shift", "steps", "log"}:
+        raise UsageError(f"{spec} says what to run; leave out --{min(extra).removesuffix('s')} or the file")
+    if not spec.is_file():
+        raise UsageError(f"No file {spec}")
+    written = read_yaml(spec, Sweep, "Sweep")
+    return validated(Sweep, {**written.model_dump(mode="json"), **asked, **spread}, "Sweep").named

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.cli._doctor import examine
 from bench.core.errors import UsageError
 from bench.core.workspace import Workspace, default_cache, default_runs, pick_device
+from bench.runs.doctor import examine
 
 
 def test_folders_come_from_the_environment_or_lie_here(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,8 +41,8 @@ def test_the_doctor_names_a_full_disk_and_a_missing_package(tmp_path: Path, monk
     report = examine(tmp_path / "runs", tmp_path / "deep" / "cache")
     assert report["missing"] == [] and set(report["disk"]) == {"runs", "cache"}
     assert not (tmp_path / "runs").exists()  # looking changes nothing
-    monkeypatch.setattr("bench.cli._doctor.NEEDED_GB", 1e9)
-    monkeypatch.setattr("bench.cli._doctor.versions", lambda: {"torch": "1", "safetensors": "missing"})
+    monkeypatch.setattr("bench.runs.doctor.NEEDED_GB", 1e9)
+    monkeypatch.setattr("bench.runs.doctor.versions", lambda: {"torch": "1", "safetensors": "missing"})
     missing = examine(tmp_path, tmp_path)["missing"]
     assert "safetensors: pip install safetensors" in missing
     assert any("GB free for cache" in line and "--cache" in line for line in missing)

@@ -88,7 +88,7 @@ def test_a_clip_is_a_copy(rendered: Path) -> None:
 
 def test_a_whole_split_is_found_again_even_read_only(cache: Path, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     counted = CountedRendering(monkeypatch)
-    monkeypatch.setattr(store, "FileLock", None)  # nothing may be locked, let alone written
+    monkeypatch.setattr("bench.core.files.FileLock", None)  # nothing may be locked, let alone written
     assert is_whole(prepare_split(data, "target", "val", 0, cache))
     assert counted.jobs == []
 

@@ -1,0 +1,125 @@
+"""Models and one's own footage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .place import Place
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+def adapt(
+    model: str | Path,
+    frames: str | Path,
+    out: str | Path,
+    method: str = "stpl",
+    *,
+    options: Mapping[str, Any] | None = None,
+    flow: str = "dis",
+    size: tuple[int, int] | None = None,
+    steps: int = 500,
+    batch: int = 4,
+    lr: float = 5e-4,
+    seed: int = 0,
+    masks: bool = True,
+    skip_bad: bool = False,
+    force: bool = False,
+    **place: Unpack[Place],
+) -> dict[str, Any]:
+    """Adapt a model to unlabelled footage without its source data: ``out/model.safetensors``, and masks.
+
+    Args:
+        model: a model file, or the folder of a finished run.
+        frames: folder of pictures, a video file, or a YAML about them.
+        method: a source-free one.
+        options: settings of the method.
+        size: ``(height, width)`` the network works at; by default the pictures'.
+        steps, batch, lr: of the schedule; ``lr`` of the encoder.
+        masks: write masks and overlays of all pictures.
+        skip_bad: leave out pictures that cannot be read, and count them.
+        force: replace what ``out`` holds.
+    """
+    from bench.footage.export import adapt_and_export
+
+    return adapt_and_export(
+        Path(model), Path(frames), method, Path(out), dict(options or {}), (steps, batch, lr), flow, size, seed, masks,
+        place.get("cache"), place.get("device", "auto"), place.get("threads", 0), place.get("workers", 2), skip_bad, force,
+    )  # fmt: skip
+
+
+def predict(
+    model: str | Path,
+    out: str | Path,
+    *,
+    shift: str | None = None,
+    frames: str | Path | None = None,
+    split: str = "val",
+    seed: int = 0,
+    flow: str | None = None,
+    size: tuple[int, int] | None = None,
+    overlay: bool = True,
+    video: str = "none",
+    rate: float = 10.0,
+    skip_bad: bool = False,
+    **place: Unpack[Place],
+) -> dict[str, Any]:
+    """Write label maps that the official Cityscapes evaluator accepts, colour overlays, and a film of each sequence.
+
+    Args:
+        model: a model file, or the folder of a finished run.
+        shift: benchmark to predict on; by default the run's.
+        frames: your own footage instead of a shift's.
+        split: ``val`` or ``train``, of the target.
+        seed: replicate, for a model file.
+        flow: backend; by default the run's or the shift's.
+        video: ``mp4``, ``gif`` or ``none``; ``rate`` in pictures per second.
+    """
+    from bench.footage.export import predict_and_export
+
+    return predict_and_export(
+        Path(model), Path(out), shift, Path(frames) if frames else None, split, seed, flow, size, overlay, video, rate,
+        skip_bad, place.get("data_root"), place.get("cache"), place.get("device", "auto"), place.get("threads", 0),
+    )  # fmt: skip
+
+
+def convert(
+    checkpoint: str | Path,
+    out: str | Path = "model.safetensors",
+    layout: str = "auto",
+    network: str = "deeplabv2_resnet101_published",
+    fusion: str = "",
+    shift: str = "",
+) -> dict[str, Any]:
+    """Turn a published checkpoint into a model file with the same scores; says which tensors matched.
+
+    Args:
+        checkpoint: a torch file or .safetensors.
+        layout: ``adaptsegnet``, ``advent``, ``da_vsn``, ``tps``; ``auto`` where the names tell.
+        network: in the published layout.
+        fusion: instead of the layout's own: the single-frame model.
+        shift: benchmark whose class names go into the file.
+    """
+    from bench.networks.model_file import save_model
+    from bench.networks.published import convert
+    from bench.runs.config import load_shift
+
+    classes = load_shift(shift).classes if shift else None
+    found = convert(Path(checkpoint), layout, network, fusion)
+    origin = {"converted_from": Path(checkpoint).name, "layout": found.layout}
+    what = (found.segmenter, found.network, found.fusion, found.num_classes)
+    save_model(Path(out), *what, classes=classes, origin=origin)
+    auxiliary = found.segmenter.auxiliary_classifier is not None
+    told = {"model": str(out), "layout": found.layout, "network": found.network, "fusion": found.fusion}
+    told |= {"num_classes": found.num_classes, "auxiliary": auxiliary, "matched": found.matched}
+    return told | {"ignored": list(found.ignored), "missing": list(found.missing)}
+
+
+def flops(height: int = 512, width: int = 1024, classes: int = 15) -> list[dict[str, Any]]:
+    """How large each network is and how much a frame of ``height`` x ``width`` pixels costs."""
+    from bench.networks.cost import costs
+
+    return costs(height, width, classes)
