@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from .place import LEADERBOARDS, Place, runs_in, working
 
@@ -66,7 +66,7 @@ def analyse(
     methods: Sequence[str] = (),
     seeds: str = "0:3",
     shift: str = "ministreet",
-    embedding: str | None = None,
+    embedding: Literal["tsne", "pca"] | None = None,
     pseudo_labels: bool = False,
     cells: int = 25_600,
     root: str | Path = LEADERBOARDS,

@@ -113,7 +113,7 @@ def convert(
     what = (found.segmenter, found.network, found.fusion, found.num_classes)
     save_model(Path(out), *what, classes=classes, origin=origin)
     auxiliary = found.segmenter.auxiliary_classifier is not None
-    told = {"model": str(out), "layout": found.layout, "network": found.network, "fusion": found.fusion}
+    told: dict[str, Any] = {"model": str(out), "layout": found.layout, "network": found.network, "fusion": found.fusion}
     told |= {"num_classes": found.num_classes, "auxiliary": auxiliary, "matched": found.matched}
     return told | {"ignored": list(found.ignored), "missing": list(found.missing)}
 

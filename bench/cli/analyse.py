@@ -74,7 +74,7 @@ def analyse(
     if not figures_only and bool(runs_) == bool(methods):
         raise UsageError("Name runs, e.g. runs/0123456789ab, or --methods, e.g. --methods source_only,stpl")
     written = bench.analyse(
-        runs_ or (), parts, methods=names(methods or ""), seeds=seeds, shift=shift, embedding=embedding,
+        runs_ or (), parts, methods=names(methods or ""), seeds=seeds, shift=shift, embedding=embedding,  # type: ignore[arg-type]
         pseudo_labels=pseudo_labels, cells=cells, root=root, **place,
     )  # fmt: skip
     return Says({"written": [str(p) for p in written]}, wrote(written) or f"Nothing is kept in {root / 'analysis'}")

@@ -99,7 +99,7 @@ def catalogue_tables(found: dict[str, dict[str, dict[str, Any]]]) -> Any:
     from rich.markup import escape
     from rich.table import Table
 
-    tables = []
+    tables: list[Any] = []
     for kind, entries in found.items():
         columns = list(next(iter(entries.values()), {}))
         table = Table("name", *columns, title=kind, title_justify="left", box=None, header_style="dim")

@@ -69,7 +69,7 @@ def sweep(
     from bench.runs.config import parse_options
     from bench.sweeps.spec import parse_grid, parse_search
 
-    asked = {
+    asked: dict[str, Any] = {
         "methods": method if method == "all" else names(method), "seeds": seeds, "grid": parse_grid(grid or []),
         "options": parse_options(option or []), "search": parse_search(search, trials, asha), "shift": shift,
         "steps": steps, "log": str(log) if log else None, "name": name,
@@ -97,7 +97,7 @@ def study(
     """Run a study and write its table and figure."""
     import bench
 
-    spread = {k: v for k, v in {"gpu": gpu, "cpu": cpu, "retries": retries}.items() if v is not None}
+    spread: dict[str, Any] = {k: v for k, v in {"gpu": gpu, "cpu": cpu, "retries": retries}.items() if v is not None}
     jobs, written = bench.study(
         name, seeds, root, address=address, dashboard=dashboard, dry_run=dry_run, **place, **spread
     )

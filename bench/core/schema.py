@@ -56,6 +56,31 @@ def read_json(path: Path, kind: type[M], what: str, remedy: str) -> M:
         raise RunError(f"{what} {path} is damaged: {one_line(error)}; {remedy}") from None
 
 
+def read_yaml(path: Path, model: type[M], kind: str) -> M:
+    """A validated model from a YAML file.
+
+    Raises:
+        UsageError: not YAML, or not valid (with the field's path).
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8", errors="replace"))
+    except yaml.YAMLError as error:
+        raise UsageError(f"{kind} {path.name} is not YAML: {' '.join(str(error).split())}") from None
+    return validated(model, content, f"{kind} {path.name}")
+
+
+def validated(model: type[M], content: Any, name: str) -> M:
+    """A model from what was read or asked for.
+
+    Raises:
+        UsageError: not valid (with the field's path).
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise UsageError(f"{name}: {one_line(error)}") from None
+
+
 def canonical(value: Any) -> str:
     """JSON with sorted keys and no blanks: one text for one value."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
@@ -84,28 +109,3 @@ def one_line(error: ValidationError, tags: Collection[str] = ()) -> str:
 def finite(value: float) -> float | None:
     """JSON has no NaN; it becomes null."""
     return None if math.isnan(value) else value
-
-
-def read_yaml(path: Path, model: type[Any], kind: str) -> Any:
-    """A validated model from a YAML file.
-
-    Raises:
-        UsageError: not YAML, or not valid (with the field's path).
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8", errors="replace"))
-    except yaml.YAMLError as error:
-        raise UsageError(f"{kind} {path.name} is not YAML: {' '.join(str(error).split())}") from None
-    return validated(model, content, f"{kind} {path.name}")
-
-
-def validated(model: type[Any], content: Any, name: str) -> Any:
-    """A model from what was read or asked for.
-
-    Raises:
-        UsageError: not valid (with the field's path).
-    """
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        raise UsageError(f"{name}: {one_line(error)}") from None

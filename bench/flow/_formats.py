@@ -69,9 +69,9 @@ def write(path: Path, flow: Flow, valid: Mask | None = None) -> None:
         RunError: the disk is full or read-only.
     """
     writer = _of(path)[1]
-    known = np.isfinite(flow).all(axis=0)
-    valid = known if valid is None else valid & known
-    write_atomically(path, writer(np.where(known, flow, 0).astype(np.float32), valid))
+    known: Mask = np.asarray(np.isfinite(flow).all(axis=0))
+    good = known if valid is None else np.logical_and(valid, known)
+    write_atomically(path, writer(np.where(known, flow, 0).astype(np.float32), good))
 
 
 def is_forward(path: Path) -> bool:
@@ -123,7 +123,8 @@ def _read_flo(data: bytes) -> Field:
 def _write_flo(flow: Flow, valid: Mask) -> bytes:
     height, width = valid.shape
     body = np.where(valid, flow, np.float32(1e10)).transpose(1, 2, 0).astype("<f4")
-    return FLO_MAGIC + np.array([width, height], "<i4").tobytes() + body.tobytes()
+    header: bytes = FLO_MAGIC + np.array([width, height], "<i4").tobytes()
+    return header + bytes(body.tobytes())
 
 
 def _read_kitti(data: bytes) -> Field:
@@ -186,7 +187,7 @@ def _read_viper(data: bytes) -> Field:
     if u.ndim != 2 or u.shape != v.shape or u.dtype.kind != "f" or v.dtype.kind != "f":
         raise _Malformed(f"u and v must be two float arrays (H, W), got {u.dtype} {u.shape} and {v.dtype} {v.shape}")
     flow = np.stack([u, v]).astype(np.float32)
-    return flow, np.isfinite(flow).all(axis=0)
+    return flow, np.asarray(np.isfinite(flow).all(axis=0))
 
 
 def _write_viper(flow: Flow, valid: Mask) -> bytes:
@@ -204,7 +205,8 @@ def _array(file: io.BytesIO) -> NDArray[np.generic]:
         raise _Malformed(f"not an array of numbers ({' '.join(str(error).split()):.80})") from None
 
 
-Reader, Writer = Callable[[bytes], Field], Callable[[Flow, Mask], bytes]
+Reader = Callable[[bytes], Field]
+Writer = Callable[[Flow, Mask], bytes]
 FORMATS: dict[str, tuple[Reader, Writer]] = {
     ".flo": (_read_flo, _write_flo),
     ".png": (_read_kitti, _write_kitti),

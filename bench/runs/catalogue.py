@@ -85,17 +85,3 @@ def catalogue(what: str = "") -> dict[str, dict[str, dict[str, Any]]]:
     if what and what not in KINDS:
         raise unknown("kind", what, KINDS)
     return {kind: make() for kind, make in KINDS.items() if what in ("", kind)}
-
-
-def print_catalogue(found: dict[str, dict[str, dict[str, Any]]]) -> None:
-    """A table per kind on standard output."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    for kind, entries in found.items():
-        columns = list(next(iter(entries.values()), {}))
-        table = Table("name", *columns, title=kind, title_justify="left", box=None, header_style="dim")
-        for name, entry in entries.items():
-            table.add_row(f"[bold]{name}[/]", *(escape(str(entry[column])) for column in columns))
-        Console().print(table, "")
