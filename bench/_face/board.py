@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,15 +16,34 @@ if TYPE_CHECKING:
     from bench.leaderboards.verify import Report
 
 
-def leaderboard(root: str | Path = LEADERBOARDS, check: bool = False) -> list[Path]:
+def leaderboard(
+    root: str | Path = LEADERBOARDS,
+    check: bool = False,
+    sample: int = 0,
+    runs: str | Path | None = None,
+    cache: str | Path | None = None,
+    data_root: str | Path | None = None,
+) -> list[Path]:
     """Write the leaderboard pages and figures that are not what the committed records give; returns these files.
 
     Args:
         check: write nothing.
+        sample: with ``check``: score so many records again, drawn from those whose runs lie in ``runs``; says on standard error
+            how many could be.
     """
+    from bench.core.errors import UsageError
     from bench.leaderboards import page
 
-    return (page.check if check else page.write)(Path(root))
+    if sample and not check:
+        raise UsageError("sample scores records again; it goes with check")
+    found = (page.check if check else page.write)(Path(root))
+    if sample:
+        from bench.leaderboards.sample import score_sample
+
+        with working({"runs": runs, "cache": cache, "data_root": data_root, "device": "cpu"}) as workspace:
+            done = score_sample(Path(root), sample, workspace)
+        sys.stderr.write(f"bench: {done.text}\n")
+    return found
 
 
 def submit(

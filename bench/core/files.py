@@ -86,8 +86,13 @@ def file_hash(path: Path) -> str:
     """
     if not path.is_file():
         raise UsageError(f"No source model at {path}")
+    return sha256(path)[:12]
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, 64 hex digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 22):
             digest.update(block)
-    return digest.hexdigest()[:12]
+    return digest.hexdigest()

@@ -7,12 +7,19 @@ import json
 import math
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from .errors import RunError, UsageError
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+"""What may become part of a file's name: no separator, no way up."""
+Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
+"""What :func:`hash_of` gives."""
+OTHER_VERSION = "other_version"
+"""Type of a pydantic error that says that a file is whole, but of another version of the code."""
 
 
 class Model(BaseModel):
@@ -53,6 +60,9 @@ def read_json(path: Path, kind: type[M], what: str, remedy: str) -> M:
     except UnicodeDecodeError:
         raise RunError(f"{what} {path} is damaged: not text; {remedy}") from None
     except ValidationError as error:
+        for problem in error.errors():
+            if problem["type"] == OTHER_VERSION:
+                raise RunError(f"{what} {path} {problem['msg']}") from None
         raise RunError(f"{what} {path} is damaged: {one_line(error)}; {remedy}") from None
 
 

@@ -12,6 +12,7 @@ from bench.runs.config import Shift, alterations, load_shift, method_class, reso
 from bench.runs.records import Record, read_record
 from bench.runs.sequences import Counts, place, sequences_of
 
+from .consistency import check_alone, compare_records, pixel_fault
 from .statistics import mean_interval
 
 ORDER = ("oracle", "UDA", "SFDA", "none")
@@ -66,33 +67,35 @@ class Group:
 
 @dataclass(frozen=True)
 class Committed:
-    """What is committed of a shift: its records in order of their file names, and by run its pixels per target sequence, of
-    the records that have them."""
+    """What is committed of a shift: its records in order of their file names, and by run its pixels per target sequence."""
 
     records: list[Record]
     sequences: Mapping[str, Mapping[str, Counts]]
 
 
 def read_committed(root: Path, shift_name: str) -> Committed:
-    """The committed records of a shift and their sequences, each checked.
+    """The committed records of a shift and their sequences, each checked, alone and against the others.
 
     Raises:
-        RunError: a record that does not belong on this leaderboard, or sequences that are not those of a record; names the
-            file.
+        RunError: a record that does not belong on this leaderboard or cannot be, or sequences that are not those of a record;
+            names the file.
     """
-    shift, records, sequences = load_shift(shift_name), [], {}
+    shift, records, sequences = load_shift(shift_name), dict[str, Record](), dict[str, Mapping[str, Counts]]()
     files = sorted((root / "records" / shift_name).glob("*.json"))
     for path in files:
         record = read_record(path)
         admit(record, shift, str(path))
-        records.append(record)
-        if (found := sequences_of(record, path, shift.classes)) is not None:
-            sequences[record.run] = found
+        check_alone(record, shift, str(path))
+        counts = sequences_of(record, path, shift)
+        if (fault := pixel_fault(counts, shift)) is not None:
+            raise RunError(f"{place(path)}: {fault}; submit the run again")
+        records[str(path)], sequences[str(path)] = record, counts
+    compare_records(records, sequences, shift)
     known = {place(path) for path in files}
     for path in sorted((root / "records" / shift_name / "sequences").glob("*.csv")):
         if path not in known:
             raise RunError(f"{path} belongs to no record; remove it, or submit its run again")
-    return Committed(records, sequences)
+    return Committed(list(records.values()), {records[name].run: counts for name, counts in sequences.items()})
 
 
 def admit(record: Record, shift: Shift, name: str) -> None:

@@ -1,12 +1,12 @@
 """``bench submit``: a run's record goes to the leaderboard after its checkpoint has been scored again.
 
-Beside the record go its scores per target sequence. They must give the record's IoU to the last bit, so they are those that the
-run wrote itself, or, for a run made before it did so, those of the second scoring.
+Beside the record go the scores per target sequence that the run wrote: they give the record's IoU to the last bit, and the second
+scoring has the same labels. What else can be derived is checked first (:mod:`.consistency`, :mod:`.evidence`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from bench.core.access import stage
 from bench.core.errors import RunError, UsageError
 from bench.core.files import write_atomically
 from bench.core.progress import Progress, quiet
+from bench.core.registry import shift_names
 from bench.core.schema import finite
 from bench.core.workspace import Workspace, default_cache
 from bench.data.loaders import ClipLoader
@@ -28,8 +29,12 @@ from bench.runs.evaluate import Scores, protocol_scores
 from bench.runs.records import Record, read_record
 from bench.runs.run import config_text
 from bench.runs.sequences import FILE as SEQUENCES
-from bench.runs.sequences import Counts, mismatch, place, read_sequences, to_csv
+from bench.runs.sequences import Counts, mismatch, place, read_sequences, sequences_of, to_csv
 from bench.runs.source import fresh_segmenter
+
+from .consistency import MOST_THREADS, check_alone, pixel_fault
+from .evidence import missing_evidence, wrong_source_model
+from .standings import admit
 
 TOLERANCE = 0.02
 """Percent by which a score of the second scoring may differ; another number of threads changes a few pixels."""
@@ -42,19 +47,19 @@ class Submitted:
     Attributes:
         record: the committed file.
         new: False where the same record with its sequences was there already; it was not scored again.
-        sequences: the committed scores per sequence; None where no counts give the record's IoU exactly.
+        sequences: the committed scores per sequence.
     """
 
     record: Path
     new: bool
-    sequences: Path | None
+    sequences: Path
 
 
 @contextmanager
 def threads_of(record: Record) -> Iterator[None]:
     """As many threads as the run had: sums in the same order, so that the second scoring is the first one."""
     before, wanted = torch.get_num_threads(), record.hardware.get("threads")
-    torch.set_num_threads(wanted if isinstance(wanted, int) and wanted > 0 else before)
+    torch.set_num_threads(wanted if isinstance(wanted, int) and 0 < wanted <= MOST_THREADS else before)
     try:
         yield
     finally:
@@ -103,7 +108,12 @@ def _admitted(folder: Path, allow_dirty: bool) -> tuple[Record, Shift]:
         if not (folder / name).is_file():
             raise UsageError(f"{folder} is not a finished run: it has no {name}")
     record = read_record(folder / "record.json")
-    config, shift = record.config, load_shift(record.config.shift)
+    config = record.config
+    if config.shift not in shift_names():  # before anything is read or written under its name
+        raise UsageError(
+            f"{folder} ran on '{config.shift}', which is not in bench/shifts; add it there and run it again"
+        )
+    shift = load_shift(config.shift)
     if shift.purpose != "report":
         raise UsageError(f"{folder} ran on '{shift.name}', which is for {shift.purpose}, not for reporting")
     if record.shift_hash != shift.hash:
@@ -111,11 +121,10 @@ def _admitted(folder: Path, allow_dirty: bool) -> tuple[Record, Shift]:
     text = (folder / "config.yaml").read_text(encoding="utf-8", errors="replace")
     if text != config_text(config) or config.hash != record.run:
         raise RunError(f"{folder}: config.yaml, record.json and the run's hash do not belong together; run it again")
-    if record.code.get("dirty") and not allow_dirty:
-        raise RunError(
-            f"{folder} ran with changes that are not in revision {record.code.get('revision')}; commit and run it again, "
-            "or submit with --allow-dirty"
-        )
+    admit(record, shift, str(folder / "record.json"))
+    check_alone(record, shift, str(folder / "record.json"))
+    if (fault := missing_evidence(folder, record, allow_dirty)) is not None:
+        raise RunError(f"{folder} {fault}")
     return record, shift
 
 
@@ -123,19 +132,41 @@ def _submit(folder: Path, record: Record, shift: Shift, root: Path, workspace: W
     target = root / "records" / shift.name / f"{record.config.method}-s{record.config.seed}-{record.run}.json"
     if _is_there(target, record, shift):
         return Submitted(target, False, place(target))
-    with threads_of(record):
-        again = rescore(record.config, shift, folder / "checkpoint.safetensors", workspace)
-    for name in ("miou", "pixel_accuracy", "temporal_consistency"):
-        said, scored = getattr(record.result, name), finite(getattr(again, name))
-        if said != scored and (said is None or scored is None or abs(said - scored) > TOLERANCE):
-            raise RunError(f"{folder}: the record says {said} {name}, its checkpoint scores {scored}")
-    sequences, there = _sequences(folder, record, shift, again), place(target)
-    if sequences is None:
-        there.unlink(missing_ok=True)  # of an earlier record
-    else:
-        write_atomically(there, to_csv(sequences, shift.classes))
+    if (fault := wrong_source_model(record, shift, workspace)) is not None:
+        raise RunError(f"{folder} {fault}")
+    sequences = _sequences(folder, record, shift)
+    compare_scores(str(folder), record, sequences, shift, folder / "checkpoint.safetensors", workspace)
+    write_atomically(place(target), to_csv(sequences, shift.classes))
     write_atomically(target, record.to_json())
-    return Submitted(target, True, None if sequences is None else there)
+    return Submitted(target, True, place(target))
+
+
+def compare_scores(
+    name: str, record: Record, sequences: Mapping[str, Counts], shift: Shift, checkpoint: Path, workspace: Workspace
+) -> None:
+    """Score a record's checkpoint again.
+
+    Args:
+        name: of the record, for errors.
+        sequences: its pixels per target sequence.
+
+    Raises:
+        RunError: other scores than the record's, or other labels than those of its pixels.
+    """
+    with threads_of(record):
+        again = rescore(record.config, shift, checkpoint, workspace)
+    scores = [(key, TOLERANCE) for key in ("miou", "pixel_accuracy", "temporal_consistency")]
+    told = {key: (getattr(record.result, key), finite(getattr(again, key)), most) for key, most in scores}
+    classes = zip(shift.classes, again.iou, strict=True)  # a class counts once in the mean over classes
+    told |= {f"IoU of {c}": (record.result.iou.get(c), finite(x), TOLERANCE * len(again.iou)) for c, x in classes}
+    for key, (said, scored, most) in told.items():
+        if said != scored and (said is None or scored is None or abs(said - scored) > most):
+            raise RunError(f"{name}: the record says {said} {key}, its checkpoint scores {scored}")
+    if sequences.keys() != again.sequences.keys():
+        raise RunError(f"{name}: its {len(sequences)} sequences are not the {len(again.sequences)} of the data")
+    for sequence, counts in again.sequences.items():
+        if (counts[:, 1] != sequences[sequence][:, 1]).any():
+            raise RunError(f"{name}: the pixels of sequence '{sequence}' are not those of its labels")
 
 
 def _is_there(target: Path, record: Record, shift: Shift) -> bool:
@@ -143,21 +174,24 @@ def _is_there(target: Path, record: Record, shift: Shift) -> bool:
     try:
         if target.read_text(encoding="utf-8") != record.to_json():
             return False
-        return mismatch(read_sequences(place(target), shift.classes), record.result, shift.classes) is None
+        sequences_of(record, target, shift)
+        return True
     except (OSError, UnicodeDecodeError, RunError):
         return False
 
 
-def _sequences(folder: Path, record: Record, shift: Shift, again: Scores) -> dict[str, Counts] | None:
-    """The run's own counts, or else those of the second scoring if they give the record's IoU exactly.
+def _sequences(folder: Path, record: Record, shift: Shift) -> dict[str, Counts]:
+    """The run's own counts.
 
     Raises:
-        RunError: the run's own counts are damaged, or not those of its record.
+        RunError: missing, damaged, or not those of its record or data.
     """
-    if (folder / SEQUENCES).is_file():
-        own = read_sequences(folder / SEQUENCES, shift.classes)
-        if (wrong := mismatch(own, record.result, shift.classes)) is not None:
-            raise RunError(f"{folder / SEQUENCES} does not belong to the run's record: {wrong}; run it again")
-        return own
-    scored = dict(again.sequences)
-    return scored if mismatch(scored, record.result, shift.classes) is None else None
+    path = folder / SEQUENCES
+    if not path.is_file():
+        raise RunError(f"{folder} has no scores per sequence ({SEQUENCES}); run it again")
+    own = read_sequences(path, shift.classes)
+    if (wrong := mismatch(own, record.result, shift.classes, shift.evaluation.unscored)) is not None:
+        raise RunError(f"{path} does not belong to the run's record: {wrong}; run it again")
+    if (wrong := pixel_fault(own, shift)) is not None:
+        raise RunError(f"{path}: {wrong}; run it again")
+    return own

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
-from bench.core.schema import read_json
+from bench.core.schema import OTHER_VERSION, Hash, read_json
 
 from .config import Model, RunConfig
 
 SCHEMA = 1
+Percent = Annotated[float, Field(ge=0, le=100)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Result(Model):
     """Scores in percent. A class that never occurs has IoU null and is left out of the mean; temporal consistency is null
     where no pixel has a valid predecessor."""
 
-    iou: dict[str, float | None]
-    miou: float
-    pixel_accuracy: float
-    temporal_consistency: float | None
+    iou: dict[str, Percent | None]
+    miou: Percent
+    pixel_accuracy: Percent
+    temporal_consistency: Percent | None
 
 
 class Selection(Model):
@@ -47,12 +50,12 @@ class Cost(Model):
     """What the adaptation took: wall and CPU seconds of the training loop (without evaluation), of the whole command,
     peak resident memory of the process in MB, parameters of the segmenter."""
 
-    steps: int
-    seconds: float
-    cpu_seconds: float
-    total_seconds: float
-    peak_memory_mb: float
-    parameters: int
+    steps: int = Field(ge=0)
+    seconds: float = Field(ge=0)
+    cpu_seconds: float = Field(ge=0)
+    total_seconds: float = Field(gt=0)
+    peak_memory_mb: float = Field(gt=0)
+    parameters: int = Field(gt=0)
 
 
 class Record(Model):
@@ -63,13 +66,14 @@ class Record(Model):
         beside: scores of other weights of the last step: ``student`` for a method that evaluates its own average.
         skipped: clips that could not be read and were replaced (``--skip-bad``), and why.
         flow: what the flow depends on besides the clips (``raft_large-<weights>-12it``), where it does.
+        digests: SHA-256 of the files ``checkpoint`` and, where there is one, ``source_model``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    LATER: ClassVar[tuple[str, ...]] = ("skipped", "flow")
+    LATER: ClassVar[tuple[str, ...]] = ("skipped", "flow", "digests")
 
     schema_version: int = Field(alias="schema", default=SCHEMA)
-    run: str
+    run: Hash
     config: RunConfig
     shift_hash: str
     source_model: str | None
@@ -84,12 +88,15 @@ class Record(Model):
     date: str
     skipped: dict[str, str] | None = None
     flow: str | None = None
+    digests: dict[Literal["checkpoint", "source_model"], Sha256] | None = None
 
     @field_validator("schema_version")
     @classmethod
     def _known(cls, value: int) -> int:
         if value != SCHEMA:
-            raise ValueError(f"schema {value} is not the one this version reads ({SCHEMA})")
+            told = {"made": value, "read": SCHEMA}
+            says = "is of schema {made}; this version of bench reads schema {read}: use the version that made it"
+            raise PydanticCustomError(OTHER_VERSION, says, told)
         return value
 
     def to_json(self) -> str:

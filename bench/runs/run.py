@@ -22,7 +22,7 @@ import yaml
 
 from bench.core.access import stage
 from bench.core.errors import RunError, UsageError
-from bench.core.files import disk_errors, locked, write_atomically
+from bench.core.files import disk_errors, locked, sha256, write_atomically
 from bench.core.provenance import code, hardware, peak_memory_mb, reset_peak_memory, versions
 from bench.core.schema import finite
 from bench.core.seeding import seed_for
@@ -373,6 +373,8 @@ def make_record(
         date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         skipped=context.bad.found or None,
         flow=flow,
+        digests={"checkpoint": sha256(context.folder / "checkpoint.safetensors")}
+        | ({"source_model": sha256(source)} if source else {}),
     )
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from bench.core.schema import Model, hash_of
+from bench.core.schema import Model, Name, hash_of
 
 
 class Split(Model):
@@ -133,7 +133,7 @@ class Evaluation(Model):
 class Shift(Model):
     """A named source to target benchmark."""
 
-    name: str
+    name: Name
     title: str
     purpose: Literal["report", "tune", "test"]
     classes: tuple[str, ...] = Field(min_length=2)

@@ -41,7 +41,7 @@ class Sweep(Model):
 
     LATER: ClassVar[tuple[str, ...]] = ("log",)
 
-    name: str = Field(default="", pattern=r"^[A-Za-z0-9_.-]*$")
+    name: str = Field(default="", pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.-]*)?$")
     shift: str = "ministreet"
     methods: Literal["all"] | list[str] = Field(default_factory=list)
     rows: tuple[WrittenRow, ...] = ()

@@ -20,8 +20,7 @@ from bench.leaderboards.study_text import compare, sentence
 from bench.runs.config import RunConfig, load_shift, make_run_config
 from bench.runs.records import Record
 from bench.runs.sequences import write_sequences
-
-SHIFT = "ministreet"
+from tests.bench.leaderboards.made import SHIFT, commit, make_record, scored, table
 
 
 @dataclass(frozen=True)
@@ -45,46 +44,6 @@ class Study:
 
     def reference_row(self) -> Row | None:
         return next((row for row in self.rows if row.label == self.reference), None)
-
-
-def make_record(method: str, seed: int, miou: float, options: Mapping[str, Any] | None = None) -> Record:
-    """A record with that mIoU."""
-    config, shift = make_run_config(method, SHIFT, seed, dict(options or {})), load_shift(SHIFT)
-    at = {"step": 150.0, "miou": miou}
-    value = {
-        "run": config.hash,
-        "config": config.model_dump(mode="json"),
-        "shift_hash": shift.hash,
-        "source_model": None,
-        "method": {"title": method, "design": "-", "setting": "SFDA", "floor": False},
-        "result": {
-            "iou": dict.fromkeys(shift.classes, miou),
-            "miou": miou,
-            "pixel_accuracy": 80.0,
-            "temporal_consistency": 60.0 + seed,
-        },
-        "selection": {"unsupervised": at, "oracle": at | {"label_looks": 1}, "snapshots": []},
-        "cost": {
-            "steps": 200,
-            "seconds": 20.0,
-            "cpu_seconds": 10.0 + seed,
-            "total_seconds": 99.0,
-            "peak_memory_mb": 900.0,
-            "parameters": 600_000,
-        },
-        "code": {"revision": "abc123abc123", "dirty": False},
-        "versions": {"torch": "2.14.0"},
-        "hardware": {"cpu": "A CPU", "threads": 1},
-        "date": "2026-02-01",
-    }
-    return Record.model_validate(value)
-
-
-def table(page: str, heading: str) -> list[dict[str, str]]:
-    """The table under a heading, one dictionary per row."""
-    section = page.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
-    return [dict(zip(lines[0], line, strict=True)) for line in lines[2:]]
 
 
 def expand(study: Study) -> list[tuple[Row, int, RunConfig]]:
@@ -283,11 +242,11 @@ def test_sentences_alone() -> None:
 @pytest.fixture
 def committed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Path, Study, list[Record]]:
     """A root with a study's records, and the study among the committed ones."""
-    study, records = made(TEMPERATURES)
-    folder = tmp_path / "records" / SHIFT
-    folder.mkdir(parents=True)
-    for record in records:
-        (folder / f"{record.run}.json").write_text(record.to_json(), encoding="utf-8")
+    study = made(TEMPERATURES)[0]
+    values = [(dict(options), seed, x) for options, of in TEMPERATURES.values() for seed, x in enumerate(of)]
+    pairs = [scored("stpl", seed, miou, options=options) for options, seed, miou in values]
+    commit(tmp_path, pairs)
+    records = [record for record, _ in pairs]
     made_up = [report(study, expand(study), SHIFT, records)]
     monkeypatch.setattr(study_page, "reports", lambda *_: made_up)
     return tmp_path, study, records
