@@ -227,10 +227,11 @@ def compare_records(records: Mapping[str, Record], counts: Mapping[str, Mapping[
     rendered = not isinstance(shift.data, Videos)
     truths = {name: _truth(counts[name]) for name in records}
     seeds = {name: (record.config.seed if rendered else 0,) for name, record in records.items()}
-    _one_to_one(seeds, truths, "truth pixels", rendered)
+    _one_to_one(seeds, truths, ("is scored on other labels than", "is scored on the labels of"), rendered)
     starts = {name: _start(record) for name, record in records.items()}
     own = {name: start for name, start in starts.items() if start is not None}
-    _one_to_one(own, {name: str(records[name].source_model) for name in own}, "source model", True)
+    models = {name: str(records[name].source_model) for name in own}
+    _one_to_one(own, models, ("starts from another source model than", "starts from the source model of"), True)
 
 
 def _truth(counts: Mapping[str, Counts]) -> str:
@@ -246,8 +247,14 @@ def _start(record: Record) -> tuple[Any, ...] | None:
     return config.seed, config.network, config.fusion, config.weights, flow
 
 
-def _one_to_one(keys: Mapping[str, tuple[Any, ...]], values: Mapping[str, str], what: str, apart: bool) -> None:
-    """Equal keys have equal values and, with ``apart``, other keys other values; what fewer records say is wrong."""
+def _one_to_one(
+    keys: Mapping[str, tuple[Any, ...]], values: Mapping[str, str], says: tuple[str, str], apart: bool
+) -> None:
+    """Equal keys have equal values and, with ``apart``, other keys other values; what fewer records say is wrong.
+
+    Args:
+        says: what a record does whose value is another, or that of another key.
+    """
     by_key: dict[tuple[Any, ...], Counter[str]] = {}
     for name, key in keys.items():
         by_key.setdefault(key, Counter())[values[name]] += 1
@@ -255,9 +262,9 @@ def _one_to_one(keys: Mapping[str, tuple[Any, ...]], values: Mapping[str, str], 
     for name, key in keys.items():
         if values[name] != usual[key]:
             other = next(n for n in keys if keys[n] == key and values[n] == usual[key])
-            raise RunError(f"Record {name}: its {what} is not that of {other}, on the same replicate; run it again")
+            raise RunError(f"Record {name} {says[0]} {other}, on the same replicate; run it again")
     owners: dict[str, tuple[Any, ...]] = {}
     for key in sorted(usual, key=lambda key: (-by_key[key].total(), key)) if apart else ():
         if (owner := owners.setdefault(usual[key], key)) != key:
             name, other = (next(n for n in keys if keys[n] == one) for one in (key, owner))
-            raise RunError(f"Record {name}: its {what} is that of {other}, of another replicate; run it again")
+            raise RunError(f"Record {name} {says[1]} {other}, on another replicate; run it again")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bench.core.errors import RunError, UsageError
+from bench.core.errors import RunError, UsageError, unknown
 from bench.core.registry import shift_names
 from bench.core.text import plain
 from bench.runs.config import Shift, load_shift
@@ -201,8 +201,10 @@ def pages(root: Path) -> list[Page]:
     Raises:
         RunError: a record or its sequences do not belong; names the file.
     """
-    folders = sorted(path for path in (root / "records").glob("*") if path.is_dir() and any(path.glob("*.json")))
-    return [page for folder in folders for page in shift_pages(root, folder.name, read_committed(root, folder.name))]
+    names = sorted(p.name for p in (root / "records").glob("*") if p.is_dir() and any(p.glob("*.json")))
+    if strange := set(names) - set(shift_names()):
+        raise unknown("shift", min(strange), shift_names(), where=f" in {root / 'records'}")
+    return [page for name in names for page in shift_pages(root, name, read_committed(root, name))]
 
 
 def shift_pages(root: Path, shift_name: str, committed: Committed) -> list[Page]:
