@@ -67,7 +67,7 @@ def _is_at_hand(record: Record, runs: Path) -> bool:
     if not (folder / "checkpoint.safetensors").is_file():
         return False
     if record.digests:
-        return sha256(folder / "checkpoint.safetensors") == record.digests.get("checkpoint")
+        return sha256(folder / "checkpoint.safetensors") == record.digests.checkpoint
     try:
         own = read_record(folder / "record.json")
     except RunError:

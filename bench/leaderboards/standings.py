@@ -120,18 +120,13 @@ def admit(record: Record, shift: Shift, name: str) -> None:
     if record.run != config.hash:
         raise RunError(f"Record {name} says run {record.run}, but its config gives {config.hash}: edited; run it again")
     try:
-        cls = method_class(config.method)
-        known, setting, later = (
-            resolve_settings(config.method, {}),
-            cls.card.setting,
-            getattr(cls.Settings, "LATER", ()),
-        )
+        cls, known = method_class(config.method), resolve_settings(config.method, {})
     except UsageError as error:
         raise RunError(f"Record {name}: {error}") from None
-    if changed := (known.keys() ^ config.settings.keys()) - set(later):
-        changed = ", ".join(sorted(changed))
-        raise RunError(f"Record {name}: settings of '{config.method}' changed since ({changed}); run it again")
-    if (ran := record.method.get("setting")) != setting:
+    if changed := (known.keys() ^ config.settings.keys()) - set(getattr(cls.Settings, "LATER", ())):
+        what = ", ".join(sorted(changed))
+        raise RunError(f"Record {name}: settings of '{config.method}' changed since ({what}); run it again")
+    if (ran := record.method.get("setting")) != (setting := cls.card.setting):
         raise RunError(f"Record {name} ran as {ran}, but '{config.method}' is now {setting}; run it again")
 
 

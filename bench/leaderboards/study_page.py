@@ -248,7 +248,8 @@ def report(
 
 def _values(config: RunConfig, keys: Sequence[str]) -> dict[str, Any]:
     """What a run's method and these options are, defaults included."""
-    own, settings = {"method": config.method}, every_setting(config)
+    own: dict[str, Any] = {"method": config.method}
+    settings = every_setting(config)
     for key in keys:
         value = settings[key] if key in settings else getattr(config, key, None)
         own[key] = value if isinstance(value, (int, float, str)) else canonical(value)

@@ -58,6 +58,13 @@ class Cost(Model):
     parameters: int = Field(gt=0)
 
 
+class Digests(Model):
+    """SHA-256 of the run's checkpoint and, where it started from one, of its source model."""
+
+    checkpoint: Sha256
+    source_model: Sha256 | None = None
+
+
 class Record(Model):
     """One finished run.
 
@@ -66,7 +73,7 @@ class Record(Model):
         beside: scores of other weights of the last step: ``student`` for a method that evaluates its own average.
         skipped: clips that could not be read and were replaced (``--skip-bad``), and why.
         flow: what the flow depends on besides the clips (``raft_large-<weights>-12it``), where it does.
-        digests: SHA-256 of the files ``checkpoint`` and, where there is one, ``source_model``.
+        digests: of the files that the run started from and ended with.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -88,7 +95,7 @@ class Record(Model):
     date: str
     skipped: dict[str, str] | None = None
     flow: str | None = None
-    digests: dict[Literal["checkpoint", "source_model"], Sha256] | None = None
+    digests: Digests | None = None
 
     @field_validator("schema_version")
     @classmethod

@@ -40,7 +40,7 @@ from .config import RunConfig, Schedule, Shift, load_shift, method_class
 from .evaluate import Everything, Scores, protocol_scores, reestimate_statistics, target_score
 from .figures import draw, predictions
 from .predictions import save_predictions
-from .records import Cost, Record, Result, Selection, read_record
+from .records import Cost, Digests, Record, Result, Selection, read_record
 from .selection import Snapshot
 from .sequences import FILE as SEQUENCES
 from .sequences import write_sequences
@@ -373,8 +373,10 @@ def make_record(
         date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         skipped=context.bad.found or None,
         flow=flow,
-        digests={"checkpoint": sha256(context.folder / "checkpoint.safetensors")}
-        | ({"source_model": sha256(source)} if source else {}),
+        digests=Digests(
+            checkpoint=sha256(context.folder / "checkpoint.safetensors"),
+            source_model=sha256(source) if source else None,
+        ),
     )
 
 

@@ -268,7 +268,7 @@ def payload(job: Job, sweep: Sweep, workspace: Workspace) -> dict[str, Any]:
 
 
 def _check_resources(sweep: Sweep) -> None:
-    there = ray.cluster_resources()
+    there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     for name, asked in (("CPU", float(sweep.cpu)), ("GPU", sweep.gpu)):
         if asked > there.get(name, 0.0):
             raise UsageError(f"{name.lower()}: {asked:g} per trial is asked for, but Ray sees {there.get(name, 0.0):g}")
@@ -284,7 +284,8 @@ def slots(sweep: Sweep) -> int:
         gpus = int(there.get("GPU", 0))
         return min(cores, int(gpus / sweep.gpu) if sweep.gpu >= 1 else gpus * int(1 / sweep.gpu + 1e-9))
 
-    return sum(fit(node["Resources"]) for node in ray.nodes() if node["Alive"])
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return sum(fit(node["Resources"]) for node in nodes if node["Alive"])
 
 
 # The cluster ----------------------------------------------------------------------------------------------------------
