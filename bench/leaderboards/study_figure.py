@@ -30,7 +30,7 @@ def study_drawing(report: Report, root: Path) -> Drawing:
     """The figure of a study's page, under ``root/figures``."""
     rows = [[row.label, row.values, row.group.miou] for row in report.rows]
     data = [report.title, report.factors.as_data(), report.words, rows]
-    path = root / "figures" / f"{report.shift}-{report.name}.png"
+    path = root / "figures" / f"{report.stem}.png"
     return Drawing(f"{report.title}: mIoU by row", path, data, lambda: study_figure(report))
 
 

@@ -51,7 +51,7 @@ class Report:
         name: of the study; names the page.
         title: one line.
         question: what it asks.
-        shift: the benchmark's name.
+        shift: the benchmark, as its runs name it.
         rows: in the study's order; those without a record are left out.
         reference: place among the rows of the one that the others are compared with.
         words: how values are called, by option and value as text.
@@ -68,9 +68,14 @@ class Report:
     missing: tuple[str, ...] = ()
 
     @property
+    def stem(self) -> str:
+        """Name of its files: the shift, which may have been given as a file, and the study."""
+        return f"{load_shift(self.shift).name}-{self.name}"
+
+    @property
     def page_name(self) -> str:
         """File of the page, beside the leaderboard's."""
-        return f"{self.shift}-{self.name}.md"
+        return f"{self.stem}.md"
 
     @property
     def records(self) -> list[Record]:
@@ -134,7 +139,7 @@ class Report:
             f"{plain(self.question)} On [{plain(shift.title)}]({shift.name}.md). Made by `bench leaderboard` from "
             f"[records/{shift.name}](records/{shift.name}); do not edit.",
             "\n".join(f"- {line}" for line in [*self.conclusions, *self.gaps]),
-            f"![{plain(self.title)}](figures/{self.shift}-{self.name}.png)",
+            f"![{plain(self.title)}](figures/{self.stem}.png)",
             "## Rows",
             f"mIoU: mean ± 95 % t-interval over n replicates. Difference: row minus {code(self.rows[self.reference].label)}, mIoU "
             "points, paired by replicate. p: paired t-test, two-sided; Holm: corrected for the number of rows. Bootstrap: both on "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.core.errors import RunError
+from bench.core.errors import RunError, UsageError
 from bench.leaderboards import page as leaderboard
 from bench.leaderboards import study_page
 from bench.leaderboards.page import study_pages
@@ -46,8 +46,8 @@ class Study:
         return next((row for row in self.rows if row.label == self.reference), None)
 
 
-def expand(study: Study) -> list[tuple[Row, int, RunConfig]]:
-    return [(r, s, make_run_config(r.method, SHIFT, s, dict(r.options))) for r in study.rows for s in study.seeds]
+def expand(study: Study, shift: str = SHIFT) -> list[tuple[Row, int, RunConfig]]:
+    return [(r, s, make_run_config(r.method, shift, s, dict(r.options))) for r in study.rows for s in study.seeds]
 
 
 def made(scores: Mapping[str, tuple[Mapping[str, Any], tuple[float, ...]]], **of: Any) -> tuple[Study, list[Record]]:
@@ -296,3 +296,29 @@ def test_a_study_of_runs_that_are_not_committed(tmp_path: Path, monkeypatch: pyt
     rows = {r["row"]: r for r in table(page.path.read_text(encoding="utf-8"), "Rows")}
     low, high = map(float, rows["hot"]["bootstrap 95 %"].split(" to "))
     assert low <= high < 0 and rows["hot"]["pairs"] == "3"
+
+
+def test_the_files_of_a_study_on_a_shift_of_ones_own_stay_in_the_folder(
+    shift_file: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shift is named by the path of its file; pages and figures by what it calls itself."""
+    monkeypatch.setattr(leaderboard, "expand", lambda study: expand(study, shift))
+    shift = shift_file({"name": "mine"})
+    study = Study("try", (Row("plain", "stpl", {}), Row("hot", "stpl", {"temperature": 0.4})))
+    records = [
+        make_record("stpl", s, 40.0 + s + t, shift=shift, options={"temperature": t} if t else {})
+        for t in (0.0, 0.4)
+        for s in range(3)
+    ]
+    (page,) = study_pages(study, records, tmp_path / "boards")
+    assert [path.relative_to(tmp_path).as_posix() for path in page.files] == [
+        "boards/mine-try.md",
+        "boards/figures/mine-try.png",
+    ]
+    assert "](figures/mine-try.png)" in page.text
+
+
+def test_a_shift_may_not_be_called_like_a_way_up(shift_file: Callable[..., str]) -> None:
+    for name in ("../../x", "/tmp/x", "..", ""):
+        with pytest.raises(UsageError, match="name: String should match pattern"):
+            load_shift(shift_file({"name": name}))
