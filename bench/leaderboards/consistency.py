@@ -8,6 +8,7 @@ Nothing is run here. What only a run can show is left to ``bench submit``, which
 from __future__ import annotations
 
 import datetime
+import hashlib
 import math
 import re
 from collections import Counter
@@ -154,13 +155,16 @@ def _parameters(network: str, fusion: str, classes: int, frames: int) -> int:
 
 def _origin(record: Record, cls: Any) -> Iterator[str]:
     """Where the record says that it comes from: names and numbers, nothing else."""
-    told = {"code": record.code, "versions": record.versions, "hardware": record.hardware, "method": record.method}
+    told = {"code": record.code, "versions": record.versions, "hardware": record.hardware}
     for what, facts in {**told, "record": {"flow": record.flow}}.items():
         for name, value in facts.items():
             if not FACT.fullmatch(name) or (isinstance(value, str) and not FACT.fullmatch(value)):
                 yield f"{what}.{name:.40} is no name or version: {value!r:.60}"
             elif not (value is None or isinstance(value, (str, int, bool))):
                 yield f"{what}.{name} is neither text nor a whole number: {value!r:.60}"
+    title = record.method.get("title")
+    if not (isinstance(title, str) and title.isprintable() and len(title) <= 200 and not set(title) & set("<>")):
+        yield f"method.title is no title: {title!r:.60}"
     threads = record.hardware.get("threads")
     if not (isinstance(threads, int) and 0 < threads <= MOST_THREADS):
         yield f"hardware.threads is {threads!r}, not a number of threads"
@@ -235,7 +239,11 @@ def compare_records(records: Mapping[str, Record], counts: Mapping[str, Mapping[
 
 
 def _truth(counts: Mapping[str, Counts]) -> str:
-    return "/".join(f"{name}:{of[:, 1].tolist()}" for name, of in sorted(counts.items()))
+    """A digest of the labels' pixels by sequence and class."""
+    digest = hashlib.sha256()
+    for name, of in sorted(counts.items()):
+        digest.update(name.encode() + of[:, 1].tobytes())
+    return digest.hexdigest()
 
 
 def _start(record: Record) -> tuple[Any, ...] | None:

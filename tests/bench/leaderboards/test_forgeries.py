@@ -156,7 +156,7 @@ EDITED = {
     "a billion threads": (put("hardware.threads", 10**9), r"hardware.threads is 1000000000, not a number of threads"),
     "revision": (put("code.revision", "HEAD"), r"code.revision is no revision of git: 'HEAD'"),
     "date": (put("date", "yesterday"), r"date is not YYYY-MM-DD: 'yesterday'"),
-    "title": (put("method.title", "<b>STPL</b>"), r"method.title is no name or version"),
+    "title": (put("method.title", "<b>STPL</b>"), r"method.title is no title: '<b>STPL</b>'"),
     "method: way up": (as_config(method="../../../escaped"), r"Unknown method '../../../escaped'"),
     "method: absolute": (as_config(method="/tmp/escaped"), r"Unknown method '/tmp/escaped'"),
     "shift: way up": (as_config(shift="../../x"), r"is of shift '../../x', not 'ministreet'"),
