@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -78,6 +78,39 @@ class Workspace:
     skip_bad: bool = False
     watch: Callable[[int, float], None] | None = None
     save_predictions: int = 0
+
+    @classmethod
+    def at(
+        cls,
+        runs: str | Path | None = None,
+        cache: str | Path | None = None,
+        data_root: str | Path | None = None,
+        device: str = "auto",
+        threads: int = 0,
+        progress: Progress = quiet,
+        **more: Any,
+    ) -> Workspace:
+        """A workspace from what a person says, with the default for what is left out.
+
+        Args:
+            runs, cache, data_root: folders; None: ``$BENCH_RUNS``, ``$BENCH_CACHE``, ``$BENCH_DATA``, or the usual ones.
+            device: see :func:`pick_device`.
+            threads: of torch in this process, from now on; 0 leaves them as they are.
+            more: other fields, by name.
+
+        Raises:
+            UsageError: not a device, or CUDA asked for where there is none.
+        """
+        if threads:
+            torch.set_num_threads(threads)
+        return cls(
+            Path(runs or default_runs()),
+            Path(cache or default_cache()),
+            pick_device(device),
+            progress,
+            data_root=Path(data_root) if data_root else default_data_root(),
+            **more,
+        )
 
 
 class Observer(Protocol):
