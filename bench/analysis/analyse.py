@@ -11,10 +11,8 @@ import torch
 
 from bench.core.errors import RunError, UsageError
 from bench.core.workspace import Workspace
-from bench.data.loaders import ClipLoader
 from bench.data.splits import prepare
-from bench.flow.base import backend_of
-from bench.runs import predictions
+from bench.runs import pseudo_labels
 from bench.runs.config import Shift, load_shift, make_run_config
 from bench.runs.metrics import iou_from_confusion, mean_iou
 from bench.runs.records import Record, read_record
@@ -251,10 +249,9 @@ def judge_runs(folders: Sequence[Path], root: Path, workspace: Workspace) -> lis
     for folder in folders:
         record, shift = opened(folder)
         split = prepare(shift, "target", "train", record.config.seed, workspace)
-        loader = ClipLoader(split.open(), backend_of(record.config.flow), 1, 0)
-        clips, steps, coverage, accuracy = predictions.judge(folder / "predictions", loader)
+        clips, steps, coverage, accuracy = pseudo_labels.judge(folder / "predictions", split.open())
         value = PseudoLabels(
-            who=who(record), clips=clips, thresholds=list(predictions.THRESHOLDS), steps=steps,
+            who=who(record), clips=clips, thresholds=list(pseudo_labels.THRESHOLDS), steps=steps,
             coverage=[[round(x, 2) for x in row] for row in coverage],
             accuracy=[[None if x is None else round(x, 2) for x in row] for row in accuracy],
         )  # fmt: skip

@@ -19,10 +19,10 @@ from bench.data.loaders import ClipLoader
 from bench.data.rendered import ClipStore, prepare_split
 from bench.pictures.canvas import Image, class_legend, colourise, save, show, tile_grid
 from bench.runs.config import Evaluation, Shift, load_shift
-from bench.runs.evaluate import predict
+from bench.runs.figures import spread_clips
 from bench.runs.finished import FinishedRun, finished_runs, need_rendered
 from bench.runs.metrics import confusion_matrix, iou_from_confusion, mean_iou
-from bench.runs.training import to_device
+from bench.runs.predictions import predictions
 from stpl.segmenter import VideoSegmenter
 
 WRONG = (214, 39, 40)
@@ -54,18 +54,6 @@ class Panel:
     frames: npt.NDArray[np.uint8]
     label: npt.NDArray[np.uint8]
     predictions: dict[str, Prediction]
-
-
-def spread_clips(clips: int, count: int) -> list[int]:
-    """Numbers of ``count`` clips, evenly spread over a split: no choice that could favour a method.
-
-    >>> spread_clips(100, 3), spread_clips(100, 1)
-    ([0, 50, 99], [50])
-    """
-    count = min(count, clips)
-    if count == 1:
-        return [clips // 2]
-    return [round(i * (clips - 1) / (count - 1)) for i in range(count)]
 
 
 def clip_miou(label: npt.NDArray[np.integer], prediction: npt.NDArray[np.integer], classes: int) -> float:
@@ -125,20 +113,15 @@ def panels_figure(panels: Sequence[Panel], title: str, classes: Sequence[str] = 
     return figure
 
 
-@torch.no_grad()
 def pair_predictions(
     segmenter: VideoSegmenter, loader: ClipLoader, indices: Sequence[int], rule: Evaluation, device: torch.device
 ) -> dict[int, Prediction]:
     """Predictions of clips by number, as in evaluation."""
-    segmenter.eval()
-    found = {}
-    for index in indices:
-        batch = to_device(loader.collate([index]), device)
-        size = (batch.frames.shape[-2], batch.frames.shape[-1])
-        out = segmenter(batch.frames, batch.flow, batch.valid)
-        current, previous = predict(out, segmenter, size, rule.align_corners)
-        found[index] = Prediction(previous[0].cpu().numpy(), current[0].cpu().numpy())
-    return found
+    passes = predictions(segmenter, loader, device, rule.align_corners, indices, together=1)
+    return {
+        index: Prediction(found.previous_labels()[0].cpu().numpy(), found.labels()[0].cpu().numpy())
+        for index, found in zip(indices, passes, strict=True)
+    }
 
 
 def make_panels(

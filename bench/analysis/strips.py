@@ -23,10 +23,9 @@ from bench.pictures.canvas import Colour, Image, colourise
 from bench.pictures.media import check_film, write_film, write_png
 from bench.pictures.tiles import tiled
 from bench.runs.config import Evaluation, Shift, load_shift
-from bench.runs.evaluate import predict
 from bench.runs.finished import finished_runs, need_rendered
 from bench.runs.metrics import ConfusionMatrix, carry_labels, confusion_matrix, iou_from_confusion, mean_iou
-from bench.runs.training import to_device
+from bench.runs.predictions import predictions
 from stpl.segmenter import VideoSegmenter
 
 STAYED, CHANGED, UNKNOWN = (255, 255, 255), (214, 39, 40), (200, 200, 200)
@@ -106,19 +105,13 @@ def windows(clip: Clip, length: int) -> list[Clip]:
     ]
 
 
-@torch.no_grad()
 def predict_windows(
     segmenter: VideoSegmenter, clips: Sequence[Clip], flow: FlowBackend, rule: Evaluation, device: torch.device
 ) -> npt.NDArray[np.int64]:
     """Labels ``(F, H, W)`` of the last frame of each clip."""
-    segmenter.eval()
-    loader, found = ClipLoader(clips, flow, 1, 0), []  # type: ignore[arg-type]  # any sequence of clips will do
-    for index in range(len(clips)):
-        batch = to_device(loader.collate([index]), device)
-        size = (batch.frames.shape[-2], batch.frames.shape[-1])
-        current, _ = predict(segmenter(batch.frames, batch.flow, batch.valid), segmenter, size, rule.align_corners)
-        found.append(current[0].cpu().numpy())
-    return np.stack(found)
+    loader = ClipLoader(clips, flow, 1, 0)  # type: ignore[arg-type]  # any sequence of clips will do
+    passes = predictions(segmenter, loader, device, rule.align_corners, together=1)
+    return np.stack([found.labels()[0].cpu().numpy() for found in passes])
 
 
 def flicker(

@@ -17,10 +17,10 @@ from bench.data.label_maps import named_space, space_names
 from bench.data.loaders import ClipLoader
 from bench.networks.model_file import ModelInfo, load_model
 from bench.networks.weights import load_into
-from bench.runs.evaluate import batches, predict
+from bench.runs.predictions import predictions as passes
 from bench.runs.records import read_record
 from bench.runs.source import fresh_segmenter
-from bench.runs.training import place, to_device
+from bench.runs.training import place
 from stpl.segmenter import VideoSegmenter
 
 
@@ -117,7 +117,6 @@ class Prediction:
     labels: npt.NDArray[np.uint8]
 
 
-@torch.no_grad()
 def predictions(
     segmenter: VideoSegmenter,
     loader: ClipLoader,
@@ -131,13 +130,11 @@ def predictions(
     Args:
         size: ``(H, W)`` of a clip's label map by its number; the clip's own by default.
     """
-    segmenter.eval()
     store = loader.store
-    for number, batch in enumerate(batches(loader, len(store), 1)):
-        frame = (batch.frames[0, -1] * 255).round().byte().permute(1, 2, 0).numpy()
-        batch = to_device(batch, device)
-        own = (batch.frames.shape[-2], batch.frames.shape[-1])
-        out = segmenter(batch.frames, batch.flow, batch.valid)
-        labels = predict(out, segmenter, size(number) if size else own, align_corners)[0][0]
-        yield Prediction(store.key(number), store.sequence(number), frame, labels.byte().cpu().numpy())
+    for number, found in enumerate(passes(segmenter, loader, device, align_corners, together=1)):
+        (read,) = found.reads
+        if read.number == number:  # else it was skipped, and another clip was read in its place
+            labels = found.labels(size(number) if size else None)[0].byte().cpu().numpy()
+            frame = read.clip.frames[-1].transpose(1, 2, 0)
+            yield Prediction(store.key(number), store.sequence(number), frame, labels)
         progress("predict", number + 1, len(store))

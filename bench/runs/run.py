@@ -38,8 +38,8 @@ from stpl.segmenter import VideoSegmenter
 from . import selection
 from .config import RunConfig, Schedule, Shift, load_shift, method_class
 from .evaluate import Everything, Scores, protocol_scores, reestimate_statistics, target_score
-from .figures import draw, predictions
-from .predictions import save_predictions
+from .figures import draw, drawn_labels
+from .pseudo_labels import save_predictions
 from .records import Cost, Record, Result, Selection, read_record
 from .selection import Snapshot
 from .sequences import FILE as SEQUENCES
@@ -199,10 +199,10 @@ def _draw(
 ) -> None:
     """Figures of the run, after scoring; the source model's prediction stands beside the adapted one's."""
     rule, device = context.shift.evaluation, context.workspace.device
-    shown = {cls.card.title: predictions(segmenter, loader, rule, device)}
+    shown = {cls.card.title: drawn_labels(segmenter, loader, rule, device)}
     if source is not None and cls.start != "source":
         load_into(segmenter, source)
-        shown = {"Source only": predictions(segmenter, loader, rule, device), **shown}
+        shown = {"Source only": drawn_labels(segmenter, loader, rule, device), **shown}
     draw(context.folder / "figures", loader, shown, context.shift.classes)
 
 

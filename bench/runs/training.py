@@ -23,7 +23,7 @@ from bench.core.files import disk_errors, write_atomically
 from bench.core.progress import Progress, quiet
 from bench.core.seeding import seed_for
 from bench.core.workspace import Observer
-from bench.data.loaders import moved
+from bench.data.loaders import to_device
 from bench.networks.weights import load_tensors, save_tensors
 from methods.base import ClipBatch, LabelledBatch, Method
 
@@ -321,11 +321,6 @@ class Trainer:
 
 def _parameters(optimiser: torch.optim.Optimizer) -> list[Tensor]:
     return [p for group in optimiser.param_groups for p in group["params"]]
-
-
-def to_device(batch: ClipBatch, device: torch.device) -> ClipBatch:
-    """The batch on ``device``."""
-    return moved(batch, lambda x: x.to(device, non_blocking=True))
 
 
 def place(segmenter: VideoSegmenter, workspace: Workspace) -> VideoSegmenter:

@@ -17,10 +17,8 @@ from bench.analysis import analyse, data, look
 from bench.core.access import AccessError, stage
 from bench.core.errors import RunError, UsageError
 from bench.core.workspace import Workspace
-from bench.data.loaders import ClipLoader
 from bench.data.splits import prepare
-from bench.flow.base import backend_of
-from bench.runs import predictions
+from bench.runs import pseudo_labels
 from bench.runs.config import load_shift, make_run_config
 from bench.runs.records import Record
 from bench.runs.run import run
@@ -95,7 +93,7 @@ def test_labels_stay_closed_while_predictions_are_saved(finished: Finished, tmp_
     """What is granted then is read off the hook itself: opening labels is tried where the predictions are made."""
     workspace, _ = finished
     tried: list[str] = []
-    inner = predictions.save_predictions
+    inner = pseudo_labels.save_predictions
 
     def curious(folder: Path, segmenter: Any, weights: Any, loader: Any, *rest: Any) -> Any:
         with pytest.raises(AccessError):
@@ -114,14 +112,14 @@ def test_quality_equals_the_slow_loop() -> None:
     label, truth = (draw.integers(0, 3, (4, 5, 6)).astype(np.uint8) for _ in range(2))
     truth[0, 0] = 255
     confidence = draw.integers(80, 256, (4, 5, 6)).astype(np.uint8)
-    coverage, accuracy = predictions.quality(label, confidence, truth, (0.0, 0.7, 1.0))
+    coverage, accuracy = pseudo_labels.quality(label, confidence, truth, (0.0, 0.7, 1.0))
     pixels = [(g, c, t) for g, c, t in zip(label.flat, confidence.flat, truth.flat, strict=True) if t != 255]
     for at, threshold in enumerate((0.0, 0.7)):
         sure = [(g, t) for g, c, t in pixels if c / 255 >= threshold]
         assert coverage[at] == pytest.approx(100 * len(sure) / len(pixels))
         assert accuracy[at] == pytest.approx(100 * sum(g == t for g, t in sure) / len(sure))
     assert coverage[0] == 100
-    none, unknown = predictions.quality(label, np.minimum(confidence, 200), truth, (0.9,))
+    none, unknown = pseudo_labels.quality(label, np.minimum(confidence, 200), truth, (0.9,))
     assert none == [0.0] and unknown == [None]
 
 
@@ -222,13 +220,13 @@ def test_a_run_that_saved_nothing_or_other_clips_is_not_judged(finished: Finishe
     saved = next((workspace.runs / records["self_training"].run / "predictions").glob("*.npz"))
     with np.load(saved, allow_pickle=False) as file:
         arrays = dict(file)
-    loader = ClipLoader(prepare(load_shift(TINY), "target", "train", 0, workspace).open(), backend_of("exact"), 1, 0)
+    store = prepare(load_shift(TINY), "target", "train", 0, workspace).open()
     np.savez(other / "step-000000.npz", **arrays | {"keys": arrays["keys"][::-1]})
     with pytest.raises(RunError, match="is of other clips than this run's"):
-        predictions.judge(other, loader)
+        pseudo_labels.judge(other, store)
     (other / "step-000000.npz").write_bytes(saved.read_bytes()[:1000])
     with pytest.raises(RunError, match="is damaged"):
-        predictions.judge(other, loader)
+        pseudo_labels.judge(other, store)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,6 @@ from bench.analysis.panels import (
     make_panels,
     panels_figure,
     run_panels,
-    spread_clips,
 )
 from bench.analysis.strips import run_strip
 from bench.core.access import stage
@@ -31,6 +30,7 @@ from bench.core.errors import RunError, UsageError
 from bench.data.labels import PALETTE
 from bench.pictures.canvas import colourise
 from bench.runs.config import load_shift
+from bench.runs.figures import spread_clips
 from bench.runs.finished import finished_run, finished_runs
 from bench.runs.records import read_record
 
