@@ -6,24 +6,17 @@ Labels are opened here, in a stage of its own, long after adaptation: nothing le
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bench.core.access import stage
 from bench.core.workspace import Workspace
 from bench.data.labels import IGNORE
 from bench.data.loaders import ClipLoader
-from bench.data.splits import prepare
-from bench.flow.base import backend_of
-from bench.networks.weights import load_into
-from bench.runs.config import RunConfig
+from bench.runs.finished import RunFolder
 from bench.runs.metrics import ConfusionMatrix
 from bench.runs.predictions import batch_size, predictions
-from bench.runs.source import fresh_segmenter
-from bench.runs.training import place
 from bench.shifts.protocol import Shift
 from stpl.segmenter import VideoSegmenter
 
@@ -57,18 +50,16 @@ class Look:
     reliability: Reliability
 
 
-def look(config: RunConfig, shift: Shift, checkpoint: Path, workspace: Workspace, cells: int = CELLS) -> Look:
-    """Load a checkpoint and look at it on its replicate's validation clips.
+def look(run: RunFolder, workspace: Workspace, cells: int = CELLS) -> Look:
+    """Look at a run's network on its replicate's validation clips.
 
     Raises:
-        RunError: the checkpoint is damaged or of another network, or data is missing.
+        UsageError: no data root for recorded data.
+        RunError: the checkpoint is damaged or of another network, or data or flow is missing.
     """
-    split = prepare(shift, "target", "val", config.seed, workspace)
-    segmenter = place(fresh_segmenter(config, shift, 0), workspace)
-    load_into(segmenter, checkpoint)
-    with stage("target-val", "target-val/label"):
-        loader = ClipLoader(split.open(), backend_of(config.flow), 1, 0)
-        return look_at(segmenter, loader, shift, config.seed, workspace, cells)
+    segmenter = run.model(workspace)
+    with run.labelled_clips(workspace) as loader:
+        return look_at(segmenter, loader, run.shift, run.config.seed, workspace, cells)
 
 
 def look_at(

@@ -80,19 +80,29 @@ def analyse(
                 )
             print_json({"stale": []}) if as_json else typer.echo("Analysis pages are fresh")
             return
+        from bench.analysis import page
+        from bench.analysis.analyse import analyse as look_at_runs
+        from bench.analysis.analyse import judge_runs
+        from bench.core.progress import ProgressDisplay
+        from bench.core.workspace import Workspace
+        from bench.runs.config import parse_range
+        from bench.runs.finished import RunFolder, find_folder, finished_runs
+
         written: list[Path] = []
         if not alone:
-            from bench.analysis.session import work
-
             parts = [name for name, on in asked.items() if on]
             if not parts and not embedding and not pseudo_labels:
                 parts = list(asked)
-            written = work(
-                names or [], methods, seeds, shift, parts, embedding, pseudo_labels, cells, root,
-                (runs, cache, data_root), device, threads,
-            )  # fmt: skip
-        from bench.analysis import page
-
+            with ProgressDisplay() as progress:
+                workspace = Workspace.at(runs, cache, data_root, device, threads, progress)
+                if methods:
+                    chosen = [name.strip() for name in methods.split(",") if name.strip()]
+                    found = finished_runs(chosen, shift, parse_range("--seeds", seeds), workspace.runs)
+                else:
+                    found = [RunFolder.open(find_folder(name, workspace.runs)) for name in names or []]
+                written = judge_runs(found, root, workspace) if pseudo_labels else []
+                if parts or embedding:
+                    written += look_at_runs(found, parts, embedding, root, workspace, cells)  # type: ignore[arg-type]
         written += page.write(root)
         print_json({"written": [str(p) for p in written]}) if as_json else typer.echo(
             "\n".join(f"Wrote {path}" for path in written) or f"Nothing is kept in {root / 'analysis'}"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .common import CACHE, DEBUG, DEVICE, JSON, RUNS, SEED, SHIFT, app, one_line_errors, print_json
+from .common import CACHE, DATA_ROOT, DEBUG, DEVICE, JSON, RUNS, SEED, SHIFT, app, one_line_errors, print_json
 
 METHODS = Annotated[
     str,
@@ -24,6 +24,7 @@ def panels(
     out: Annotated[Path, typer.Option("--out", help="PNG to write.")] = Path("preview/panels.png"),
     runs: RUNS = None,
     cache: CACHE = None,
+    data_root: DATA_ROOT = None,
     device: DEVICE = "auto",
     as_json: JSON = False,
     debug: DEBUG = False,
@@ -31,10 +32,12 @@ def panels(
     """Draw frame, truth, predictions and errors of finished runs on validation clips, at t-1 and t."""
     with one_line_errors(debug):
         from bench.analysis.panels import run_panels
-        from bench.core.workspace import default_cache, default_runs, pick_device
+        from bench.core.progress import ProgressDisplay
+        from bench.core.workspace import Workspace
 
-        where = out, runs or default_runs(), cache or default_cache(), pick_device(device)
-        result = run_panels(_names(methods), shift, seed, clips, *where)
+        with ProgressDisplay() as progress:
+            workspace = Workspace.at(runs, cache, data_root, device, progress=progress)
+            result = run_panels(_names(methods), shift, seed, clips, out, workspace)
         print_json(result) if as_json else typer.echo(f"Wrote {out}")
 
 
@@ -55,10 +58,12 @@ def strip(
     """Film a world of no split: frame, truth, predictions, and where they flicker from frame to frame."""
     with one_line_errors(debug):
         from bench.analysis.strips import run_strip
-        from bench.core.workspace import default_runs, pick_device
+        from bench.core.progress import ProgressDisplay
+        from bench.core.workspace import Workspace
 
-        where = out, runs or default_runs(), pick_device(device)
-        result = run_strip(_names(methods), shift, seed, frames, clip, rate, *where)
+        with ProgressDisplay() as progress:
+            workspace = Workspace.at(runs, device=device, progress=progress)
+            result = run_strip(_names(methods), shift, seed, frames, clip, rate, out, workspace)
         print_json(result) if as_json else typer.echo(f"Wrote {out}")
 
 

@@ -27,9 +27,9 @@ from bench.core.workspace import Workspace
 from methods.base import Method
 from stpl.segmenter import VideoSegmenter
 
+from .adaptation import GRANTS, Context, begin, make_method, open_batches, prepare, schedule_of
 from .config import RunConfig, method_class
 from .evaluate import Everything
-from .run import GRANTS, Context, begin, make_method, open_batches, prepare, schedule_of
 from .training import Trainer
 
 WORK = ("network", "losses", "backward", "optimiser")

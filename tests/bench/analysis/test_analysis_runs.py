@@ -20,6 +20,7 @@ from bench.core.workspace import Workspace
 from bench.data.splits import prepare
 from bench.runs import pseudo_labels
 from bench.runs.config import load_shift, make_run_config
+from bench.runs.finished import RunFolder
 from bench.runs.records import Record
 from bench.runs.run import run
 
@@ -169,12 +170,7 @@ def test_runs_are_analysed_and_a_page_is_made(finished: Finished, tmp_path: Path
 
 def test_all_models_of_a_replicate_are_shown_the_same_pixels(finished: Finished) -> None:
     workspace, records = finished
-    shift = load_shift(TINY)
-    looks = [
-        look.look(r.config, shift, workspace.runs / r.run / "checkpoint.safetensors", workspace, 200)
-        for r in records.values()
-    ]
-    a, b = looks
+    a, b = (look.look(RunFolder.open(workspace.runs / r.run), workspace, 200) for r in records.values())
     assert torch.equal(a.cells, b.cells) and torch.equal(a.clips, b.clips) and torch.equal(a.labels, b.labels)
     assert torch.bincount(a.clips).tolist() == [50] * 4 and not torch.equal(a.features, b.features)
     assert a.grid == (8, 16) and a.features.shape == (200, 96) and bool((a.labels < 15).all())
@@ -182,18 +178,15 @@ def test_all_models_of_a_replicate_are_shown_the_same_pixels(finished: Finished)
 
 def test_labels_cannot_be_looked_at_during_adaptation(finished: Finished) -> None:
     workspace, records = finished
-    record = records["source_only"]
-    checkpoint = workspace.runs / record.run / "checkpoint.safetensors"
+    run = RunFolder.open(workspace.runs / records["source_only"].run)
     with stage("target-train"), pytest.raises(AccessError):
-        look.look(record.config, load_shift(TINY), checkpoint, workspace, 200)
+        look.look(run, workspace, 200)
 
 
 def test_a_checkpoint_that_scores_otherwise_is_refused(finished: Finished) -> None:
     workspace, records = finished
     record = records["source_only"]
-    seen = look.look(
-        record.config, load_shift(TINY), workspace.runs / record.run / "checkpoint.safetensors", workspace, 400
-    )
+    seen = look.look(RunFolder.open(workspace.runs / record.run), workspace, 400)
     other = record.model_copy(update={"result": record.result.model_copy(update={"miou": record.result.miou + 1})})
     with pytest.raises(RunError, match=f"Run {record.run}: its record says .* run it again"):
         analyse.analyse_run(other, seen, load_shift(TINY).classes, ())
@@ -202,8 +195,7 @@ def test_a_checkpoint_that_scores_otherwise_is_refused(finished: Finished) -> No
 def test_too_few_clips_for_the_neighbours_are_one_line(finished: Finished) -> None:
     workspace, records = finished
     record = records["source_only"]
-    checkpoint = workspace.runs / record.run / "checkpoint.safetensors"
-    seen = look.look(record.config, load_shift(TINY), checkpoint, workspace, 400)
+    seen = look.look(RunFolder.open(workspace.runs / record.run), workspace, 400)
     alone = dataclasses.replace(seen, clips=torch.zeros_like(seen.clips))
     with pytest.raises(RunError, match=rf"Run {record.run}: neighbours in feature space: k must be in 1..0"):
         analyse.analyse_run(record, alone, load_shift(TINY).classes, ("knn",))
@@ -234,7 +226,7 @@ def test_a_run_that_saved_nothing_or_other_clips_is_not_judged(finished: Finishe
     [
         ((), "Name runs, e.g. runs/0123456789ab, or --methods"),
         (("x", "--methods", "stpl"), "Name runs, e.g. runs/0123456789ab, or --methods"),
-        (("0123456789ab",), "No run '0123456789ab': neither a folder nor a run in"),
+        (("0123456789ab",), "'0123456789ab' is no run: give a run folder or the hash of a run in"),
         (("--methods", "stlp"), "Unknown method 'stlp'. Did you mean 'stpl'?"),
         (("--methods", "stpl", "--seeds", "2:1"), "--seeds must be FIRST:END"),
         (("--methods", "stpl", "--shift", TINY), f"first: bench run --method stpl --shift {TINY} --seed 0"),

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from bench import cli
@@ -22,11 +20,12 @@ from bench.analysis.panels import (
     error_map,
     make_panels,
     panels_figure,
-    run_panels,
 )
+from bench.analysis.preview import run_preview
 from bench.analysis.strips import run_strip
 from bench.core.access import stage
 from bench.core.errors import RunError, UsageError
+from bench.core.workspace import Workspace
 from bench.data.labels import PALETTE
 from bench.pictures.canvas import colourise
 from bench.runs.config import load_shift
@@ -35,7 +34,6 @@ from bench.runs.finished import finished_run, finished_runs
 from bench.runs.records import read_record
 
 SHIFT = "ministreet-tiny"
-CPU = torch.device("cpu")
 
 
 def test_clips_are_spread_evenly() -> None:
@@ -102,8 +100,8 @@ def test_a_finished_runs_model_is_its_checkpoint(finished_tiny: Path, tiny_cache
     from bench.runs.metrics import ConfusionMatrix, iou_from_confusion, mean_iou
 
     shift = load_shift(SHIFT)
-    runs = finished_runs(["source_only", "self_training"], SHIFT, 0, finished_tiny)
-    panels = make_panels(runs, shift, 0, shift.data.target.val, tiny_cache, CPU)
+    runs = finished_runs(["source_only", "self_training"], SHIFT, [0], finished_tiny)
+    panels = make_panels(runs, 99, Workspace(cache=tiny_cache))
     assert [p.name for p in panels] == ["clip 0", "clip 1", "clip 2", "clip 3"]
     for run in runs:
         pooled = ConfusionMatrix(len(shift.classes))
@@ -113,10 +111,10 @@ def test_a_finished_runs_model_is_its_checkpoint(finished_tiny: Path, tiny_cache
 
 
 def test_labels_are_opened_in_a_stage_of_their_own(finished_tiny: Path, tiny_cache: Path) -> None:
-    runs = finished_runs(["adabn"], SHIFT, 0, finished_tiny)
-    make_panels(runs, load_shift(SHIFT), 0, 1, tiny_cache, CPU)
+    runs, workspace = finished_runs(["adabn"], SHIFT, [0], finished_tiny), Workspace(cache=tiny_cache)
+    make_panels(runs, 1, workspace)
     with stage("target-train"), pytest.raises(RunError, match="closed"):  # not from within an adaptation
-        make_panels(runs, load_shift(SHIFT), 0, 1, tiny_cache, CPU)
+        make_panels(runs, 1, workspace)
 
 
 def test_runs_that_are_not_there(finished_tiny: Path, tmp_path: Path) -> None:
@@ -128,26 +126,24 @@ def test_runs_that_are_not_there(finished_tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Unknown method 'tsp'"):
         finished_run("tsp", SHIFT, 0, finished_tiny)
     with pytest.raises(UsageError, match="names 'adabn' twice"):
-        finished_runs(["adabn", "adabn"], SHIFT, 0, finished_tiny)
+        finished_runs(["adabn", "adabn"], SHIFT, [0], finished_tiny)
     with pytest.raises(UsageError, match="names no method"):
-        finished_runs([], SHIFT, 0, finished_tiny)
+        finished_runs([], SHIFT, [0], finished_tiny)
     run = finished_run("adabn", SHIFT, 0, finished_tiny)
     copied = shutil.copytree(run.folder, tmp_path / run.folder.name)
     (copied / "checkpoint.safetensors").write_bytes(b"x" * 100)
     with pytest.raises(RunError, match="damaged or not a safetensors file"):
-        finished_run("adabn", SHIFT, 0, tmp_path).model(CPU)
+        finished_run("adabn", SHIFT, 0, tmp_path).model(Workspace())
 
 
-def test_recorded_video_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    recorded = SimpleNamespace(name="real", data=SimpleNamespace(kind="video", frames=2), classes=("road",))
-    for module, command in (("panels", run_panels), ("strips", run_strip)):
-        monkeypatch.setattr(f"bench.analysis.{module}.load_shift", lambda _: recorded)
-        monkeypatch.setattr(f"bench.analysis.{module}.finished_runs", lambda *_: [])
-        with pytest.raises(UsageError, match="Shift 'real' is recorded video"):
-            if command is run_panels:
-                run_panels(["adabn"], "real", 0, 1, tmp_path / "a.png", tmp_path, tmp_path, CPU)
-            else:
-                run_strip(["adabn"], "real", 0, 3, 0, 4.0, tmp_path / "a.gif", tmp_path, CPU)
+def test_what_is_rendered_for_a_picture_alone_is_refused_of_recorded_video(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("bench.analysis.strips.finished_runs", lambda *_: [])
+    with pytest.raises(UsageError, match="Shift 'viper2cityscapes' is recorded video"):
+        run_strip(["adabn"], "viper2cityscapes", 0, 3, 0, 4.0, tmp_path / "a.gif", Workspace())
+    with pytest.raises(UsageError, match="Shift 'viper2cityscapes' is recorded video"):
+        run_preview("viper2cityscapes", 1, 0, tmp_path)
 
 
 def call(*arguments: str) -> Any:

@@ -18,6 +18,7 @@ from bench.core.workspace import Workspace
 from bench.leaderboards.submit import rescore, submit_runs
 from bench.networks.weights import load_tensors, save_tensors
 from bench.runs.config import RunConfig, make_run_config
+from bench.runs.finished import RunFolder
 from bench.runs.records import read_record
 from bench.runs.run import run
 
@@ -60,12 +61,9 @@ def test_a_run_is_scored_again_and_its_record_copied(folder: Path, tmp_path: Pat
 
 
 def test_the_second_scoring_is_the_first(folder: Path, tiny_cache: Path) -> None:
-    from bench.runs.config import load_shift
-
-    record = read_record(folder / "record.json")
-    workspace = Workspace(cache=tiny_cache)
-    again = rescore(record.config, load_shift(record.config.shift), folder / "checkpoint.safetensors", workspace)
-    assert again.miou == record.result.miou and again.temporal_consistency == record.result.temporal_consistency
+    done = RunFolder.open(folder)
+    again, first = rescore(done, Workspace(cache=tiny_cache)), done.record.result
+    assert (again.miou, again.temporal_consistency) == (first.miou, first.temporal_consistency)
 
 
 @pytest.mark.parametrize("score", ["miou", "pixel_accuracy", "temporal_consistency"])
@@ -170,7 +168,7 @@ def test_an_unfinished_run_is_wrong_use(missing: str, folder: Path, tmp_path: Pa
 
 def test_a_run_of_another_protocol_is_wrong_use(folder: Path, tmp_path: Path, tiny_cache: Path) -> None:
     change(folder / "record.json", lambda told: told.update(shift_hash="0123456789ab"))
-    with pytest.raises(UsageError, match="ran under protocol 0123456789ab; 'ministreet-tiny' is now"):
+    with pytest.raises(UsageError, match="was made under protocol 0123456789ab; 'ministreet-tiny' is now"):
         submit_runs([folder], tmp_path / "boards", tiny_cache)
 
 
