@@ -40,8 +40,8 @@ def sorted_gains(ours: Mapping[int, Record], theirs: Mapping[int, Record], class
         if not values:
             continue
         both = [(ours[seed].result.iou.get(name), theirs[seed].result.iou.get(name)) for seed in seeds]
-        pairs = np.array([pair for pair in both if None not in pair], float)
-        found.append(Gain(name, *map(float, pairs.mean(0)), tuple(values), *mean_interval(values)))
+        mine, other = np.array([pair for pair in both if None not in pair], float).mean(0)
+        found.append(Gain(name, float(mine), float(other), tuple(values), *mean_interval(values)))
     return sorted(found, key=lambda gain: -gain.mean)
 
 
@@ -80,7 +80,7 @@ def run_gains(
     if out is not None and out.suffix.lower() != ".png":
         raise UsageError(f"--out must be a .png file, got '{out}'")
     shift = load_shift(shift_name)
-    records = all_records(runs, root, shift)
+    records = all_records(runs, root, shift_name)
     a, b = (side(reference, shift_name, records, runs, root) for reference in (ours, theirs))
     seeds = sorted(a.keys() & b.keys())
     if not seeds:
@@ -122,4 +122,4 @@ def gains_table(result: Mapping[str, Any]) -> str:
     rows.append(["mIoU", "", "", difference(Paired(**result["miou"], n=seeds, p=None), 1), seeds])
     head = ["class", result["ours"], result["theirs"], "gain, points", "n"]
     align = ("left", "right", "right", "right", "right")
-    return tabulate(rows, head, tablefmt="github", disable_numparse=True, colalign=align)
+    return str(tabulate(rows, head, tablefmt="github", disable_numparse=True, colalign=align))

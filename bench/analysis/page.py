@@ -109,9 +109,9 @@ def _confusions(of: Kept) -> Iterator[tuple[str, str, Figure]]:
     floor = next((found for g, found in matrices.values() if g.method == "source_only"), {})
     for label, (group, found) in matrices.items():
         shared = sorted(found.keys() & floor.keys())
-        beside = sum(floor[s] for s in shared) if shared and group.method != "source_only" else None
+        beside = np.sum([floor[s] for s in shared], 0) if shared and group.method != "source_only" else None
         seeds = shared if beside is not None else sorted(found)
-        figure = plots.confusion_figure(sum(found[s] for s in seeds), beside, of.classes, label)
+        figure = plots.confusion_figure(np.sum([found[s] for s in seeds], 0), beside, of.classes, label)
         altered = next(iter(group.runs.values())).who
         name = altered.run if altered.altered else group.method
         yield f"confusion-{name}", f"Confusion of {label}", figure

@@ -277,7 +277,12 @@ def alterations(config: RunConfig) -> tuple[str, ...]:
     """Options in which a run differs from its shift's and method's defaults, as ``-o`` would set them, sorted."""
     shift = load_shift(config.shift)
     network = shift.network
-    default = {"network": network.name, "fusion": network.fusion, "weights": network.weights, "flow": shift.flow}
+    default: dict[str, Any] = {
+        "network": network.name,
+        "fusion": network.fusion,
+        "weights": network.weights,
+        "flow": shift.flow,
+    }
     default |= {"init": "source", "source_file": None, **resolve_settings(config.method, {})}
     actual = {name: getattr(config, name) for name in ("network", "fusion", "weights", "flow", "init", "source_file")}
     actual |= config.settings

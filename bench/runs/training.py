@@ -257,7 +257,7 @@ class Trainer:
             total = torch.stack([value.float() for value in losses.values()]).sum()
             if number == 0:
                 self.optimiser.zero_grad(set_to_none=True)
-            (total / len(parts) if len(parts) > 1 else total).backward()
+            (total / len(parts) if len(parts) > 1 else total).backward()  # type: ignore[no-untyped-call]
         limit = self.schedule.clip_norm if self.schedule.clip_norm is not None else math.inf
         norm = torch.nn.utils.clip_grad_norm_(_parameters(self.optimiser), limit).detach()
         keys = tuple(key for target, _ in parts for key in target.keys)
@@ -327,7 +327,7 @@ def place(segmenter: VideoSegmenter, workspace: Workspace) -> VideoSegmenter:
     """Put a network where it computes: on the device, channels last on a GPU, its encoder compiled where that is asked for."""
     segmenter = segmenter.to(workspace.device)
     if workspace.device.type == "cuda":
-        segmenter = segmenter.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        segmenter = segmenter.to(memory_format=torch.channels_last)
     if workspace.compiled:
         segmenter.encoder.compile()
     return segmenter
