@@ -90,27 +90,16 @@ class Workspace:
         progress: Progress = quiet,
         **more: Any,
     ) -> Workspace:
-        """A workspace from what a person says, with the default for what is left out.
-
-        Args:
-            runs, cache, data_root: folders; None: ``$BENCH_RUNS``, ``$BENCH_CACHE``, ``$BENCH_DATA``, or the usual ones.
-            device: see :func:`pick_device`.
-            threads: of torch in this process, from now on; 0 leaves them as they are.
-            more: other fields, by name.
+        """A workspace from what a person gives: folders or nothing, a device's name, threads of torch (0 leaves them).
 
         Raises:
-            UsageError: not a device, or CUDA asked for where there is none.
+            UsageError: no such device.
         """
         if threads:
             torch.set_num_threads(threads)
-        return cls(
-            Path(runs or default_runs()),
-            Path(cache or default_cache()),
-            pick_device(device),
-            progress,
-            data_root=Path(data_root) if data_root else default_data_root(),
-            **more,
-        )
+        root = Path(data_root) if data_root else default_data_root()
+        folders = Path(runs or default_runs()), Path(cache or default_cache())
+        return cls(*folders, pick_device(device), progress, data_root=root, **more)
 
 
 class Observer(Protocol):

@@ -22,7 +22,7 @@ from bench.networks.weights import load_into
 from bench.shifts.protocol import Data, Shift, check_protocol
 from stpl.segmenter import VideoSegmenter
 
-from .config import RunConfig, alterations, make_run_config, parse_options
+from .config import RunConfig, alterations, load_shift, make_run_config, parse_options
 from .records import Record, read_record
 from .source import fresh_segmenter
 from .training import place
@@ -239,10 +239,11 @@ def matching(records: Iterable[Record], config: RunConfig) -> dict[int, Record]:
     return {seed: found[seed] for seed in sorted(found)}
 
 
-def all_records(runs: Path, root: Path, shift: Shift) -> list[Record]:
+def all_records(runs: Path, root: Path, shift: str) -> list[Record]:
     """Records of a shift's protocol: the committed ones, then those of the finished runs in ``runs`` without the damaged."""
-    found = [read_record(path) for path in sorted((root / "records" / shift.name).glob("*.json"))]
+    now = load_shift(shift)
+    found = [read_record(path) for path in sorted((root / "records" / now.name).glob("*.json"))]
     for path in sorted(runs.glob(f"*/{RECORD}")):
         with contextlib.suppress(RunError):  # of another run: that run's business
             found.append(read_record(path))
-    return [record for record in found if record.shift_hash == shift.hash]
+    return [record for record in found if record.shift_hash == now.hash]

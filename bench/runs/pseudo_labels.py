@@ -65,8 +65,8 @@ def save_predictions(
 
 
 def _write(path: Path, **arrays: npt.NDArray[np.generic]) -> Path:
-    with whole(path) as scratch:
-        np.savez_compressed(scratch, **arrays)  # type: ignore[arg-type]
+    with whole(path) as scratch, scratch.open("wb") as file:  # numpy adds an ending to a name
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     return path
 
 

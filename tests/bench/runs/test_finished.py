@@ -99,7 +99,7 @@ def test_a_damaged_record_and_a_damaged_checkpoint_failed(folder: Path) -> None:
     with pytest.raises(RunError, match="damaged or not a safetensors file"):
         RunFolder.open(folder).model(Workspace())
     (folder / RECORD).write_text("{")
-    with pytest.raises(RunError, match="Record .* is damaged"):
+    with pytest.raises(RunError, match=r"Record .* is damaged"):
         RunFolder.open(folder)
 
 
@@ -121,12 +121,12 @@ def test_a_run_that_was_cut_short_is_of_its_own_short_protocol(workspace: Worksp
 
 
 def test_only_records_of_the_protocol_are_compared(folder: Path) -> None:
-    shift, root = load_shift(TINY), folder.parent / "boards"
-    assert [record.run for record in all_records(folder.parent, root, shift)] == [folder.name]
+    root = folder.parent / "boards"
+    assert [record.run for record in all_records(folder.parent, root, TINY)] == [folder.name]
     edit(folder, lambda told: told.update(shift_hash="0" * 12))
-    assert all_records(folder.parent, root, shift) == []
+    assert all_records(folder.parent, root, TINY) == []
     (folder / RECORD).write_text("damaged")
-    assert all_records(folder.parent, root, shift) == []
+    assert all_records(folder.parent, root, TINY) == []
 
 
 def test_a_record_without_its_checkpoint_is_a_finished_run_of_another_machine(folder: Path) -> None:
