@@ -178,3 +178,13 @@ def test_what_is_not_reported_cannot_be_submitted(workspace: Workspace, tmp_path
     run(config, workspace)
     with pytest.raises(UsageError, match="ran on 'ministreet-tiny', which is for test, not for reporting"):
         submit_runs([workspace.runs / config.hash], tmp_path / "boards", workspace.cache)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_run_that_was_cut_short_cannot_be_submitted(
+    reported: tuple[RunConfig, Path], workspace: Workspace, tmp_path: Path
+) -> None:
+    config = make_run_config("source_only", reported[0].shift, steps=1)
+    run(config, workspace)
+    with pytest.raises(UsageError, match=r"was cut short with --steps 1; run it whole"):
+        submit_runs([workspace.runs / config.hash], tmp_path / "boards", workspace.cache)
