@@ -59,8 +59,8 @@ def metrics_frame(folders: Sequence[Path]) -> pd.DataFrame:
         except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError):
             raise RunError(f"{folder}/config.yaml is damaged; run the run again with --force") from None
         rows += [{**who, **row} for row in read_log(folder)]
-    found = pd.DataFrame(rows)
-    return found if rows else pd.DataFrame(columns=list(LEADING))
+    found: pd.DataFrame = pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(LEADING))
+    return found
 
 
 def export_csv(references: Sequence[str], out: Path, runs: Path) -> int:

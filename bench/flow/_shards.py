@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from bench.core.errors import BadFile, RunError, UsageError
 from bench.core.registry import import_from
-from bench.data.clip import Clips, FlowBackend
+from bench.data.clip import Clip, Clips, FlowBackend
 
 VERSION = 1
 STORES = ("float32", "int16")
@@ -145,7 +145,7 @@ class Precomputed:
         """True if the clips have the number and size that the flow was computed for."""
         return Layout.of(clips, self.layout.store, self.layout.per_shard) == self.layout
 
-    def __call__(self, clips: Clips, index: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def __call__(self, clip: Clip, clips: Clips, index: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         if not 0 <= index < self.layout.clips:
             raise IndexError(f"clip {index} of {self.layout.clips} in {self.folder}")
         shard, row = divmod(index, self.layout.per_shard)

@@ -1,4 +1,5 @@
-"""What a flow backend is: one file in this folder with ``BACKEND``, a function from a clip to its flow and validity.
+"""What a flow backend is: one file in this folder with ``BACKEND``, a function from a clip to its flow and validity
+(``bench.data.clip.FlowBackend``).
 
 A backend that estimates flow from the frames is an ``Estimator`` put through ``bench.flow._estimated.backend``. One whose
 flow can be computed ahead of a run (``bench flow compute``) also has ``identity()``: a short name, fit for a folder, of

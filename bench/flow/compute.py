@@ -217,9 +217,9 @@ def _compute_shard(job: Job) -> Note:
     wanted = (layout.pairs, 2, layout.height, layout.width)
     for index in layout.span(job.shard):
         try:
-            frames = clips[index].frames
+            clip = clips[index]
             began = time.perf_counter()
-            flow, valid = backend(clips, index)
+            flow, valid = backend(clip, clips, index)
             seconds += time.perf_counter() - began
         except BadFile as error:
             if not job.skip_bad:
@@ -231,7 +231,7 @@ def _compute_shard(job: Job) -> Note:
         if flow.shape != wanted:
             raise RunError(f"Flow of clip {clips.key(index)} has shape {flow.shape}, its frames need {wanted}")
         rows.append(layout.encode(flow, valid))
-        checks.append(check(frames, flow, valid))
+        checks.append(check(clip.frames, flow, valid))
     buffer = io.BytesIO()
     np.save(buffer, np.stack(rows), allow_pickle=False)
     data, path = buffer.getbuffer(), shard_file(job.folder, job.shard)

@@ -1,10 +1,12 @@
-"""Which flow a run takes: computed ahead where it was, else as the backend does it."""
+"""Which flow a run takes: computed ahead where it was, else as the backend does it; and clips that come with it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from bench.data.clip import Clips, FlowBackend
+from bench.data.loaders import BadClips, ClipLoader, LabelledLoader
+from bench.data.splits import Split
 
 from .base import backend_of, module_of
 
@@ -22,6 +24,30 @@ def flow_of(name: str, clips: Clips, split: str, cache: Path) -> FlowBackend:
     from ._shards import with_precomputed
 
     return with_precomputed(backend_of(name), name, clips, split, cache)
+
+
+def open_clips(
+    split: Split,
+    flow: str,
+    cache: Path,
+    batch: int = 1,
+    seed: int = 0,
+    bad: BadClips | None = None,
+    labelled: bool = False,
+) -> ClipLoader:
+    """A loader of a split's clips with the flow that a run takes.
+
+    Args:
+        flow: name of the backend.
+        batch, seed, bad: of the loader; by default one by one, and none is skipped.
+        labelled: with labels, where the stage grants them.
+
+    Raises:
+        UsageError, RunError: see :func:`flow_of`.
+    """
+    store = split.open()
+    loader = LabelledLoader if labelled else ClipLoader
+    return loader(store, flow_of(flow, store, split.name, cache), batch, seed, bad)
 
 
 def identity_of(name: str, flow: FlowBackend) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -13,6 +14,9 @@ from bench.core.schema import read_json
 from .config import Model, RunConfig
 
 SCHEMA = 1
+TOLERANCE = 0.02
+"""Points by which a score of the same weights, or of a run repeated in its environment, may differ: another number of threads
+changes a few pixels."""
 
 
 class Result(Model):
@@ -95,6 +99,13 @@ class Record(Model):
     def to_json(self) -> str:
         """The record as committed: sorted keys, one value per line, final newline."""
         return json.dumps(self.model_dump(mode="json", by_alias=True), indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def gap(said: float | None, again: float | None) -> float:
+    """Absolute difference of two scores in points; 0 where both are undefined, infinite where one is."""
+    if said is None or again is None:
+        return 0.0 if said == again else math.inf
+    return abs(again - said)
 
 
 def read_record(path: Path) -> Record:

@@ -12,10 +12,10 @@ from bench.core.access import stage
 from bench.core.errors import RunError, UsageError
 from bench.core.files import file_hash, locked
 from bench.core.seeding import seed_for
-from bench.data.loaders import BadClips, LabelledLoader, ahead
+from bench.data.loaders import BadClips, ahead
 from bench.data.splits import identity_of, prepare
 from bench.flow.base import module_of
-from bench.flow.resolve import flow_of
+from bench.flow.resolve import open_clips
 from bench.networks.build import build_segmenter
 from bench.networks.weights import load_tensors, save_tensors
 from methods.base import NoSettings, Setup
@@ -106,12 +106,12 @@ def source_model(config: RunConfig, shift: Shift, workspace: Workspace) -> Path:
         model = place(initial_segmenter(config, shift, seed_for(identity["seed"], "init")), workspace)
         schedule = shift.source_training
         with stage("source-train", "source-train/label"):
-            bad = BadClips(workspace.skip_bad)
-            store = split.open()
-            flow = flow_of(source_flow(config, shift), store, split.name, workspace.cache)
-            loader = LabelledLoader(store, flow, schedule.batch, seed_for(identity["seed"], "data"), bad)
+            bad, order = BadClips(workspace.skip_bad), seed_for(identity["seed"], "data")
+            flow, cache = source_flow(config, shift), workspace.cache
+            loader = open_clips(split, flow, cache, schedule.batch, order, bad, labelled=True)
             method = Supervised(model, NoSettings(), Setup(len(shift.classes), schedule.steps, identity["seed"]))
             with ahead(loader, workspace) as batches:
+                assert batches is not None
                 Trainer(method, schedule, work, workspace.device).fit(batches, None, "train source", workspace.progress)
         save_tensors(path, model.state_dict(), {"identity": identity})
         shutil.rmtree(work, ignore_errors=True)

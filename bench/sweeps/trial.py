@@ -12,8 +12,9 @@ from typing import Any
 from bench.core.errors import RunError, UsageError
 from bench.core.workspace import Workspace, pick_device
 from bench.data import splits
+from bench.runs.adaptation import prepare
 from bench.runs.config import RunConfig, method_class
-from bench.runs.run import prepare, run
+from bench.runs.run import run
 
 from .search import tuning_shift
 

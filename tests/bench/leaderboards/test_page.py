@@ -19,10 +19,10 @@ from bench.leaderboards import page as leaderboard
 from bench.leaderboards.bootstrap import paired_bootstrap
 from bench.leaderboards.page import SEES, build, check, write
 from bench.leaderboards.standings import oracle_and_source_only
+from bench.runs.adaptation import GRANTS
 from bench.runs.config import alterations, load_shift, make_run_config
 from bench.runs.metrics import iou_from_counts, mean_iou
 from bench.runs.records import Record
-from bench.runs.run import GRANTS
 from bench.runs.sequences import place, write_sequences
 
 REPOSITORY = Path(__file__).resolve().parents[3]
