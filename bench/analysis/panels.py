@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 
 from bench.core.access import stage
 from bench.core.errors import UsageError
-from bench.core.registry import import_from
 from bench.data.labels import CLASSES, IGNORE
 from bench.data.loaders import ClipLoader
 from bench.data.rendered import ClipStore, prepare_split
+from bench.flow.base import backend_of
 from bench.pictures.canvas import Image, class_legend, colourise, save, show, tile_grid
 from bench.runs.config import Evaluation, Shift, load_shift
 from bench.runs.evaluate import predict
@@ -147,9 +147,7 @@ def make_panels(
     """Predictions of finished runs on clips that are evenly spread over the replicate's validation split; opens its labels."""
     folder = prepare_split(shift.data, "target", "val", seed, cache)
     models = {run.name: run.model(device) for run in runs}
-    backends = {
-        run.name: import_from("bench.flow.backends", run.record.config.flow, kind="flow").BACKEND for run in runs
-    }
+    backends = {run.name: backend_of(run.record.config.flow) for run in runs}
     with stage("target-val", "target-val/label"):
         store = ClipStore(folder)
         indices = spread_clips(len(store), clips)

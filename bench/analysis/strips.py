@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bench.core.registry import import_from
 from bench.core.seeding import seed_for
 from bench.data.clip import Clip, FlowBackend
 from bench.data.labels import CLASSES, IGNORE, PALETTE
 from bench.data.loaders import ClipLoader
+from bench.flow.base import backend_of
 from bench.pictures.canvas import Colour, Image, colourise
 from bench.pictures.media import check_film, write_film, write_png
 from bench.pictures.tiles import tiled
@@ -197,7 +197,7 @@ def run_strip(
     footage = demonstration(shift, seed, number, frames + window)
     truth, tracks = footage.labels[-frames:], {}
     for run in found:
-        backend = import_from("bench.flow.backends", run.record.config.flow, kind="flow").BACKEND
+        backend = backend_of(run.record.config.flow)
         clips = windows(footage.clip, window)
         labels = predict_windows(run.model(device), clips, backend, shift.evaluation, device)
         tracks[run.name] = track(labels, footage.clip, classes, truth)

@@ -23,7 +23,7 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,9 @@ def needed_grant(path: str) -> str | None:
     return f"{match[1]}/label" if not match[2] or match[2].startswith("label") else match[1]
 
 
-def _make_stage() -> tuple[Any, Any]:
+def _make_stage() -> tuple[
+    Callable[..., contextlib._GeneratorContextManager[None]], Callable[[Path, str, Mapping[str, str]], None]
+]:
     # These live in this closure only; no grants = no stage, everything is allowed.
     granted: list[frozenset[str]] = []
     watched: list[bool] = []

@@ -17,6 +17,7 @@ from bench.core.access import stage
 from bench.core.errors import RunError, UsageError
 from bench.core.files import write_atomically
 from bench.core.progress import Progress, quiet
+from bench.core.registry import shift_names
 from bench.core.schema import finite
 from bench.core.workspace import Workspace, default_cache
 from bench.data.loaders import ClipLoader
@@ -103,6 +104,13 @@ def _admitted(folder: Path, allow_dirty: bool) -> tuple[Record, Shift]:
         if not (folder / name).is_file():
             raise UsageError(f"{folder} is not a finished run: it has no {name}")
     record = read_record(folder / "record.json")
+    outside = [*record.config.plugins]
+    outside += [] if record.config.shift in shift_names() else [f"shift/{record.config.shift}"]
+    if outside:
+        raise UsageError(
+            f"{folder} ran with {', '.join(outside).replace('/', ' ')} from outside this repository; add the file to it "
+            "(CONTRIBUTING.md), commit, and run it again"
+        )
     config, shift = record.config, load_shift(record.config.shift)
     if shift.purpose != "report":
         raise UsageError(f"{folder} ran on '{shift.name}', which is for {shift.purpose}, not for reporting")

@@ -36,11 +36,11 @@ from methods.base import Method, Setup
 from stpl.segmenter import VideoSegmenter
 
 from . import selection
-from .config import RunConfig, Schedule, Shift, load_shift, method_class
+from .config import RunConfig, Schedule, Shift, check_sources, load_shift, method_class
 from .evaluate import Everything, Scores, protocol_scores, reestimate_statistics, target_score
 from .figures import draw, predictions
 from .predictions import save_predictions
-from .records import Cost, Record, Result, Selection, read_record
+from .records import Cost, Record, Result, Selection, keep_places, read_record
 from .selection import Snapshot
 from .sequences import FILE as SEQUENCES
 from .sequences import write_sequences
@@ -81,6 +81,7 @@ def run(config: RunConfig, workspace: Workspace) -> Record:
         UsageError: the config does not belong to the shift as it is now.
         RunError: disk, damaged files, NaN; the last good state is kept.
     """
+    check_sources(config)
     if config.shift_hash != (now := load_shift(config.shift)).hash:
         raise UsageError(
             f"This config was made for shift '{now.name}' {config.shift_hash}, but its protocol is now {now.hash}; "
@@ -133,6 +134,7 @@ def _run(context: Context) -> Record:
     code()  # the revision is the one that the run started with
     config, shift, workspace = context.config, context.shift, context.workspace
     write_atomically(context.folder / "config.yaml", config_text(config))
+    keep_places(context.folder, config)
     cls = method_class(config.method)
     if cls.start == "scratch" and cls.card.setting != "oracle":
         raise UsageError(
