@@ -31,7 +31,7 @@ from bench.runs.records import read_record
 from bench.runs.run import run
 from bench.runs.source import source_identity
 from bench.sweeps.jobs import SweepFolder
-from bench.sweeps.on_ray import payload
+from bench.sweeps.on_ray import Cluster, payload, sweep_runs
 from bench.sweeps.spec import Sweep, from_study, plan
 from bench.sweeps.study import Study
 from bench.sweeps.trial import do
@@ -468,3 +468,19 @@ def test_all_means_the_methods_of_the_repository(files: Files) -> None:
     assert "mine" in registry.names("method") and method_class("mine").card.title == "Mine"
     every = validated(Sweep, {"methods": "all", "shift": "ministreet-tiny"}, "Sweep")
     assert {one.config.method for one in plan(every)} == set(registry.built_in("method"))
+
+
+def test_trials_of_ray_take_files_of_ones_own(
+    files: Files, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(files["mine"].parent)
+    asked = {
+        "methods": ["./mine.py"],
+        "shift": "./small.yaml",
+        "options": {"network": "./micro.py", "flow": "still.py"},
+    }
+    sweep = validated(Sweep, asked, "Sweep").named
+    jobs = sweep_runs(sweep, workspace, Cluster(cpus=1))
+    assert [(job.state, job.reason) for job in jobs.runs] == [("done", "")]
+    record = read_record(workspace.runs / jobs.runs[0].key / "record.json")
+    assert record.config == config_of(files) and record.shift_hash == load_shift("small").hash
