@@ -17,13 +17,14 @@ import numpy.typing as npt
 
 from bench.core.access import guard
 from bench.core.errors import RunError, UsageError
+from bench.core.loading import source_hash
 from bench.core.schema import hash_of
 from bench.shifts.protocol import Recorded, Shift, Videos
 
 from .clip import Clip, LabelledClip
 from .datasets import dataset, dataset_names
 from .index import Index, prepare_index
-from .label_maps import label_space
+from .label_maps import id_table
 from .labels import CLASSES
 from .ministreet import DOMAINS
 from .recorded import VideoStore
@@ -88,8 +89,10 @@ def check_data(shift: Shift) -> None:
         for role, side in (("source", data.source), ("target", data.target)):
             if side.dataset not in dataset_names():
                 raise ValueError(f"data.{role}.dataset is '{side.dataset}'; available: {', '.join(dataset_names())}")
-            if side.dataset not in label_space(shift.classes).ids:
-                raise ValueError(f"data.{role}.dataset: '{side.dataset}' has no label map for these classes")
+            try:
+                id_table(side.dataset, shift.classes)
+            except UsageError as error:
+                raise ValueError(f"data.{role}.dataset: {error}") from None
         return
     if shift.classes != CLASSES:
         raise ValueError(f"classes must be those of {data.kind}, in train-id order: {', '.join(CLASSES)}")
@@ -115,7 +118,9 @@ def identity_of(shift: Shift, role: str, split: str, replicate: int, workspace: 
     if not isinstance(shift.data, Videos):
         return split_identity(shift.data, role, split, replicate)
     side: Recorded = getattr(shift.data, role)
+    plugin = source_hash("dataset", side.dataset)
     return {
+        **({"source": plugin} if plugin else {}),
         "kind": "video",
         "dataset": side.dataset,
         "split": split,
@@ -146,7 +151,7 @@ def prepare(shift: Shift, role: str, split: str, replicate: int, workspace: Work
     scored = role == "target" and split == "val"
     label_size = (rule.height, rule.width) if scored and rule.height and rule.width else size
     items = _index(shift.data, role, split, workspace).items
-    ids = label_space(shift.classes).ids[side.dataset]
+    ids = id_table(side.dataset, shift.classes)
     return Split(
         f"{role}-{split}-{hash_of(identity)}", identity, partial(VideoStore, root, data, items, ids, size, label_size)
     )

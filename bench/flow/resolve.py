@@ -8,7 +8,7 @@ from bench.data.clip import Clips, FlowBackend
 from bench.data.loaders import BadClips, ClipLoader, LabelledLoader
 from bench.data.splits import Split
 
-from .base import backend_of, module_of
+from .base import backend_of, identity
 
 
 def flow_of(name: str, clips: Clips, split: str, cache: Path) -> FlowBackend:
@@ -64,5 +64,4 @@ def identity_of(name: str, flow: FlowBackend) -> str | None:
 
     if isinstance(flow, Precomputed):
         return flow.folder.parent.name
-    module = module_of(name)
-    return str(module.identity()) if hasattr(module, "identity") else None
+    return identity(name)

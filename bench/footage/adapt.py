@@ -20,6 +20,8 @@ from pydantic import Field
 from bench.core.access import guard, stage
 from bench.core.errors import RunError, UsageError
 from bench.core.files import disk_errors, file_hash, locked, write_atomically
+from bench.core.loading import sources
+from bench.core.registry import resolve
 from bench.core.schema import Model
 from bench.core.seeding import seed_for
 from bench.core.workspace import Workspace
@@ -49,7 +51,7 @@ MULTIPLE = 8
 class Request(Model):
     """What was asked for, completely; written as ``adapt.yaml``. Nothing in it says where a file lies."""
 
-    LATER: ClassVar[tuple[str, ...]] = ()
+    LATER: ClassVar[tuple[str, ...]] = ("plugins",)
 
     checkpoint: str
     method: str
@@ -59,6 +61,7 @@ class Request(Model):
     pictures: int
     seed: int = Field(ge=0)
     schedule: Adaptation
+    plugins: dict[str, str] = Field(default={})
 
 
 def schedule(steps: int, batch: int, lr: float) -> Adaptation:
@@ -124,6 +127,7 @@ def adapt_video(
         UsageError: a method that needs more than the model and the pictures; an output folder of another request.
         RunError: unreadable files, a full disk, a loss that is not finite.
     """
+    method, flow = resolve("method", method), resolve("flow", flow)
     cls = method_class(method)
     if cls.card.setting != "SFDA":
         raise UsageError(
@@ -142,6 +146,7 @@ def adapt_video(
         pictures=len(store),
         seed=seed,
         schedule=plan,
+        plugins=sources((("method", method), ("flow", flow))),
     )
     with locked(out):
         text = yaml.safe_dump(request.model_dump(mode="json"), sort_keys=True)

@@ -20,6 +20,7 @@ from bench.core.access import stage
 from bench.core.errors import UsageError
 from bench.core.files import write_atomically
 from bench.core.progress import ProgressDisplay
+from bench.core.registry import resolve
 from bench.core.schema import finite
 from bench.core.workspace import Workspace, default_cache, default_data_root, pick_device
 from bench.data.label_maps import label_space
@@ -121,6 +122,7 @@ def predict_and_export(
         raise UsageError(f"--video is one of none, {', '.join(FILMS)}, got '{video}'")
     if split not in ("val", "train"):
         raise UsageError(f"--split is val or train, got '{split}'")
+    flow = resolve("flow", flow) if flow else None
     if threads:
         torch.set_num_threads(threads)
     with ProgressDisplay() as progress:
@@ -132,7 +134,7 @@ def predict_and_export(
         if frames is not None:
             about = _on_footage(loaded, frames, out, flow or "dis", size, with_overlay, video, rate, place_of)
         else:
-            name = shift_name or loaded.shift
+            name = resolve("shift", shift_name) if shift_name else loaded.shift
             if name is None:
                 raise UsageError("A model file does not say on what to predict: give --shift or --frames")
             replicate = loaded.seed if loaded.shift == name else seed
@@ -225,6 +227,7 @@ def adapt_and_export(
     force: bool,
 ) -> dict[str, Any]:
     """``bench adapt``: :func:`bench.footage.adapt.adapt_video`, then masks of all pictures."""
+    flow = resolve("flow", flow)
     if threads:
         torch.set_num_threads(threads)
     with ProgressDisplay() as progress:

@@ -16,6 +16,7 @@ import torch
 from bench.core.errors import RunError, UsageError
 from bench.core.files import write_atomically
 from bench.core.progress import Progress, quiet
+from bench.core.registry import shift_names
 from bench.core.schema import finite
 from bench.core.workspace import Workspace
 from bench.runs.config import Shift
@@ -88,6 +89,13 @@ def _admitted(folder: Path, allow_dirty: bool) -> RunFolder:
     """A finished run that may be reported; nothing is scored here."""
     run = RunFolder.open(folder)
     record, config, shift = run.record, run.config, run.shift
+    outside = [*config.plugins]
+    outside += [] if config.shift in shift_names() else [f"shift/{config.shift}"]
+    if outside:
+        raise UsageError(
+            f"{folder} ran with {', '.join(outside).replace('/', ' ')} from outside this repository; add the file to it "
+            "(CONTRIBUTING.md), commit, and run it again"
+        )
     if shift.purpose != "report":
         raise UsageError(f"{folder} ran on '{shift.name}', which is for {shift.purpose}, not for reporting")
     if config.steps is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, hub
 
 from bench.core.errors import RunError, UsageError, unknown
-from bench.core.registry import import_from
+from bench.core.loading import load
 
 from .foreign import load_foreign
 
@@ -40,7 +40,7 @@ def initial_weights(segmenter: VideoSegmenter, network: str, weights: str, file:
         if file is not None:
             raise UsageError(f"weights: random takes no file, got {file}")
         return
-    module = import_from("bench.networks.zoo", network, kind="network")
+    module = load("network", network)
     if not hasattr(segmenter.encoder, "load_backbone"):
         raise UsageError(f"Network '{network}' has no ImageNet weights; use weights: random")
     state = load_foreign(file) if file is not None else _download(network, getattr(module, "IMAGENET", None))

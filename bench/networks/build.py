@@ -1,4 +1,4 @@
-"""Network registry and assembly: a network is one file here with a function ``build(num_classes) -> NetworkParts``.
+"""Assembly of networks: a network is one file in ``zoo/``, or of one's own, with a function ``build(num_classes) -> NetworkParts``.
 
 Nothing else has to be edited to add one. The encoder takes RGB in 0..1 and normalises by itself; it has the attributes
 ``channels``, ``auxiliary_channels`` and ``stride`` and returns ``(main, auxiliary or None)`` features. The classifier is
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import nn
 
-from bench.core.errors import UsageError
-from bench.core.registry import import_from, names_in
+from bench.core.errors import RunError, UsageError
+from bench.core.loading import load
+from bench.core.registry import names
 
 if TYPE_CHECKING:
     from stpl.segmenter import VideoSegmenter
@@ -35,7 +36,7 @@ class NetworkParts:
 
 def network_names() -> list[str]:
     """Networks at hand, by file name."""
-    return names_in("bench.networks.zoo")
+    return names("network")
 
 
 def fusion_names() -> list[str]:
@@ -56,12 +57,15 @@ def build_segmenter(network: str, fusion: str, num_classes: int, num_frames: int
 
     Raises:
         UsageError: unknown network.
+        RunError: its file cannot be loaded.
         ValueError: unknown fusion.
     """
     from stpl.fusion import build_fusion
     from stpl.segmenter import AccelScoreFusion, VideoSegmenter
 
-    parts: NetworkParts = import_from("bench.networks.zoo", network, kind="network").build(num_classes)
+    parts = load("network", network).build(num_classes)
+    if not isinstance(parts, NetworkParts):
+        raise RunError(f"Network '{network}': build() gives {type(parts).__name__}, a NetworkParts is expected")
     propagate = SCORE_FUSIONS.get(fusion)
     operator = build_fusion("none" if propagate else fusion, int(parts.encoder.channels), num_frames)  # type: ignore[arg-type]
     return VideoSegmenter(

@@ -10,7 +10,8 @@ Its tensors are the ``state_dict`` of a :class:`stpl.segmenter.VideoSegmenter`. 
     num_frames       frames per clip that the fusion was built for
     auxiliary        whether the auxiliary head is there
     classes          names in train-id order, or null where they are not known
-    origin           what it was made from: free text by key, e.g. {"converted_from": "x.pth", "layout": "da_vsn"}
+    origin           what it was made from: free text by key, e.g. {"converted_from": "x.pth", "layout": "da_vsn"};
+                     of a network from outside this repository also the hash of its source, network_source
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from bench.core.errors import RunError, UsageError
+from bench.core.loading import source_hash
+from bench.core.registry import names
 
 from .build import build_segmenter
 from .weights import load_into, load_tensors, save_tensors
@@ -70,6 +73,8 @@ def save_model(
     """
     if classes is not None and len(classes) != num_classes:
         raise UsageError(f"{num_classes} classes but {len(classes)} names: {', '.join(classes)}")
+    if plugin := source_hash("network", network):
+        origin = {**(origin or {}), "network_source": plugin}
     info = ModelInfo(
         network,
         fusion,
@@ -112,6 +117,24 @@ def read_info(path: Path) -> ModelInfo:
         raise RunError(f"{path}: its metadata are damaged ({error}); make the file again") from None
 
 
+def check_network(path: Path, info: ModelInfo) -> None:
+    """Refuse a model file whose network is another one than that of this name here.
+
+    Raises:
+        UsageError: it is not at hand, or its source is another one.
+    """
+    then = info.origin.get("network_source")
+    if then and info.network not in names("network"):
+        raise UsageError(
+            f"{path} is of network '{info.network}', which is not at hand: install its package, or name its file: "
+            f"BENCH_PLUGINS=network=path/to/{info.network}.py"
+        )
+    if then != (now := source_hash("network", info.network)):
+        raise UsageError(
+            f"{path} is of network '{info.network}' {then or 'of this repository'}, at hand is {now or 'that of this repository'}"
+        )
+
+
 def load_model(path: Path) -> tuple[VideoSegmenter, ModelInfo]:
     """Rebuild the segmenter of a model file, on the CPU, in train mode as every fresh module.
 
@@ -120,6 +143,7 @@ def load_model(path: Path) -> tuple[VideoSegmenter, ModelInfo]:
         UsageError: it names a network or fusion that is not here.
     """
     info = read_info(path)
+    check_network(path, info)
     try:
         with torch.random.fork_rng(devices=[]):  # initial weights are drawn, and replaced
             segmenter = build_segmenter(info.network, info.fusion, info.num_classes, info.num_frames)

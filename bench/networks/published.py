@@ -24,8 +24,9 @@ import torch
 from torch import Tensor
 
 from bench.core.errors import RunError, UsageError, unknown
+from bench.core.registry import find, resolve
 
-from .build import build_segmenter, fusion_names, network_names
+from .build import build_segmenter, fusion_names
 from .foreign import load_foreign
 
 if TYPE_CHECKING:
@@ -83,8 +84,8 @@ def convert(checkpoint: Path, layout: str = "auto", network: str = NETWORK, fusi
     """
     if layout not in ("auto", *SCORE_FUSION_OF):
         raise unknown("layout", layout, ["auto", *SCORE_FUSION_OF])
-    if network not in network_names():
-        raise unknown("network", network, network_names())
+    network = resolve("network", network)
+    find("network", network)
     if fusion and fusion not in fusion_names():
         raise unknown("fusion", fusion, fusion_names())
     tensors = load_foreign(checkpoint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
+from bench.core.files import write_atomically
+from bench.core.registry import file_of, recall
 from bench.core.schema import read_json
 
 from .config import Model, RunConfig
@@ -17,6 +20,7 @@ SCHEMA = 1
 TOLERANCE = 0.02
 """Points by which a score of the same weights, or of a run repeated in its environment, may differ: another number of threads
 changes a few pixels."""
+PLACES = "plugins.json"
 
 
 class Result(Model):
@@ -114,7 +118,25 @@ def read_record(path: Path) -> Record:
     Raises:
         RunError: missing, truncated, or not a record (with the field's path).
     """
-    return read_json(path, Record, "Record", "delete it and run again")
+    record = read_json(path, Record, "Record", "delete it and run again")
+    if path.name == "record.json":
+        _recall_places(path.with_name(PLACES))
+    return record
+
+
+def keep_places(folder: Path, config: RunConfig) -> None:
+    """Note in a run's folder where the files of one's own lie that it uses. They are no part of its config or record."""
+    keys = (*config.plugins, f"shift/{config.shift}")
+    if places := {key: path for key in keys if (path := file_of(*key.split("/", 1)))}:
+        write_atomically(folder / PLACES, json.dumps(places, indent=1, sort_keys=True) + "\n")
+
+
+def _recall_places(file: Path) -> None:
+    """So that commands on a run find its files without being told again."""
+    with contextlib.suppress(OSError, ValueError):
+        places = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(places, dict):
+            recall({str(key): str(path) for key, path in places.items()})
 
 
 def read_records(folder: Path) -> list[Record]:

@@ -33,12 +33,12 @@ from stpl.segmenter import VideoSegmenter
 
 from . import selection
 from .adaptation import GRANTS, Context, adapt, make_method, prepare
-from .config import RunConfig, Shift, load_shift, method_class
+from .config import RunConfig, Shift, check_sources, load_shift, method_class
 from .evaluate import Scores, protocol_scores
 from .figures import draw, drawn_labels
 from .finished import CHECKPOINT, CONFIG, RECORD, config_text, finished
 from .pseudo_labels import save_predictions
-from .records import Cost, Record, Result, Selection
+from .records import Cost, Record, Result, Selection, keep_places
 from .selection import Snapshot
 from .sequences import FILE as SEQUENCES
 from .sequences import write_sequences
@@ -60,6 +60,7 @@ def run(config: RunConfig, workspace: Workspace) -> Record:
         UsageError: the config does not belong to the shift as it is now.
         RunError: disk, damaged files, NaN; the last good state is kept.
     """
+    check_sources(config)
     remedy = "make the config anew, or check out the revision that its record names"
     check_protocol(load_shift(config.shift), config.shift_hash, "This config", remedy)
     folder = workspace.runs / config.hash
@@ -80,6 +81,7 @@ def _run(context: Context) -> Record:
     code()  # the revision is the one that the run started with
     config, shift, workspace = context.config, context.shift, context.workspace
     write_atomically(context.folder / CONFIG, config_text(config))
+    keep_places(context.folder, config)
     cls = method_class(config.method)
     if cls.start == "scratch" and cls.card.setting != "oracle":
         raise UsageError(

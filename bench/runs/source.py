@@ -11,6 +11,7 @@ import torch
 from bench.core.access import stage
 from bench.core.errors import RunError, UsageError
 from bench.core.files import file_hash, locked
+from bench.core.loading import sources
 from bench.core.seeding import seed_for
 from bench.data.loaders import BadClips, ahead
 from bench.data.splits import identity_of, prepare
@@ -21,7 +22,7 @@ from bench.networks.weights import load_tensors, save_tensors
 from methods.base import NoSettings, Setup
 from methods.common.supervised import Supervised
 
-from .config import RunConfig, Shift, hash_of
+from .config import RunConfig, Shift, check_sources, hash_of
 from .training import Trainer, place
 
 if TYPE_CHECKING:
@@ -55,15 +56,23 @@ def source_identity(config: RunConfig, shift: Shift, workspace: Workspace | None
         "classes": len(shift.classes),
         "seed": seed_for(config.seed, "source model", shift.data.family),
     }
-    if shift.data.kind == "video":
-        identity["flow"] = source_flow(config, shift)
+    flow = source_flow(config, shift)
+    if shift.data.kind == "video" or flow != "exact":
+        identity["flow"] = flow
     if config.weights != "random":
         identity["weights"] = config.weights
+    if plugins := sources((("network", config.network), ("flow", flow))):
+        identity["plugins"] = plugins
     return identity
 
 
 def fresh_segmenter(config: RunConfig, shift: Shift, seed: int) -> VideoSegmenter:
-    """A segmenter initialised from ``seed`` alone; the global generator is left as it was."""
+    """A segmenter initialised from ``seed`` alone; the global generator is left as it was.
+
+    Raises:
+        UsageError: the run is of another network file than the one at hand.
+    """
+    check_sources(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build_segmenter(config.network, config.fusion, len(shift.classes), shift.data.frames)
@@ -127,9 +136,10 @@ def given_model(config: RunConfig, shift: Shift, workspace: Workspace) -> Path:
     path = workspace.source_file
     if path is None or file_hash(path) != config.source_file:
         raise UsageError(f"This run starts from source model {config.source_file}; give that file with --source-model")
-    from bench.networks.model_file import read_info
+    from bench.networks.model_file import check_network, read_info
 
     info = read_info(path)
+    check_network(path, info)
     wanted = {"network": config.network, "fusion": config.fusion, "num_classes": len(shift.classes)}
     if info.classes is not None:
         wanted["classes"] = shift.classes

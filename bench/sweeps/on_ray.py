@@ -49,6 +49,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
 from bench.core.errors import RunError, UsageError  # noqa: E402
+from bench.core.registry import packed  # noqa: E402
 from bench.core.workspace import Workspace  # noqa: E402
 
 from ._left_over import scratch_folder  # noqa: E402
@@ -259,6 +260,7 @@ def payload(job: Job, sweep: Sweep, workspace: Workspace) -> dict[str, Any]:
         "cache": place(workspace.cache),
         "data_root": place(workspace.data_root),
         "source_file": place(workspace.source_file),
+        "plugins": packed(),
         "cpu": sweep.cpu,
         "device": "auto" if sweep.gpu else "cpu",
         "tuning": sweep.search is not None,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.errors import RunError, UsageError
+from bench.core.registry import unpack
 from bench.core.workspace import Workspace, pick_device
 from bench.data import splits
 from bench.runs.adaptation import prepare
@@ -44,6 +45,7 @@ def do(job: dict[str, Any], say: Say) -> dict[str, Any]:
     cv2.setNumThreads(job["cpu"])
     if Path(job["folder"]).is_dir():
         os.chdir(job["folder"])
+    unpack(job["plugins"])
     config = RunConfig.model_validate(job["config"])
     if job["tuning"]:
         tuning_shift(config.shift)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+import bench.shifts
 from bench.core.errors import RunError, UsageError
 from bench.core.registry import ROOT
 from bench.core.workspace import Workspace
@@ -24,19 +25,21 @@ from bench.runs.run import run
 
 
 @pytest.fixture(scope="module")
-def reported(tiny_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, Path]:
-    """A finished run on a reported shift (a tiny one), config and folder."""
+def reported(tiny_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunConfig, Path]]:
+    """A finished run on a reported shift of the repository (a tiny one), config and folder."""
     base = tmp_path_factory.mktemp("reported")
     told = yaml.safe_load((ROOT / "shifts" / "ministreet-tiny.yaml").read_text(encoding="utf-8"))
     told["purpose"] = "report"
     (base / "tiny-reported.yaml").write_text(yaml.safe_dump(told), encoding="utf-8")
     torch.set_num_threads(1)
-    config = make_run_config("adabn", str(base / "tiny-reported.yaml"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bench.runs.run._draw", lambda *_: None)
-        patch.setattr("bench.runs.run.code", lambda: {"revision": "abc123abc123", "dirty": False})
-        run(config, Workspace(base / "runs", tiny_cache, torch.device("cpu")))
-    return config, base / "runs" / config.hash
+    with pytest.MonkeyPatch.context() as held:
+        held.setattr(bench.shifts, "__path__", [*bench.shifts.__path__, str(base)])
+        config = make_run_config("adabn", "tiny-reported")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("bench.runs.run._draw", lambda *_: None)
+            patch.setattr("bench.runs.run.code", lambda: {"revision": "abc123abc123", "dirty": False})
+            run(config, Workspace(base / "runs", tiny_cache, torch.device("cpu")))
+        yield config, base / "runs" / config.hash
 
 
 @pytest.fixture
