@@ -10,16 +10,20 @@ import typer
 from .common import DEBUG, JSON, app, one_line_errors, print_json
 
 
-@app.command(epilog="Example: bench convert davsn_viper2city.pth --layout da_vsn --out model.safetensors")
+@app.command(epilog="Example: bench convert espnet_p_2_q_8.pth --layout espnet --out espnet.safetensors")
 def convert(
-    checkpoint: Annotated[Path, typer.Argument(help="Published checkpoint: a torch file or .safetensors.")],
+    checkpoint: Annotated[Path, typer.Argument(help="A torch file or .safetensors, from anywhere; never unpickled.")],
     out: Annotated[Path, typer.Option("--out", help="Model file to write.")] = Path("model.safetensors"),
     layout: Annotated[
-        str, typer.Option("--layout", help="adaptsegnet, advent, da_vsn or tps; auto where the names tell.")
+        str,
+        typer.Option(
+            "--layout",
+            help="adaptsegnet, advent, da_vsn, tps, espnet; names for any other network; auto where the names tell.",
+        ),
     ] = "auto",
     network: Annotated[
-        str, typer.Option("--network", help="A network in the published layout, from `bench list networks`.")
-    ] = "deeplabv2_resnet101_published",
+        str, typer.Option("--network", help="Which network the weights are of, from `bench list networks`.")
+    ] = "",
     fusion: Annotated[
         str,
         typer.Option(
@@ -27,19 +31,24 @@ def convert(
         ),
     ] = "",
     shift: Annotated[str, typer.Option("--shift", help="Benchmark whose class names go into the file.")] = "",
+    classes: Annotated[int, typer.Option("--classes", min=0, help="Number of classes, without --shift.")] = 0,
+    rename: Annotated[
+        list[str] | None, typer.Option("--rename", help="THEIRS=OURS: a module of the file, as we call it; repeatable.")
+    ] = None,
     as_json: JSON = False,
     debug: DEBUG = False,
 ) -> None:
-    """Turn a published DA-VSN, TPS, ADVENT or AdaptSegNet checkpoint into a model file with the same scores."""
+    """Turn a checkpoint into a model file with the same scores: published ones, or your own of any network."""
     with one_line_errors(debug):
         from bench.networks.model_file import save_model
         from bench.networks.published import convert as read
         from bench.runs.config import load_shift
 
-        classes = load_shift(shift).classes if shift else None
-        found = read(checkpoint, layout, network, fusion)
+        names = load_shift(shift).classes if shift else None
+        found = read(checkpoint, layout, network, fusion, len(names or ()) or classes, rename or ())
+        names = names or found.classes
         origin = {"converted_from": checkpoint.name, "layout": found.layout}
-        save_model(out, found.segmenter, found.network, found.fusion, found.num_classes, classes=classes, origin=origin)
+        save_model(out, found.segmenter, found.network, found.fusion, found.num_classes, classes=names, origin=origin)
         report = {
             "model": str(out),
             "layout": found.layout,
@@ -47,9 +56,12 @@ def convert(
             "fusion": found.fusion,
             "num_classes": found.num_classes,
             "auxiliary": found.segmenter.auxiliary_classifier is not None,
+            "classes": list(names or ()),
             "matched": found.matched,
+            "renamed": [f"{theirs or 'all'} is {ours or 'all'}" for theirs, ours in found.renamed.items()],
             "ignored": list(found.ignored),
             "missing": list(found.missing),
+            "note": found.note,
         }
         print_json(report) if as_json else print_report(report)
 
@@ -85,8 +97,10 @@ def print_report(report: dict[str, Any]) -> None:
     for key in ("model", "layout", "network", "fusion", "num_classes", "auxiliary"):
         table.add_row(key.replace("_", " "), str(report[key]))
     table.add_row("matched", f"{report['matched']} tensors")
-    for key in ("ignored", "missing"):
+    for key in ("renamed", "ignored", "missing"):
         names = report[key]
         rest = f", ... {len(names) - 4} more" if len(names) > 4 else ""
         table.add_row(key, f"{len(names)}" + (f": {', '.join(names[:4])}{rest}" if names else ""))
+    if report["note"]:
+        table.add_row("note", report["note"])
     Console().print(table)

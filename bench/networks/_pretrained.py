@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, hub
 
@@ -41,11 +41,12 @@ def initial_weights(segmenter: VideoSegmenter, network: str, weights: str, file:
             raise UsageError(f"weights: random takes no file, got {file}")
         return
     module = import_from("bench.networks.zoo", network, kind="network")
-    if not hasattr(segmenter.encoder, "load_backbone"):
+    encoder: Any = segmenter.encoder
+    if not hasattr(encoder, "load_backbone"):
         raise UsageError(f"Network '{network}' has no ImageNet weights; use weights: random")
     state = load_foreign(file) if file is not None else _download(network, getattr(module, "IMAGENET", None))
     try:
-        segmenter.encoder.load_backbone(state)
+        encoder.load_backbone(state)
     except RuntimeError as error:  # torch lists names and shapes over many lines
         first = str(error).splitlines()[1:2] or [str(error)]
         raise RunError(f"{file or network}: not the backbone of '{network}': {first[0].strip():.160}") from None

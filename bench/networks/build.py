@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 
-from bench.core.errors import UsageError
+from bench.core.errors import UsageError, unknown
 from bench.core.registry import import_from, names_in
 
 if TYPE_CHECKING:
@@ -36,6 +36,16 @@ class NetworkParts:
 def network_names() -> list[str]:
     """Networks at hand, by file name."""
     return names_in("bench.networks.zoo")
+
+
+def check_network(network: str) -> None:
+    """Refuse a name that is no network.
+
+    Raises:
+        UsageError: unknown; names the nearest one and all there are.
+    """
+    if network not in network_names():
+        raise unknown("network", network, network_names())
 
 
 def fusion_names() -> list[str]:
@@ -79,6 +89,7 @@ def set_checkpointing(segmenter: VideoSegmenter, on: bool = True) -> None:
     Raises:
         UsageError: the network cannot.
     """
-    if not hasattr(segmenter.encoder, "checkpointing"):
+    encoder: Any = segmenter.encoder
+    if not hasattr(encoder, "checkpointing"):
         raise UsageError("This network has no gradient checkpointing; only the deeplabv2 networks do")
-    segmenter.encoder.checkpointing = on
+    encoder.checkpointing = on

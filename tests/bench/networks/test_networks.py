@@ -55,7 +55,7 @@ def clip(height: int = 64, width: int = 96) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def test_they_are_found_and_shared_code_is_not_a_network() -> None:
-    assert network_names() == sorted([*NEW, "mini"])
+    assert network_names() == sorted([*NEW, "mini", "espnet", "espnet_q3", "espnet_q5"])
 
 
 @pytest.mark.parametrize("name", NEW)
