@@ -78,9 +78,8 @@ def _place(name: str, places: Mapping[str, str]) -> str:
 def match(ours: Shapes, theirs: Shapes) -> Match:
     """Pair whole modules, the largest first: one of theirs fits where every tensor of ours has its like below it.
 
-    Of several that fit, the one whose name ends most like ours is taken, and none where two do so equally. A numbered module
-    needs its parent's name too: blocks counted from 0 and from 1 would fit, wrongly. A module without a like is taken apart
-    into its children, down to single tensors.
+    Of several that fit, the one whose name ends most like ours is taken, and none where two do so equally. A module without a
+    like is taken apart into its children, down to single tensors.
     """
     sizes = Counter(root for name in ours for root in _roots(name))
     roots = sorted({root for name in theirs for root in _roots(name)})
@@ -89,7 +88,7 @@ def match(ours: Shapes, theirs: Shapes) -> Match:
         waiting.sort(key=lambda root: sizes[root])
         root = waiting.pop()
         inside = {rest: shape for name, shape in ours.items() if (rest := _below(name, root)) is not None}
-        least = 1 if "" in inside else 2 if root.split(".")[-1].isdigit() else 0  # a single tensor: weight to weight
+        least = 1 if "" in inside else 0  # a single tensor: weight to weight
         likeness = {
             r: (_common_end(r, root), r == root)
             for r in roots
@@ -127,10 +126,11 @@ def _below(name: str, root: str) -> str | None:
 
 
 def _common_end(a: str, b: str) -> int:
-    """How many of the last parts of two names are the same."""
-    count = 0
-    for x, y in zip(reversed(a.split(".")), reversed(b.split(".")), strict=False):
+    """How many of the last parts of two names are the same, from the first on that is not a number: where blocks are counted
+    from 0 and from 1, a number alone would pair them wrongly."""
+    best = 0
+    for count, (x, y) in enumerate(zip(reversed(a.split(".")), reversed(b.split(".")), strict=False), start=1):
         if x != y:
             break
-        count += 1
-    return count
+        best = best if x.isdigit() else count
+    return best
