@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from importlib import import_module
 from typing import Any
 
 from bench.core.errors import unknown
@@ -50,9 +51,15 @@ def flows() -> dict[str, dict[str, Any]]:
 
 
 def networks() -> dict[str, dict[str, Any]]:
-    """Each network's first sentence."""
+    """Each network's first sentence, and how those of libraries are named."""
+    from bench.networks.build import FAMILIES
+
     names = names_in("bench.networks.zoo")
-    return {n: {"what": first_sentence(import_from("bench.networks.zoo", n, kind="network").__doc__)} for n in names}
+    found = {n: {"what": first_sentence(import_from("bench.networks.zoo", n, kind="network").__doc__)} for n in names}
+    families = {how: import_module(f"bench.networks._{family}").__doc__ for family, how in FAMILIES.items()}
+    return found | {
+        how: {"what": f"{first_sentence(text)}; pip install 'stpl-benchmark[timm]'"} for how, text in families.items()
+    }
 
 
 def datasets() -> dict[str, dict[str, Any]]:

@@ -128,10 +128,10 @@ def make_run_config(
     flow = str(options.pop("flow", protocol.flow))
     usual = protocol.network.weights if network == protocol.network.name else "random"
     weights = str(options.pop("weights", usual))
-    from bench.networks.build import fusion_names, network_names
+    from bench.networks.build import check_network, fusion_names
 
+    check_network(network)
     for kind, name, available in (
-        ("network", network, network_names()),
         ("fusion", fusion, fusion_names()),
         ("flow", flow, flow_names()),
         ("weights", weights, ["random", "imagenet"]),
