@@ -75,7 +75,7 @@ def described(path: Path, meta: Mapping[str, object] | None = None) -> str:
         return f"{kind} that cannot be converted: {str(error).removeprefix(f'{path} ')}"
     name = next(iter(tensors))
     return (
-        f"{said} of {len(tensors)} tensors ('{name:.60}', ...); "
+        f"{said} with {len(tensors)} tensors ('{name:.60}', ...); "
         f"`bench convert {path} {layout_hint(tensors)} --out model.safetensors` makes a model file of it"
     )
 
@@ -97,7 +97,8 @@ def _load_torch(path: Path, kind: str | None) -> Any:
             with zipfile.ZipFile(path) as archive:
                 if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
                     raise ValueError("it claims to hold more bytes than it has")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # of a path, torch goes by the ending
+            return torch.load(file, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
     except Exception as error:  # on arbitrary bytes torch's reader fails in every way there is
@@ -121,7 +122,7 @@ def _kind(found: Any) -> str:
         return "a Lightning checkpoint"
     if isinstance(meta, Mapping) and {"mmseg_version", "mmengine_version", "mmcv_version"} & set(meta):
         return "an mmsegmentation checkpoint"
-    return "a torch checkpoint with its weights beside other things"
+    return "a torch checkpoint of weights and other things"
 
 
 def _is_tensors(found: Mapping[Any, Any]) -> bool:
