@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,32 +90,47 @@ def convert(
     checkpoint: str | Path,
     out: str | Path = "model.safetensors",
     layout: str = "auto",
-    network: str = "deeplabv2_resnet101_published",
+    network: str = "",
     fusion: str = "",
     shift: str = "",
+    classes: int = 0,
+    rename: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Turn a published checkpoint into a model file with the same scores; says which tensors matched.
+    """Turn a checkpoint into a model file with the same scores: published ones, or your own of any network.
 
     Args:
-        checkpoint: a torch file or .safetensors.
-        layout: ``adaptsegnet``, ``advent``, ``da_vsn``, ``tps``; ``auto`` where the names tell.
-        network: in the published layout.
+        checkpoint: a torch file or .safetensors, from anywhere; never unpickled.
+        layout: ``adaptsegnet``, ``advent``, ``da_vsn``, ``tps``, ``espnet``; ``names`` for any other network; ``auto`` where the
+            names tell.
+        network: which network the weights are of.
         fusion: instead of the layout's own: the single-frame model.
         shift: benchmark whose class names go into the file.
+        classes: their number, without a shift.
+        rename: ``THEIRS=OURS``: modules of the file, as we call them.
+
+    Returns:
+        What became of the tensors: matched, renamed, ignored, missing.
     """
     from bench.networks.model_file import save_model
     from bench.networks.published import convert
     from bench.runs.config import load_shift
 
-    classes = load_shift(shift).classes if shift else None
-    found = convert(Path(checkpoint), layout, network, fusion)
+    names = load_shift(shift).classes if shift else None
+    found = convert(Path(checkpoint), layout, network, fusion, len(names or ()) or classes, rename)
+    names = names or found.classes
     origin = {"converted_from": Path(checkpoint).name, "layout": found.layout}
     what = (found.segmenter, found.network, found.fusion, found.num_classes)
-    save_model(Path(out), *what, classes=classes, origin=origin)
+    save_model(Path(out), *what, classes=names, origin=origin)
     auxiliary = found.segmenter.auxiliary_classifier is not None
     told: dict[str, Any] = {"model": str(out), "layout": found.layout, "network": found.network, "fusion": found.fusion}
-    told |= {"num_classes": found.num_classes, "auxiliary": auxiliary, "matched": found.matched}
-    return told | {"ignored": list(found.ignored), "missing": list(found.missing)}
+    told |= {"num_classes": found.num_classes, "auxiliary": auxiliary, "classes": list(names or ())}
+    told |= {
+        "matched": found.matched,
+        "ignored": list(found.ignored),
+        "missing": list(found.missing),
+        "note": found.note,
+    }
+    return told | {"renamed": [f"{theirs or 'all'} is {ours or 'all'}" for theirs, ours in found.renamed.items()]}
 
 
 def flops(height: int = 512, width: int = 1024, classes: int = 15) -> list[dict[str, Any]]:

@@ -30,6 +30,8 @@ def source_hash(kind: str, name: str) -> str | None:
         UsageError: unknown name.
         RunError: the package's files cannot be found.
     """
+    if ":" in name:  # of a library, such as timm:NAME: its version stands in the record
+        return None
     offer = find(kind, name)
     return None if offer.built_in else offer.digest or _package_hash(offer.module.partition(":")[0].partition(".")[0])
 

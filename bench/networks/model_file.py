@@ -19,16 +19,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
+from pydantic import Field, TypeAdapter, ValidationError
 
 from bench.core.errors import RunError, UsageError
 from bench.core.loading import source_hash
 from bench.core.registry import names
+from bench.core.schema import one_line
 
 from .build import build_segmenter
-from .weights import load_into, load_tensors, save_tensors
+from .foreign import described
+from .weights import SAFETENSORS, check_shapes, load_into, read_header, save_tensors, what_is
 
 if TYPE_CHECKING:
     from stpl.segmenter import VideoSegmenter
@@ -40,13 +43,17 @@ FORMAT, VERSION = "bench-model", 1
 class ModelInfo:
     """What a model file says of itself; see the module."""
 
-    network: str
-    fusion: str
-    num_classes: int
-    num_frames: int = 2
+    network: Annotated[str, Field(max_length=200)]
+    fusion: Annotated[str, Field(max_length=200)]
+    num_classes: Annotated[int, Field(ge=1, le=65535)]
+    num_frames: Annotated[int, Field(ge=2, le=1024)] = 2
     auxiliary: bool = True
-    classes: tuple[str, ...] | None = None
+    classes: tuple[Annotated[str, Field(max_length=200)], ...] | None = None
     origin: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.classes is not None and len(self.classes) != self.num_classes:
+            raise ValueError(f"{self.num_classes} classes but {len(self.classes)} names")
 
 
 def save_model(
@@ -92,29 +99,23 @@ def read_info(path: Path) -> ModelInfo:
     """What a model file says of itself.
 
     Raises:
-        RunError: missing, damaged, or not a model file.
+        RunError: missing, damaged, or not a model file; says what it is and how to make a model file of it.
     """
-    _, meta = load_tensors(path)
+    if path.is_file() and what_is(path) not in (None, SAFETENSORS):
+        raise RunError(f"{path} is not a model file: it is {described(path)}")
+    meta = read_header(path)[1]
     if meta.get("format") != FORMAT:
         raise RunError(
-            f"{path} is not a model file: it does not say which network it is for; `bench convert` makes one from a "
-            "published checkpoint"
+            f"{path} is not a model file: it does not say which network it is for. It is {described(path, meta)}"
         )
     if meta.get("version") != VERSION:
-        raise RunError(f"{path} is a model file of version {meta.get('version')}; this code reads version {VERSION}")
-    try:
-        classes, origin = meta["classes"], meta["origin"]
-        return ModelInfo(
-            network=str(meta["network"]),
-            fusion=str(meta["fusion"]),
-            num_classes=int(str(meta["num_classes"])),
-            num_frames=int(str(meta["num_frames"])),
-            auxiliary=bool(meta["auxiliary"]),
-            classes=tuple(map(str, classes)) if isinstance(classes, list) else None,
-            origin={str(key): str(value) for key, value in origin.items()} if isinstance(origin, dict) else {},
+        raise RunError(
+            f"{path} is a model file of version {meta.get('version')!r:.20}; this code reads version {VERSION}"
         )
-    except (KeyError, ValueError) as error:
-        raise RunError(f"{path}: its metadata are damaged ({error}); make the file again") from None
+    try:
+        return TypeAdapter(ModelInfo).validate_python(meta)
+    except ValidationError as error:
+        raise RunError(f"{path}: its metadata are damaged ({one_line(error):.200}); make the file again") from None
 
 
 def check_network(path: Path, info: ModelInfo) -> None:
@@ -139,17 +140,24 @@ def load_model(path: Path) -> tuple[VideoSegmenter, ModelInfo]:
     """Rebuild the segmenter of a model file, on the CPU, in train mode as every fresh module.
 
     Raises:
-        RunError: missing, damaged, not a model file, or its tensors do not fit the network that it names.
+        RunError: missing, damaged, not a model file, or its tensors do not fit the network that it names, or are not finite.
         UsageError: it names a network or fusion that is not here.
     """
     info = read_info(path)
     check_network(path, info)
+    with torch.device("meta"):  # shapes only: what a damaged file asks for is never allocated
+        check_shapes(_segmenter_of(info, path), path)
+    with torch.random.fork_rng(devices=[]):  # initial weights are drawn, and replaced
+        segmenter = _segmenter_of(info, path)
+    load_into(segmenter, path)
+    return segmenter, info
+
+
+def _segmenter_of(info: ModelInfo, path: Path) -> VideoSegmenter:
     try:
-        with torch.random.fork_rng(devices=[]):  # initial weights are drawn, and replaced
-            segmenter = build_segmenter(info.network, info.fusion, info.num_classes, info.num_frames)
+        segmenter = build_segmenter(info.network, info.fusion, info.num_classes, info.num_frames)
     except ValueError as error:
         raise UsageError(f"{path}: {error}") from None
     if not info.auxiliary:
         segmenter.auxiliary_classifier = None
-    load_into(segmenter, path)
-    return segmenter, info
+    return segmenter

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from typing import Any
 
 from bench.core.errors import RunError, UsageError, unknown
@@ -66,8 +67,13 @@ def flows() -> dict[str, dict[str, Any]]:
 
 
 def networks() -> dict[str, dict[str, Any]]:
-    """Each network's first sentence."""
-    return _each(names("network"), lambda name: {"what": first_sentence(load("network", name).__doc__)})
+    """Each network's first sentence, and how those of libraries are named."""
+    from bench.networks.build import FAMILIES
+
+    families = {how: import_module(f"bench.networks._{family}").__doc__ for family, how in FAMILIES.items()}
+    return _each(names("network"), lambda name: {"what": first_sentence(load("network", name).__doc__)}) | {
+        how: {"what": f"{first_sentence(text)}; pip install 'stpl-benchmark[timm]'"} for how, text in families.items()
+    }
 
 
 def datasets() -> dict[str, dict[str, Any]]:

@@ -139,10 +139,11 @@ def make_run_config(
     flow = resolve("flow", str(options.pop("flow", protocol.flow)))
     usual = protocol.network.weights if network == protocol.network.name else "random"
     weights = str(options.pop("weights", usual))
-    from bench.networks.build import fusion_names
+    from bench.networks.build import check_network, fusion_names
 
+    check_network(network)
     for kind, name in (("network", network), ("flow", flow)):
-        if not find(kind, name).built_in:
+        if ":" not in name and not find(kind, name).built_in:
             load(kind, name)  # what is wrong with it is said now, not after hours
     if fusion not in fusion_names():
         raise unknown("fusion", fusion, fusion_names())

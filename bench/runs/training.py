@@ -298,7 +298,7 @@ class Trainer:
         if not self.state_path.is_file():
             self.log_path.unlink(missing_ok=True)
             return 0, 0.0, 0.0
-        tensors, meta = load_tensors(self.state_path)
+        tensors, meta = load_tensors(self.state_path, "delete it and run again")
         method = {n.removeprefix("method/"): v for n, v in tensors.items() if n.startswith("method/")}
         if self.method.state_dict().keys() != method.keys() or not {"step", "wall", "cpu"} <= set(meta):
             raise RunError(f"{self.state_path} was saved by other code than this; delete it and run again")
