@@ -53,7 +53,8 @@ def check(
                 def show(what: str, done: int, total: int, one: str = one) -> None:
                     progress(f"{what} {one}", done, total)
 
-                reports.append(check_split(data, place, one, frames, workers or None, partial, show))
+                classes = None if isinstance(what, str) else what.classes
+                reports.append(check_split(data, place, one, frames, workers or None, partial, show, classes))
         if as_json:
             print_json({"reports": [report.as_json() for report in reports]})
         else:
@@ -77,6 +78,8 @@ def _print_report(report: Any, max_listed: int) -> None:
             typer.echo(f"    {report.root / finding.path}: {finding.what}")
         if len(some) > max_listed:
             typer.echo(f"    ... and {len(some) - max_listed} more (--max-listed, --json)")
+    for note in report.notes:
+        typer.echo(f"  note: {note}")
 
 
 @group.command(epilog="Example: bench data index cityscapes_seq --root data")
@@ -94,10 +97,11 @@ def index(
         from bench.core.workspace import default_cache
         from bench.data.check import targets
         from bench.data.index import build_index, index_file, store_index
+        from bench.runs.config import shift_or_dataset
 
         where = cache or default_cache()
         told = []
-        for data, place, one in targets(name, split, root, where):
+        for data, place, one in targets(shift_or_dataset(name), split, root, where):
             made = build_index(data, place, one, frames)
             file = index_file(where, data, place, one, frames)
             store_index(made, file)

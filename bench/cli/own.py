@@ -15,8 +15,14 @@ CHECKPOINT = Annotated[
         "--checkpoint", help="Folder of a finished run, or a model file (of `bench convert` or `bench adapt`)."
     ),
 ]
-SIZE = Annotated[str | None, typer.Option("--size", help="HEIGHTxWIDTH the network works at [default: the pictures'].")]
+SIZE = Annotated[
+    str | None, typer.Option("--size", help="HEIGHTxWIDTH the network works at, brought to its multiples.")
+]
 SKIP_BAD = Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read, and count them.")]
+
+OVERLAY = Annotated[bool, typer.Option("--overlay/--no-overlay", help="Write colour overlays too.")]
+VIDEO = Annotated[str, typer.Option("--video", help="mp4, gif or none: one per sequence.")]
+RATE = Annotated[float, typer.Option("--rate", min=0.1, help="Pictures per second of the video.")]
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
@@ -50,11 +56,16 @@ def adapt(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the order of clips and the method's draws.")] = 0,
     skip_bad: SKIP_BAD = False,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Threads that read pictures ahead.")] = 2,
-    masks: Annotated[bool, typer.Option("--masks/--no-masks", help="Write masks and overlays of all pictures.")] = True,
+    masks: Annotated[bool, typer.Option("--masks/--no-masks", help="Write what `bench predict` writes.")] = True,
+    overlay: OVERLAY = True,
+    video: VIDEO = "none",
+    rate: RATE = 10.0,
     cache: CACHE = None,
     device: DEVICE = "auto",
     threads: THREADS = 0,
-    force: Annotated[bool, typer.Option("--force", help="Replace what --out holds.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Remove what an earlier `bench adapt` wrote to --out.")
+    ] = False,
     as_json: JSON = False,
     debug: DEBUG = False,
 ) -> None:
@@ -65,7 +76,7 @@ def adapt(
 
         found = adapt_and_export(
             checkpoint, frames, method, out, parse_options(option or []), (steps, batch, lr), flow, parse_size(size),
-            seed, masks, cache, device, threads, workers, skip_bad, force,
+            seed, masks, overlay, video, rate, cache, device, threads, workers, skip_bad, force,
         )  # fmt: skip
         print_json(found) if as_json else typer.echo("\n".join(f"{key}: {value}" for key, value in found.items()))
 
@@ -82,9 +93,9 @@ def predict(
         str | None, typer.Option("--flow", help="Flow backend [default: the run's or the shift's].")
     ] = None,
     size: SIZE = None,
-    overlay: Annotated[bool, typer.Option("--overlay/--no-overlay", help="Write colour overlays too.")] = True,
-    video: Annotated[str, typer.Option("--video", help="mp4, gif or none: one per sequence.")] = "none",
-    rate: Annotated[float, typer.Option("--rate", min=0.1, help="Pictures per second of the video.")] = 10.0,
+    overlay: OVERLAY = True,
+    video: VIDEO = "none",
+    rate: RATE = 10.0,
     skip_bad: SKIP_BAD = False,
     data_root: DATA_ROOT = None,
     cache: CACHE = None,

@@ -23,10 +23,10 @@ from PIL import Image
 from bench.core.errors import UsageError, unknown
 
 from .datasets import Dataset, Item, dataset
-from .datasets._base import Size
 from .datasets.viper import CLASSES as VIPER_CLASSES
 from .label_maps import named_space, own_names
 from .labels import CLASSES, IGNORE
+from .reading import Size
 
 UInt8 = npt.NDArray[np.uint8]
 WORLD = 20230618

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,9 +11,9 @@ from typer.testing import CliRunner
 
 from bench import cli
 from bench.core.errors import UsageError
-from bench.data import check
 from bench.data.check import check_split, targets
 from bench.data.fixtures import KINDS, Tree, corrupt, write_cityscapes, write_viper
+from bench.runs.config import load_shift
 
 FOUND = {
     "truncated": "truncated",
@@ -101,20 +100,17 @@ def test_progress_and_workers(trees: dict[str, Tree]) -> None:
     assert told == [("check viper", k, 12) for k in range(1, 13)]
 
 
-def test_a_shift_is_its_two_data_sets(trees: dict[str, Tree], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    sides = SimpleNamespace(source=SimpleNamespace(dataset="viper"), target=SimpleNamespace(dataset="cityscapes_seq"))
-    monkeypatch.setattr(check, "shift_names", lambda: ["made-up"])
-    monkeypatch.setattr("bench.runs.config.load_shift", lambda name: SimpleNamespace(data=sides))
-    root = trees["viper"].root.parent
-    found = [(data.name, place, split) for data, place, split in targets("made-up", None, root, tmp_path)]
+def test_a_shift_is_its_two_data_sets(trees: dict[str, Tree], tmp_path: Path) -> None:
+    shift, root = load_shift("viper2cityscapes"), trees["viper"].root.parent
+    found = [(data.name, place, split) for data, place, split in targets(shift, None, root, tmp_path)]
     assert found == [
         ("viper", root / "VIPER", "train"),
         ("cityscapes_seq", root / "Cityscapes", "train"),
         ("cityscapes_seq", root / "Cityscapes", "val"),
     ]
-    assert len(targets("made-up", "val", root, tmp_path)) == 1
-    with pytest.raises(UsageError, match="Unknown split 'tset' of 'made-up'"):
-        targets("made-up", "tset", root, tmp_path)
+    assert len(targets(shift, "val", root, tmp_path)) == 1
+    with pytest.raises(UsageError, match="Unknown split 'tset' of 'viper2cityscapes'"):
+        targets(shift, "tset", root, tmp_path)
 
 
 # The commands ---------------------------------------------------------------------------------------------------------
