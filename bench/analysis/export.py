@@ -11,6 +11,7 @@ import yaml
 
 from bench.core.errors import RunError, UsageError
 from bench.core.files import write_atomically
+from bench.core.outputs import Output
 from bench.runs.finished import find_folder
 
 if TYPE_CHECKING:
@@ -73,9 +74,11 @@ def export_csv(references: Sequence[str], out: Path, runs: Path) -> int:
         UsageError: no such run, or none of them has a log.
         RunError: damaged log, or the file cannot be written.
     """
+    output = Output.of_files("export", out)
     folders = [find_folder(reference, runs) for reference in references]
     table = metrics_frame(folders)
     if table.empty:
         raise UsageError(f"Nothing to export: {', '.join(references)} did not train (yet)")
-    write_atomically(out, table.to_csv(index=False))
+    with output:
+        write_atomically(out, table.to_csv(index=False))
     return len(table)

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from bench.core.access import stage
 from bench.core.errors import UsageError
+from bench.core.outputs import Output
 from bench.core.registry import import_from
 from bench.data.labels import CLASSES, IGNORE
 from bench.data.loaders import ClipLoader
@@ -185,6 +186,7 @@ def run_panels(
     """
     if out.suffix.lower() != ".png":
         raise UsageError(f"--out must be a .png file, got '{out}'")
+    output = Output.of_files("panels", out)
     shift = load_shift(shift_name)
     need_rendered(shift)
     panels = make_panels(finished_runs(specs, shift_name, seed, runs), shift, seed, clips, cache, device)
@@ -192,7 +194,8 @@ def run_panels(
     title += (
         "t-1 is predicted from its frame alone; mIoU over the classes that occur in that clip's truth or prediction"
     )
-    save(panels_figure(panels, title, shift.classes), out, dpi=110)
+    with output:
+        save(panels_figure(panels, title, shift.classes), out, dpi=110)
     miou = {
         panel.name: {
             name: round(clip_miou(panel.label, found.current, len(shift.classes)), 2)

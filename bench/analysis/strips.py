@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from bench.core.outputs import Output
 from bench.core.registry import import_from
 from bench.core.seeding import seed_for
 from bench.data.clip import Clip, FlowBackend
@@ -188,9 +189,8 @@ def run_strip(
         UsageError: a run is not there, or another ending than .gif, .mp4, .png.
         RunError: the file cannot be written.
     """
-    pass
-
     check_film(out, also=(".png",))
+    output = Output.of_files("strip", out)
     shift = load_shift(shift_name)
     found = finished_runs(specs, shift_name, seed, runs)
     classes, window = len(shift.classes), shift.data.frames
@@ -203,10 +203,11 @@ def run_strip(
         tracks[run.name] = track(labels, footage.clip, classes, truth)
     title = f"{shift.title}, demonstration world {seed}/{number}"
     pictures = compose(footage.clip.frames[-frames:], truth, tracks, title, shift.classes)
-    if out.suffix.lower() == ".png":
-        write_png(out, np.concatenate(pictures))
-    else:
-        write_film(out, pictures, rate, exact=(*PALETTE, STAYED, CHANGED, UNKNOWN))
+    with output:
+        if out.suffix.lower() == ".png":
+            write_png(out, np.concatenate(pictures))
+        else:
+            write_film(out, pictures, rate, exact=(*PALETTE, STAYED, CHANGED, UNKNOWN))
     return {"strip": str(out), "frames": frames, "models": summary(tracks)}
 
 

@@ -32,14 +32,19 @@ def convert(
 ) -> None:
     """Turn a published DA-VSN, TPS, ADVENT or AdaptSegNet checkpoint into a model file with the same scores."""
     with one_line_errors(debug):
+        from bench.core.outputs import Output
         from bench.networks.model_file import save_model
         from bench.networks.published import convert as read
         from bench.runs.config import load_shift
 
+        output = Output.of_files("convert", out, inputs={"the checkpoint": checkpoint})
         classes = load_shift(shift).classes if shift else None
         found = read(checkpoint, layout, network, fusion)
         origin = {"converted_from": checkpoint.name, "layout": found.layout}
-        save_model(out, found.segmenter, found.network, found.fusion, found.num_classes, classes=classes, origin=origin)
+        with output:
+            save_model(
+                out, found.segmenter, found.network, found.fusion, found.num_classes, classes=classes, origin=origin
+            )
         report = {
             "model": str(out),
             "layout": found.layout,

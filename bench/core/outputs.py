@@ -63,12 +63,17 @@ class Output:
         self._read()
 
     @classmethod
-    def of_files(cls, command: str, *files: Path) -> Output:
+    def of_files(cls, command: str, *files: Path, inputs: Mapping[str, Path] | None = None) -> Output:
         """Files of one folder, checked at once.
 
+        Args:
+            inputs: see :func:`apart`.
+
         Raises:
-            UsageError: one of them is there and not the command's.
+            UsageError: one of them is there and not the command's, or it is or lies in an input.
         """
+        for file in files:
+            apart(file, inputs or {})
         output = cls(files[0].parent, command, [file.name for file in files])
         output.check(file.name for file in files)
         return output
