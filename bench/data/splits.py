@@ -6,7 +6,7 @@ Recorded data lies where the user keeps it, so the folders of each split are mad
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,14 @@ if TYPE_CHECKING:
     from bench.core.workspace import Workspace
 
 
+class LabelMaps(Protocol):
+    """Label maps uint8 ``(H, W)`` by number: an array, or read when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> npt.NDArray[np.uint8]: ...
+
+
 class Store(Protocol):
     """Clips of one split by number; labels only where the stage grants them."""
 
@@ -53,7 +61,7 @@ class Store(Protocol):
         """The video that a clip is taken from."""
         ...
 
-    def labels(self) -> Sequence[npt.NDArray[np.uint8]]:
+    def labels(self) -> LabelMaps:
         """Label maps ``(H, W)`` by number, at the size at which they are used."""
         ...
 

@@ -31,7 +31,7 @@ from bench.core.files import no_file, write_atomically
 from bench.data.clip import Flow, Mask
 from bench.data.reading import check_sums
 
-FLO_MAGIC = np.float32(202021.25).tobytes()
+FLO_MAGIC: bytes = np.float32(202021.25).tobytes()
 """``PIEH``."""
 UNKNOWN = 1e9
 """Middlebury: a longer component means unknown."""
@@ -64,7 +64,7 @@ def read(path: Path) -> Field:
         flow, valid = reader(data)
     except _Malformed as error:
         raise RunError(f"Flow {path} is damaged: {error}") from None
-    valid = valid & np.isfinite(flow).all(axis=0)
+    valid = valid & _finite(flow)
     return np.where(valid, flow, 0).astype(np.float32), valid
 
 
@@ -76,7 +76,7 @@ def write(path: Path, flow: Flow, valid: Mask | None = None) -> None:
         RunError: the disk is full or read-only.
     """
     writer = _of(path)[1]
-    known = np.isfinite(flow).all(axis=0)
+    known = _finite(flow)
     valid = known if valid is None else valid & known
     write_atomically(path, writer(np.where(known, flow, 0).astype(np.float32), valid))
 
@@ -104,6 +104,10 @@ def invert(forward: Flow, valid: Mask) -> Field:
     backward[:, target] = -np.stack([u, v])[:, inside][:, order]
     reached[target] = True
     return backward.reshape(2, height, width), reached.reshape(height, width)
+
+
+def _finite(flow: Flow) -> Mask:
+    return np.asarray(np.isfinite(flow).all(axis=0), np.bool_)
 
 
 # One reader and one writer for each format -------------------------------------------------------------------------------
@@ -209,7 +213,7 @@ def _read_viper(data: bytes) -> Field:
         raise _Malformed(f"u and v must be two float arrays (H, W), got {u.dtype} {u.shape} and {v.dtype} {v.shape}")
     _check_size(*u.shape)
     flow = np.stack([u, v]).astype(np.float32)
-    return flow, np.isfinite(flow).all(axis=0)
+    return flow, _finite(flow)
 
 
 def _write_viper(flow: Flow, valid: Mask) -> bytes:
@@ -239,7 +243,8 @@ def _array(data: bytes) -> NDArray[np.generic]:
         raise _Malformed(f"not an array of numbers ({' '.join(str(error).split()):.80})") from None
 
 
-Reader, Writer = Callable[[bytes], Field], Callable[[Flow, Mask], bytes]
+Reader = Callable[[bytes], Field]
+Writer = Callable[[Flow, Mask], bytes]
 FORMATS: dict[str, tuple[Reader, Writer]] = {
     ".flo": (_read_flo, _write_flo),
     ".png": (_read_kitti, _write_kitti),

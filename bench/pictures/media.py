@@ -135,7 +135,7 @@ def _palette(pictures: Sequence[Image], exact: Sequence[Colour]) -> Image:
 
 def _codes(pixels: Image) -> npt.NDArray[np.int64]:
     """One number per colour, ``(..., 3)`` to ``(...)``."""
-    return pixels.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
+    return np.asarray(pixels.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1]), np.int64)
 
 
 def _nearest(picture: Image, palette: Image) -> Image:
