@@ -27,7 +27,7 @@ from bench.core.outputs import Output, apart
 from bench.core.schema import Model
 from bench.core.seeding import seed_for
 from bench.core.workspace import Workspace
-from bench.data.datasets.frames import find_frames
+from bench.data.datasets._description import find_frames
 from bench.data.loaders import BadClips, ClipLoader, ahead
 from bench.data.splits import Store
 from bench.flow.base import backend_of

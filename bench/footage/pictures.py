@@ -55,7 +55,8 @@ class Seen:
     Attributes:
         digests: SHA-256 of the files.
         bad: what is wrong with those that cannot be used.
-        turned, alpha, several: how many have an EXIF orientation, an alpha channel, more than one image in them.
+        turned, alpha, several, palette: how many have an EXIF orientation, an alpha channel, more than one image in them, a
+            palette.
     """
 
     digests: dict[str, str] = field(default_factory=dict)
@@ -63,6 +64,7 @@ class Seen:
     turned: int = 0
     alpha: int = 0
     several: int = 0
+    palette: int = 0
 
     def remarks(self) -> list[str]:
         """What of it a person should know."""
@@ -71,6 +73,7 @@ class Seen:
             (self.turned, f"{many} an EXIF orientation: they are turned upright"),
             (self.alpha, f"{many} an alpha channel: it is dropped"),
             (self.several, f"{many} several images in them: the first is read"),
+            (self.palette, f"{many} a palette, as ground truth has: see that they are footage"),
         ]
         return [f"{count} of {total} {what}" for count, what in told if count]
 
@@ -83,8 +86,8 @@ def look_through(root: Path, paths: Sequence[str], whole: bool, progress: Progre
     """
     seen = Seen()
 
-    def look(path: str) -> tuple[str, BadFile | None, tuple[bool, bool, bool]]:
-        file, digest, facts = root / path, "", (False, False, False)
+    def look(path: str) -> tuple[str, BadFile | None, tuple[bool, ...]]:
+        file, digest, facts = root / path, "", (False,) * 4
         try:
             data = read_bytes(file)
             digest = hashlib.sha256(data).hexdigest()
@@ -92,7 +95,7 @@ def look_through(root: Path, paths: Sequence[str], whole: bool, progress: Progre
             check_colours(file, data, picture)
             alpha = picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info
             several = picture.format in ("PNG", "TIFF", "WEBP") and getattr(picture, "n_frames", 1) > 1
-            facts = turned(picture, data) > 1, alpha, several
+            facts = turned(picture, data) > 1, alpha, several, picture.mode == "P"
             if whole:
                 as_colours(file, data)
         except BadFile as error:
@@ -105,7 +108,7 @@ def look_through(root: Path, paths: Sequence[str], whole: bool, progress: Progre
             if error is not None:
                 seen.bad[path] = error
             seen.turned, seen.alpha = seen.turned + facts[0], seen.alpha + facts[1]
-            seen.several += facts[2]
+            seen.several, seen.palette = seen.several + facts[2], seen.palette + facts[3]
             if done % OFTEN == 0 or done == len(paths):
                 progress("look at pictures", done, len(paths))
     return seen

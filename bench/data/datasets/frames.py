@@ -39,97 +39,22 @@ from pathlib import Path, PurePosixPath
 from statistics import median_low
 from typing import ClassVar, Literal
 
-import yaml
-from pydantic import Field, model_validator
-
-from bench.core.errors import BadFile, RunError, UsageError, unknown
-from bench.core.files import no_file
+from bench.core.errors import BadFile, RunError, UsageError
 from bench.core.progress import Progress, quiet
-from bench.core.schema import Model, load_yaml, validated
 
 from ..reading import IGNORE, PICTURES, lookup, picture_size, shown
 from . import _base
 from ._base import Colour, Ids, Item, Size, UInt8
+from ._description import IGNORED, Description, find_frames
 from ._video import VIDEOS, extract
 
-DESCRIPTION = "frames.yaml"
-IGNORED = "ignore"
-"""Instead of a class: an id or a colour that is ignored on purpose."""
-UNREAD = (".heic", ".heif", ".avif", ".jp2", ".gif", ".ppm", ".pgm", ".exr", ".hdr", ".dng", ".raw", ".npy", *VIDEOS)
+UNREAD = (".heic", ".heif", ".avif", ".jp2", ".ppm", ".pgm", ".exr", ".hdr", ".dng", ".raw", ".npy", *VIDEOS)
 """Endings that pictures and videos have too, which are not read in a folder."""
 LABELLED = re.compile(
     r"(^|[/_.-])(?i:gt|gt_?(fine|coarse|image_\d)|labels?|(label|train|labeltrain|instance)ids|masks?|annotations?|annot|"
     r"segmentation(class)?|ground_?truth)([/_.-]|$)|_L$"
 )
 """Names of pictures, or of their folders, that ground truth has and footage has not."""
-
-
-class Description(Model):
-    """The YAML, see the module's text."""
-
-    folder: Path | None = None
-    video: Path | None = None
-    labels: Path | None = None
-    label_suffix: str = Field(".png", pattern=r"^[^/]*\.png$")
-    ids: dict[int, str] = Field(default_factory=dict)
-    colors: dict[str, Colour | tuple[Colour, ...]] = Field(default_factory=dict)
-    resize_labels: bool = False
-    classes: str | tuple[str, ...] = "viper2cityscapes"
-    size: tuple[int, int] | None = None
-    range: tuple[int, int] | None = None
-    stride: int = Field(1, ge=1)
-    across_gaps: bool = False
-
-    @model_validator(mode="after")
-    def _fits(self) -> Description:
-        from ..label_maps import space_names
-
-        if (self.folder is None) == (self.video is None):
-            raise ValueError("give either folder: or video:")
-        if (self.labels is None) != (not self.ids and not self.colors):
-            raise ValueError("labels: and ids: belong together: give both or none; colors: may stand for ids:")
-        if self.ids and self.colors:
-            raise ValueError("ids: and colors: exclude each other: a label holds ids or colours")
-        if isinstance(self.classes, str) and self.classes not in space_names():
-            raise ValueError(f"classes: unknown label space '{self.classes}'; available: {', '.join(space_names())}")
-        if twice := [name for name, count in Counter(self.class_names).items() if count > 1]:
-            raise ValueError(f"classes: '{twice[0]}' is there twice")
-        named = [*((f"ids.{raw}", name) for raw, name in self.ids.items()), *((f"colors.{c}", c) for c in self.colors)]
-        for raw in self.ids:
-            if not 0 <= raw < 256:
-                raise ValueError(f"ids: raw ids are 0..255, got {raw}")
-        for place, name in named:
-            if name not in (*self.class_names, IGNORED):
-                raise ValueError(
-                    f"{place}: unknown class '{name}'; available: {', '.join(self.class_names)}, {IGNORED}"
-                )
-        colours = Counter(colour for _, colour in self.coloured)
-        for colour, count in colours.items():
-            if not all(0 <= value < 256 for value in colour) or count > 1:
-                raise ValueError(f"colors: {list(colour)} {'is there twice' if count > 1 else 'is no colour: 0..255'}")
-        if len(colours) > 255:
-            raise ValueError(f"colors: at most 255, got {len(colours)}")
-        if self.size is not None and min(self.size) < 16:
-            raise ValueError(f"size: at least 16 x 16, got {self.size[0]} x {self.size[1]}")
-        if self.range is not None and not 0 <= self.range[0] < self.range[1]:
-            raise ValueError(f"range: first and end of the pictures, 0 <= first < end, got {list(self.range)}")
-        return self
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """In train-id order."""
-        from ..label_maps import named_space
-
-        return named_space(self.classes).classes if isinstance(self.classes, str) else self.classes
-
-    @property
-    def coloured(self) -> tuple[tuple[str, Colour], ...]:
-        """Class and colour, for each colour."""
-        pairs: list[tuple[str, Colour]] = []
-        for name, of in self.colors.items():
-            many = of if not of or isinstance(of[0], tuple) else (of,)
-            pairs += [(name, colour) for colour in many]
-        return tuple(pairs)
 
 
 @dataclass(frozen=True)
@@ -195,6 +120,9 @@ class Frames:
                 sequence = str(PurePosixPath(folder).relative_to(self.images or ".")).replace("/", "__")
                 pictures = tuple(whole[max(starts[t], k)] for k in clip)
                 found[key] = Item(key, sequence, pictures, label if label in labels else None)
+        if not found and (whole_sequences := self._sequences(root)):
+            many = sum(map(len, whole_sequences.values()))
+            raise RunError(f"{root / self.images}: range {list(self.span or ())} leaves none of {many} pictures")
         example = f"{self.images or '.'}/img1.jpg ({', '.join(PICTURES)})"
         return _base.in_order(found.values(), self.name, root, example)
 
@@ -205,15 +133,15 @@ class Frames:
         for path in _base.files_under(root, self.images)[0]:
             if path.lower().endswith(PICTURES) and not path.startswith(inside):
                 found[str(PurePosixPath(path).parent)].append(path)
-        return {folder: sorted(paths, key=_base.natural) for folder, paths in found.items()}
+        return {folder: sorted(found[folder], key=_base.natural) for folder in sorted(found, key=_base.natural)}
 
     def _stem(self, path: str) -> str:
         return str(PurePosixPath(path).relative_to(self.images or ".").with_suffix(""))
 
     def remarks(self, root: Path) -> list[str]:
         """What the names give reason to ask about, a sentence each."""
-        told, sequences = [], self._sequences(root)
-        paths = [path for of_it in sequences.values() for path in of_it]
+        told, sequences, top = [], self._sequences(root), (root / self.images).resolve().name
+        paths = sorted((path for of_it in sequences.values() for path in of_it), key=_base.natural)
         kinds = Counter(PurePosixPath(path).suffix.lower() for path in paths)
         if len(kinds) > 1:
             told.append(f"the pictures are of several kinds, all are read: {_counts(kinds)}")
@@ -221,7 +149,7 @@ class Frames:
         if others:
             counted = Counter(PurePosixPath(path).suffix.lower() for path in others)
             told.append(f"not read, since they are of no kind that is read as a picture: {_counts(counted)}")
-        if odd := [path for path in paths if LABELLED.search(self._stem(path))]:
+        if odd := [path for path in paths if LABELLED.search(f"{top}/{self._stem(path)}")]:
             told.append(
                 f"{len(odd)} of {len(paths)} pictures look like ground truth by their names, e.g. {odd[0]}; they are taken as "
                 "footage: give the folder of the pictures alone, or a frames.yaml with labels:"
@@ -241,7 +169,7 @@ class Frames:
         there = [p for p in _base.files_under(root, self.labels)[0] if p.lower().endswith(PICTURES)]
         names = [str(PurePosixPath(path).relative_to(self.labels)) for path in there]
         wanted = {f"{stem}{self.label_suffix}" for stem in stems}
-        lost = [name for name in names if name not in wanted]
+        lost = sorted((name for name in names if name not in wanted), key=_base.natural)
         told = []
         if lost:
             endings = Counter(
@@ -251,7 +179,7 @@ class Frames:
                 if name[:size] in stems and "/" not in name[size:]
             )
             likely = endings.most_common(1)[0][0] if endings else ""
-            hint = f"; with label_suffix: {likely} in the YAML they would" if likely.endswith(".png") else ""
+            hint = f"; with label_suffix: {likely} in the YAML they would" if likely.lower().endswith(".png") else ""
             told.append(f"{len(lost)} of {len(names)} labels belong to no picture, e.g. {lost[0]}{hint}")
         if missing := len(stems) - (len(names) - len(lost)):
             told.append(f"{missing} of {len(stems)} pictures have no label")
@@ -301,7 +229,7 @@ def gaps(paths: Sequence[str]) -> list[int]:
     """Places at which pictures in natural order do not follow each other by their numbers: ``k`` is between ``k - 1`` and ``k``.
 
     What counts is the last number in the names that is not the same in all. The usual step is the (lower) median of all; a gap is
-    twice that or more, or another text or another earlier number in the name. Names without numbers have no gaps.
+    more than one and a half of that, or another text or another earlier number in the name. Names without numbers have no gaps.
 
     >>> gaps(["a1.png", "a2.png", "a3.png", "a10.png"]), gaps(["a5.png", "a10.png", "a15.png"])
     ([3], [])
@@ -321,7 +249,7 @@ def gaps(paths: Sequence[str]) -> list[int]:
         elif column >= 0:
             steps[k] = now[column] - before[column]
     usual = median_low(steps.values()) if len(steps) > 1 else 1
-    return sorted(found + [k for k, step in steps.items() if step >= 2 * max(1, usual)])
+    return sorted(found + [k for k, step in steps.items() if 2 * step > 3 * max(1, usual)])
 
 
 def _counts(kinds: Mapping[str, int]) -> str:
@@ -329,59 +257,6 @@ def _counts(kinds: Mapping[str, int]) -> str:
 
 
 # What is given --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Given:
-    """Where a footage lies, before anything of it is opened.
-
-    Attributes:
-        path: folder of pictures, or video file.
-        told: what its YAML says; None without one.
-        yaml, labels: the YAML and the folder of labels, if there are any.
-    """
-
-    path: Path
-    told: Description | None = None
-    yaml: Path | None = None
-    labels: Path | None = None
-
-    @property
-    def inputs(self) -> dict[str, Path]:
-        """Files and folders that it consists of, by what they are."""
-        found = {"the footage": self.path, "the labels": self.labels, "the description": self.yaml}
-        return {what: path for what, path in found.items() if path is not None}
-
-
-def find_frames(path: Path) -> Given:
-    """What a folder, a YAML file or a video file leads to.
-
-    Raises:
-        UsageError: nothing is there, or the YAML does not validate (with the field's path).
-    """
-    if path.is_dir():
-        own = path / DESCRIPTION
-        return find_frames(own) if own.is_file() else Given(path)
-    if not path.exists():
-        raise UsageError(
-            f"{path} is not there; give a folder of pictures, a video file or a YAML file that describes them"
-        )
-    if what := no_file(path):
-        raise UsageError(
-            f"{path} is {what}; give a folder of pictures, a video file or a YAML file that describes them"
-        )
-    if path.suffix.lower() in VIDEOS:
-        return Given(path)
-    if path.suffix.lower() not in (".yaml", ".yml"):
-        raise unknown("kind of footage", path.suffix, ["a folder", ".yaml", *VIDEOS], where=f" of {path}")
-    told = _described(path)
-    images, labels = path.parent / (told.video or told.folder or "."), told.labels and path.parent / told.labels
-    for what, folder in (("folder", None if told.video else images), ("labels", labels)):
-        if folder is not None and not folder.is_dir():
-            raise UsageError(f"{path}: {what}: {folder} is not a folder")
-    if labels is not None and labels.resolve() == images.resolve():
-        raise UsageError(f"{path}: labels: must be a folder of their own; the pictures' is open while a model adapts")
-    return Given(images, told, path, labels)
 
 
 def open_frames(path: Path, cache: Path, progress: Progress = quiet) -> tuple[Frames, Path]:
@@ -417,15 +292,6 @@ def open_frames(path: Path, cache: Path, progress: Progress = quiet) -> tuple[Fr
         ),
         root,
     )
-
-
-def _described(path: Path) -> Description:
-    try:
-        content = load_yaml(path.read_text(encoding="utf-8", errors="replace"))
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path} is not YAML that is read here: {' '.join(str(error).split())}") from None
-    described: Description = validated(Description, content, str(path))
-    return described
 
 
 def _colours_of(told: Description) -> dict[int, Colour]:
