@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bench.core.errors import UsageError
+from bench.core.outputs import Output
 from bench.leaderboards.score_figures import class_gains, gains_figure
 from bench.leaderboards.statistics import Paired, difference, mean_interval
 from bench.pictures.canvas import save
@@ -79,6 +80,7 @@ def run_gains(
     """
     if out is not None and out.suffix.lower() != ".png":
         raise UsageError(f"--out must be a .png file, got '{out}'")
+    output = None if out is None else Output.of_files("gains", out)
     shift = load_shift(shift_name)
     records = all_records(runs, root, shift_name)
     a, b = (side(reference, shift_name, records, runs, root) for reference in (ours, theirs))
@@ -89,9 +91,10 @@ def run_gains(
     for record in (*a.values(), *b.values()):
         check_protocol(shift, record.shift_hash, f"Run {record.run}", "name its shift with --shift")
     gains = sorted_gains(a, b, shift.classes)
-    if out is not None:
+    if out is not None and output is not None:
         title = f"{names[0]} minus {names[1]}\n{shift.title}, paired replicates: {len(seeds)}"
-        save(gains_figure({gain.name: gain.values for gain in gains}, title), out)
+        with output:
+            save(gains_figure({gain.name: gain.values for gain in gains}, title), out)
     miou = [a[seed].result.miou - b[seed].result.miou for seed in seeds]
     mean, half = mean_interval(miou)
     return {

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from bench.core.files import write_atomically
+from bench.leaderboards.generated import check_own
 from bench.pictures.canvas import save
 from bench.runs.config import load_shift
 from bench.runs.records import TOLERANCE, gap, read_record
@@ -289,9 +290,12 @@ def write(root: Path) -> list[Path]:
         if page.name.endswith("-analysis.md") and page not in wanted.values():
             page.unlink()
     for shift, page in wanted.items():
+        own = page.is_file() and page.read_text(encoding="utf-8", errors="replace").startswith(HEAD)
+        check_own(page, own)
         of = kept(root, shift)
         for name, _, figure in figures(of):
-            written.append(save(figure, _figure_path(root, shift, name), DPI))
+            check_own(path := _figure_path(root, shift, name), own)  # figures are their page's
+            written.append(save(figure, path, DPI))
         write_atomically(page, _text(root, of))
         written.append(page)
     return written

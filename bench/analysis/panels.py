@@ -12,6 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 from bench.core.errors import UsageError
+from bench.core.outputs import Output
 from bench.core.workspace import Workspace
 from bench.data.clip import LabelledClip
 from bench.data.labels import CLASSES, IGNORE
@@ -154,13 +155,15 @@ def run_panels(
     """
     if out.suffix.lower() != ".png":
         raise UsageError(f"--out must be a .png file, got '{out}'")
+    output = Output.of_files("panels", out)
     shift = load_shift(shift_name)
     panels = make_panels(finished_runs(specs, shift_name, [seed], workspace.runs), clips, workspace)
     title = f"{shift.title}, replicate {seed}, validation clips evenly spread over the split;\n"
     title += (
         "t-1 is predicted from its frame alone; mIoU over the classes that occur in that clip's truth or prediction"
     )
-    save(panels_figure(panels, title, shift.classes), out, dpi=110)
+    with output:
+        save(panels_figure(panels, title, shift.classes), out, dpi=110)
     miou = {
         panel.name: {
             name: round(clip_miou(panel.label, found.current, len(shift.classes)), 2)

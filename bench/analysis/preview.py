@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.core.errors import UsageError
+from bench.core.outputs import Output
 from bench.data.clip import LabelledClip
 from bench.data.labels import CLASSES
 from bench.data.rendered import split_identity
@@ -109,6 +110,8 @@ def run_preview(shift_name: str, clips_per_domain: int, seed: int, out: Path) ->
     from bench.data.ministreet import render_clip
 
     shift = load_shift(shift_name)
+    path = out if out.suffix.lower() == ".png" else out / f"{shift.name}-s{seed}.png"
+    output = Output.of_files("preview", path)
     data, clips = rendered_data(shift), {}
     most = min(data.source.train, data.target.train)
     if not 1 <= clips_per_domain <= most:
@@ -119,8 +122,8 @@ def run_preview(shift_name: str, clips_per_domain: int, seed: int, out: Path) ->
             render_clip(split.domain, world, index, data.height, data.width, data.frames)
             for index in range(clips_per_domain)
         ]
-    path = out if out.suffix.lower() == ".png" else out / f"{shift.name}-s{seed}.png"
     title = (
         f"{shift.title}, replicate {seed}: first training clips (differences in grey levels of 255, on valid pixels)"
     )
-    return save(contact_sheet(clips, title, shift.classes), path, dpi=110)
+    with output:
+        return save(contact_sheet(clips, title, shift.classes), path, dpi=110)

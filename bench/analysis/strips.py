@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from bench.core.outputs import Output
 from bench.core.seeding import seed_for
 from bench.core.workspace import Workspace
 from bench.data.clip import Clip, FlowBackend
@@ -181,6 +182,7 @@ def run_strip(
         RunError: the file cannot be written.
     """
     check_film(out, also=(".png",))
+    output = Output.of_files("strip", out)
     shift = load_shift(shift_name)
     found = finished_runs(specs, shift_name, [seed], workspace.runs)
     classes, window = len(shift.classes), shift.data.frames
@@ -194,10 +196,11 @@ def run_strip(
         workspace.progress("strip", done, len(found))
     title = f"{shift.title}, demonstration world {seed}/{number}"
     pictures = compose(footage.clip.frames[-frames:], truth, tracks, title, shift.classes)
-    if out.suffix.lower() == ".png":
-        write_png(out, np.concatenate(pictures))
-    else:
-        write_film(out, pictures, rate, exact=(*PALETTE, STAYED, CHANGED, UNKNOWN))
+    with output:
+        if out.suffix.lower() == ".png":
+            write_png(out, np.concatenate(pictures))
+        else:
+            write_film(out, pictures, rate, exact=(*PALETTE, STAYED, CHANGED, UNKNOWN))
     return {"strip": str(out), "frames": frames, "models": summary(tracks)}
 
 

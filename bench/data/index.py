@@ -17,7 +17,7 @@ from bench.core.loading import source_hash
 from bench.core.schema import Model, hash_of, one_line
 
 from .datasets import Dataset, Item
-from .datasets._base import Size, native_size
+from .reading import Size, native_size
 
 
 class Index(Model):
@@ -62,7 +62,7 @@ def build_index(dataset: Dataset, root: Path, split: str, frames: int = 2) -> In
         split=split,
         frames=frames,
         published=dataset.counts.get(split),
-        size=native_size(root, items),
+        size=native_size([root / item.frames[-1] for item in items]),
         items=items,
     )
 

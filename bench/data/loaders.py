@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.core.errors import BadFile
+from bench.core.progress import say
 from bench.core.seeding import seed_for
 from methods.base import ClipBatch, LabelledBatch
 
@@ -41,7 +41,7 @@ class BadClips:
         """Remember a clip, and say so once."""
         if key not in self.found:
             self.found[key] = str(error)
-            sys.stderr.write(f"bench: skipped clip {key}: {error}\n")
+            say(f"skipped clip {key}: {error}")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Recorded data lies where the user keeps it, so the folders of each split are mad
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.core.access import guard
-from bench.core.errors import RunError, UsageError
+from bench.core.errors import BadFile, RunError, UsageError
 from bench.core.loading import source_hash
 from bench.core.schema import hash_of
 from bench.shifts.protocol import Recorded, Shift, Videos
@@ -25,13 +25,21 @@ from .clip import Clip, LabelledClip
 from .datasets import dataset, dataset_names
 from .index import Index, prepare_index
 from .label_maps import id_table
-from .labels import CLASSES
+from .labels import CLASSES, IGNORE
 from .ministreet import DOMAINS
 from .recorded import VideoStore
 from .rendered import ClipStore, prepare_split, split_identity
 
 if TYPE_CHECKING:
     from bench.core.workspace import Workspace
+
+
+class LabelMaps(Protocol):
+    """Label maps uint8 ``(H, W)`` by number: an array, or read when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> npt.NDArray[np.uint8]: ...
 
 
 class Store(Protocol):
@@ -54,7 +62,7 @@ class Store(Protocol):
         """The video that a clip is taken from."""
         ...
 
-    def labels(self) -> Sequence[npt.NDArray[np.uint8]]:
+    def labels(self) -> LabelMaps:
         """Label maps ``(H, W)`` by number, at the size at which they are used."""
         ...
 
@@ -154,6 +162,34 @@ def prepare(shift: Shift, role: str, split: str, replicate: int, workspace: Work
     ids = id_table(side.dataset, shift.classes)
     return Split(
         f"{role}-{split}-{hash_of(identity)}", identity, partial(VideoStore, root, data, items, ids, size, label_size)
+    )
+
+
+def check_labels(split: Split, skip_bad: bool = False) -> None:
+    """See that a split has a label with a class in it, before hours are spent on what will be scored with it.
+
+    Labels are read until there is one, which usually is the first. Rendered clips always have some.
+
+    Raises:
+        RunError: all labels are ignored throughout, or one cannot be read (BadFile; with ``skip_bad`` it is passed over).
+    """
+    if split.identity.get("kind") != "video":
+        return
+    store, unreadable = split.open(), 0
+    labels = store.labels()
+    for index in range(len(store)):
+        try:
+            if (labels[index] != IGNORE).any():
+                return
+        except BadFile:
+            unreadable += 1
+            if not skip_bad:
+                raise
+    name, role = split.identity["dataset"], split.name.rsplit("-", 1)[0]
+    rest = f", {unreadable} cannot be read" if unreadable else ""
+    raise RunError(
+        f"None of the {len(store)} labels of {role} ({name}) has a pixel of the classes: all are ignored{rest}; "
+        f"see `bench data check {name}`"
     )
 
 

@@ -14,7 +14,7 @@ import torch
 from bench.core.seeding import seed_for
 from bench.core.workspace import Workspace
 from bench.data.loaders import BadClips, ClipLoader, ahead
-from bench.data.splits import Split
+from bench.data.splits import Split, check_labels
 from bench.data.splits import prepare as prepare_split
 from bench.flow.resolve import open_clips
 from bench.networks.weights import load_into, save_tensors
@@ -54,13 +54,14 @@ def prepare(config: RunConfig, shift: Shift, workspace: Workspace) -> tuple[Path
     """
     cls = method_class(config.method)
     bare = cls.start == "scratch" or config.init == "backbone"
-    source = None if bare else source_model(config, shift, workspace)
     needed = [("target", "train"), ("target", "val")]
     if cls.card.setting == "UDA":
         needed.append(("source", "train"))
-    return source, {
-        f"{role}-{split}": prepare_split(shift, role, split, config.seed, workspace) for role, split in needed
-    }
+    splits = {f"{role}-{split}": prepare_split(shift, role, split, config.seed, workspace) for role, split in needed}
+    for name, split in splits.items():
+        if name != "target-train" or cls.card.setting == "oracle":
+            check_labels(split, workspace.skip_bad)
+    return None if bare else source_model(config, shift, workspace), splits
 
 
 def make_method(context: Context, cls: type[Method], source: Path | None) -> Method:

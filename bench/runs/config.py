@@ -18,7 +18,7 @@ from bench.core.access import stage
 from bench.core.errors import RunError, UsageError, unknown
 from bench.core.loading import check_name, load, shift_file, sources
 from bench.core.registry import KINDS, find, method_names, names, resolve
-from bench.core.schema import Model, canonical, hash_of, one_line
+from bench.core.schema import Model, canonical, hash_of, load_yaml, one_line
 from bench.shifts.protocol import Adaptation, Data, Evaluation, Recorded, Schedule, Shift
 
 
@@ -217,7 +217,7 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
         if key in options:
             raise UsageError(f"Option '{key}' is given twice")
         try:
-            value = yaml.safe_load(text) if text else ""
+            value = load_yaml(text) if text else ""
         except yaml.YAMLError:
             raise UsageError(
                 f"Option '{pair}': '{text}' is not a value; put quotes around special characters"
@@ -293,7 +293,7 @@ def _read_shift(path: Path, text: str, again: bool) -> Shift:
     from bench.data.splits import check_data  # brings torch, which `bench list` need not wait for
 
     try:
-        shift = Shift.model_validate(_by_name(yaml.safe_load(text), path.parent, again))
+        shift = Shift.model_validate(_by_name(load_yaml(text), path.parent, again))
         check_data(shift)
         return shift
     except ValidationError as error:

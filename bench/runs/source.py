@@ -14,7 +14,7 @@ from bench.core.files import file_hash, locked
 from bench.core.loading import sources
 from bench.core.seeding import seed_for
 from bench.data.loaders import BadClips, ahead
-from bench.data.splits import identity_of, prepare
+from bench.data.splits import check_labels, identity_of, prepare
 from bench.flow.base import module_of
 from bench.flow.resolve import open_clips
 from bench.networks.build import build_segmenter
@@ -111,6 +111,7 @@ def source_model(config: RunConfig, shift: Shift, workspace: Workspace) -> Path:
         if _is_good(path, identity):
             return path
         split = prepare(shift, "source", "train", config.seed, workspace)
+        check_labels(split, workspace.skip_bad)
         work = path.with_suffix("")
         model = place(initial_segmenter(config, shift, seed_for(identity["seed"], "init")), workspace)
         schedule = shift.source_training

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -83,7 +82,8 @@ class TensorBoard:
         logs = folder / LOGS
         with disk_errors(logs):
             if first == 0 and logs.is_dir():  # of a run that was killed before it had a state
-                shutil.rmtree(logs)
+                for file in logs.glob("events.out.tfevents.*"):
+                    file.unlink()
             # What was logged after the state that the run goes on from is logged again; purge_step hides the old.
             self._writer = self._open(str(logs), purge_step=first)
         self._segmenter, self._clips = segmenter, list(itertools.islice(clips, 1))

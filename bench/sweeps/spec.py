@@ -18,7 +18,7 @@ from pydantic import Field, field_validator, model_validator
 from bench.core.errors import UsageError, unknown
 from bench.core.loading import source_hash
 from bench.core.registry import KINDS, file_of, method_names, recall, resolve
-from bench.core.schema import Model, hash_of, read_yaml, validated
+from bench.core.schema import Model, hash_of, load_yaml, read_yaml, validated
 from bench.runs.config import RunConfig, make_run_config, method_class, parse_range, plain_value
 from methods.base import Choice, LogUniform, SearchSpace
 
@@ -264,7 +264,7 @@ def parse_grid(texts: list[str]) -> dict[str, list[Any]]:
         if name in grid:
             raise UsageError(f"--grid '{name}' is given twice")
         try:
-            grid[name] = [plain_value(yaml.safe_load(value)) for value in values.split(",")]
+            grid[name] = [plain_value(load_yaml(value)) for value in values.split(",")]
         except yaml.YAMLError:
             raise UsageError(f"--grid '{text}': not values") from None
     return grid
