@@ -52,7 +52,7 @@ class RunFolder:
             UsageError: it is no finished run, or one of another protocol.
             RunError: its record is damaged.
         """
-        for name in (CONFIG, RECORD, CHECKPOINT):
+        for name in (RECORD, CONFIG, CHECKPOINT):
             if not (folder / name).is_file():
                 raise UsageError(f"{folder} is not a finished run: it has no {name}")
         run = cls(folder, read_record(folder / RECORD))

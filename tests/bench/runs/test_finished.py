@@ -90,7 +90,7 @@ def test_a_folder_that_lacks_something_is_no_finished_run(missing: str, folder: 
     (folder / missing).unlink()
     with pytest.raises(UsageError, match=f"{folder} is not a finished run: it has no {missing}$"):
         RunFolder.open(folder)
-    with pytest.raises(UsageError, match=f"it has no {CONFIG}"):
+    with pytest.raises(UsageError, match=f"it has no {RECORD}"):
         RunFolder.open(folder / "nowhere", any_protocol=True)
 
 
