@@ -102,7 +102,7 @@ def cpu_model() -> str:
     """
     import torch
 
-    numbers = {}
+    numbers: dict[str, str] = {}
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
         for line in file:
             key, _, value = line.partition(":")

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench.core.errors import RunError, UsageError
+
 from .build import build_segmenter, network_names
 
 
@@ -20,8 +22,15 @@ def flops_per_frame(network: str, height: int, width: int, num_classes: int = 15
 
 
 def costs(height: int, width: int, num_classes: int = 15) -> list[dict[str, Any]]:
-    """For every network: ``network``, ``parameters``, ``flops`` per frame, ``features`` as channels, height, width."""
-    return [_measured(name, height, width, num_classes) for name in network_names()]
+    """For every network: ``network``, ``parameters``, ``flops`` per frame, ``features`` as channels, height, width; of one that
+    cannot be loaded, why (``broken``)."""
+    rows = []
+    for name in network_names():
+        try:
+            rows.append(_measured(name, height, width, num_classes))
+        except (RunError, UsageError) as error:
+            rows.append({"network": name, "broken": str(error)})
+    return rows
 
 
 @torch.no_grad()

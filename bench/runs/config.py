@@ -340,7 +340,7 @@ def alterations(config: RunConfig) -> tuple[str, ...]:
     shift = load_shift(config.shift)
     network = shift.network
     default = {"network": network.name, "fusion": network.fusion, "weights": network.weights, "flow": shift.flow}
-    default = {**default, "init": "source", "source_file": None, **resolve_settings(config.method, {})}
+    default |= {"init": "source", **resolve_settings(config.method, {})}
     actual = {name: getattr(config, name) for name in ("network", "fusion", "weights", "flow", "init", "source_file")}
     actual |= config.settings
     return tuple(

@@ -61,6 +61,12 @@ def test_a_broken_flow_backend_is_not_in_the_way_of_the_others(broken: dict[str,
         backend_of("rft")
 
 
+def test_the_cost_of_networks_is_listed_past_a_broken_one(broken: dict[str, Path]) -> None:
+    result = CliRunner().invoke(cli.app, ["flops", "--height", "64", "--width", "64"])
+    assert result.exit_code == 0 and f"bad: Cannot load network 'bad': {broken['network']}, line 2" in result.stdout
+    assert all(f"\n{name}" in result.stdout for name in built_in("network"))
+
+
 def test_the_contract_suite_is_collected_with_a_broken_file_in_it(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text("x = undefined\n")
     command = [
