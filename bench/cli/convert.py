@@ -55,6 +55,9 @@ def flops(
     rows = bench.flops(height, width, classes)
     lines = [f"{'network':32}{'parameters':>12}{'GFLOP/frame':>13}{'features':>16}"]
     for row in rows:
+        if "broken" in row:
+            lines.append(f"{row['network']}: {row['broken']}")
+            continue
         size = "x".join(map(str, row["features"]))
         lines.append(f"{row['network']:32}{row['parameters'] / 1e6:10.1f} M{row['flops'] / 1e9:13.1f}{size:>16}")
     return Says(rows, "\n".join(lines))

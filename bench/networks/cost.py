@@ -7,17 +7,26 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench.core.errors import RunError, UsageError
+
 from .build import build_segmenter, network_names, rounded_size
 
 
 def costs(height: int, width: int, num_classes: int = 15) -> list[dict[str, Any]]:
-    """For every network: ``network``, ``parameters``, ``flops`` per frame, ``features`` as channels, height, width.
+    """For every network: ``network``, ``parameters``, ``flops`` per frame, ``features`` as channels, height, width; of one that
+    cannot be loaded, why (``broken``).
 
     ``flops`` are of one frame's forward pass through encoder and classifier (fusion ``none``, no auxiliary head), a multiply-add
     counted as two, at the nearest size that the network takes. A training step is about three times this per frame with
     gradient. The pass runs on torch's meta device, which knows shapes only.
     """
-    return [_measured(name, height, width, num_classes) for name in network_names()]
+    rows = []
+    for name in network_names():
+        try:
+            rows.append(_measured(name, height, width, num_classes))
+        except (RunError, UsageError) as error:
+            rows.append({"network": name, "broken": str(error)})
+    return rows
 
 
 @torch.no_grad()

@@ -341,7 +341,7 @@ def alterations(config: RunConfig) -> tuple[str, ...]:
     shift = load_shift(config.shift)
     network = shift.network
     default: dict[str, Any] = {"network": network.name, "fusion": network.fusion, "weights": network.weights}
-    default |= {"flow": shift.flow, "init": "source", "source_file": None, **resolve_settings(config.method, {})}
+    default |= {"flow": shift.flow, "init": "source", **resolve_settings(config.method, {})}
     actual = {name: getattr(config, name) for name in ("network", "fusion", "weights", "flow", "init", "source_file")}
     actual |= config.settings
     return tuple(

@@ -269,7 +269,7 @@ def payload(job: Job, sweep: Sweep, workspace: Workspace) -> dict[str, Any]:
 
 
 def _check_resources(sweep: Sweep) -> None:
-    there = ray.cluster_resources()
+    there = ray.cluster_resources()  # type: ignore[no-untyped-call]
     for name, asked in (("CPU", float(sweep.cpu)), ("GPU", sweep.gpu)):
         if asked > there.get(name, 0.0):
             raise UsageError(f"{name.lower()}: {asked:g} per trial is asked for, but Ray sees {there.get(name, 0.0):g}")
@@ -285,7 +285,8 @@ def slots(sweep: Sweep) -> int:
         gpus = int(there.get("GPU", 0))
         return min(cores, int(gpus / sweep.gpu) if sweep.gpu >= 1 else gpus * int(1 / sweep.gpu + 1e-9))
 
-    return sum(fit(node["Resources"]) for node in ray.nodes() if node["Alive"])
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return sum(map(fit, alive))
 
 
 # The cluster ----------------------------------------------------------------------------------------------------------

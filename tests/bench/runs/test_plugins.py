@@ -22,6 +22,7 @@ from bench.core.workspace import Workspace
 from bench.data.splits import prepare
 from bench.flow.base import identity
 from bench.flow.compute import compute
+from bench.footage.adapt import adapt_video, schedule
 from bench.leaderboards.submit import submit_runs
 from bench.leaderboards.verify import verify_record
 from bench.networks.build import build_segmenter
@@ -263,6 +264,26 @@ def test_flow_that_is_computed_ahead_belongs_to_the_source_of_its_backend(files:
     told = compute(split, name, workspace.cache, workers=2, per_shard=2, force=True)
     assert told["identity"] == identity(name) and told["clips"] == len(split.open())
     assert Path(told["folder"]).parent.name == identity(name)
+
+
+def test_an_adaptation_of_own_footage_belongs_to_the_source_of_its_method(files: Files, tmp_path: Path) -> None:
+    model, pictures, out = tmp_path / "m.safetensors", tmp_path / "pictures", tmp_path / "out"
+    classes = load_shift("viper2cityscapes").classes
+    save_model(model, build_segmenter("mini", "none", len(classes)), "mini", "none", len(classes), classes=classes)
+    pictures.mkdir()
+    for number in range(3):
+        noise = np.random.default_rng(number).integers(0, 256, (32, 64, 3), np.uint8)
+        Image.fromarray(noise).save(pictures / f"{number}.png")
+
+    def adapted() -> Path:
+        given = (str(files["mine"]), out, {}, schedule(1, 1, 1e-3), Workspace(tmp_path, tmp_path))
+        return adapt_video(model, pictures, *given, flow=str(files["still"]))
+
+    first = adapted().read_bytes()
+    assert adapted().read_bytes() == first
+    files["mine"].write_text(METHOD + "# changed\n")
+    with pytest.raises(UsageError, match="holds another adaptation"):
+        adapted()
 
 
 # Data sets ------------------------------------------------------------------------------------------------------------
