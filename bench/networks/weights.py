@@ -143,8 +143,11 @@ def _metadata(file: Any) -> dict[str, object]:
 
 def what_is(path: Path) -> str | None:
     """What kind of file it is, from its first bytes; None where they do not tell."""
-    with path.open("rb") as file:
-        head = file.read(512)
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError:
+        return None
     if head[4:9] == b"\0\0\0\0{":  # a safetensors header's length and beginning
         return SAFETENSORS
     if head.startswith(b"version https://git-lfs"):
