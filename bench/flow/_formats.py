@@ -206,7 +206,7 @@ def _read_viper(data: bytes) -> Field:
                 raise _Malformed(f"VIPER's flow has arrays u and v, {missing[0].removesuffix('.npy')} is missing")
             for name in ("u.npy", "v.npy"):
                 if archive.getinfo(name).file_size > 8 * MOST_PIXELS + HEADER:
-                    raise _Malformed(f"its array {name[0]} unpacks to {archive.getinfo(name).file_size / 1e9:.1f} GB")
+                    raise _Malformed(f"its array {name[0]} unpacks to {archive.getinfo(name).file_size / 1e6:.0f} MB")
             u, v = (_array(archive.read(name)) for name in ("u.npy", "v.npy"))
     except _UNZIPPABLE:
         raise _Malformed("not a zip archive of arrays, or cut off") from None

@@ -72,6 +72,23 @@ def test_a_clip_finds_its_file(folder: Path, key: str, sequence: str, name: str)
     assert flow.dtype == np.float32 and valid.dtype == np.bool_
 
 
+def test_another_data_sets_flow_is_not_taken(folder: Path) -> None:
+    """SYNTHIA's 000019 is no flow of a Cityscapes frame 000019, unless it lies in the folder of the frame's sequence."""
+    _formats.write(folder / "000019_int16_x10.npy", field(2, -1))
+    _formats.write(folder / "000018.npz", field(2, -1))
+    for key, sequence in (("aachen_000000_000019", "aachen_000000"), ("drive__img000019", "drive"), ("img000019", ".")):
+        with pytest.raises(RunError, match=r"No flow of .*; .*000019_int16_x10\.npy only in .*"):
+            files.BACKEND(Video(key, sequence=sequence), 0)
+    _formats.write(folder / "aachen" / "000019_int16_x10.npy", field(2, -1))  # the city's, not the sequence's
+    with pytest.raises(RunError, match=r"only in .*/aachen_000000"):
+        files.BACKEND(Video("aachen_000000_000019", sequence="aachen_000000"), 0)
+    _formats.write(folder / "aachen_000000" / "000019_int16_x10.npy", field(1, 1))
+    flow, _ = files.BACKEND(Video("aachen_000000_000019", sequence="aachen_000000"), 0)
+    np.testing.assert_array_equal(flow, field(1, 1)[None])
+    flow, _ = files.BACKEND(Video("SEQS-04-DAWN_000019", sequence="SEQS-04-DAWN"), 0)
+    np.testing.assert_array_equal(flow, field(2, -1)[None])
+
+
 def test_vipers_flow_is_that_of_the_frame_before_and_is_inverted(folder: Path) -> None:
     _formats.write(folder / "001" / "001_00009.npz", field(2, -1))
     flow, valid = flow_of(Video("001_00010"))
