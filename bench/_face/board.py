@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from .place import LEADERBOARDS, Place, runs_in, working
+from .place import LEADERBOARDS, Place, working
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -109,9 +109,11 @@ def analyse(
         The files that were written.
     """
     from bench.analysis import page
-    from bench.analysis.analyse import PARTS, analyse, judge_runs, run_folders, runs_of
+    from bench.analysis.analyse import PARTS, judge_runs
+    from bench.analysis.analyse import analyse as look_at
     from bench.core.errors import UsageError
     from bench.runs.config import parse_range
+    from bench.runs.finished import RunFolder, find_folder, finished_runs
 
     if check:
         return page.check(Path(root))
@@ -119,14 +121,13 @@ def analyse(
         raise UsageError(f"--embedding is tsne or pca, got '{embedding}'")
     written: list[Path] = []
     if runs_ or methods:
-        found = runs_in(place.get("runs"))
-        names = [str(run) for run in runs_]
-        folders = (
-            runs_of(methods, shift, parse_range("--seeds", seeds), found) if methods else run_folders(names, found)
-        )
         wanted = list(parts) or ([] if embedding or pseudo_labels else list(PARTS))
-        with working(place) as workspace:
-            written += judge_runs(folders, Path(root), workspace) if pseudo_labels else []
+        with working(place) as at:
+            if methods:
+                found = finished_runs(methods, shift, parse_range("--seeds", seeds), at.runs)
+            else:
+                found = [RunFolder.open(find_folder(str(run), at.runs)) for run in runs_]
+            written += judge_runs(found, Path(root), at) if pseudo_labels else []
             if wanted or embedding:
-                written += analyse(folders, wanted, embedding, Path(root), workspace, cells)
+                written += look_at(found, wanted, embedding, Path(root), at, cells)
     return written + page.write(Path(root))

@@ -40,7 +40,7 @@ def panels(
     from bench.analysis.panels import run_panels
 
     with working(place) as at:
-        return run_panels(methods, shift, seed, clips, Path(out), at.runs, at.cache, at.device)
+        return run_panels(methods, shift, seed, clips, Path(out), at)
 
 
 def strip(
@@ -57,7 +57,7 @@ def strip(
     from bench.analysis.strips import run_strip
 
     with working(place) as at:
-        return run_strip(methods, shift, seed, frames, clip, rate, Path(out), at.runs, at.device)
+        return run_strip(methods, shift, seed, frames, clip, rate, Path(out), at)
 
 
 def doctor(runs: str | Path | None = None, cache: str | Path | None = None) -> dict[str, Any]:

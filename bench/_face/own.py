@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .place import Place
+from .place import Place, working
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -26,6 +26,9 @@ def adapt(
     lr: float = 5e-4,
     seed: int = 0,
     masks: bool = True,
+    overlay: bool = True,
+    video: str = "none",
+    rate: float = 10.0,
     skip_bad: bool = False,
     force: bool = False,
     **place: Unpack[Place],
@@ -39,16 +42,20 @@ def adapt(
         options: settings of the method.
         size: ``(height, width)`` the network works at; by default the pictures'.
         steps, batch, lr: of the schedule; ``lr`` of the encoder.
-        masks: write masks and overlays of all pictures.
+        masks: write what :func:`predict` writes; ``overlay``, ``video``, ``rate`` as there.
         skip_bad: leave out pictures that cannot be read, and count them.
-        force: replace what ``out`` holds.
+        force: remove what an earlier ``adapt`` wrote to ``out``.
     """
+    from bench.footage.adapt import schedule
     from bench.footage.export import adapt_and_export
 
-    return adapt_and_export(
-        Path(model), Path(frames), method, Path(out), dict(options or {}), (steps, batch, lr), flow, size, seed, masks,
-        place.get("cache"), place.get("device", "auto"), place.get("threads", 0), place.get("workers", 2), skip_bad, force,
-    )  # fmt: skip
+    place.setdefault("workers", 2)
+    looks = (overlay, video, rate) if masks else None
+    with working(place, skip_bad=skip_bad, force=force) as at:
+        return adapt_and_export(
+            Path(model), Path(frames), method, Path(out), schedule(steps, batch, lr), looks, at,
+            options=dict(options or {}), flow=flow, size=size, seed=seed,
+        )  # fmt: skip
 
 
 def predict(
@@ -76,46 +83,67 @@ def predict(
         split: ``val`` or ``train``, of the target.
         seed: replicate, for a model file.
         flow: backend; by default the run's or the shift's.
+        overlay: write the pictures under their classes' colours.
         video: ``mp4``, ``gif`` or ``none``; ``rate`` in pictures per second.
     """
     from bench.footage.export import predict_and_export
 
-    return predict_and_export(
-        Path(model), Path(out), shift, Path(frames) if frames else None, split, seed, flow, size, overlay, video, rate,
-        skip_bad, place.get("data_root"), place.get("cache"), place.get("device", "auto"), place.get("threads", 0),
-    )  # fmt: skip
+    footage = Path(frames) if frames else None
+    with working(place, skip_bad=skip_bad) as at:
+        return predict_and_export(
+            Path(model), Path(out), (overlay, video, rate), at,
+            shift=shift, frames=footage, split=split, seed=seed, flow=flow, size=size,
+        )  # fmt: skip
 
 
 def convert(
     checkpoint: str | Path,
     out: str | Path = "model.safetensors",
     layout: str = "auto",
-    network: str = "deeplabv2_resnet101_published",
+    network: str = "",
     fusion: str = "",
     shift: str = "",
+    classes: int = 0,
+    rename: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Turn a published checkpoint into a model file with the same scores; says which tensors matched.
+    """Turn a checkpoint into a model file with the same scores: published ones, or your own of any network.
 
     Args:
-        checkpoint: a torch file or .safetensors.
-        layout: ``adaptsegnet``, ``advent``, ``da_vsn``, ``tps``; ``auto`` where the names tell.
-        network: in the published layout.
+        checkpoint: a torch file or .safetensors, from anywhere; never unpickled.
+        layout: ``adaptsegnet``, ``advent``, ``da_vsn``, ``tps``, ``espnet``; ``names`` for any other network; ``auto`` where the
+            names tell.
+        network: which network the weights are of.
         fusion: instead of the layout's own: the single-frame model.
         shift: benchmark whose class names go into the file.
+        classes: their number, without a shift.
+        rename: ``THEIRS=OURS``: modules of the file, as we call them.
+
+    Returns:
+        What became of the tensors: matched, renamed, ignored, missing.
     """
+    from bench.core.outputs import Output
     from bench.networks.model_file import save_model
     from bench.networks.published import convert
     from bench.runs.config import load_shift
 
-    classes = load_shift(shift).classes if shift else None
-    found = convert(Path(checkpoint), layout, network, fusion)
+    output = Output.of_files("convert", Path(out), inputs={"the checkpoint": Path(checkpoint)})
+    names = load_shift(shift).classes if shift else None
+    found = convert(Path(checkpoint), layout, network, fusion, len(names or ()) or classes, rename)
+    names = names or found.classes
     origin = {"converted_from": Path(checkpoint).name, "layout": found.layout}
     what = (found.segmenter, found.network, found.fusion, found.num_classes)
-    save_model(Path(out), *what, classes=classes, origin=origin)
+    with output:
+        save_model(Path(out), *what, classes=names, origin=origin)
     auxiliary = found.segmenter.auxiliary_classifier is not None
     told: dict[str, Any] = {"model": str(out), "layout": found.layout, "network": found.network, "fusion": found.fusion}
-    told |= {"num_classes": found.num_classes, "auxiliary": auxiliary, "matched": found.matched}
-    return told | {"ignored": list(found.ignored), "missing": list(found.missing)}
+    told |= {"num_classes": found.num_classes, "auxiliary": auxiliary, "classes": list(names or ())}
+    told |= {
+        "matched": found.matched,
+        "ignored": list(found.ignored),
+        "missing": list(found.missing),
+        "note": found.note,
+    }
+    return told | {"renamed": [f"{theirs or 'all'} is {ours or 'all'}" for theirs, ours in found.renamed.items()]}
 
 
 def flops(height: int = 512, width: int = 1024, classes: int = 15) -> list[dict[str, Any]]:

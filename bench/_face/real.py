@@ -40,7 +40,8 @@ def data_check(
             def show(step: str, done: int, total: int, one: str = one) -> None:
                 progress(f"{step} {one}", done, total)
 
-            reports.append(check_split(data, place, one, frames, workers or None, partial, show))
+            classes = None if isinstance(what, str) else what.classes
+            reports.append(check_split(data, place, one, frames, workers or None, partial, show, classes))
     return reports
 
 

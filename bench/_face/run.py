@@ -89,11 +89,11 @@ def profile(
 
 
 def methods() -> dict[str, Card]:
-    """The card of each method by name: title, venue, design, setting."""
-    from bench.core.registry import method_names
+    """The card of each method by name: title, venue, design, setting. ``bench.list("methods")`` names broken ones too."""
+    from bench.runs.catalogue import methods
     from bench.runs.config import method_class
 
-    return {name: method_class(name).card for name in method_names()}
+    return {name: method_class(name).card for name, entry in methods().items() if "broken" not in entry}
 
 
 def load_shift(name: str = "ministreet") -> Shift:

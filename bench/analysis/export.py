@@ -11,6 +11,8 @@ import yaml
 
 from bench.core.errors import RunError, UsageError
 from bench.core.files import write_atomically
+from bench.core.outputs import Output
+from bench.core.schema import load_yaml
 from bench.runs.finished import find_folder
 
 if TYPE_CHECKING:
@@ -54,13 +56,13 @@ def metrics_frame(folders: Sequence[Path]) -> pd.DataFrame:
     rows = []
     for folder in folders:
         try:
-            config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+            config = load_yaml((folder / "config.yaml").read_text(encoding="utf-8"))
             who = {"run": folder.resolve().name, "method": config["method"], "seed": config["seed"]}
         except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError):
             raise RunError(f"{folder}/config.yaml is damaged; run the run again with --force") from None
         rows += [{**who, **row} for row in read_log(folder)]
-    found = pd.DataFrame(rows)
-    return found if rows else pd.DataFrame(columns=list(LEADING))
+    found: pd.DataFrame = pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(LEADING))
+    return found
 
 
 def export_csv(references: Sequence[str], out: Path, runs: Path) -> int:
@@ -73,9 +75,11 @@ def export_csv(references: Sequence[str], out: Path, runs: Path) -> int:
         UsageError: no such run, or none of them has a log.
         RunError: damaged log, or the file cannot be written.
     """
+    output = Output.of_files("export", out)
     folders = [find_folder(reference, runs) for reference in references]
     table = metrics_frame(folders)
     if table.empty:
         raise UsageError(f"Nothing to export: {', '.join(references)} did not train (yet)")
-    write_atomically(out, table.to_csv(index=False))
+    with output:
+        write_atomically(out, table.to_csv(index=False))
     return len(table)

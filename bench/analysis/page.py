@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 
 from bench.core.errors import UsageError
 from bench.core.text import plain
-from bench.leaderboards.generated import Page, Pages, orphans
+from bench.leaderboards.generated import Page, Pages, check_own, orphans
 from bench.pictures.canvas import save
 from bench.runs.config import load_shift
-from bench.runs.records import read_record
+from bench.runs.records import TOLERANCE, gap, read_record
 
 from . import plots, tables
 from .data import Embedding, PseudoLabels, RunAnalysis, folder_of, read, read_all
@@ -26,8 +26,6 @@ from .knn import HEADLINE, K
 from .tables import SURE, Group, groups_of
 
 HEAD = "# Analysis: "
-TOLERANCE = 0.02
-"""Percent by which a record's mIoU may differ from the analysed run's: it is the same run."""
 DPI = 100
 """Figures of 8 inches become 800 pixels wide."""
 SHOWN = ("source_only", "stpl")
@@ -113,9 +111,9 @@ def _confusions(of: Kept) -> Iterator[tuple[str, str, Figure]]:
     floor = next((found for g, found in matrices.values() if g.method == "source_only"), {})
     for label, (group, found) in matrices.items():
         shared = sorted(found.keys() & floor.keys())
-        beside = sum(floor[s] for s in shared) if shared and group.method != "source_only" else None
+        beside = np.sum([floor[s] for s in shared], 0) if shared and group.method != "source_only" else None
         seeds = shared if beside is not None else sorted(found)
-        figure = plots.confusion_figure(sum(found[s] for s in seeds), beside, of.classes, label)
+        figure = plots.confusion_figure(np.sum([found[s] for s in seeds], 0), beside, of.classes, label)
         altered = next(iter(group.runs.values())).who
         name = altered.run if altered.altered else group.method
         yield f"confusion-{name}", f"Confusion of {label}", figure
@@ -284,7 +282,7 @@ def foreign(root: Path, shift: str) -> list[Path]:
     found = []
     for run in read_all(folder_of(root, shift) / "runs", RunAnalysis):
         record = root / "records" / shift / f"{run.who.name}.json"
-        if record.is_file() and abs(read_record(record).result.miou - run.who.miou) > TOLERANCE:
+        if record.is_file() and gap(read_record(record).result.miou, run.who.miou) > TOLERANCE:
             found.append(folder_of(root, shift) / "runs" / f"{run.who.name}.json")
     return found
 
@@ -295,9 +293,10 @@ def write(root: Path) -> list[Path]:
     Returns:
         The files that were written.
     """
-    drawn = [
-        save(figure, _figure_path(root, shift, name), DPI)
-        for shift in analysed(root)
-        for name, _, figure in figures(kept(root, shift))
-    ]
+    pages, drawn = of_root(root), []
+    own = {page.path: page.is_own() for page in pages.wanted}
+    for shift, path in analysed(root).items():
+        for name, _, figure in figures(kept(root, shift)):
+            check_own(figure_path := _figure_path(root, shift, name), own[path])  # figures are their page's
+            drawn.append(save(figure, figure_path, DPI))
     return drawn + of_root(root).write()

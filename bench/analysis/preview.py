@@ -10,12 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.core.errors import UsageError
+from bench.core.outputs import Output
 from bench.data.clip import LabelledClip
 from bench.data.labels import CLASSES
 from bench.data.rendered import split_identity
 from bench.pictures.canvas import class_legend, colourise, save, show, tile_grid
 from bench.pictures.flow import flow_to_rgb, flow_wheel, mark_invalid, warp_previous
 from bench.runs.config import load_shift
+from bench.runs.finished import rendered_data
 
 COLUMNS = ("frame t-1", "frame t", "label of t", "flow t → t-1", "t-1 warped to t", "not valid in t-1 (pink)")
 TILE = 3.0
@@ -108,7 +110,9 @@ def run_preview(shift_name: str, clips_per_domain: int, seed: int, out: Path) ->
     from bench.data.ministreet import render_clip
 
     shift = load_shift(shift_name)
-    data, clips = shift.data, {}
+    path = out if out.suffix.lower() == ".png" else out / f"{shift.name}-s{seed}.png"
+    output = Output.of_files("preview", path)
+    data, clips = rendered_data(shift), {}
     most = min(data.source.train, data.target.train)
     if not 1 <= clips_per_domain <= most:
         raise UsageError(f"clips must be 1..{most} for shift '{shift.name}', got {clips_per_domain}")
@@ -118,8 +122,8 @@ def run_preview(shift_name: str, clips_per_domain: int, seed: int, out: Path) ->
             render_clip(split.domain, world, index, data.height, data.width, data.frames)
             for index in range(clips_per_domain)
         ]
-    path = out if out.suffix.lower() == ".png" else out / f"{shift.name}-s{seed}.png"
     title = (
         f"{shift.title}, replicate {seed}: first training clips (differences in grey levels of 255, on valid pixels)"
     )
-    return save(contact_sheet(clips, title, shift.classes), path, dpi=110)
+    with output:
+        return save(contact_sheet(clips, title, shift.classes), path, dpi=110)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import gc
 
+from bench.core.progress import any_character
 from bench.core.registry import import_from, names_in
 
 from .common import app
@@ -20,6 +21,7 @@ def main() -> None:
     """Entry point of the console script."""
     # Or the interpreter's last collection walks all of torch: up to a second of every command.
     atexit.register(gc.freeze)
+    any_character()
     app()
 
 

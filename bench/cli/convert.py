@@ -10,16 +10,20 @@ import typer
 from .common import LOOK, OWN, Says, app, command
 
 
-@command(app, "bench convert davsn_viper2city.pth --layout da_vsn --out model.safetensors", panel=OWN)
+@command(app, "bench convert espnet_p_2_q_8.pth --layout espnet --out espnet.safetensors", panel=OWN)
 def convert(
-    checkpoint: Annotated[Path, typer.Argument(help="Published checkpoint: a torch file or .safetensors.")],
+    checkpoint: Annotated[Path, typer.Argument(help="A torch file or .safetensors, from anywhere; never unpickled.")],
     out: Annotated[Path, typer.Option("--out", help="Model file to write.")] = Path("model.safetensors"),
     layout: Annotated[
-        str, typer.Option("--layout", help="adaptsegnet, advent, da_vsn or tps; auto where the names tell.")
+        str,
+        typer.Option(
+            "--layout",
+            help="adaptsegnet, advent, da_vsn, tps, espnet; names for any other network; auto where the names tell.",
+        ),
     ] = "auto",
     network: Annotated[
-        str, typer.Option("--network", help="A network in the published layout, from `bench list networks`.")
-    ] = "deeplabv2_resnet101_published",
+        str, typer.Option("--network", help="Which network the weights are of, from `bench list networks`.")
+    ] = "",
     fusion: Annotated[
         str,
         typer.Option(
@@ -27,11 +31,15 @@ def convert(
         ),
     ] = "",
     shift: Annotated[str, typer.Option("--shift", help="Benchmark whose class names go into the file.")] = "",
+    classes: Annotated[int, typer.Option("--classes", min=0, help="Number of classes, without --shift.")] = 0,
+    rename: Annotated[
+        list[str] | None, typer.Option("--rename", help="THEIRS=OURS: a module of the file, as we call it; repeatable.")
+    ] = None,
 ) -> Says:
-    """Turn a published DA-VSN, TPS, ADVENT or AdaptSegNet checkpoint into a model file with the same scores."""
+    """Turn a checkpoint into a model file with the same scores: published ones, or your own of any network."""
     import bench
 
-    report = bench.convert(checkpoint, out, layout, network, fusion, shift)
+    report = bench.convert(checkpoint, out, layout, network, fusion, shift, classes, rename or ())
     return Says(report, lambda: report_table(report))
 
 
@@ -47,6 +55,9 @@ def flops(
     rows = bench.flops(height, width, classes)
     lines = [f"{'network':32}{'parameters':>12}{'GFLOP/frame':>13}{'features':>16}"]
     for row in rows:
+        if "broken" in row:
+            lines.append(f"{row['network']}: {row['broken']}")
+            continue
         size = "x".join(map(str, row["features"]))
         lines.append(f"{row['network']:32}{row['parameters'] / 1e6:10.1f} M{row['flops'] / 1e9:13.1f}{size:>16}")
     return Says(rows, "\n".join(lines))
@@ -60,8 +71,10 @@ def report_table(report: dict[str, Any]) -> Any:
     for key in ("model", "layout", "network", "fusion", "num_classes", "auxiliary"):
         table.add_row(key.replace("_", " "), str(report[key]))
     table.add_row("matched", f"{report['matched']} tensors")
-    for key in ("ignored", "missing"):
+    for key in ("renamed", "ignored", "missing"):
         found = report[key]
         rest = f", ... {len(found) - 4} more" if len(found) > 4 else ""
         table.add_row(key, f"{len(found)}" + (f": {', '.join(found[:4])}{rest}" if found else ""))
+    if report["note"]:
+        table.add_row("note", report["note"])
     return table

@@ -60,7 +60,7 @@ def report_lines(report: Report, max_listed: int) -> list[str]:
         lines += [f"    {report.root / finding.path}: {finding.what}" for finding in some[:max_listed]]
         if len(some) > max_listed:
             lines.append(f"    ... and {len(some) - max_listed} more (--max-listed, --json)")
-    return lines
+    return lines + [f"  note: {note}" for note in report.notes]
 
 
 @command(group, "bench data index cityscapes_seq --root data", shared="cache")

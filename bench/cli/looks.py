@@ -94,18 +94,21 @@ def doctor(**place: Any) -> Says:
 
 
 def catalogue_tables(found: dict[str, dict[str, dict[str, Any]]]) -> Any:
-    """A table per kind."""
+    """A table per kind; what cannot be loaded stands under it with the reason."""
     from rich.console import Group
     from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     tables: list[Any] = []
     for kind, entries in found.items():
-        columns = list(next(iter(entries.values()), {}))
+        good = {name: entry for name, entry in entries.items() if "broken" not in entry}
+        columns = list(next(iter(good.values()), {}))
         table = Table("name", *columns, title=kind, title_justify="left", box=None, header_style="dim")
-        for name, entry in entries.items():
+        for name, entry in good.items():
             table.add_row(f"[bold]{escape(name)}[/]", *(escape(str(entry[column])) for column in columns))
-        tables += [table, ""]
+        broken = [Text(f"{name}: {entry['broken']}", "red") for name, entry in entries.items() if "broken" in entry]
+        tables += [table, *broken, ""]
     return Group(*tables)
 
 

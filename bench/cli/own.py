@@ -15,8 +15,14 @@ CHECKPOINT = Annotated[
         "--checkpoint", help="Folder of a finished run, or a model file (of `bench convert` or `bench adapt`)."
     ),
 ]
-SIZE = Annotated[str | None, typer.Option("--size", help="HEIGHTxWIDTH the network works at [default: the pictures'].")]
+SIZE = Annotated[
+    str | None, typer.Option("--size", help="HEIGHTxWIDTH the network works at, brought to its multiples.")
+]
 SKIP_BAD = Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read, and count them.")]
+
+OVERLAY = Annotated[bool, typer.Option("--overlay/--no-overlay", help="Write colour overlays too.")]
+VIDEO = Annotated[str, typer.Option("--video", help="mp4, gif or none: one per sequence.")]
+RATE = Annotated[float, typer.Option("--rate", min=0.1, help="Pictures per second of the video.")]
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
@@ -51,8 +57,13 @@ def adapt(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the order of clips and the method's draws.")] = 0,
     skip_bad: SKIP_BAD = False,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Threads that read pictures ahead.")] = 2,
-    masks: Annotated[bool, typer.Option("--masks/--no-masks", help="Write masks and overlays of all pictures.")] = True,
-    force: Annotated[bool, typer.Option("--force", help="Replace what --out holds.")] = False,
+    masks: Annotated[bool, typer.Option("--masks/--no-masks", help="Write what `bench predict` writes.")] = True,
+    overlay: OVERLAY = True,
+    video: VIDEO = "none",
+    rate: RATE = 10.0,
+    force: Annotated[
+        bool, typer.Option("--force", help="Remove what an earlier `bench adapt` wrote to --out.")
+    ] = False,
     **place: Any,
 ) -> Says:
     """Adapt a model to your own unlabelled footage with a source-free method, without its source data, and write masks."""
@@ -61,8 +72,8 @@ def adapt(
 
     found = bench.adapt(
         checkpoint, frames, out, method, options=parse_options(option or []), flow=flow, size=parse_size(size),
-        steps=steps, batch=batch, lr=lr, seed=seed, masks=masks, skip_bad=skip_bad, force=force, workers=workers,
-        **place,
+        steps=steps, batch=batch, lr=lr, seed=seed, masks=masks, overlay=overlay, video=video, rate=rate,
+        skip_bad=skip_bad, force=force, workers=workers, **place,
     )  # fmt: skip
     return Says(found, "\n".join(f"{key}: {value}" for key, value in found.items()))
 
@@ -84,9 +95,9 @@ def predict(
         str | None, typer.Option("--flow", help="Flow backend [default: the run's or the shift's].")
     ] = None,
     size: SIZE = None,
-    overlay: Annotated[bool, typer.Option("--overlay/--no-overlay", help="Write colour overlays too.")] = True,
-    video: Annotated[str, typer.Option("--video", help="mp4, gif or none: one per sequence.")] = "none",
-    rate: Annotated[float, typer.Option("--rate", min=0.1, help="Pictures per second of the video.")] = 10.0,
+    overlay: OVERLAY = True,
+    video: VIDEO = "none",
+    rate: RATE = 10.0,
     skip_bad: SKIP_BAD = False,
     **place: Any,
 ) -> Says:

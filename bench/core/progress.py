@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +19,19 @@ Progress = Callable[[str, int, int], None]
 
 def quiet(what: str, done: int, total: int) -> None:
     """Progress that is not shown."""
+
+
+def say(text: str) -> None:
+    """One line for the person at the terminal, on standard error."""
+    sys.stderr.write(f"bench: {text}\n")
+    sys.stderr.flush()
+
+
+def any_character() -> None:
+    """Let standard output and error take every character: what their encoding lacks is shown as ``\\u2192``, and stops nothing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 PLAIN_EVERY = 10.0

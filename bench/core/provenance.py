@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import resource
@@ -18,6 +20,8 @@ from .registry import ROOT
 
 CODE = ("stpl", "methods", "bench")
 """Folders of the code, beside each other."""
+BUILT = "core/built.json"
+"""In ``bench``, written by ``setup.py`` into the wheel: what :func:`code` said where it was built."""
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "safetensors")
 
 
@@ -33,7 +37,14 @@ def _git(*arguments: str) -> str | None:
 
 @lru_cache
 def code() -> dict[str, Any]:
-    """Revision of the checkout and whether code differs from it, None where git does not say; digest of the code itself."""
+    """Revision of the checkout and whether code differs from it, None where git does not say; digest of the code itself.
+
+    Of an installed package: the revision that it was built from, whether it differed from that or was edited since, its version.
+    """
+    if not _git(
+        "ls-files", "--", "bench"
+    ):  # no checkout of this repository, though perhaps a folder inside another one
+        return {**_installed(), "source": source_here()}
     revision = _git("rev-parse", "--short=12", "HEAD")
     dirty = _git("status", "--porcelain", "--", *CODE, "pyproject.toml")
     known = {"revision": revision, "dirty": bool(dirty) if revision and dirty is not None else None}
@@ -61,6 +72,28 @@ def _blob(content: bytes) -> str:
 
 def _digest(files: Mapping[str, str]) -> str:
     return hashlib.sha256("\n".join(f"{blob} {path}" for path, blob in sorted(files.items())).encode()).hexdigest()
+
+
+def _installed() -> dict[str, Any]:
+    built = {"revision": None, "dirty": None}
+    with contextlib.suppress(OSError, ValueError):
+        built |= json.loads((ROOT / BUILT).read_text(encoding="utf-8"))
+    try:
+        package = importlib.metadata.distribution("stpl-benchmark")
+    except importlib.metadata.PackageNotFoundError:
+        return {**built, "version": None}
+    if built["revision"] and not built["dirty"]:
+        built["dirty"] = any(_edited(file) for file in package.files or () if file.hash)
+    return {**built, "version": package.version}
+
+
+def _edited(file: importlib.metadata.PackagePath) -> bool:
+    """Whether an installed file differs from what was installed."""
+    assert file.hash is not None
+    with contextlib.suppress(OSError):
+        found = hashlib.new(file.hash.mode, file.read_binary()).digest()
+        return base64.urlsafe_b64encode(found).decode().rstrip("=") != file.hash.value
+    return True
 
 
 @lru_cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
@@ -66,6 +67,47 @@ def read_json(path: Path, kind: type[M], what: str, remedy: str) -> M:
         raise RunError(f"{what} {path} is damaged: {one_line(error)}; {remedy}") from None
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """YAML as people mean it: ``on``, ``off``, ``yes`` and ``no`` are text, as in YAML 1.2. A key that is there twice is an
+    error, not the last one; so is an alias, by which a short file becomes gigabytes."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  # as yaml declares it
+        first: [(tag, form) for tag, form in resolvers if tag != "tag:yaml.org,2002:bool"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not read")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys: set[str] = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            name = str(self.construct_object(key, deep=True))
+            if name in keys:
+                raise yaml.YAMLError(f"line {key.start_mark.line + 1}: '{name}' is there twice")
+            keys.add(name)
+        return super().construct_mapping(node, deep)
+
+
+_PlainLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+
+
+def load_yaml(text: str) -> Any:
+    """The content of a YAML text.
+
+    Raises:
+        yaml.YAMLError: not YAML, a key twice, an alias, or a value that cannot be.
+    """
+    try:
+        return yaml.load(text, _PlainLoader)  # a SafeLoader
+    except (RecursionError, ValueError, OverflowError, TypeError) as error:  # too deep, a 13th month, a list as a key
+        raise yaml.YAMLError(str(error)) from None
+
+
 def read_yaml(path: Path, model: type[M], kind: str) -> M:
     """A validated model from a YAML file.
 
@@ -73,7 +115,7 @@ def read_yaml(path: Path, model: type[M], kind: str) -> M:
         UsageError: not YAML, or not valid (with the field's path).
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8", errors="replace"))
+        content = load_yaml(path.read_text(encoding="utf-8", errors="replace"))
     except yaml.YAMLError as error:
         raise UsageError(f"{kind} {path.name} is not YAML: {' '.join(str(error).split())}") from None
     return validated(model, content, f"{kind} {path.name}")

@@ -8,21 +8,28 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from bench.core.errors import BadFile, UsageError, unknown
 from bench.core.progress import Progress, quiet
+from bench.core.registry import resolve
 from bench.shifts.protocol import Shift, Videos
 
 from .datasets import Dataset, Item, dataset, locate
-from .datasets._base import Size, files_under, shown
+from .datasets._base import files_under
 from .datasets.frames import Frames, open_frames
 from .index import Index, build_index
+from .label_maps import label_space, named_space, space_names
+from .reading import AS_THEY_ARE, IGNORE, Size, UInt8, shown
+from .recorded import unnamed
 
 HARMLESS = frozenset({"stray", "no labels", "unlabelled"})
 """Kinds of finding that do not make a data set wrong."""
@@ -44,6 +51,7 @@ class Report:
     Attributes:
         size: ``(H, W)`` that most pictures have.
         files: number of files that were decoded or found missing.
+        notes: what else is worth knowing of names and labels, a sentence each.
     """
 
     dataset: str
@@ -54,6 +62,7 @@ class Report:
     size: Size | None
     files: int
     findings: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def wrong(self) -> list[Finding]:
@@ -71,6 +80,7 @@ class Report:
             "size": None if self.size is None else list(self.size),
             "files": self.files,
             "wrong": len(self.wrong),
+            "notes": self.notes,
             "findings": [vars(finding) for finding in self.findings],
         }
 
@@ -83,11 +93,13 @@ def check_split(
     workers: int | None = None,
     partial: bool = False,
     progress: Progress = quiet,
+    classes: tuple[str, ...] | None = None,
 ) -> Report:
     """Check one split.
 
     Args:
         frames: per clip; the frames before t are looked at too.
+        classes: of a shift; by default the labels are held against all label spaces that know the data set.
         workers: threads; by default one per core that is free to this process.
         partial: another number of clips, or another size, than published is fine.
 
@@ -102,7 +114,7 @@ def check_split(
     wrong = [_missing(root, path, why, clips, present) for path, why in lost]
     if not any(finding.kind == "label without image" for finding in wrong):
         wrong = _without_labels(data, split, index, wrong)
-    sizes, bad = _decode(data, root, [f for f in files.items() if f[0] in present], workers, progress)
+    sizes, ids, bad = _decode(data, root, [f for f in files.items() if f[0] in present], workers, progress)
     usual = Counter(sizes.values()).most_common(1)[0][0] if sizes else None
     report = Report(data.name, split, root, index.found, index.published, usual, len(files))
     report.findings = _by_path(wrong + bad + _odd_sizes(data, index, sizes, usual))
@@ -112,8 +124,10 @@ def check_split(
         for path in sorted(present)
         if not data.belongs(path)
     ]
-    if isinstance(data, Frames) and data.labels is not None:
-        report.findings += _footage_labels(data, index, present)
+    if isinstance(data, Frames):
+        report.notes += data.remarks(root)
+        report.findings += _footage_labels(data, index, present) if data.labels is not None else []
+    _look_at_ids(report, data, ids, _spaces(data, classes))
     if not partial:
         report.findings += _against_published(data, index, usual)
     return report
@@ -136,7 +150,7 @@ def _listing(data: Dataset, root: Path, split: str) -> tuple[set[str], list[str]
     """Files in the split's folders, and folders with nothing in them."""
     present: set[str] = set()
     empty: list[str] = []
-    whole = not data.counts  # footage of one's own has one set of folders for both splits
+    whole = isinstance(data, Frames)  # footage of one's own has one set of folders for both splits
     folders = [folder for folder, grant in data.guards().items() if whole or grant.split("/")[0] == split]
     for folder in folders:
         if (root / folder).is_dir():
@@ -179,20 +193,28 @@ def _without_labels(data: Dataset, split: str, index: Index, wrong: list[Finding
     return [told, *(finding for finding in wrong if finding.kind != "image without label")]
 
 
-def _look(data: Dataset, root: Path, path: str, label: bool) -> Size | BadFile:
+Counts = npt.NDArray[np.int64]
+"""Pixels by raw id, ``(256,)``."""
+
+
+def _look(data: Dataset, root: Path, path: str, label: bool) -> tuple[Size, Counts | None] | BadFile:
     try:
-        return data.look(root / path, label)
+        size = data.look(root / path, label)
+        if not label:
+            return size, None
+        return size, np.bincount(data.read_label(root / path, AS_THEY_ARE).ravel(), minlength=256)
     except BadFile as error:
         return error
 
 
 def _decode(
     data: Dataset, root: Path, files: list[tuple[str, str]], workers: int | None, progress: Progress
-) -> tuple[dict[str, Size], list[Finding]]:
+) -> tuple[dict[str, Size], dict[str, Counts], list[Finding]]:
     """Decode files in threads, in no particular order; a few are under way at a time, so that stopping is prompt."""
     import cv2
 
     sizes: dict[str, Size] = {}
+    ids: dict[str, Counts] = {}
     bad: list[Finding] = []
     count = workers or len(os.sched_getaffinity(0))
     threads_before = cv2.getNumThreads()
@@ -200,7 +222,7 @@ def _decode(
     try:
         with ThreadPoolExecutor(count) as pool:
             left = iter(files)
-            running = {}
+            running: dict[Future[tuple[Size, Counts | None] | BadFile], str] = {}
             for done in range(len(files)):
                 for path, why in islice(left, 4 * count - len(running)):
                     running[pool.submit(_look, data, root, path, why == "label")] = path
@@ -209,11 +231,50 @@ def _decode(
                 if isinstance(found, BadFile):
                     bad.append(Finding(found.kind, path, found.what))
                 else:
-                    sizes[path] = found
+                    sizes[path] = found[0]
+                    if found[1] is not None:
+                        ids[path] = found[1]
                 progress(f"check {data.name}", done + 1, len(files))
     finally:
         cv2.setNumThreads(threads_before)
-    return sizes, bad
+    return sizes, ids, bad
+
+
+Space = tuple[tuple[str, ...], UInt8]
+"""Classes in train-id order, and a table of train ids by raw id."""
+
+
+def _spaces(data: Dataset, classes: tuple[str, ...] | None) -> list[Space]:
+    if isinstance(data, Frames):
+        return [(data.classes, data.id_table())] if data.labels is not None else []
+    known = [label_space(classes)] if classes else [named_space(name) for name in space_names()]
+    return [(space.classes, space.ids[data.name]) for space in known if data.name in space.ids]
+
+
+def _look_at_ids(report: Report, data: Dataset, ids: Mapping[str, Counts], spaces: Sequence[Space]) -> None:
+    """Hold the ids in the labels against what they lead to. Ids that the data set does not have, and a split whose labels are
+    all ignored, are wrong; ids that one's own description does not name, classes that never occur, and single labels that are
+    ignored throughout are noted."""
+    if not ids or not spaces:
+        return
+    total = np.sum(list(ids.values()), axis=0)
+    for raw in (raw for raw in np.flatnonzero(total).tolist() if raw not in data.names):
+        where = sorted(path for path, counts in ids.items() if counts[raw])
+        what = f"{unnamed(data, [raw])}: {total[raw]} pixels in {len(where)} of {len(ids)} labels, all ignored"
+        if isinstance(data, Frames):
+            report.notes.append(f"{where[0]} {what}")
+        else:
+            report.findings.append(Finding("unknown id", where[0], what))
+    for classes, table in spaces:
+        there = {int(table[raw]) for raw in np.flatnonzero(total)}
+        if never := [classes[train] for train in sorted(set(table.tolist()) - there - {IGNORE})]:
+            report.notes.append(f"no label has a pixel of {', '.join(never)}")
+    ignored = sorted(path for path, n in ids.items() if not any(n[table != IGNORE].any() for _, table in spaces))
+    if len(ignored) == len(ids):
+        what = f"is ignored throughout, as are all {len(ids)} labels: no pixel has a class"
+        report.findings.append(Finding("all ignored", ignored[0], what))
+    elif ignored:
+        report.notes.append(f"{len(ignored)} of {len(ids)} labels are ignored throughout, e.g. {ignored[0]}")
 
 
 def _odd_sizes(data: Dataset, index: Index, sizes: dict[str, Size], usual: Size | None) -> list[Finding]:
@@ -227,7 +288,8 @@ def _odd_sizes(data: Dataset, index: Index, sizes: dict[str, Size], usual: Size 
     odd: dict[str, Finding] = {}
     for item in index.items:
         expect = sizes.get(item.frames[-1])
-        for path in (*item.frames[:-1], *([item.label] if item.label else [])):
+        scaled = isinstance(data, Frames) and data.resize_labels
+        for path in (*item.frames[:-1], *([item.label] if item.label and not scaled else [])):
             size = sizes.get(path)
             if expect is not None and size is not None and size != expect:
                 what = f"is {shown(size)} pixels, {item.frames[-1]} of the same clip is {shown(expect)}"
@@ -259,14 +321,16 @@ def targets(what: str | Shift, split: str | None, root: Path, cache: Path) -> li
     Raises:
         UsageError: no such data set, a shift that is rendered, or no such split.
     """
+    what = resolve("dataset", what) if isinstance(what, str) else what
     if what == "frames":
         footage, place = open_frames(root, cache)
         return [(footage, place, split or "train")]
     if not root.is_dir():
         raise UsageError(f"--root {root} is not a folder")
     itself = isinstance(what, str)
-    wanted = [(what, tuple(dataset(what).counts))] if isinstance(what, str) else _sides_of(what)
-    found, known = [], set()
+    wanted = [(what, tuple(dataset(what).counts) or dataset(what).splits)] if isinstance(what, str) else _sides_of(what)
+    found: list[tuple[Dataset, Path, str]] = []
+    known: set[str] = set()
     for one, splits in wanted:
         data = dataset(one)
         allowed = data.splits if itself else splits

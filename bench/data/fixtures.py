@@ -23,10 +23,10 @@ from PIL import Image
 from bench.core.errors import UsageError, unknown
 
 from .datasets import Dataset, Item, dataset
-from .datasets._base import Size
 from .datasets.viper import CLASSES as VIPER_CLASSES
 from .label_maps import named_space, own_names
 from .labels import CLASSES, IGNORE
+from .reading import Size
 
 UInt8 = npt.NDArray[np.uint8]
 WORLD = 20230618
@@ -70,7 +70,7 @@ def _raw_ids(name: str) -> tuple[UInt8, UInt8]:
     """Tables from MiniStreet's train id to a raw id of the data set, for the left and the right half of a picture:
     where several raw ids become one class both are used."""
     of = "cityscapes_seq" if name == "frames" else name
-    raw_of = {own: raw for raw, own in reversed(dataset(of).names.items())}
+    raw_of = {own: raw for raw, own in reversed(list(dataset(of).names.items()))}
     left, right = np.zeros(256, np.uint8), np.zeros(256, np.uint8)
     for train, cls in enumerate(CLASSES):
         names = own_names(of, cls, CLASSES)
@@ -133,7 +133,10 @@ def _save(pixels: npt.NDArray[np.generic], path: Path) -> None:
     """Write a picture; ``(3, H, W)`` is RGB."""
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = Image.fromarray(pixels.transpose(1, 2, 0) if pixels.ndim == 3 else pixels)
-    picture.save(path, **({"quality": 95} if path.suffix == ".jpg" else {"compress_level": 1}))
+    if path.suffix == ".jpg":
+        picture.save(path, quality=95)
+    else:
+        picture.save(path, compress_level=1)
 
 
 def _begin(out: Path, name: str, scale: int) -> tuple[Path, Size]:
@@ -287,16 +290,16 @@ def _damage(root: Path, item: Item, kind: str) -> Iterator[str]:
         file.write_bytes(b"")
         yield frame
     elif kind in ("missing_frame", "missing_previous", "missing_label"):
-        path = {"missing_frame": frame, "missing_previous": previous, "missing_label": label}[kind]
-        (root / path).unlink()
-        yield path
+        lost = {"missing_frame": frame, "missing_previous": previous, "missing_label": label}[kind]
+        (root / lost).unlink()
+        yield lost
     elif kind in ("wrong_size", "wrong_size_label"):
         path = root / (frame if kind == "wrong_size" else label)
         picture = Image.open(path)
         if kind == "wrong_size_label" and picture.mode == "RGB":  # 16 bits, which Pillow would lose
             import cv2
 
-            pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+            pixels = np.asarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
             path.write_bytes(cv2.imencode(".png", pixels[:-3])[1].tobytes())
         else:
             picture.crop((0, 0, picture.width, picture.height - 3)).save(path)

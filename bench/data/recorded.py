@@ -14,10 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.core.errors import BadFile
+from bench.core.progress import say
 
 from .clip import Clip, LabelledClip
 from .datasets import Dataset, Item
-from .datasets._base import Ids, Size, lookup, native_size, picture_size
+from .datasets.frames import Frames
+from .reading import AS_THEY_ARE, Ids, Size, lookup, native_size, picture_size, to_train
 
 
 class Labels(Sequence[npt.NDArray[np.uint8]]):
@@ -31,6 +33,15 @@ class Labels(Sequence[npt.NDArray[np.uint8]]):
 
     def __getitem__(self, index: int) -> npt.NDArray[np.uint8]:  # type: ignore[override]
         return self.store.label(index)
+
+
+def unnamed(data: Dataset, ids: Sequence[int]) -> str:
+    """Raw ids that a data set has no name for, in words."""
+    if isinstance(data, Frames):
+        if data.coloured:
+            return "has colours that colors: does not name"
+        return f"has {'ids' if len(ids) > 1 else 'id'} {', '.join(map(str, ids))}, which ids: does not name"
+    return f"has {'ids' if len(ids) > 1 else 'id'} {', '.join(map(str, ids))}, which {data.name} does not have"
 
 
 class VideoStore:
@@ -63,6 +74,8 @@ class VideoStore:
         self.ids = None if ids is None else lookup(ids)
         self.frame_size, self.label_size = frame_size, label_size
         self._native = native
+        self._sizes: dict[str, Size] = {}
+        self._unnamed = np.array([raw not in dataset.names for raw in range(256)], np.uint8)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -74,10 +87,16 @@ class VideoStore:
 
     def _expected(self, item: Item) -> Size | None:
         if self.dataset.raw_size is None:
-            return picture_size(self.root / item.frames[-1])
+            return self._size(item)
         if self._native is None:
-            self._native = native_size(self.root, self.items)
+            self._native = native_size([self.root / one.frames[-1] for one in self.items])
         return self._native
+
+    def _size(self, item: Item) -> Size:
+        path = item.frames[-1]
+        if path not in self._sizes:
+            self._sizes[path] = picture_size(self.root / path)
+        return self._sizes[path]
 
     def key(self, index: int) -> str:
         """Name of the clip in its data set."""
@@ -93,7 +112,7 @@ class VideoStore:
         Raises:
             BadFile: it cannot be used.
         """
-        return picture_size(self.root / self._item(index).frames[-1])
+        return self._size(self._item(index))
 
     def frames(self, index: int) -> npt.NDArray[np.uint8]:
         """Frames ``(T, 3, H, W)``, oldest first.
@@ -134,7 +153,13 @@ class VideoStore:
         item = self._item(index)
         if self.ids is None or item.label is None:
             raise BadFile(self.root / item.frames[-1], "missing", "has no label")
-        return self.dataset.read_label(self.root / item.label, self.ids, size, self._expected(item))
+        file = self.root / item.label
+        raw = self.dataset.read_label(file, AS_THEY_ARE, size, self._expected(item))
+        if to_train(raw, self._unnamed).any():  # said once for each id
+            new = [int(one) for one in np.unique(raw) if self._unnamed[one]]
+            self._unnamed[new] = 0
+            say(f"{file}: {unnamed(self.dataset, new)}; these pixels are ignored")
+        return to_train(raw, self.ids)
 
     def labels(self) -> Labels:
         """All labels by number, read when they are asked for.

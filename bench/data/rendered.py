@@ -149,7 +149,7 @@ def _render_into(folder: Path, identity: dict[str, Any], what: str, progress: Pr
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
 
 
-def _new_array(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+def _new_array(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.memmap[Any, np.dtype[Any]]:
     """A memory-mapped array to be filled, its space reserved: on a full disk a store into the map would be a bus error."""
     array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     if hasattr(os, "posix_fallocate"):
@@ -159,7 +159,7 @@ def _new_array(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.
             except OSError as error:
                 if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system that cannot reserve space
                     raise
-    return array  # type: ignore[no-any-return]
+    return array
 
 
 def _rendered(jobs: list[Any], workers: int) -> Iterator[LabelledClip]:

@@ -6,7 +6,7 @@ Recorded data lies where the user keeps it, so the folders of each split are mad
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,21 +16,30 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.core.access import guard
-from bench.core.errors import RunError, UsageError
+from bench.core.errors import BadFile, RunError, UsageError
+from bench.core.loading import source_hash
 from bench.core.schema import hash_of
 from bench.shifts.protocol import Recorded, Shift, Videos
 
 from .clip import Clip, LabelledClip
 from .datasets import dataset, dataset_names
 from .index import Index, prepare_index
-from .label_maps import label_space
-from .labels import CLASSES
+from .label_maps import id_table
+from .labels import CLASSES, IGNORE
 from .ministreet import DOMAINS
 from .recorded import VideoStore
 from .rendered import ClipStore, prepare_split, split_identity
 
 if TYPE_CHECKING:
     from bench.core.workspace import Workspace
+
+
+class LabelMaps(Protocol):
+    """Label maps uint8 ``(H, W)`` by number: an array, or read when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> npt.NDArray[np.uint8]: ...
 
 
 class Store(Protocol):
@@ -53,7 +62,7 @@ class Store(Protocol):
         """The video that a clip is taken from."""
         ...
 
-    def labels(self) -> Sequence[npt.NDArray[np.uint8]]:
+    def labels(self) -> LabelMaps:
         """Label maps ``(H, W)`` by number, at the size at which they are used."""
         ...
 
@@ -88,8 +97,10 @@ def check_data(shift: Shift) -> None:
         for role, side in (("source", data.source), ("target", data.target)):
             if side.dataset not in dataset_names():
                 raise ValueError(f"data.{role}.dataset is '{side.dataset}'; available: {', '.join(dataset_names())}")
-            if side.dataset not in label_space(shift.classes).ids:
-                raise ValueError(f"data.{role}.dataset: '{side.dataset}' has no label map for these classes")
+            try:
+                id_table(side.dataset, shift.classes)
+            except UsageError as error:
+                raise ValueError(f"data.{role}.dataset: {error}") from None
         return
     if shift.classes != CLASSES:
         raise ValueError(f"classes must be those of {data.kind}, in train-id order: {', '.join(CLASSES)}")
@@ -115,7 +126,9 @@ def identity_of(shift: Shift, role: str, split: str, replicate: int, workspace: 
     if not isinstance(shift.data, Videos):
         return split_identity(shift.data, role, split, replicate)
     side: Recorded = getattr(shift.data, role)
+    plugin = source_hash("dataset", side.dataset)
     return {
+        **({"source": plugin} if plugin else {}),
         "kind": "video",
         "dataset": side.dataset,
         "split": split,
@@ -146,9 +159,37 @@ def prepare(shift: Shift, role: str, split: str, replicate: int, workspace: Work
     scored = role == "target" and split == "val"
     label_size = (rule.height, rule.width) if scored and rule.height and rule.width else size
     items = _index(shift.data, role, split, workspace).items
-    ids = label_space(shift.classes).ids[side.dataset]
+    ids = id_table(side.dataset, shift.classes)
     return Split(
         f"{role}-{split}-{hash_of(identity)}", identity, partial(VideoStore, root, data, items, ids, size, label_size)
+    )
+
+
+def check_labels(split: Split, skip_bad: bool = False) -> None:
+    """See that a split has a label with a class in it, before hours are spent on what will be scored with it.
+
+    Labels are read until there is one, which usually is the first. Rendered clips always have some.
+
+    Raises:
+        RunError: all labels are ignored throughout, or one cannot be read (BadFile; with ``skip_bad`` it is passed over).
+    """
+    if split.identity.get("kind") != "video":
+        return
+    store, unreadable = split.open(), 0
+    labels = store.labels()
+    for index in range(len(store)):
+        try:
+            if (labels[index] != IGNORE).any():
+                return
+        except BadFile:
+            unreadable += 1
+            if not skip_bad:
+                raise
+    name, role = split.identity["dataset"], split.name.rsplit("-", 1)[0]
+    rest = f", {unreadable} cannot be read" if unreadable else ""
+    raise RunError(
+        f"None of the {len(store)} labels of {role} ({name}) has a pixel of the classes: all are ignored{rest}; "
+        f"see `bench data check {name}`"
     )
 
 

@@ -14,6 +14,7 @@ what was put into them.
 from __future__ import annotations
 
 import io
+import math
 import struct
 import zipfile
 import zlib
@@ -23,17 +24,21 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from bench.core.errors import RunError, UsageError
-from bench.core.files import write_atomically
+from bench.core.files import no_file, write_atomically
 from bench.data.clip import Flow, Mask
+from bench.data.reading import check_sums
 
-FLO_MAGIC = np.float32(202021.25).tobytes()
+FLO_MAGIC: bytes = np.float32(202021.25).tobytes()
 """``PIEH``."""
 UNKNOWN = 1e9
 """Middlebury: a longer component means unknown."""
 MOST = 1 << 15
 """No frame is wider or higher; a header that says so is damaged."""
+MOST_PIXELS = 1 << 26
+"""Of a field that is read (8192 x 8192: 0.5 GB as float32); checked in the header, before anything is unpacked."""
 
 Field = tuple[Flow, Mask]
 """Flow ``(2, H, W)``, 0 where it is not valid, and validity ``(H, W)``."""
@@ -47,6 +52,8 @@ def read(path: Path) -> Field:
         RunError: missing, empty, truncated, or not what its name says, in one line with the path.
     """
     reader = _of(path)[0]
+    if what := no_file(path):
+        raise RunError(f"Flow {path} is {what}, not a file")
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -57,7 +64,7 @@ def read(path: Path) -> Field:
         flow, valid = reader(data)
     except _Malformed as error:
         raise RunError(f"Flow {path} is damaged: {error}") from None
-    valid = valid & np.isfinite(flow).all(axis=0)
+    valid = valid & _finite(flow)
     return np.where(valid, flow, 0).astype(np.float32), valid
 
 
@@ -69,9 +76,9 @@ def write(path: Path, flow: Flow, valid: Mask | None = None) -> None:
         RunError: the disk is full or read-only.
     """
     writer = _of(path)[1]
-    known: Mask = np.asarray(np.isfinite(flow).all(axis=0))
-    good = known if valid is None else np.logical_and(valid, known)
-    write_atomically(path, writer(np.where(known, flow, 0).astype(np.float32), good))
+    known = _finite(flow)
+    valid = known if valid is None else valid & known
+    write_atomically(path, writer(np.where(known, flow, 0).astype(np.float32), valid))
 
 
 def is_forward(path: Path) -> bool:
@@ -99,11 +106,20 @@ def invert(forward: Flow, valid: Mask) -> Field:
     return backward.reshape(2, height, width), reached.reshape(height, width)
 
 
+def _finite(flow: Flow) -> Mask:
+    return np.asarray(np.isfinite(flow).all(axis=0), np.bool_)
+
+
 # One reader and one writer for each format -------------------------------------------------------------------------------
 
 
 class _Malformed(Exception):
     """What is wrong with a file's content."""
+
+
+def _check_size(height: int, width: int) -> None:
+    if not (0 < width <= MOST and 0 < height <= MOST and height * width <= MOST_PIXELS):
+        raise _Malformed(f"its header says {width}x{height} pixels; at most {MOST_PIXELS / 1e6:.0f} million are read")
 
 
 def _read_flo(data: bytes) -> Field:
@@ -112,8 +128,7 @@ def _read_flo(data: bytes) -> Field:
     if len(data) < 12:
         raise _Malformed("its header is cut off")
     width, height = (int(side) for side in np.frombuffer(data, "<i4", 2, 4))
-    if not (0 < width <= MOST and 0 < height <= MOST):
-        raise _Malformed(f"its header says {width}x{height} pixels")
+    _check_size(height, width)
     if len(data) != 12 + 8 * width * height:
         raise _Malformed(f"{width}x{height} pixels take {12 + 8 * width * height} bytes, it has {len(data)}")
     flow = np.frombuffer(data, "<f4", offset=12).reshape(height, width, 2).transpose(2, 0, 1)
@@ -128,6 +143,14 @@ def _write_flo(flow: Flow, valid: Mask) -> bytes:
 
 
 def _read_kitti(data: bytes) -> Field:
+    try:
+        picture = Image.open(io.BytesIO(data), formats=("PNG",))
+        _check_size(picture.height, picture.width)
+        check_sums(data, picture)
+    except _Malformed:
+        raise
+    except Exception as error:  # whatever comes up in a damaged header
+        raise _Malformed(f"not a PNG, or cut off ({' '.join(str(error).split()):.80})") from None
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if image is None:
         raise _Malformed("not a PNG, or cut off")
@@ -147,7 +170,7 @@ def _write_kitti(flow: Flow, valid: Mask) -> bytes:
 
 
 def _read_davsn(data: bytes) -> Field:
-    array = _array(io.BytesIO(data))
+    array = _array(data)
     if array.dtype != np.int16 or array.ndim != 3 or array.shape[2] != 2:
         raise _Malformed(f"DA-VSN's flow is int16 (H, W, 2), this is {array.dtype} {array.shape}")
     return array.transpose(2, 0, 1).astype(np.float32) / 10, np.ones(array.shape[:2], np.bool_)
@@ -181,13 +204,17 @@ def _read_viper(data: bytes) -> Field:
             missing = sorted({"u.npy", "v.npy"} - set(archive.namelist()))
             if missing:
                 raise _Malformed(f"VIPER's flow has arrays u and v, {missing[0].removesuffix('.npy')} is missing")
-            u, v = (_array(io.BytesIO(archive.read(name))) for name in ("u.npy", "v.npy"))
+            for name in ("u.npy", "v.npy"):
+                if archive.getinfo(name).file_size > 8 * MOST_PIXELS + HEADER:
+                    raise _Malformed(f"its array {name[0]} unpacks to {archive.getinfo(name).file_size / 1e6:.0f} MB")
+            u, v = (_array(archive.read(name)) for name in ("u.npy", "v.npy"))
     except _UNZIPPABLE:
         raise _Malformed("not a zip archive of arrays, or cut off") from None
     if u.ndim != 2 or u.shape != v.shape or u.dtype.kind != "f" or v.dtype.kind != "f":
         raise _Malformed(f"u and v must be two float arrays (H, W), got {u.dtype} {u.shape} and {v.dtype} {v.shape}")
+    _check_size(*u.shape)
     flow = np.stack([u, v]).astype(np.float32)
-    return flow, np.asarray(np.isfinite(flow).all(axis=0))
+    return flow, _finite(flow)
 
 
 def _write_viper(flow: Flow, valid: Mask) -> bytes:
@@ -198,8 +225,20 @@ def _write_viper(flow: Flow, valid: Mask) -> bytes:
     return buffer.getvalue()
 
 
-def _array(file: io.BytesIO) -> NDArray[np.generic]:
+HEADER = 1 << 16
+"""Bytes of the longest header of an array."""
+
+
+def _array(data: bytes) -> NDArray[np.generic]:
+    """An array of the .npy format. NumPy makes room for what the header says, so that is held against the bytes first."""
+    file = io.BytesIO(data)
     try:
+        version = np.lib.format.read_magic(file)
+        header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+        shape, _, kind = header(file)
+        if not kind.hasobject and math.prod(shape) * kind.itemsize != len(data) - file.tell():
+            raise ValueError(f"{kind} {shape} is not what its {len(data) - file.tell()} bytes hold")
+        file.seek(0)
         return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
     except Exception as error:  # NumPy reads a header with Python's tokeniser and parser, which raise what they like
         raise _Malformed(f"not an array of numbers ({' '.join(str(error).split()):.80})") from None

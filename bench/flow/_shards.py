@@ -26,8 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.core.errors import BadFile, RunError, UsageError
-from bench.core.registry import import_from
-from bench.data.clip import Clips, FlowBackend
+from bench.data.clip import Clip, Clips, FlowBackend
+
+from .base import identity, module_of
 
 VERSION = 1
 STORES = ("float32", "int16")
@@ -145,7 +146,7 @@ class Precomputed:
         """True if the clips have the number and size that the flow was computed for."""
         return Layout.of(clips, self.layout.store, self.layout.per_shard) == self.layout
 
-    def __call__(self, clips: Clips, index: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def __call__(self, clip: Clip, clips: Clips, index: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         if not 0 <= index < self.layout.clips:
             raise IndexError(f"clip {index} of {self.layout.clips} in {self.folder}")
         shard, row = divmod(index, self.layout.per_shard)
@@ -180,12 +181,12 @@ def with_precomputed(backend: FlowBackend, name: str, clips: Clips, split: str, 
         RunError: flow of several weights is there and nothing says which; or there is none and it cannot be computed during
             a run; or it belongs to other clips.
     """
-    module = import_from("bench.flow.backends", name, kind="flow")
+    module = module_of(name)
     if not hasattr(module, "identity"):
         return backend
     candidates = found(name, split, cache)
     try:
-        wanted = module.identity()
+        wanted = identity(name)
     except (RunError, UsageError):  # not configured here, but what was computed elsewhere may be at hand
         wanted = None
     candidates = [p for p in candidates if wanted in (None, p.identity)]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from bench.core.errors import unknown
 from bench.core.files import write_atomically
+from bench.core.outputs import Output
 from bench.core.text import table
 from bench.core.workspace import Workspace
 from bench.pictures.canvas import save
@@ -45,6 +47,8 @@ def run_compute(
     for wanted in splits:
         if wanted not in SPLITS:
             raise unknown("split", wanted, SPLITS)
+    files = [out / f"{wanted}{ending}" for wanted in splits for ending in (".png", ".json")] if out else []
+    output = Output.of_files("flow compute", *files) if files else nullcontext()
     summaries = []
     for wanted in splits:
         split = open_split(shift, wanted, seed, workspace)
@@ -62,8 +66,9 @@ def run_compute(
         wrong = "" if summary["wrong"] is None else "; WRONG by its photometric error"
         title = f"{summary['identity']} on {wanted} of {shift.name}, replicate {seed}{wrong}"
         place, stem = (out, wanted) if out else (folder, "summary")
-        summary["picture"] = str(save(flow_sheet(rows, title), place / f"{stem}.png", dpi=110))
-        write_atomically(place / f"{stem}.json", _json(summary))
+        with output:
+            summary["picture"] = str(save(flow_sheet(rows, title), place / f"{stem}.png", dpi=110))
+            write_atomically(place / f"{stem}.json", _json(summary))
         summaries.append(summary)
         if summary["wrong"] and not workspace.force:
             break
@@ -117,6 +122,9 @@ def run_compare(
     Raises:
         UsageError: unknown backend or split, or clips without exact flow.
     """
+    stem = None if out is None else out.with_suffix("") if out.suffix == ".md" else out
+    files = [stem.with_suffix(ending) for ending in (".md", ".json", ".png")] if stem else []
+    output = Output.of_files("flow compare", *files) if files else nullcontext()
     split = open_split(shift, split_name, seed, workspace)
     clips = split.open()
     results, shown = compare(clips, names, number, random_weights, workspace.progress)
@@ -128,17 +136,17 @@ def run_compare(
         "results": [asdict(one) for one in results],
         "table": compare_table(results),
     }
-    if out is not None:
-        stem = out.with_suffix("") if out.suffix == ".md" else out
+    if stem is not None:
         head = f"First {told['clips']} clips of {split_name} of {shift.name}, replicate {seed}."
-        write_atomically(stem.with_suffix(".md"), f"{head}\n\n{told['table']}\n")
-        write_atomically(stem.with_suffix(".json"), _json(told))
         clip = clips[0]
         exact: Row = ("exact", clip.frames, clip.flow, clip.valid)
         good = {one.backend for one in results if one.epe is not None} - {"exact"}
         rows: list[Row] = [(name, clip.frames, *shown[name]) for name in names if name in good]
-        save(comparison(exact, rows, f"Flow backends on a clip of {shift.name}"), stem.with_suffix(".png"), dpi=110)
-        told["written"] = [str(stem.with_suffix(suffix)) for suffix in (".md", ".json", ".png")]
+        with output:
+            write_atomically(files[0], f"{head}\n\n{told['table']}\n")
+            write_atomically(files[1], _json(told))
+            save(comparison(exact, rows, f"Flow backends on a clip of {shift.name}"), files[2], dpi=110)
+        told["written"] = [str(file) for file in files]
     return told
 
 

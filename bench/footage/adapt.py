@@ -4,12 +4,15 @@ The pieces are those of a benchmark run: the same methods, training loop, batch-
 What differs is that nothing is known of the footage but its pictures, so there is no record and nothing to compare with.
 
 The output folder holds ``adapt.yaml`` (what was asked for), ``metrics.jsonl`` and ``state/`` while it works, and ends with
-``model.safetensors``, a model file like the one that came in. A killed adaptation goes on when the same command is given again.
+``model.safetensors``, a model file like the one that came in. A killed adaptation goes on when the same command is given again; a
+finished one is found again. Both are known by what goes in: the model's and the pictures' content, and the request.
 """
 
 from __future__ import annotations
 
-import shutil
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,15 +20,17 @@ import torch
 import yaml
 from pydantic import Field
 
-from bench.core.access import guard, stage
+from bench.core.access import stage
 from bench.core.errors import RunError, UsageError
-from bench.core.files import disk_errors, file_hash, locked, write_atomically
+from bench.core.files import file_hash, locked, write_atomically
+from bench.core.loading import sources
+from bench.core.outputs import Output, apart
+from bench.core.registry import resolve
 from bench.core.schema import Model
 from bench.core.seeding import seed_for
 from bench.core.workspace import Workspace
-from bench.data.datasets.frames import Frames, open_frames
+from bench.data.datasets._description import find_frames
 from bench.data.loaders import BadClips, ClipLoader, ahead
-from bench.data.recorded import VideoStore
 from bench.data.splits import Store
 from bench.flow.base import backend_of
 from bench.networks.model_file import save_model
@@ -36,20 +41,17 @@ from bench.shifts.protocol import Adaptation
 from methods.base import Method, Setup
 from stpl.segmenter import VideoSegmenter
 
-from .predict import load, weights_file
+from .pictures import Footage, multiple_of, open_footage
+from .predict import Loaded, load, weights_file
 
-FRAMES = 2
-"""Frames per clip: the picture and the one before it."""
-LARGEST = 1024
-"""Longer side, in pixels, to which pictures are reduced unless a size is given; what the published networks are made for."""
-MULTIPLE = 8
-"""Sides are multiples of this: strides of the networks fit."""
+KEPT = (ASKED, RESULT, METRICS) = ("adapt.yaml", "model.safetensors", "metrics.jsonl")
+"""What an adaptation leaves: the request, the model file, and the losses by step."""
 
 
 class Request(Model):
     """What was asked for, completely; written as ``adapt.yaml``. Nothing in it says where a file lies."""
 
-    LATER: ClassVar[tuple[str, ...]] = ()
+    LATER: ClassVar[tuple[str, ...]] = ("plugins",)
 
     checkpoint: str
     method: str
@@ -57,8 +59,10 @@ class Request(Model):
     flow: str
     size: tuple[int, int]
     pictures: int
+    content: str
     seed: int = Field(ge=0)
     schedule: Adaptation
+    plugins: dict[str, str] = Field(default={})
 
 
 def schedule(steps: int, batch: int, lr: float) -> Adaptation:
@@ -69,29 +73,35 @@ def schedule(steps: int, batch: int, lr: float) -> Adaptation:
     )  # fmt: skip
 
 
-def footage(path: Path, size: tuple[int, int] | None, workspace: Workspace) -> tuple[Frames, VideoStore]:
-    """One's own pictures as clips, and what describes them.
+@dataclass(frozen=True)
+class Work:
+    """What a command on one's own footage works with: its output, the model and its weights' hash, and the pictures."""
 
-    Args:
-        path: folder, video or YAML (``bench.data.datasets.frames``).
-        size: ``(height, width)`` the network works at; by default the description's, else the pictures' own, reduced to
-            :data:`LARGEST` and rounded to multiples of :data:`MULTIPLE`.
+    output: Output
+    loaded: Loaded
+    weights: str
+    footage: Footage
+
+
+@contextlib.contextmanager
+def opened(
+    command: str, out: Path, checkpoint: Path, frames: Path, size: tuple[int, int] | None, workspace: Workspace
+) -> Iterator[Work]:
+    """Open a command's output, the model and the footage, after a look at whether one would harm another.
 
     Raises:
-        UsageError: nothing is there, or its description is wrong.
-        RunError: no pictures, or none that can be read.
+        UsageError: the output holds, is, or lies in what is read; or the classes are not the model's.
+        RunError: unreadable files.
     """
-    frames, root = open_frames(path, workspace.cache, workspace.progress)
-    items = frames.items(root, "val", FRAMES)
-    guard(root, "target", frames.guards())
-    wanted = size or frames.size
-    if wanted is None:
-        height, width = frames.look(root / items[0].frames[-1], label=False)
-        scale = min(1.0, LARGEST / max(height, width))
-        wanted = tuple(max(32, round(side * scale / MULTIPLE) * MULTIPLE) for side in (height, width))  # type: ignore[assignment]
-    assert wanted is not None
-    ids = frames.id_table() if frames.labels is not None else None
-    return frames, VideoStore(root, frames, items, ids, wanted)
+    weights, given = weights_file(checkpoint), find_frames(frames)
+    inputs = {"the model": checkpoint, **given.inputs}
+    apart(out, inputs | {"the cache": workspace.cache, "the runs": workspace.runs})
+    loaded = load(checkpoint, workspace)
+    if given.told is not None:
+        check_classes(loaded.classes, given.told.class_names, frames)
+    with locked(out / f".{command}"), Output(out, command) as output:
+        footage = open_footage(frames, size, multiple_of(loaded.segmenter), workspace)
+        yield Work(output, loaded, file_hash(weights), footage)
 
 
 def adapt_video(
@@ -113,58 +123,97 @@ def adapt_video(
         checkpoint: model file (``bench.networks.model_file``), or folder of a finished run.
         frames: folder, video or YAML.
         method: a source-free method.
-        out: folder of the result.
+        out: folder of the result. What lies in it and is not this command's stays as it is (``bench.core.outputs``).
         options: settings of the method.
         plan: schedule.
+        workspace: with ``force`` an earlier adaptation in ``out`` is removed first.
         flow: backend.
-        size: see :func:`footage`.
+        size: see :func:`bench.footage.pictures.open_footage`.
         seed: of the order of clips and of the method's draws.
 
     Raises:
-        UsageError: a method that needs more than the model and the pictures; an output folder of another request.
+        UsageError: a method that needs more than the model and the pictures; an output folder of another request, with files of
+            the user in the way, or that holds or lies in what is read.
         RunError: unreadable files, a full disk, a loss that is not finite.
     """
-    cls = method_class(method)
+    method, flow = resolve("method", method), resolve("flow", flow)
+    cls = source_free(method, flow)
+    with opened("adapt", out, checkpoint, frames, size, workspace) as work:
+        return adapt(work, cls, method, options, plan, flow, seed, workspace)
+
+
+def source_free(method: str, flow: str) -> type[Method]:
+    """A method that footage alone suffices for.
+
+    Raises:
+        UsageError: an unknown method, one that needs more, or exact flow, which footage does not have.
+    """
+    cls: type[Method] = method_class(method)
     if cls.card.setting != "SFDA":
         raise UsageError(
             f"Method '{method}' needs {'source data' if cls.card.setting == 'UDA' else 'more'} ({cls.card.setting}); "
             "your own footage is adapted to by source-free methods: see `bench list methods`"
         )
+    check_flow(flow)
+    return cls
+
+
+def check_flow(flow: str) -> None:
+    """Refuse a backend that footage has no use for, before anything is read.
+
+    Raises:
+        UsageError: it is unknown, or exact.
+    """
     if flow == "exact":
         raise UsageError("Your own footage comes without exact flow; use --flow dis or raft")
-    described, store = footage(frames, size, workspace)
+    backend_of(flow)
+
+
+def adapt(
+    work: Work,
+    cls: type[Method],
+    method: str,
+    options: dict[str, Any],
+    plan: Adaptation,
+    flow: str,
+    seed: int,
+    workspace: Workspace,
+) -> Path:
+    """:func:`adapt_video` with everything opened."""
+    output, model, store = work.output, work.loaded, work.footage.store
+    out, told = output.folder, model.info
     request = Request(
-        checkpoint=file_hash(weights_file(checkpoint)),
+        checkpoint=work.weights,
         method=method,
         settings=resolve_settings(method, options),
         flow=flow,
         size=store.frame_size,
         pictures=len(store),
+        content=work.footage.content,
         seed=seed,
         schedule=plan,
+        plugins=sources((("method", method), ("flow", flow))),
     )
-    with locked(out):
-        text = yaml.safe_dump(request.model_dump(mode="json"), sort_keys=True)
-        asked = out / "adapt.yaml"
-        if asked.is_file() and asked.read_text(encoding="utf-8", errors="replace") != text:
-            if not workspace.force:
-                raise UsageError(f"{out} holds another adaptation (see {asked}); choose another --out, or --force")
-            shutil.rmtree(out)
-        result = out / "model.safetensors"
-        if result.is_file() and not workspace.force:
-            return result
-        write_atomically(asked, text)
-        model = load(checkpoint, workspace)
-        check_classes(model.classes, described, frames)
-        adapted = _fit(cls, request, model.segmenter, len(model.classes), store, out, workspace)
-        told = model.info
-        origin = {**told.origin, "adapted_by": method, "from": request.checkpoint}
-        save_model(
-            result, adapted, told.network, told.fusion, told.num_classes, num_frames=told.num_frames,
-            classes=model.classes, origin=origin,
-        )  # fmt: skip
-        with disk_errors(out):
-            shutil.rmtree(out / "state", ignore_errors=True)
+    if workspace.force:
+        output.clear()
+    result, asked = out / RESULT, out / ASKED
+    output.check(KEPT)
+    text = yaml.safe_dump(request.model_dump(mode="json"), sort_keys=True)
+    if asked.is_file() and asked.read_text(encoding="utf-8", errors="replace") != text:
+        raise UsageError(f"{out} holds another adaptation (see {asked}); choose another --out, or --force")
+    if result.is_file():
+        return result
+    write_atomically(asked, text)
+    output.grows(METRICS)
+    try:
+        adapted = _fit(cls, request, model.segmenter, len(model.classes), store, output, workspace)
+    finally:
+        output.ends(METRICS)
+    save_model(
+        result, adapted, told.network, told.fusion, told.num_classes, num_frames=told.num_frames,
+        classes=model.classes, origin={**told.origin, "adapted_by": method, "from": request.checkpoint},
+    )  # fmt: skip
+    output.clear("state")
     return result
 
 
@@ -174,7 +223,7 @@ def _fit(
     segmenter: VideoSegmenter,
     classes: int,
     store: Store,
-    out: Path,
+    output: Output,
     workspace: Workspace,
 ) -> VideoSegmenter:
     """Adapt the network in place, with nothing open but the pictures."""
@@ -186,7 +235,8 @@ def _fit(
     bad = BadClips(workspace.skip_bad)
     loader = ClipLoader(store, backend_of(request.flow), plan.batch, seed_for(setup.seed, "target"), bad)
     with stage("target-train"):
-        trainer = Trainer(method, plan, out, device)
+        trainer = Trainer(method, plan, output.folder, device)
+        output.check([trainer.state_path.relative_to(output.folder).as_posix()])
         if not trainer.state_path.is_file() and cls.start == "target_statistics":
             reestimate_statistics(segmenter, loader, plan.statistics_clips, device)
             method.restart()
@@ -200,11 +250,11 @@ def _fit(
     return adapted
 
 
-def check_classes(classes: tuple[str, ...], frames: Frames, path: Path) -> None:
+def check_classes(classes: tuple[str, ...], described: tuple[str, ...], path: Path) -> None:
     """The labels of the footage must be of the model's classes.
 
     Raises:
         RunError: they are not.
     """
-    if frames.classes and tuple(frames.classes) != classes:
-        raise RunError(f"{path}: its classes ({', '.join(frames.classes)}) are not the model's ({', '.join(classes)})")
+    if described != classes:
+        raise RunError(f"{path}: its classes ({', '.join(described)}) are not the model's ({', '.join(classes)})")

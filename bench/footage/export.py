@@ -1,115 +1,191 @@
 """What ``bench predict`` and ``bench adapt`` write: label ids, overlays and films, from a run, a model file, or own footage.
 
-out/labels/<key>_pred_labelIds.png      what the official evaluator reads: CITYSCAPES_RESULTS=out/labels
+out/labels/<key>_pred_labelIds.png      one id per pixel, grey: the ids that one's own YAML names, else those of Cityscapes, as the
+                                        official evaluator reads them: CITYSCAPES_RESULTS=out/labels
+out/labels/<key>.png                    instead, with a palette of colours: where the YAML names colours, or classes have no ids
+out/legend.json                         id, name and colour of every class
 out/overlays/<key>.png                  the picture under its classes' colours
 out/<sequence>.mp4|gif                  the overlays of a sequence as a film
-out/predict.json                        what was predicted with what
+out/predict.json                        what was predicted with what, and what was left out
 """
 
 from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from bench.core.access import stage
-from bench.core.errors import UsageError
-from bench.core.files import write_atomically
-from bench.core.progress import ProgressDisplay
+from bench.core.errors import BadFile, UsageError
+from bench.core.files import file_hash, write_atomically
+from bench.core.outputs import Output, apart
+from bench.core.registry import resolve
 from bench.core.schema import finite
-from bench.core.workspace import Workspace, default_cache, default_data_root, pick_device
+from bench.core.workspace import Workspace
+from bench.data.datasets.frames import Frames
 from bench.data.label_maps import label_space
 from bench.data.labels import CLASSES, PALETTE
 from bench.data.loaders import BadClips, ClipLoader
-from bench.data.splits import prepare
+from bench.data.splits import Store, prepare
 from bench.flow.base import backend_of
 from bench.flow.resolve import flow_of
-from bench.pictures.media import FILMS, overlay, write_labels, write_palette_png, write_png
+from bench.pictures.media import FILMS, Colour, overlay, write_labels, write_palette_png, write_png
 from bench.runs.config import load_shift
 from bench.runs.metrics import ConfusionMatrix, iou_from_confusion, mean_iou
+from bench.shifts.protocol import Adaptation
 
-from .adapt import adapt_video, check_classes, footage, schedule
-from .predict import Loaded, Prediction, load, predictions
+from .adapt import KEPT, Work, adapt, check_flow, opened, source_free
+from .predict import Prediction, load, predictions, weights_file
 
 
-def colours_of(classes: tuple[str, ...]) -> tuple[tuple[int, int, int], ...]:
-    """A colour per class: Cityscapes' where the classes are a known label space, else spread over the known ones."""
+@dataclass(frozen=True)
+class Legend:
+    """How classes become pixels, by train id.
+
+    Attributes:
+        ids: what a mask holds.
+        colours: of overlays, and of masks with a palette.
+        palette: masks have the colours beside the ids.
+    """
+
+    classes: tuple[str, ...]
+    ids: tuple[int, ...]
+    colours: tuple[Colour, ...]
+    palette: bool = False
+
+    def as_json(self) -> str:
+        """``legend.json``."""
+        rows = zip(self.ids, self.classes, self.colours, strict=True)
+        return json.dumps([{"id": i, "name": name, "color": list(c)} for i, name, c in rows], indent=1) + "\n"
+
+
+def legend_of(classes: tuple[str, ...], described: Frames | None = None) -> Legend:
+    """Ids and colours of a model's classes.
+
+    Ids are the first that one's own description names for each class; else, for a known label space, those of Cityscapes; else
+    train ids. A class that the description does not name has an id that it leaves free. Colours likewise: those that the
+    description names, Cityscapes', or spread over its palette.
+    """
+    ids: tuple[int, ...] = tuple(range(len(classes)))
     try:
-        return label_space(classes).palette
+        space = label_space(classes)
+        colours, ids, palette = space.palette, space.label_ids, False
     except UsageError:
         known = dict(zip(CLASSES, PALETTE, strict=True))
-        return tuple(known.get(name, PALETTE[i % len(PALETTE)]) for i, name in enumerate(classes))
+        colours = tuple(known.get(name, PALETTE[i % len(PALETTE)]) for i, name in enumerate(classes))
+        palette = True
+    if described is None or not described.names:
+        return Legend(classes, ids, colours, palette)
+    first = {name: raw for raw, name in reversed(list(described.names.items()))}
+    if described.coloured:
+        mine = tuple(described.colours[first[n]] if n in first else c for n, c in zip(classes, colours, strict=True))
+        return Legend(classes, tuple(range(len(classes))), mine, palette=True)
+    wanted = {name: i for name, i in zip(classes, ids, strict=True) if not palette and i not in described.names}
+    free = (i for i in range(256) if i not in described.names and i not in wanted.values())
+    return Legend(
+        classes, tuple(first[n] if n in first else wanted[n] if n in wanted else next(free) for n in classes), colours
+    )
 
 
-def label_ids_of(classes: tuple[str, ...]) -> tuple[int, ...] | None:
-    """Cityscapes label id by train id; None where the classes are no known label space."""
-    try:
-        return label_space(classes).label_ids
-    except UsageError:
-        return None
+Looks = tuple[bool, str, float]
+"""Whether overlays are written, ``mp4``, ``gif`` or ``none`` for a film of each sequence, and its pictures per second."""
+Size = tuple[int, int]
+"""Height and width."""
 
 
-def write_predictions(
-    found: Iterator[Prediction], out: Path, classes: tuple[str, ...], with_overlay: bool, video: str, rate: float
-) -> dict[str, int]:
-    """Write all files; returns how many of each kind. One picture is held at a time, but for GIFs.
+@dataclass(frozen=True)
+class Masks:
+    """The files of a prediction in an output folder.
 
-    Classes of no known label space are written as train ids with their colours beside them.
-
-    Raises:
-        RunError: the disk is full or read-only.
+    Attributes:
+        overlays: write the pictures under their classes' colours.
+        video: ``mp4``, ``gif`` or ``none``: a film of each sequence.
+        rate: its pictures per second.
     """
-    palette, ids = colours_of(classes), label_ids_of(classes)
-    counts = {"label maps": 0, "overlays": 0, "films": 0}
-    for sequence, of_it in itertools.groupby(found, lambda prediction: prediction.sequence):
-        name = sequence.replace("/", "__") if sequence not in ("", ".") else "film"
-        film = FILMS[video](out / f"{name}.{video}", rate) if video != "none" else None
-        good = False
-        try:
-            for prediction in of_it:
-                key, labels = prediction.key.replace("/", "__"), prediction.labels
-                if ids is not None:
-                    write_labels(out / "labels", key, labels, ids)
-                else:
-                    write_palette_png(out / "labels" / f"{key}.png", labels, palette)
-                counts["label maps"] += 1
-                if not (with_overlay or film):
-                    continue
-                shown = overlay(prediction.frame, labels, palette)
-                if with_overlay:
-                    write_png(out / "overlays" / f"{key}.png", shown)
-                    counts["overlays"] += 1
+
+    out: Path
+    legend: Legend
+    overlays: bool
+    video: str
+    rate: float
+
+    def label_name(self, key: str) -> str:
+        """Name of a clip's mask."""
+        return f"labels/{key.replace('/', '__')}{'' if self.legend.palette else '_pred_labelIds'}.png"
+
+    def film_name(self, sequence: str) -> str:
+        """Name of a sequence's film."""
+        return f"{sequence.replace('/', '__') if sequence not in ('', '.') else 'film'}.{self.video}"
+
+    def names(self, store: Store) -> list[str]:
+        """All files that :meth:`write` will write for a store.
+
+        Raises:
+            UsageError: two of one name.
+        """
+        keys = [store.key(number) for number in range(len(store))]
+        found = [self.label_name(key) for key in keys] + ["legend.json", "predict.json"]
+        found += [f"overlays/{key.replace('/', '__')}.png" for key in keys] if self.overlays else []
+        if self.video != "none":
+            found += [self.film_name(one) for one in dict.fromkeys(store.sequence(n) for n in range(len(store)))]
+        name, count = Counter(found).most_common(1)[0]
+        if count > 1:
+            raise UsageError(f"Two of the files to write would be {self.out / name}; rename a picture or its folder")
+        return found
+
+    def write(self, found: Iterator[Prediction]) -> dict[str, int]:
+        """Write all files; returns how many of each kind. One picture is held at a time, but for GIFs.
+
+        Raises:
+            RunError: the disk is full or read-only.
+        """
+        legend, counts = self.legend, {"label maps": 0, "overlays": 0, "films": 0}
+        write_atomically(self.out / "legend.json", legend.as_json())
+        for sequence, of_it in itertools.groupby(found, lambda prediction: prediction.sequence):
+            film = FILMS[self.video](self.out / self.film_name(sequence), self.rate) if self.video != "none" else None
+            good = False
+            try:
+                for prediction in of_it:
+                    key, labels = prediction.key.replace("/", "__"), prediction.labels
+                    if legend.palette:
+                        write_palette_png(self.out / self.label_name(key), labels, legend.colours)
+                    else:
+                        write_labels(self.out / "labels", key, labels, legend.ids)
+                    counts["label maps"] += 1
+                    if not (self.overlays or film):
+                        continue
+                    shown = overlay(prediction.frame, labels, legend.colours)
+                    if self.overlays:
+                        write_png(self.out / "overlays" / f"{key}.png", shown)
+                        counts["overlays"] += 1
+                    if film:
+                        film.add(shown)
+                good = True
+            finally:
                 if film:
-                    film.add(shown)
-            good = True
-        finally:
-            if film:
-                film.close(keep=good)
-                counts["films"] += 1
-    return counts
+                    film.close(keep=good)
+                    counts["films"] += 1
+        return counts
 
 
 def predict_and_export(
     checkpoint: Path,
     out: Path,
-    shift_name: str | None,
-    frames: Path | None,
-    split: str,
-    seed: int,
-    flow: str | None,
-    size: tuple[int, int] | None,
-    with_overlay: bool,
-    video: str,
-    rate: float,
-    skip_bad: bool,
-    data_root: Path | None,
-    cache: Path | None,
-    device: str,
-    threads: int,
+    looks: Looks,
+    workspace: Workspace,
+    *,
+    shift: str | None = None,
+    frames: Path | None = None,
+    split: str = "val",
+    seed: int = 0,
+    flow: str | None = None,
+    size: Size | None = None,
 ) -> dict[str, Any]:
     """``bench predict``; returns what was written, and mIoU where one's own footage has labels.
 
@@ -117,93 +193,120 @@ def predict_and_export(
         UsageError: nothing to predict on, or classes that do not fit.
         RunError: unreadable files, a full disk.
     """
-    if video not in ("none", *FILMS):
-        raise UsageError(f"--video is one of none, {', '.join(FILMS)}, got '{video}'")
+    check_video(looks[1])
     if split not in ("val", "train"):
         raise UsageError(f"--split is val or train, got '{split}'")
-    if threads:
-        torch.set_num_threads(threads)
-    with ProgressDisplay() as progress:
-        place_of = Workspace(
-            cache=cache or default_cache(), device=pick_device(device), progress=progress,
-            data_root=data_root or default_data_root(), skip_bad=skip_bad,
-        )  # fmt: skip
-        loaded = load(checkpoint, place_of)
-        if frames is not None:
-            about = _on_footage(loaded, frames, out, flow or "dis", size, with_overlay, video, rate, place_of)
-        else:
-            name = shift_name or loaded.shift
-            if name is None:
-                raise UsageError("A model file does not say on what to predict: give --shift or --frames")
-            replicate = loaded.seed if loaded.shift == name else seed
-            about = _on_shift(loaded, name, split, replicate, flow, out, with_overlay, video, rate, place_of)
-    about = {"model": loaded.what, **about, "out": str(out)}
-    text = json.dumps({k: v for k, v in about.items() if k != "out"}, indent=1, sort_keys=True)
-    write_atomically(out / "predict.json", text + "\n")
-    return about
+    flow = resolve("flow", flow) if flow else None
+    if frames is None:
+        return _on_shift(
+            checkpoint, resolve("shift", shift) if shift else None, split, seed, flow, out, looks, workspace
+        )
+    check_flow(flow or "dis")
+    with opened("predict", out, checkpoint, frames, size, workspace) as work:
+        masks = Masks(out, legend_of(work.loaded.classes, work.footage.described), *looks)
+        work.output.clear()
+        return _on_footage(work, masks, flow or "dis", workspace)
+
+
+def check_video(video: str) -> None:
+    """Refuse an unknown kind of film.
+
+    Raises:
+        UsageError: it is unknown.
+    """
+    if video not in ("none", *FILMS):
+        raise UsageError(f"--video is one of none, {', '.join(FILMS)}, got '{video}'")
+
+
+def _tell(masks: Masks, about: dict[str, Any]) -> dict[str, Any]:
+    """Write ``predict.json``, last: what is there without it is not finished. Where things lie is not in it."""
+    write_atomically(masks.out / "predict.json", json.dumps(about, indent=1, sort_keys=True) + "\n")
+    return about | {"out": str(masks.out)}
 
 
 def _on_shift(
-    loaded: Loaded,
-    name: str,
+    checkpoint: Path,
+    name: str | None,
     split: str,
     seed: int,
     flow: str | None,
     out: Path,
-    with_overlay: bool,
-    video: str,
-    rate: float,
+    looks: Looks,
     workspace: Workspace,
 ) -> dict[str, Any]:
-    shift = load_shift(name)
+    weights = weights_file(checkpoint)
+    places = {"the model": checkpoint, "the cache": workspace.cache, "the runs": workspace.runs}
+    apart(out, places | ({"the data": workspace.data_root} if workspace.data_root else {}))
+    loaded = load(checkpoint, workspace)
+    name = name or loaded.shift
+    if name is None:
+        raise UsageError("A model file does not say on what to predict: give --shift or --frames")
+    shift, masks = load_shift(name), Masks(out, legend_of(loaded.classes), *looks)
     if shift.classes != loaded.classes:
         raise UsageError(f"The model's classes are {', '.join(loaded.classes)}; shift '{name}' has others")
     flow = flow or loaded.flow or shift.flow
-    clips = prepare(shift, "target", split, seed, workspace)
+    clips = prepare(shift, "target", split, loaded.seed if loaded.shift == name else seed, workspace)
     rule, bad = shift.evaluation, BadClips(workspace.skip_bad)
     height, width = rule.height, rule.width
     size = (lambda _: (height, width)) if height and width else None
-    with stage(f"target-{split}"):
+    with stage(f"target-{split}"), Output(out, "predict") as output:
         store = clips.open()
+        output.clear()
+        output.check(masks.names(store))
         loader = ClipLoader(store, flow_of(flow, store, clips.name, workspace.cache), 1, 0, bad)
         found = predictions(loaded.segmenter, loader, size, rule.align_corners, workspace.device, workspace.progress)
-        counts = write_predictions(found, out, loaded.classes, with_overlay, video, rate)
-    return {"shift": name, "split": split, "flow": flow, **counts, "skipped": len(bad.found)}
+        counts = masks.write(found)
+        left_out = _left_out(bad, store)
+        about = {
+            "model": loaded.what,
+            "weights": file_hash(weights),
+            "shift": name,
+            "split": split,
+            "flow": flow,
+            **counts,
+        }
+        return _tell(masks, {**about, "skipped": len(left_out), "left out": left_out})
 
 
-def _on_footage(
-    loaded: Loaded,
-    frames: Path,
-    out: Path,
-    flow: str,
-    size: tuple[int, int] | None,
-    with_overlay: bool,
-    video: str,
-    rate: float,
-    workspace: Workspace,
-) -> dict[str, Any]:
-    described, store = footage(frames, size, workspace)
-    check_classes(loaded.classes, described, frames)
+def _left_out(bad: BadClips, store: Store) -> dict[str, str]:
+    """What was skipped and why, without the place where the data lies."""
+    return {key: what.replace(f"{getattr(store, 'root', '')}/", "") for key, what in bad.found.items()}
+
+
+def _on_footage(work: Work, masks: Masks, flow: str, workspace: Workspace) -> dict[str, Any]:
+    """Predict one's own footage and score it where it has labels. A label that cannot be read is left out with ``skip_bad``."""
+    store, loaded = work.footage.store, work.loaded
     matrix, labelled, bad = ConfusionMatrix(len(loaded.classes)), 0, BadClips(workspace.skip_bad)
     numbers = {store.key(i): i for i in range(len(store))}
+    work.output.check(masks.names(store))
 
     def scored(found: Iterator[Prediction]) -> Iterator[Prediction]:
         nonlocal labelled
         for prediction in found:
-            if store.has_label(numbers[prediction.key]):
-                truth = store.label(numbers[prediction.key])
-                matrix.update(torch.from_numpy(truth), torch.from_numpy(prediction.labels))
-                labelled += 1
+            if store.has_label(number := numbers[prediction.key]):
+                try:
+                    truth = torch.from_numpy(store.label(number))
+                except BadFile as error:
+                    if not bad.skip:
+                        raise
+                    bad.note(f"{prediction.key} (its label)", error)
+                else:
+                    matrix.update(truth, torch.from_numpy(prediction.labels))
+                    labelled += 1
             yield prediction
 
     with stage("target-train", "target-val/label"):  # nothing adapts here: the labels are those of the user
         loader = ClipLoader(store, backend_of(flow), 1, 0, bad)
         found = predictions(loaded.segmenter, loader, store.picture_size, False, workspace.device, workspace.progress)
-        counts = write_predictions(scored(found), out, loaded.classes, with_overlay, video, rate)
-    about: dict[str, Any] = {"flow": flow, "size": list(store.frame_size), **counts, "skipped": len(bad.found)}
+        counts = masks.write(scored(found))
+    left_out = work.footage.left_out | _left_out(bad, store)
+    about: dict[str, Any] = {
+        "model": loaded.what, "weights": work.weights, "content": work.footage.content, "flow": flow,
+        "size": list(store.frame_size), **counts, "skipped": len(left_out), "left out": left_out,
+    }  # fmt: skip
     if labelled:
         about |= {"labelled pictures": labelled, "mIoU": finite(100 * mean_iou(iou_from_confusion(matrix.matrix)))}
-    return about
+    return _tell(masks, about)
 
 
 def adapt_and_export(
@@ -211,32 +314,32 @@ def adapt_and_export(
     frames: Path,
     method: str,
     out: Path,
+    plan: Adaptation,
+    looks: Looks | None,
+    workspace: Workspace,
+    *,
     options: dict[str, Any],
-    plan: tuple[int, int, float],
-    flow: str,
-    size: tuple[int, int] | None,
-    seed: int,
-    masks: bool,
-    cache: Path | None,
-    device: str,
-    threads: int,
-    workers: int,
-    skip_bad: bool,
-    force: bool,
+    flow: str = "dis",
+    size: Size | None = None,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """``bench adapt``: :func:`bench.footage.adapt.adapt_video`, then masks of all pictures."""
-    if threads:
-        torch.set_num_threads(threads)
-    with ProgressDisplay() as progress:
-        workspace = Workspace(
-            cache=cache or default_cache(), device=pick_device(device), progress=progress, force=force,
-            workers=workers, skip_bad=skip_bad,
-        )  # fmt: skip
-        model = adapt_video(
-            checkpoint, frames, method, out, options, schedule(*plan), workspace, flow=flow, size=size, seed=seed
-        )
-        about: dict[str, Any] = {"model": str(model)}
+    """``bench adapt``: :func:`bench.footage.adapt.adapt_video`, then what ``bench predict`` writes of all pictures.
+
+    Args:
+        looks: None: the adapted model alone.
+    """
+    if looks:
+        check_video(looks[1])
+    method, flow = resolve("method", method), resolve("flow", flow)
+    cls = source_free(method, flow)
+    with opened("adapt", out, checkpoint, frames, size, workspace) as work:
+        masks = Masks(out, legend_of(work.loaded.classes, work.footage.described), *looks) if looks else None
         if masks:
-            loaded = load(model, workspace)
-            about |= _on_footage(loaded, frames, out, flow, size, True, "none", 10.0, workspace)
+            work.output.check(masks.names(work.footage.store))
+        model = adapt(work, cls, method, options, plan, flow, seed, workspace)
+        about: dict[str, Any] = {"model": str(model), "out": str(out)}
+        if masks:
+            work.output.clear(keep=KEPT)
+            adapted = replace(work, loaded=load(model, workspace), weights=file_hash(model))
+            about = _on_footage(adapted, masks, flow, workspace) | about
     return about

@@ -18,13 +18,14 @@ from typing import Any
 
 import torch
 
-from bench.core.errors import RunError, UsageError
+from bench.core.errors import RunError, UsageError, unknown
+from bench.core.registry import KINDS, built_in, names
 from bench.data.datasets import dataset
 from bench.networks.build import build_segmenter
 from bench.runs import selection
+from bench.runs.adaptation import schedule_of
 from bench.runs.config import RunConfig, Shift, every_setting, load_shift, make_run_config, method_class
 from bench.runs.records import Record, Result
-from bench.runs.run import schedule_of
 from bench.runs.selection import Snapshot
 from bench.runs.sequences import MEAN_TOLERANCE, Counts
 from bench.runs.training import snapshot_steps
@@ -63,19 +64,35 @@ def _faults(record: Record, shift: Shift, cls: Any) -> Iterator[str]:
     yield from _origin(record, cls)
 
 
-def check_config(config: RunConfig, name: str) -> None:
+def check_config(config: RunConfig, name: str, outside: bool = False) -> None:
     """Check that a record's config is what ``bench run`` makes of its names and settings: nothing unknown, nothing out of range.
+
+    Names are looked up, never taken for paths: a file that a record names is neither read nor executed.
+
+    Args:
+        outside: names may also be of installed packages, and of files that were named by someone else than the record.
 
     Raises:
         RunError: it is not; one line that names the record.
     """
-    if (fault := _made_again(config.model_copy(update={"seed": 0}).model_dump_json())) is not None:
+    if (fault := _made_again(config.model_copy(update={"seed": 0}).model_dump_json(), outside)) is not None:
         raise RunError(f"Record {name}: {fault}")
 
 
 @cache
-def _made_again(text: str) -> str | None:
+def _made_again(text: str, outside: bool) -> str | None:
     config = RunConfig.model_validate_json(text)
+    for kind in (
+        "method",
+        "network",
+        "flow",
+        *(() if outside else ("shift",)),
+    ):  # a shift may be a YAML, which runs nothing
+        known = names(kind) if outside else built_in(kind)
+        if (called := getattr(config, kind)) not in known and (kind, ":" in called) != ("network", True):
+            return str(unknown(KINDS[kind].word, called, known))
+    if config.plugins and not outside:
+        return f"it ran with {', '.join(config.plugins)} from outside this repository"
     named = {key: getattr(config, key) for key in ("network", "fusion", "flow", "weights")}
     given = (config.init, config.steps, config.source_file)
     try:

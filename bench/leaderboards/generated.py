@@ -8,11 +8,13 @@ has another hash, when it is missing, or when it is not whole. A change of the d
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.core.errors import UsageError
 from bench.core.files import write_atomically
 from bench.core.schema import hash_of
 
@@ -68,8 +70,26 @@ class Drawing:
         stale = self.stale()
         if not stale:
             return []
+        for path in stale:
+            check_own(path, path.is_file() and OWN_NOTE.search(path.read_bytes()[:NOTED]) is not None)
         figure = self.draw()
         return [save(figure, path, note=self.note) for path in stale]
+
+
+OWN_NOTE = re.compile(rb"escription(\0|>)data [0-9a-f]{12}")
+"""What every figure of a page starts with, be it whole or not."""
+NOTED = 1 << 16
+"""Bytes of a figure's file in which that stands."""
+
+
+def check_own(path: Path, own: bool) -> None:
+    """Refuse to write over a file that was not generated.
+
+    Raises:
+        UsageError: it is there and not ``own``.
+    """
+    if path.exists() and not own:
+        raise UsageError(f"{path} was not written by bench; move it away, or choose another --root")
 
 
 @dataclass(frozen=True)
@@ -85,6 +105,11 @@ class Page:
         """The page and its figures."""
         return [self.path, *(path for drawing in self.drawings for path in drawing.paths)]
 
+    def is_own(self) -> bool:
+        """Whether what lies there starts like this page: an earlier one."""
+        head = self.text.partition(": ")[0].encode()
+        return self.path.is_file() and self.path.read_bytes().startswith(head)
+
     def _is_stale(self) -> bool:
         return not self.path.is_file() or self.path.read_bytes() != self.text.encode()
 
@@ -98,6 +123,7 @@ class Page:
         Raises:
             RunError: the disk is full or read-only.
         """
+        check_own(self.path, self.is_own())
         written = [path for drawing in self.drawings for path in drawing.write()]
         if self._is_stale():
             write_atomically(self.path, self.text)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.core.errors import RunError
-from bench.core.files import sha256
+from bench.core.files import sha256_of
 from bench.core.text import listed
 from bench.core.workspace import Workspace
-from bench.runs.config import load_shift
+from bench.runs.finished import RECORD, RunFolder
 from bench.runs.records import Record, read_record
 from bench.runs.sequences import sequences_of
 
@@ -55,21 +55,21 @@ def score_sample(root: Path, number: int, workspace: Workspace) -> Sample:
     drawn = sorted(random.SystemRandom().sample(at_hand, min(number, len(at_hand))))
     for done, path in enumerate(drawn):
         record = read_record(path)
-        shift, checkpoint = load_shift(record.config.shift), workspace.runs / record.run / "checkpoint.safetensors"
-        compare_scores(f"Record {path}", record, sequences_of(record, path, shift), shift, checkpoint, workspace)
+        run = RunFolder(workspace.runs / record.run, record)  # the committed record, the checkpoint of the run
+        compare_scores(f"Record {path}", run, sequences_of(record, path, run.shift), workspace)
         workspace.progress("score again", done + 1, len(drawn))
     return Sample(len(files), len(at_hand), tuple(drawn))
 
 
 def _is_at_hand(record: Record, runs: Path) -> bool:
     """Is the run here, and no other training of the same configuration? Its scores are not looked at: they are in question."""
-    folder = runs / record.run
-    if not (folder / "checkpoint.safetensors").is_file():
+    run = RunFolder(runs / record.run, record)
+    if not run.checkpoint.is_file():
         return False
     if record.digests:
-        return sha256(folder / "checkpoint.safetensors") == record.digests.checkpoint
+        return sha256_of(run.checkpoint) == record.digests.checkpoint
     try:
-        own = read_record(folder / "record.json")
+        own = read_record(run.folder / RECORD)
     except RunError:
         return False
     return (own.code, own.hardware, own.date) == (record.code, record.hardware, record.date)

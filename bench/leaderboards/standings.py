@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.core.errors import RunError, UsageError
+from bench.core.errors import RunError, UsageError, unknown
+from bench.core.registry import method_names
 from bench.runs.config import Shift, alterations, load_shift, method_class, resolve_settings
 from bench.runs.records import Record, read_record
 from bench.runs.sequences import Counts, place, sequences_of
+from bench.shifts.protocol import check_protocol
 
 from .consistency import check_alone, compare_records, pixel_fault
 from .statistics import mean_interval
@@ -114,12 +116,13 @@ def admit(record: Record, shift: Shift, name: str) -> None:
         )
     if config.steps is not None:
         raise RunError(f"Record {name} is of a run cut short with --steps {config.steps}; run it whole")
-    if not record.shift_hash == config.shift_hash == shift.hash:
-        made = f"was made under protocol {record.shift_hash}; '{shift.name}' is now {shift.hash}"
-        raise RunError(f"Record {name} {made}; remove it or run it again")
+    for made in (record.shift_hash, config.shift_hash):
+        check_protocol(shift, made, f"Record {name}", "remove it or run it again", RunError)
     if record.run != config.hash:
         raise RunError(f"Record {name} says run {record.run}, but its config gives {config.hash}: edited; run it again")
     try:
+        if config.method not in method_names():  # of a plugin nothing is executed
+            raise unknown("method", config.method, method_names())
         cls, known = method_class(config.method), resolve_settings(config.method, {})
     except UsageError as error:
         raise RunError(f"Record {name}: {error}") from None

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Iterable
+from importlib import import_module
 from typing import Any
 
-from bench.core.errors import unknown
-from bench.core.registry import flow_names, import_from, method_names, names_in, shift_names
+from bench.core.errors import RunError, UsageError, unknown
+from bench.core.loading import load
+from bench.core.registry import names
 from bench.runs.config import load_shift, method_class
 
 
@@ -16,19 +19,35 @@ def first_sentence(text: str | None) -> str:
     return line.split(": ", 1)[-1].split(". ")[0].rstrip(".").replace("``", "")
 
 
+def _each(names: Iterable[str], describe: Callable[[str], dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What is to be said of each; of one that cannot be loaded, only why."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = describe(name)
+        except (RunError, UsageError) as error:
+            found[name] = {"broken": str(error)}
+    return found
+
+
 def methods() -> dict[str, dict[str, Any]]:
     """Each method's card."""
-    found = {}
-    for name in method_names():
+
+    def card(name: str) -> dict[str, Any]:
         card = method_class(name).card
-        found[name] = {"title": card.title, "venue": card.venue, "design": card.design, "setting": card.setting}
-    return found
+        return {"title": card.title, "venue": card.venue, "design": card.design, "setting": card.setting}
+
+    return _each(names("method"), card)
 
 
 def shifts() -> dict[str, dict[str, Any]]:
     """Each shift's title, purpose and protocol hash."""
-    loaded = {name: load_shift(name) for name in shift_names()}
-    return {name: {"title": s.title, "purpose": s.purpose, "hash": s.hash} for name, s in loaded.items()}
+
+    def protocol(name: str) -> dict[str, Any]:
+        shift = load_shift(name)
+        return {"title": shift.title, "purpose": shift.purpose, "hash": shift.hash}
+
+    return _each(names("shift"), protocol)
 
 
 def fusions() -> dict[str, dict[str, Any]]:
@@ -44,26 +63,27 @@ def fusions() -> dict[str, dict[str, Any]]:
 
 def flows() -> dict[str, dict[str, Any]]:
     """Each flow backend's first sentence."""
-    return {
-        n: {"what": first_sentence(import_from("bench.flow.backends", n, kind="flow").__doc__)} for n in flow_names()
-    }
+    return _each(names("flow"), lambda name: {"what": first_sentence(load("flow", name).__doc__)})
 
 
 def networks() -> dict[str, dict[str, Any]]:
-    """Each network's first sentence."""
-    names = names_in("bench.networks.zoo")
-    return {n: {"what": first_sentence(import_from("bench.networks.zoo", n, kind="network").__doc__)} for n in names}
+    """Each network's first sentence, and how those of libraries are named."""
+    from bench.networks.build import FAMILIES
+
+    families = {how: import_module(f"bench.networks._{family}").__doc__ for family, how in FAMILIES.items()}
+    return _each(names("network"), lambda name: {"what": first_sentence(load("network", name).__doc__)}) | {
+        how: {"what": f"{first_sentence(text)}; pip install 'stpl-benchmark[timm]'"} for how, text in families.items()
+    }
 
 
 def datasets() -> dict[str, dict[str, Any]]:
     """Each recorded data set's first sentence and its usual folder under the data root."""
-    from bench.data.datasets import dataset, dataset_names
+    from bench.data.datasets import dataset
 
-    found = {}
-    for name in dataset_names():
-        module = import_from("bench.data.datasets", name, kind="data set")
-        found[name] = {"what": first_sentence(module.__doc__), "folder": dataset(name).folder or "any"}
-    return found
+    def place(name: str) -> dict[str, Any]:
+        return {"what": first_sentence(load("dataset", name).__doc__), "folder": dataset(name).folder or "any"}
+
+    return _each(names("dataset"), place)
 
 
 KINDS = {

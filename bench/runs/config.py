@@ -15,10 +15,11 @@ import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
 from bench.core.access import stage
-from bench.core.errors import UsageError, unknown
-from bench.core.registry import ROOT, flow_names, import_from, method_names, shift_names
-from bench.core.schema import Model, canonical, hash_of, one_line
-from bench.shifts.protocol import Adaptation, Data, Evaluation, Schedule, Shift
+from bench.core.errors import RunError, UsageError, unknown
+from bench.core.loading import check_name, load, shift_file, sources
+from bench.core.registry import KINDS, find, method_names, names, resolve
+from bench.core.schema import Model, canonical, hash_of, load_yaml, one_line
+from bench.shifts.protocol import Adaptation, Data, Evaluation, Recorded, Schedule, Shift
 
 
 class RunConfig(Model):
@@ -30,9 +31,11 @@ class RunConfig(Model):
         weights: what the backbone of a source model starts from.
         steps: upper limit of all schedules, to try a shift out; such a run is refused by the leaderboard.
         source_file: hash of a source model that was given as a file, instead of being trained here.
+        plugins: hash of the source of what this repository does not hold, by ``kind/name``: ``{"method/mine": "0123456789ab"}``. A
+            shift is told by ``shift_hash``.
     """
 
-    LATER: ClassVar[tuple[str, ...]] = ("init", "weights", "steps", "source_file")
+    LATER: ClassVar[tuple[str, ...]] = ("init", "weights", "steps", "source_file", "plugins")
 
     method: str
     shift: str
@@ -46,6 +49,7 @@ class RunConfig(Model):
     weights: Literal["random", "imagenet"] = "random"
     steps: int | None = Field(default=None, ge=1)
     source_file: str | None = None
+    plugins: dict[str, str] = Field(default={})
 
     @property
     def protocol(self) -> Shift:
@@ -61,13 +65,19 @@ class RunConfig(Model):
 
 @stage(processes=True)
 def method_class(name: str) -> Any:
-    """The class of a discovered method. Its file is executed here, so no clip data can be opened meanwhile.
+    """The class of a method. Its file is executed here, so no clip data can be opened meanwhile.
 
     Raises:
-        UsageError: unknown method.
+        UsageError: unknown method, or a plugin whose card has another key than its name.
+        RunError: its file cannot be loaded, or holds no method.
     """
-    module = import_from("methods", name, kind="method", exclude=("base",))
-    return module.METHOD
+    from methods.base import Card, Method  # brings torch
+
+    cls = load("method", name).METHOD
+    if not (isinstance(cls, type) and issubclass(cls, Method) and isinstance(getattr(cls, "card", None), Card)):
+        raise RunError(f"{find('method', name).place}: METHOD is no subclass of methods.base.Method with a card")
+    check_name("method", name, cls.card.key)
+    return cls
 
 
 @stage(processes=True)
@@ -122,22 +132,23 @@ def make_run_config(
     """
     options = dict(options or {})
     protocol = load_shift(shift)
+    shift, method = resolve("shift", shift), resolve("method", method)
     method_class(method)  # an unknown method is named before its options are
-    network = str(options.pop("network", protocol.network.name))
+    network = resolve("network", str(options.pop("network", protocol.network.name)))
     fusion = str(options.pop("fusion", protocol.network.fusion))
-    flow = str(options.pop("flow", protocol.flow))
+    flow = resolve("flow", str(options.pop("flow", protocol.flow)))
     usual = protocol.network.weights if network == protocol.network.name else "random"
     weights = str(options.pop("weights", usual))
-    from bench.networks.build import fusion_names, network_names
+    from bench.networks.build import check_network, fusion_names
 
-    for kind, name, available in (
-        ("network", network, network_names()),
-        ("fusion", fusion, fusion_names()),
-        ("flow", flow, flow_names()),
-        ("weights", weights, ["random", "imagenet"]),
-    ):
-        if name not in available:
-            raise unknown(kind, name, available)
+    check_network(network)
+    for kind, name in (("network", network), ("flow", flow)):
+        if ":" not in name and not find(kind, name).built_in:
+            load(kind, name)  # what is wrong with it is said now, not after hours
+    if fusion not in fusion_names():
+        raise unknown("fusion", fusion, fusion_names())
+    if weights not in ("random", "imagenet"):
+        raise unknown("weights", weights, ["random", "imagenet"])
     if flow == "exact" and protocol.data.kind == "video":
         raise UsageError(f"Recorded videos of shift '{protocol.name}' come without exact flow; use e.g. -o flow=dis")
     if seed < 0:
@@ -159,7 +170,37 @@ def make_run_config(
         weights=weights,  # type: ignore[arg-type]
         steps=steps,
         source_file=source_file,
+        plugins=_sources(protocol, method, network, flow),
     )
+
+
+def _sources(shift: Shift, method: str, network: str, flow: str) -> dict[str, str]:
+    data = (("dataset", side.dataset) for side in (shift.data.source, shift.data.target) if isinstance(side, Recorded))
+    return sources((("method", method), ("network", network), ("flow", flow), ("flow", shift.flow), *data))
+
+
+def check_sources(config: RunConfig) -> None:
+    """The plugins of a run must be at hand, as they were when its config was made.
+
+    Raises:
+        UsageError: one is missing, or another one; says which and what to do.
+    """
+    for key in (*config.plugins, f"shift/{config.shift}"):
+        kind, _, name = key.partition("/")
+        if name not in names(kind) and not name.endswith(
+            KINDS[kind].suffixes
+        ):  # of old, shifts were told by their path
+            raise UsageError(
+                f"Run {config.hash} needs the {kind} '{name}', which is not at hand: install its package, or name its "
+                f"file: BENCH_PLUGINS={kind}=path/to/{name}{KINDS[kind].suffixes[0]}"
+            )
+    now = _sources(load_shift(config.shift), config.method, config.network, config.flow)
+    for key in sorted({*now, *config.plugins}):
+        if now.get(key) != (then := config.plugins.get(key, "of this repository")):
+            raise UsageError(
+                f"Run {config.hash} has {key} {then}, at hand is {now.get(key, 'that of this repository')}; "
+                "run it anew, or bring the file back as it was"
+            )
 
 
 def parse_options(pairs: list[str]) -> dict[str, Any]:
@@ -176,7 +217,7 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
         if key in options:
             raise UsageError(f"Option '{key}' is given twice")
         try:
-            value = yaml.safe_load(text) if text else ""
+            value = load_yaml(text) if text else ""
         except yaml.YAMLError:
             raise UsageError(
                 f"Option '{pair}': '{text}' is not a value; put quotes around special characters"
@@ -234,28 +275,50 @@ __all__ = [
 ]
 
 
-@lru_cache
 def load_shift(name: str) -> Shift:
-    """Read and validate a shift by name (a file in ``bench/shifts``) or by path of a YAML file.
+    """Read and validate a shift by name, or by path of a YAML file.
 
     Raises:
         UsageError: unknown name, or a file that does not validate (with the field's path).
     """
+    known = resolve("shift", name)
+    if known != name:  # a file, named by its path: it is read anew, and the files that it names
+        _read_shift.cache_clear()
+    path, text = shift_file(known)
+    return _read_shift(path, text, known != name)
+
+
+@lru_cache
+def _read_shift(path: Path, text: str, again: bool) -> Shift:
     from bench.data.splits import check_data  # brings torch, which `bench list` need not wait for
 
-    path = Path(name) if name.endswith((".yaml", ".yml")) else ROOT / "shifts" / f"{name}.yaml"
-    if not path.is_file():
-        raise unknown("shift", name, shift_names())
     try:
-        shift = Shift.model_validate(yaml.safe_load(path.read_text(encoding="utf-8", errors="replace")))
+        shift = Shift.model_validate(_by_name(load_yaml(text), path.parent, again))
         check_data(shift)
         return shift
     except ValidationError as error:
         raise UsageError(f"Shift {path.name}: {one_line(error, tags=('ministreet', 'video'))}") from None
-    except ValueError as error:
+    except (ValueError, UsageError, RunError) as error:
         raise UsageError(f"Shift {path.name}: {error}") from None
     except yaml.YAMLError as error:
         raise UsageError(f"Shift {path.name} is not YAML: {' '.join(str(error).split())}") from None
+
+
+def _by_name(told: Any, folder: Path, again: bool) -> Any:
+    """A shift's YAML in which files are named by their names. Their paths are relative to the YAML."""
+    places = {
+        "dataset": ("data.source.dataset", "data.target.dataset"),
+        "network": ("network.name",),
+        "flow": ("flow",),
+    }
+    for kind, where in [(kind, where) for kind, fields in places.items() for where in fields]:
+        *parents, last = where.split(".")
+        part = told
+        for parent in parents:
+            part = part.get(parent) if isinstance(part, dict) else None
+        if isinstance(part, dict) and isinstance(part.get(last), str):
+            part[last] = resolve(kind, part[last], folder, again)
+    return told
 
 
 def shift_or_dataset(name: str) -> Shift | str:
@@ -266,10 +329,10 @@ def shift_or_dataset(name: str) -> Shift | str:
     """
     from bench.data.datasets import dataset_names
 
-    if name in (known := [*dataset_names(), "frames"]):
-        return name
-    if name not in shift_names() and not name.endswith((".yaml", ".yml")):
-        raise unknown("shift or data set", name, [*known, *shift_names()])
+    if (one := resolve("dataset", name)) in dataset_names():
+        return one
+    if name not in names("shift") and not name.endswith((".yaml", ".yml")):
+        raise unknown("shift or data set", name, [*dataset_names(), *names("shift")])
     return load_shift(name)
 
 
@@ -277,13 +340,8 @@ def alterations(config: RunConfig) -> tuple[str, ...]:
     """Options in which a run differs from its shift's and method's defaults, as ``-o`` would set them, sorted."""
     shift = load_shift(config.shift)
     network = shift.network
-    default: dict[str, Any] = {
-        "network": network.name,
-        "fusion": network.fusion,
-        "weights": network.weights,
-        "flow": shift.flow,
-    }
-    default |= {"init": "source", "source_file": None, **resolve_settings(config.method, {})}
+    default: dict[str, Any] = {"network": network.name, "fusion": network.fusion, "weights": network.weights}
+    default |= {"flow": shift.flow, "init": "source", **resolve_settings(config.method, {})}
     actual = {name: getattr(config, name) for name in ("network", "fusion", "weights", "flow", "init", "source_file")}
     actual |= config.settings
     return tuple(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
+from bench.core.files import write_atomically
+from bench.core.registry import file_of, recall
 from bench.core.schema import OTHER_VERSION, Hash, read_json
 
 from .config import Model, RunConfig
@@ -16,6 +20,10 @@ from .config import Model, RunConfig
 SCHEMA = 1
 Percent = Annotated[float, Field(ge=0, le=100)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+TOLERANCE = 0.02
+"""Points by which a score of the same weights, or of a run repeated in its environment, may differ: another number of threads
+changes a few pixels."""
+PLACES = "plugins.json"
 
 
 class Result(Model):
@@ -111,13 +119,38 @@ class Record(Model):
         return json.dumps(self.model_dump(mode="json", by_alias=True), indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
+def gap(said: float | None, again: float | None) -> float:
+    """Absolute difference of two scores in points; 0 where both are undefined, infinite where one is."""
+    if said is None or again is None:
+        return 0.0 if said == again else math.inf
+    return abs(again - said)
+
+
 def read_record(path: Path) -> Record:
     """Read and validate a record.
 
     Raises:
         RunError: missing, truncated, or not a record (with the field's path).
     """
-    return read_json(path, Record, "Record", "delete it and run again")
+    record = read_json(path, Record, "Record", "delete it and run again")
+    if path.name == "record.json":
+        _recall_places(path.with_name(PLACES))
+    return record
+
+
+def keep_places(folder: Path, config: RunConfig) -> None:
+    """Note in a run's folder where the files of one's own lie that it uses. They are no part of its config or record."""
+    keys = (*config.plugins, f"shift/{config.shift}")
+    if places := {key: path for key in keys if (path := file_of(*key.split("/", 1)))}:
+        write_atomically(folder / PLACES, json.dumps(places, indent=1, sort_keys=True) + "\n")
+
+
+def _recall_places(file: Path) -> None:
+    """So that commands on a run find its files without being told again."""
+    with contextlib.suppress(OSError, ValueError):
+        places = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(places, dict):
+            recall({str(key): str(path) for key, path in places.items()})
 
 
 def read_records(folder: Path) -> list[Record]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from bench.core.errors import UsageError
 from bench.core.files import disk_errors
 from bench.core.workspace import Observer
+from bench.data.loaders import moved
 from methods.base import ClipBatch
 from stpl.segmenter import VideoSegmenter
+
+from .predictions import predict
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -81,7 +82,8 @@ class TensorBoard:
         logs = folder / LOGS
         with disk_errors(logs):
             if first == 0 and logs.is_dir():  # of a run that was killed before it had a state
-                shutil.rmtree(logs)
+                for file in logs.glob("events.out.tfevents.*"):
+                    file.unlink()
             # What was logged after the state that the run goes on from is logged again; purge_step hides the old.
             self._writer = self._open(str(logs), purge_step=first)
         self._segmenter, self._clips = segmenter, list(itertools.islice(clips, 1))
@@ -114,11 +116,10 @@ def pictures(segmenter: VideoSegmenter, clips: Iterable[ClipBatch]) -> list[tupl
 
     found = []
     for batch in clips:
-        with evaluating(segmenter), torch.no_grad():
-            scores = segmenter(batch.frames[:CLIPS], batch.flow[:CLIPS], batch.valid[:CLIPS]).scores.float()
-        size = (batch.frames.shape[-2], batch.frames.shape[-1])
-        labels = F.interpolate(scores, size, mode="bilinear").argmax(1).cpu().numpy()
-        frames = (255 * batch.frames[:CLIPS, -1]).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        batch = moved(batch, lambda x: x[:CLIPS])
+        with evaluating(segmenter):
+            labels = predict(segmenter, batch).labels().cpu().numpy()
+        frames = (255 * batch.frames[:, -1]).round().byte().permute(0, 2, 3, 1).cpu().numpy()
         for key, frame, label in zip(batch.keys, frames, labels, strict=False):
             found.append((f"target/{key.rsplit('/', 1)[-1]}", np.concatenate([frame, colourise(label)], axis=1)))
     return found

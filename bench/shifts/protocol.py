@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from bench.core.errors import RunError, UsageError
 from bench.core.schema import Model, Name, hash_of
 
 
@@ -166,3 +167,19 @@ class Shift(Model):
         return self.model_copy(
             update={"source_training": cut(self.source_training), "adaptation": cut(self.adaptation)}
         )
+
+
+def check_protocol(
+    shift: Shift, made: str, what: str, remedy: str, error: type[UsageError] | type[RunError] = UsageError
+) -> None:
+    """Refuse what was made under another protocol than the shift has now.
+
+    Args:
+        made: hash of the protocol under which it was made.
+        what, remedy: start and end of the line that says so: what it is, and what to do.
+
+    Raises:
+        UsageError: it was; or ``error``.
+    """
+    if made != shift.hash:
+        raise error(f"{what} was made under protocol {made}; '{shift.name}' is now {shift.hash}; {remedy}")

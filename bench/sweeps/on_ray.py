@@ -49,6 +49,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
 from bench.core.errors import RunError, UsageError  # noqa: E402
+from bench.core.registry import packed  # noqa: E402
 from bench.core.workspace import Workspace  # noqa: E402
 
 from ._left_over import scratch_folder  # noqa: E402
@@ -260,6 +261,7 @@ def payload(job: Job, sweep: Sweep, workspace: Workspace) -> dict[str, Any]:
         "cache": place(workspace.cache),
         "data_root": place(workspace.data_root),
         "source_file": place(workspace.source_file),
+        "plugins": packed(),
         "cpu": sweep.cpu,
         "device": "auto" if sweep.gpu else "cpu",
         "tuning": sweep.search is not None,
@@ -268,7 +270,7 @@ def payload(job: Job, sweep: Sweep, workspace: Workspace) -> dict[str, Any]:
 
 
 def _check_resources(sweep: Sweep) -> None:
-    there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    there = ray.cluster_resources()  # type: ignore[no-untyped-call]
     for name, asked in (("CPU", float(sweep.cpu)), ("GPU", sweep.gpu)):
         if asked > there.get(name, 0.0):
             raise UsageError(f"{name.lower()}: {asked:g} per trial is asked for, but Ray sees {there.get(name, 0.0):g}")
@@ -284,8 +286,8 @@ def slots(sweep: Sweep) -> int:
         gpus = int(there.get("GPU", 0))
         return min(cores, int(gpus / sweep.gpu) if sweep.gpu >= 1 else gpus * int(1 / sweep.gpu + 1e-9))
 
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return sum(fit(node["Resources"]) for node in nodes if node["Alive"])
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return sum(map(fit, alive))
 
 
 # The cluster ----------------------------------------------------------------------------------------------------------

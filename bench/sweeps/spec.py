@@ -15,12 +15,13 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from bench.core.errors import UsageError, unknown
-from bench.core.registry import method_names
-from bench.core.schema import Model, hash_of, read_yaml, validated
+from bench.core.loading import source_hash
+from bench.core.registry import KINDS, file_of, method_names, recall, resolve
+from bench.core.schema import Model, hash_of, load_yaml, read_yaml, validated
 from bench.runs.config import RunConfig, make_run_config, method_class, parse_range, plain_value
 
 from .search import Search, searched, tuning_shift
-from .study import Study, StudyRow, WrittenRow, clean
+from .study import Study, StudyRow, WrittenRow, by_name, clean
 
 COMMON = ("network", "fusion", "flow", "weights", "init")
 """Options that every method has."""
@@ -37,10 +38,12 @@ class Sweep(Model):
         cpu: cores, and threads of torch, per trial.
         gpu: GPUs per trial; a share packs several trials onto one.
         retries: how often a failed trial is tried again.
+        plugins: paths of files of one's own by ``kind/name``, so that a sweep finds them again when it goes on.
     """
 
-    LATER: ClassVar[tuple[str, ...]] = ("log",)
+    LATER: ClassVar[tuple[str, ...]] = ("log", "plugins")
 
+    plugins: dict[str, str] = Field(default={})
     name: str = Field(default="", pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.-]*)?$")
     shift: str = "ministreet"
     methods: Literal["all"] | list[str] = Field(default_factory=list)
@@ -54,6 +57,20 @@ class Sweep(Model):
     cpu: int = Field(default=1, ge=1)
     gpu: float = Field(default=0.0, ge=0)
     retries: int = Field(default=2, ge=0)
+
+    _shift = field_validator("shift")(lambda shift: resolve("shift", shift))
+    _options = field_validator("grid", "options")(by_name)
+
+    @field_validator("plugins")
+    @classmethod
+    def _known_again(cls, value: dict[str, str]) -> dict[str, str]:
+        recall(value)
+        return value
+
+    @field_validator("methods")
+    @classmethod
+    def _methods_by_name(cls, value: Any) -> Any:
+        return value if value == "all" else [resolve("method", name) for name in value]
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -89,11 +106,25 @@ class Sweep(Model):
     @property
     def identity(self) -> str:
         """Hash of which runs it is about: not of its name, nor of how they are spread over the machine."""
-        return hash_of(self.model_dump(mode="json", exclude={"name", "log", "cpu", "gpu", "retries"}))
+        told = self.model_dump(mode="json", exclude={"name", "log", "cpu", "gpu", "retries", "plugins"})
+        sources = {key: source_hash(*key.split("/")) for key in self.files}
+        return hash_of({**told, "plugins": sources} if sources else told)
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Paths of the files of one's own that it is about, by ``kind/name``."""
+        used = [("shift", self.shift), *(("method", row.method) for row in self.rows)]
+        used += [("method", name) for name in self.methods if self.methods != "all"]
+        for options in (self.options, self.grid, *(row.options for row in self.rows)):
+            for option, value in options.items():
+                used += [
+                    (option.rpartition(".")[2], str(one)) for one in (value if isinstance(value, list) else [value])
+                ]
+        return {f"{kind}/{name}": path for kind, name in used if kind in KINDS and (path := file_of(kind, name))}
 
     def to_yaml(self) -> str:
         """As stored in the sweep's folder."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        return yaml.safe_dump(self.model_copy(update={"plugins": self.files}).model_dump(mode="json"), sort_keys=False)
 
 
 @dataclass(frozen=True)
@@ -185,7 +216,7 @@ def parse_grid(texts: list[str]) -> dict[str, list[Any]]:
         if name in grid:
             raise UsageError(f"--grid '{name}' is given twice")
         try:
-            grid[name] = [plain_value(yaml.safe_load(value)) for value in values.split(",")]
+            grid[name] = [plain_value(load_yaml(value)) for value in values.split(",")]
         except yaml.YAMLError:
             raise UsageError(f"--grid '{text}': not values") from None
     return grid

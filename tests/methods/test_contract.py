@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import inspect
@@ -11,14 +12,28 @@ from typing import Any
 import pytest
 import torch
 
-from bench.core.registry import method_names
+from bench.core.errors import RunError, UsageError
+from bench.core.loading import load
+from bench.core.registry import built_in, method_names, names
 from bench.networks.build import build_segmenter
 from bench.runs.config import method_class, resolve_settings
 from methods.base import Choice, ClipBatch, LabelledBatch, LogUniform, Method, Setup, Uniform
 
 CLASSES = 5
 STEPS = 6
-TRAINED = [name for name in method_names() if method_class(name).trains]
+
+
+def loadable() -> dict[str, type[Method]]:
+    """Methods of this repository, of installed packages, and of ``--method``; a broken one has a test of its own."""
+    found = {}
+    for name in names("method"):
+        with contextlib.suppress(RunError, UsageError):
+            found[name] = method_class(name)
+    return found
+
+
+METHODS = loadable()
+TRAINED = [name for name, cls in METHODS.items() if cls.trains]
 NO_DRAWS = ("da_vsn", "da_vsn_sf", "fda", "vat_vst", "vat_vst_sf")
 """Methods whose published step draws nothing at random."""
 
@@ -78,14 +93,19 @@ def train(
     return log
 
 
-@pytest.mark.parametrize("name", method_names())
+@pytest.mark.parametrize("name", names("method"))
+def test_its_file_can_be_loaded(name: str) -> None:
+    assert issubclass(method_class(name), Method)
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_card_and_settings_are_complete(name: str) -> None:
     cls = method_class(name)
     card = cls.card
     assert card.key == name
     assert card.setting in ("none", "SFDA", "UDA", "oracle")
     assert card.design in ("-", "image", "video")
-    assert cls.__module__ == f"methods.{name}" and cls.__doc__
+    assert cls.__module__ == load("method", name).__name__ and cls.__doc__
     fields = {f.name: f for f in dataclasses.fields(cls.Settings)}
     assert set(cls.SEARCH) <= set(fields)
     for key, space in cls.SEARCH.items():
@@ -158,12 +178,15 @@ def test_same_seed_gives_same_losses_and_resume_is_exact(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_another_seed_draws_other_views(name: str) -> None:
-    if name in NO_DRAWS:
-        pytest.skip("draws nothing")
+def test_another_seed_draws_other_views_where_anything_is_drawn(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    generator = Method.generator
+    monkeypatch.setattr(Method, "generator", lambda *a, **k: drawn.append(a) or generator(*a, **k))
     first, second = make_method(name, 0), make_method(name, 0)
     second.setup = Setup(CLASSES, STEPS, 1)
-    assert train(first, 0, 2) != train(second, 0, 2)
+    assert (train(first, 0, 2) != train(second, 0, 2)) == bool(drawn)
+    if name in built_in("method"):
+        assert bool(drawn) == (name not in NO_DRAWS)
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -202,7 +225,7 @@ def test_oracle_with_nothing_labelled_is_zero_not_nan() -> None:
     assert all(float(v.detach()) == 0.0 for v in losses.values())
 
 
-@pytest.mark.parametrize("name", [n for n in method_names() if method_class(n).card.setting in ("SFDA", "none")])
+@pytest.mark.parametrize("name", [n for n, cls in METHODS.items() if cls.card.setting in ("SFDA", "none")])
 def test_a_source_free_method_works_without_a_source_batch_and_gets_no_label(name: str) -> None:
     method = make_method(name)
     target, source = begin(method)
@@ -220,7 +243,7 @@ def test_a_source_batch_with_nothing_labelled_gives_zero_not_nan(name: str) -> N
     assert float(losses["ce"].detach()) == 0.0
 
 
-@pytest.mark.parametrize("name", [n for n in method_names() if n not in ("source_only", "oracle")])
+@pytest.mark.parametrize("name", [n for n in METHODS if n not in ("source_only", "oracle")])
 def test_card_names_its_paper(name: str) -> None:
     card = method_class(name).card
     assert len(card.authors) > 1 and str(card.year) in card.venue

@@ -1,30 +1,37 @@
-"""What all data sets share: items, reading a picture so that every failure is one line with the path, listing folders.
+"""What all data sets share: items, listing folders, and the readers of ``bench.data.reading``.
 
-Files are opened by Python's ``open`` and decoded from memory, so that the audit hook of ``bench.core.access`` sees each of
-them. Sizes are ``(height, width)``; paths of items are POSIX and relative to the data set's root.
+Sizes are ``(height, width)``; paths of items are POSIX and relative to the data set's root.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from bench.core.errors import RunError, UsageError
 
-from bench.core.errors import BadFile, RunError, UsageError
+from ..reading import (
+    Colour,
+    Ids,
+    Size,
+    UInt8,
+    colour_picture,
+    id_picture,
+    label_ids,
+    lookup,
+    nearest,
+    resized_rgb,
+    to_train,
+)
 
-UInt8 = npt.NDArray[np.uint8]
-Size = tuple[int, int]
-Ids = Mapping[int, int] | npt.NDArray[np.uint8]
-IGNORE = 255
+__all__ = [
+    "Colour", "Dataset", "Ids", "Item", "Size", "UInt8", "check_split", "colour_picture", "files_under", "id_picture",
+    "in_order", "label_ids", "locate", "lookup", "matches", "natural", "nearest", "resized_rgb", "to_train",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -56,13 +63,20 @@ class Dataset(Protocol):
         raw_size: size of the files that become ``size``; the same unless frames are cut.
     """
 
-    name: str
-    folder: str
-    size: Size | None
-    raw_size: Size | None
-    counts: Mapping[str, int]
-    splits: tuple[str, ...]
-    names: Mapping[int, str]
+    @property
+    def name(self) -> str: ...
+    @property
+    def folder(self) -> str: ...
+    @property
+    def size(self) -> Size | None: ...
+    @property
+    def raw_size(self) -> Size | None: ...
+    @property
+    def counts(self) -> Mapping[str, int]: ...
+    @property
+    def splits(self) -> tuple[str, ...]: ...
+    @property
+    def names(self) -> Mapping[int, str]: ...
 
     def items(self, root: Path, split: str, frames: int = 2) -> list[Item]:
         """Clips of a split, derived from the names on the disk, in natural order; no file is opened."""
@@ -83,128 +97,6 @@ class Dataset(Protocol):
         """Whether the layout has a place for a file of this name; what does not belong is reported as stray."""
 
 
-# Reading --------------------------------------------------------------------------------------------------------------
-
-
-def read_bytes(file: Path) -> bytes:
-    """The file's bytes.
-
-    Raises:
-        BadFile: missing, empty, or the system refuses.
-    """
-    try:
-        with open(file, "rb") as opened:
-            data = opened.read()
-    except FileNotFoundError:
-        raise BadFile(file, "missing", "no such file") from None
-    except OSError as error:
-        raise BadFile(file, "unreadable", f"cannot be read: {error.strerror or error}") from None
-    if not data:
-        raise BadFile(file, "truncated", "is empty")
-    return data
-
-
-def open_picture(file: Path, data: bytes, expect: Size | None = None) -> Image.Image:
-    """Header of a PNG or JPEG that was read; its pixels come with ``load``.
-
-    Raises:
-        BadFile: not such a picture, or its size is not ``expect``.
-    """
-    try:
-        picture = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
-    except UnidentifiedImageError:
-        raise BadFile(file, "not an image", "is not a PNG or JPEG picture") from None
-    except Exception as error:  # decoders raise whatever comes up in a damaged header
-        raise damaged(file, error) from None
-    size = (picture.height, picture.width)
-    if expect is not None and size != expect:
-        raise BadFile(file, "wrong size", f"is {shown(size)} pixels, expected {shown(expect)}")
-    return picture
-
-
-def load(file: Path, picture: Image.Image) -> Image.Image:
-    """Decode all pixels.
-
-    Raises:
-        BadFile: truncated or damaged.
-    """
-    try:
-        picture.load()
-    except Exception as error:
-        raise damaged(file, error) from None
-    return picture
-
-
-def damaged(file: Path, error: Exception) -> BadFile:
-    """The error of a decoder as one line."""
-    what = " ".join(str(error).split()) or type(error).__name__
-    kind = "truncated" if "truncated" in what.lower() else "damaged"
-    return BadFile(file, kind, f"is {kind}, decoding says: {what:.120}")
-
-
-def colour_picture(file: Path, expect: Size | None = None) -> Image.Image:
-    """A whole picture as 8-bit RGB."""
-    picture = load(file, open_picture(file, read_bytes(file), expect))
-    if picture.mode[0] in "IF":  # Pillow would clip them to 8 bits in silence
-        raise BadFile(
-            file, "wrong mode", f"has more than 8 bits per channel (mode {picture.mode}); save it as 8-bit RGB"
-        )
-    return picture if picture.mode == "RGB" else picture.convert("RGB")
-
-
-def resized_rgb(picture: Image.Image, size: Size | None) -> UInt8:
-    """``(3, H, W)``, resized bicubically (Pillow's, as published) where the size differs."""
-    if size is not None and (picture.height, picture.width) != size:
-        picture = picture.resize((size[1], size[0]), Image.Resampling.BICUBIC)
-    return np.stack([np.asarray(channel) for channel in picture.split()])
-
-
-def id_picture(file: Path, expect: Size | None = None) -> Image.Image:
-    """A whole label picture with one id per pixel (grey or with a palette, 8 bits)."""
-    picture = load(file, open_picture(file, read_bytes(file), expect))
-    if picture.mode not in ("L", "P"):
-        raise BadFile(file, "wrong mode", f"is no picture of label ids: 8-bit grey is expected, mode is {picture.mode}")
-    return picture
-
-
-def nearest(picture: Image.Image, size: Size | None) -> npt.NDArray[Any]:
-    """Pixels of a picture, resized by nearest neighbour (Pillow's, as published) where the size differs."""
-    if size is not None and (picture.height, picture.width) != size:
-        picture = picture.resize((size[1], size[0]), Image.Resampling.NEAREST)
-    return np.asarray(picture)
-
-
-def lookup(ids: Ids) -> UInt8:
-    """``ids`` as a table of 256 train ids."""
-    if isinstance(ids, np.ndarray):
-        if ids.shape != (256,) or ids.dtype != np.uint8:
-            raise ValueError(f"a lookup table of ids is uint8 (256,), got {ids.dtype} {ids.shape}")
-        return ids
-    table = np.full(256, IGNORE, np.uint8)
-    for raw, train in ids.items():
-        if 0 <= raw < 256:  # Cityscapes has an id -1, which no file holds
-            table[raw] = train
-    return table
-
-
-def to_train(raw: UInt8, ids: Ids) -> UInt8:
-    """Raw ids to train ids."""
-    import cv2
-
-    return np.asarray(cv2.LUT(np.ascontiguousarray(raw), lookup(ids)), np.uint8)
-
-
-def picture_size(file: Path) -> Size:
-    """Size of a picture by its header."""
-    picture = open_picture(file, read_bytes(file))
-    return picture.height, picture.width
-
-
-def shown(size: Size) -> str:
-    """``1920x1080``, as people write sizes."""
-    return f"{size[1]}x{size[0]}"
-
-
 # Folders --------------------------------------------------------------------------------------------------------------
 
 
@@ -223,7 +115,7 @@ def files_under(root: Path, folder: str = "") -> tuple[list[str], list[str]]:
     left out; a missing folder has none.
 
     Raises:
-        RunError: a folder cannot be read.
+        RunError: a folder cannot be read, or a link leads back to a folder that it lies in.
     """
 
     def refuse(error: OSError) -> None:
@@ -233,6 +125,9 @@ def files_under(root: Path, folder: str = "") -> tuple[list[str], list[str]]:
     files, empty = [], []
     for where, folders, names in os.walk(root / folder, onerror=refuse, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        for path in (Path(where, name) for name in folders):
+            if path.is_symlink() and any(above.resolve().is_relative_to(path.resolve()) for above in path.parents):
+                raise RunError(f"{path} is a link to a folder that it lies in: it would have no end; remove it")
         visible = [name for name in names if not name.startswith(".")]
         relative = os.path.relpath(where, root).replace(os.sep, "/")
         files += [name if relative == "." else f"{relative}/{name}" for name in visible]
@@ -270,14 +165,3 @@ def in_order(items: Iterable[Item], name: str, root: Path, example: str) -> list
     if not ordered:
         raise RunError(f"No frames of '{name}' under {root}; expected files like {example}")
     return ordered
-
-
-def native_size(root: Path, items: Sequence[Item], read: Callable[[Path], Size] = picture_size) -> Size | None:
-    """The size that most of nine items spread over the split have; None if none of them can be read."""
-    found: Counter[Size] = Counter()
-    for item in items[:: max(1, len(items) // 9)][:9]:
-        try:
-            found[read(root / item.frames[-1])] += 1
-        except BadFile:  # reported where it is used
-            continue
-    return found.most_common(1)[0][0] if found else None

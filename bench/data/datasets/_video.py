@@ -2,23 +2,48 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
 from pathlib import Path
 
 from bench.core.errors import BadFile
-from bench.core.files import locked, whole
+from bench.core.files import locked, no_file, sha256_of, whole
 from bench.core.progress import Progress, quiet
 
-VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm")
+VIDEOS = (
+    ".mp4",
+    ".avi",
+    ".mov",
+    ".mkv",
+    ".webm",
+    ".m4v",
+    ".mpg",
+    ".mpeg",
+    ".ts",
+    ".m2ts",
+    ".wmv",
+    ".flv",
+    ".3gp",
+    ".gif",
+)
 SHORT = 0.9
 """A file that gives less than this share of the frames its header promises is taken to be truncated (the promise is not exact)."""
+CODECS = {
+    "av01": "AV1",
+    "avc1": "H.264",
+    "h264": "H.264",
+    "hvc1": "H.265",
+    "hev1": "H.265",
+    "hevc": "H.265",
+    "vp90": "VP9",
+}
+"""What people call the commonest codecs."""
 
 
 def extract(video: Path, cache: Path, progress: Progress = quiet) -> Path:
     """Folder of the video's frames, ``000000.png`` onwards, made now if it is not there. It is named by the file's content.
 
     Raises:
-        BadFile: not there, no video, or truncated.
+        BadFile: not there, no video, truncated, or of a codec that OpenCV cannot decode.
         RunError: the cache cannot be written.
     """
     folder = cache / "frames" / f"{video.stem}-{fingerprint(video)}"
@@ -37,22 +62,24 @@ def fingerprint(file: Path) -> str:
     Raises:
         BadFile: it cannot be read.
     """
-    digest = hashlib.sha256()
+    if what := no_file(file):
+        raise BadFile(file, "unreadable", f"is {what}, a video file is expected")
     try:
-        with open(file, "rb") as opened:
-            while block := opened.read(1 << 22):
-                digest.update(block)
+        return sha256_of(file)[:12]
     except OSError as error:
         raise BadFile(file, "missing", f"cannot be read: {error.strerror or error}") from None
-    return digest.hexdigest()[:12]
 
 
 def _decode_into(folder: Path, video: Path, progress: Progress) -> None:
     import cv2
 
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its lines say less than ours
     capture = cv2.VideoCapture(str(video))
     try:
         promised, done = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0
+        codec = (
+            int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=True).decode("ascii", "ignore").lower()
+        )
         while True:
             there, picture = capture.read()
             if not there:
@@ -63,6 +90,14 @@ def _decode_into(folder: Path, video: Path, progress: Progress) -> None:
             progress(f"extract {video.name}", done, max(promised, done))
     finally:
         capture.release()
+    if not done and codec.strip("\0 ").isalnum():
+        name = CODECS.get(codec, codec)
+        raise BadFile(
+            video,
+            "codec",
+            f"no frame of it can be decoded: it is {name} ({codec}), which this OpenCV cannot decode, or damaged. Convert it: "
+            "ffmpeg -i IN -c:v libx264 OUT.mp4",
+        )
     if not done:
         raise BadFile(video, "not a video", "no frame of it can be decoded; is it a video?")
     if done < SHORT * promised:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from . import _base
-from ._base import Ids, Item, Size, UInt8
+from ._base import Colour, Ids, Item, Size, UInt8
 
 SNIPPET, LABELLED = 30, 19
 """Frames of a snippet, and the place of the labelled one."""
@@ -76,6 +76,13 @@ class CityscapesSeq:
 
         return {label.id: label.name for label in labels}
 
+    @cached_property
+    def colours(self) -> Mapping[int, Colour]:
+        """From the official scripts."""
+        from cityscapesscripts.helpers.labels import labels
+
+        return {label.id: label.color for label in labels if label.id >= 0}
+
     def items(self, root: Path, split: str, frames: int = 2) -> list[Item]:
         """One clip per snippet."""
         _base.check_split(self.name, split, self.splits, frames)
@@ -115,11 +122,11 @@ class CityscapesSeq:
 
     def read_label(self, file: Path, ids: Ids, size: Size | None = None, expect: Size | None = None) -> UInt8:
         """See `Dataset.read_label`."""
-        return _base.to_train(_base.nearest(_base.id_picture(file, expect), size), ids)
+        return _base.to_train(_base.label_ids(file, size, expect, self.colours), ids)
 
     def look(self, file: Path, label: bool) -> Size:
         """See `Dataset.look`."""
-        picture = (_base.id_picture if label else _base.colour_picture)(file)
+        picture = _base.id_picture(file, colours=self.colours) if label else _base.colour_picture(file)
         return picture.height, picture.width
 
     def guards(self) -> Mapping[str, str]:

@@ -10,7 +10,6 @@ The lowest 120 of 760 rows are cut off images and labels after the resize, as pu
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from PIL import Image
 
 from bench.core.errors import BadFile
 
+from .. import reading
 from . import _base
 from ._base import Ids, Item, Size, UInt8
 
@@ -103,15 +103,13 @@ class SynthiaSeq:
         """Class ids of the whole picture. Pillow reads such files with 8 bits, that is all zero; OpenCV keeps 16."""
         import cv2
 
-        data = _base.read_bytes(file)
-        _base.open_picture(file, data, expect)
+        data = reading.read_bytes(file)
+        picture = reading.open_picture(file, data, expect)
         try:
-            Image.open(io.BytesIO(data)).verify()  # OpenCV gives half a picture without a word; this checks all sums
-            if not data.rstrip(b"\0").endswith(b"IEND\xaeB`\x82"):
-                raise ValueError("the file is truncated")
+            reading.check_sums(data, picture)  # OpenCV gives half a picture without a word
             found: npt.NDArray[np.generic] | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         except Exception as error:
-            raise _base.damaged(file, error) from None
+            raise reading.damaged(file, error) from None
         if found is None:
             raise BadFile(file, "damaged", "is damaged: OpenCV cannot decode it")
         if found.dtype != np.uint16 or found.ndim != 3:
@@ -120,7 +118,11 @@ class SynthiaSeq:
                 "wrong mode",
                 f"is no SYNTHIA label: a colour PNG with 16 bits is expected, got {found.dtype} {found.shape}",
             )
-        return np.minimum(found[..., 2], 255).astype(np.uint8)  # OpenCV's order is BGR
+        ids = found[..., 2]  # OpenCV's order is BGR
+        if (most := int(ids.max())) > 255:
+            why = ": they are 257 times too large, as of 8 bits stretched to 16" if not (ids % 257).any() else ""
+            raise BadFile(file, "wrong ids", f"holds id {most}; those of SYNTHIA are 0 to {max(self.names)}{why}")
+        return ids.astype(np.uint8)
 
     def guards(self) -> Mapping[str, str]:
         """See `Dataset.guards`."""

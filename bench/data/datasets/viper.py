@@ -19,8 +19,6 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from bench.core.errors import BadFile
-
 from . import _base
 from ._base import Ids, Item, Size, UInt8
 
@@ -37,10 +35,8 @@ CLASSES: tuple[tuple[str, tuple[int, int, int]], ...] = (
 )  # fmt: skip
 """Name and colour by raw id. Van and train have one colour: a picture in colours gives van for both, and both are ignored."""
 
+COLOURS = {raw: colour for raw, (_, colour) in enumerate(CLASSES)}
 CAR = next(raw for raw, (name, _) in enumerate(CLASSES) if name == "car")
-STRANGE = 0.01
-"""Share of pixels in colours of no class above which a label picture is refused; fewer are ignored."""
-
 _IMAGE = re.compile(r"(train|val)/img/(\d{3})/\2_(\d{5})\.jpg")
 _LABEL = re.compile(r"(train|val)/cls/(\d{3})/\2_(\d{5})\.png")
 
@@ -56,36 +52,6 @@ def without_ego(raw: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     changed = np.array(raw)
     cv2.floodFill(changed, None, (middle, raw.shape[0] - 1), 0, flags=8)  # only this component; 8 neighbours
     return changed
-
-
-def from_colours(file: Path, colours: UInt8) -> UInt8:
-    """RGB ``(H, W, 3)`` to raw ids by the colours of the class list.
-
-    Raises:
-        BadFile: more than a hundredth of the pixels have a colour of no class.
-    """
-    wide = colours.astype(np.int32)
-    codes = (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
-    place = np.minimum(np.searchsorted(_CODES, codes), len(_CODES) - 1)
-    strange = _CODES[place] != codes
-    share = float(strange.mean())
-    if share > STRANGE:
-        y, x = np.argwhere(strange)[0]
-        example = tuple(map(int, colours[y, x]))
-        what = f"{100 * share:.0f} % of the pixels are in no colour of VIPER's classes, e.g. {example}"
-        raise BadFile(file, "wrong colours", what)
-    return np.where(strange, np.uint8(0), _IDS[place])
-
-
-def _colour_table() -> tuple[npt.NDArray[np.int32], UInt8]:
-    code_of: dict[int, int] = {}
-    for raw, (_, (r, g, b)) in enumerate(CLASSES):
-        code_of.setdefault((r << 16) | (g << 8) | b, raw)
-    codes = sorted(code_of)
-    return np.array(codes, np.int32), np.array([code_of[code] for code in codes], np.uint8)
-
-
-_CODES, _IDS = _colour_table()
 
 
 class Viper:
@@ -128,26 +94,15 @@ class Viper:
 
     def read_label(self, file: Path, ids: Ids, size: Size | None = None, expect: Size | None = None) -> UInt8:
         """Resized first, then the player's car is found in the resized picture, as published."""
-        picture = self._label_picture(file, expect)
-        raw = _base.nearest(picture, size)
-        if raw.ndim == 3:
-            raw = from_colours(file, raw)
-        return _base.to_train(without_ego(raw), ids)
+        return _base.to_train(without_ego(_base.label_ids(file, size, expect, COLOURS, "ids or colours")), ids)
 
     def look(self, file: Path, label: bool) -> Size:
         """See `Dataset.look`."""
-        picture = self._label_picture(file) if label else _base.colour_picture(file)
-        if label and picture.mode == "RGB":
-            from_colours(file, np.asarray(picture))
+        if label:
+            height, width = _base.label_ids(file, None, None, COLOURS, "ids or colours").shape
+            return height, width
+        picture = _base.colour_picture(file)
         return picture.height, picture.width
-
-    def _label_picture(self, file: Path, expect: Size | None = None):  # type: ignore[no-untyped-def]
-        picture = _base.load(file, _base.open_picture(file, _base.read_bytes(file), expect))
-        if picture.mode == "RGBA":
-            picture = picture.convert("RGB")
-        if picture.mode not in ("L", "P", "RGB"):
-            raise BadFile(file, "wrong mode", f"is no picture of label ids or colours: mode is {picture.mode}")
-        return picture
 
     def guards(self) -> Mapping[str, str]:
         """See `Dataset.guards`."""

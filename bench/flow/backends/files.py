@@ -6,6 +6,9 @@ A clip named ``frankfurt_000000_000294`` has its flow 294 to 293 in one of these
     frankfurt_000000_000294.flo  .png  frankfurt_000000_000294_000293_int16_x10.npy       backward flow, named by frame t
     frankfurt_000000_000293.npz                                              VIPER's forward flow, named by frame t-1
 
+A name that is a number alone (SYNTHIA-Seq's ``000019_int16_x10.npy``) does not say of which video it is. It is taken from the
+folder of the clip's sequence only, or for clips that are named so themselves: SYNTHIA-Seq, and clips whose key is a number.
+
 With ``BENCH_FLOW_DIRECTION=forward`` .flo and png hold forward flow too and are named by frame t-1. Forward flow is inverted
 by splatting. Flow of another size is resized with its vectors; the proportions must be the frame's.
 """
@@ -24,7 +27,8 @@ from numpy.typing import NDArray
 
 from bench.core.errors import RunError, UsageError
 from bench.core.schema import hash_of
-from bench.data.clip import Clips
+from bench.data.clip import Clip, Clips
+from bench.data.datasets import synthia_seq
 from stpl.warp import resize_flow
 
 from .._estimated import lands_inside
@@ -76,19 +80,30 @@ def lowered(stem: str, by: int) -> str:
     return f"{stem[: number.start()]}{max(0, int(number[0]) - by):0{len(number[0])}d}"
 
 
+NUMBER = re.compile(r"\d+(_int16_x10\.npy|\.\w+)")
+"""A name that is a number alone."""
+
+
 def find(folder: Path, stem: str, previous: str, sequence: str, forward: bool) -> Path:
     """The flow file of a pair of frames.
+
+    Args:
+        sequence: the clip's, a folder below ``folder``; empty where it has none.
 
     Raises:
         RunError: there is none.
     """
-    places = [folder, folder / stem.split("_")[0], *([folder / sequence] if sequence else [])]
+    own = [folder / sequence] if sequence not in ("", ".") else []
+    numbered = stem.isdigit() or stem.startswith(synthia_seq.VIDEOS)
     wanted = list(names(stem, previous, forward))
-    for place in places:
+    for place in (folder, folder / stem.split("_")[0], *own):
         for name in wanted:
-            if (place / name).is_file():
+            if (numbered or place in own or not NUMBER.fullmatch(name)) and (place / name).is_file():
                 return place / name
-    raise RunError(f"No flow of {stem} in {folder}: looked for {', '.join(wanted)}, there and in its subfolders")
+    numbers = [name for name in wanted if NUMBER.fullmatch(name)] if not numbered else []
+    rest = f"; {', '.join(numbers)} only in {own[0] if own else 'a folder of its sequence'}" if numbers else ""
+    there = ", ".join(name for name in wanted if name not in numbers)
+    raise RunError(f"No flow of {stem} in {folder}: looked for {there or 'nothing'}, there and in its subfolders{rest}")
 
 
 def fit(field: Field, size: tuple[int, int], path: Path) -> Field:
@@ -109,7 +124,7 @@ def fit(field: Field, size: tuple[int, int], path: Path) -> Field:
     return np.where(whole, resized, 0).astype(np.float32), whole
 
 
-def files(clips: Clips, index: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def files(clip: Clip, clips: Clips, index: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Flow of every pair from its file; valid where the file says so and it ends inside the frame.
 
     Raises:
@@ -117,7 +132,6 @@ def files(clips: Clips, index: int) -> tuple[NDArray[np.float32], NDArray[np.boo
         RunError: a file is missing, damaged or of other proportions.
     """
     folder, forward = settings()
-    clip = clips[index]
     stem, pairs, size = clip.key.rsplit("/", 1)[-1], len(clip.frames) - 1, clip.frames.shape[2:]
     if pairs > 1 and getattr(clips, "carries_flow", True):
         raise RunError(

@@ -94,12 +94,13 @@ def test_predictions_of_windows_are_those_of_evaluation(finished_tiny: Path, tin
     import torch
 
     from bench.analysis.panels import pair_predictions
+    from bench.core.workspace import Workspace
     from bench.data.loaders import ClipLoader
     from bench.runs.finished import finished_run
 
     shift, cpu = load_shift(TINY), torch.device("cpu")
     store = ClipStore(prepare_split(shift.data, "target", "val", 0, tiny_cache))
-    model = finished_run("adabn", TINY, 0, finished_tiny).model(cpu)
+    model = finished_run("adabn", TINY, 0, finished_tiny).model(Workspace())
     labels = predict_windows(model, [store[0], store[1]], exact, shift.evaluation, cpu)
     expected = pair_predictions(model, ClipLoader(store, exact, 1, 0), [0, 1], shift.evaluation, cpu)
     assert (labels[0] == expected[0].current).all() and (labels[1] == expected[1].current).all()

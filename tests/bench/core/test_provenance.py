@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -48,8 +49,22 @@ def test_outside_a_checkout_nothing_is_claimed(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(provenance, "ROOT", tmp_path / "bench")
     (tmp_path / "bench").mkdir()
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    found = provenance.code.__wrapped__()
-    assert (found["revision"], found["dirty"]) == (None, None) and found["source"] == provenance.source_here()
+    known = {"revision": None, "dirty": None, "version": version("stpl-benchmark")}
+    assert provenance.code.__wrapped__() == {**known, "source": provenance.source_here()}
+
+
+def test_a_repository_around_an_installed_package_is_not_ours(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = checkout / "env" / "site-packages"
+    (site / "bench" / "core").mkdir(parents=True)
+    monkeypatch.setattr(provenance, "ROOT", site / "bench")
+    known = {"revision": None, "dirty": None, "version": version("stpl-benchmark")}
+    assert provenance.code.__wrapped__() == {**known, "source": provenance.source_here()}
+    (site / "bench" / provenance.BUILT).write_text('{"revision": "0123456789ab", "dirty": true}\n')
+    assert (
+        provenance.code.__wrapped__()["revision"] == "0123456789ab" and provenance.code.__wrapped__()["dirty"] is True
+    )
+    (site / "bench" / provenance.BUILT).write_text("damaged")
+    assert provenance.code.__wrapped__()["revision"] is None
 
 
 def git(*arguments: str, cwd: Path) -> str:

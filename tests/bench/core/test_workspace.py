@@ -21,6 +21,21 @@ def test_folders_come_from_the_environment_or_lie_here(monkeypatch: pytest.Monke
     assert (Workspace().runs, Workspace().cache) == (Path("/a"), Path("/b"))
 
 
+def test_a_workspace_from_what_a_person_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("RUNS", "CACHE", "DATA"):
+        monkeypatch.setenv(f"BENCH_{name}", f"/{name}")
+    assert Workspace.at(device="cpu") == Workspace(Path("/RUNS"), Path("/CACHE"), data_root=Path("/DATA"))
+    given = Workspace.at("here", tmp_path, "there", "cpu", force=True, workers=3)
+    assert given == Workspace(Path("here"), tmp_path, data_root=Path("there"), force=True, workers=3)
+    torch.set_num_threads(2)
+    Workspace.at(device="cpu")
+    assert torch.get_num_threads() == 2  # 0 leaves them as they are
+    Workspace.at(device="cpu", threads=1)
+    assert torch.get_num_threads() == 1
+    with pytest.raises(UsageError, match="Unknown device 'gpu'"):
+        Workspace.at(device="gpu")
+
+
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pick_device("cpu") == torch.device("cpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

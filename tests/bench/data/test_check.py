@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from bench import cli
@@ -89,6 +92,95 @@ def test_own_footage(trees: dict[str, Tree], tmp_path: Path) -> None:
     report = check_split(data, root, split)
     assert not report.wrong and report.clips == 7
     assert [f.kind for f in report.findings] == ["unlabelled"] * 3
+
+
+def labelled(folder: Path, ids: str, labels: dict[str, int]) -> Path:
+    """Footage whose labels hold 0 and, in their right half, one other id."""
+    for name, other in labels.items():
+        for kind in ("images", "labels"):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((8, 12, 3), np.uint8)).save(folder / "images" / f"{name}.png")
+        label = np.zeros((8, 12), np.uint8)
+        label[:, 6:] = other
+        Image.fromarray(label).save(folder / "labels" / f"{name}.png")
+    (folder / "frames.yaml").write_text(f"folder: images\nlabels: labels\nids: {ids}\n")
+    return folder
+
+
+def test_ids_that_nothing_names_and_classes_that_never_occur(tmp_path: Path) -> None:
+    """Labels of 0 and 255 where 0 and 1 are declared: 255 is car's id of someone else."""
+    root = labelled(tmp_path, "{0: road, 1: car}", {"a": 255, "b": 255, "c": 0})
+    ((data, place, split),) = targets("frames", None, root, tmp_path / "cache")
+    report = check_split(data, place, split)
+    assert not report.wrong and report.notes == [
+        "labels/a.png has id 255, which ids: does not name: 96 pixels in 2 of 3 labels, all ignored",
+        "no label has a pixel of car",
+    ]
+    said = call("check", "frames", "--root", str(root))
+    assert said.exit_code == 0 and "  note: no label has a pixel of car\n" in said.stdout
+    right = labelled(tmp_path / "right", "{0: road, 255: car}", {"a": 255})
+    ((data, place, split),) = targets("frames", None, right, tmp_path / "cache")
+    assert check_split(data, place, split).notes == []
+    on_purpose = labelled(tmp_path / "ignored", "{0: road, 255: ignore}", {"a": 255})
+    ((data, place, split),) = targets("frames", None, on_purpose, tmp_path / "cache")
+    assert check_split(data, place, split).notes == []
+
+
+def test_labels_that_are_ignored_throughout(tmp_path: Path) -> None:
+    ((data, place, split),) = targets("frames", None, labelled(tmp_path, "{7: road}", {"a": 7, "b": 1}), tmp_path / "c")
+    notes = check_split(data, place, split).notes
+    assert "1 of 2 labels are ignored throughout, e.g. labels/b.png" in notes
+    tree = write_viper(tmp_path, 16, sequences=1)
+    for path in (tree.root / "train/cls").rglob("*.png"):
+        Image.fromarray(np.zeros(tree.size, np.uint8)).save(path)
+    (finding,) = check_split(tree.data, tree.root, "train", partial=True).wrong
+    assert finding.kind == "all ignored"
+    assert finding.what == "is ignored throughout, as are all 2 labels: no pixel has a class"
+
+
+def test_ids_that_the_data_set_does_not_have(tmp_path: Path) -> None:
+    tree = write_viper(tmp_path, 16, sequences=1)
+    path = tree.root / "train/cls/001/001_00020.png"
+    label = np.asarray(Image.open(path)).copy()
+    label[0, :3] = 77
+    Image.fromarray(label).save(path)
+    (finding,) = check_split(tree.data, tree.root, "train", partial=True).wrong
+    assert (finding.kind, finding.path) == ("unknown id", "train/cls/001/001_00020.png")
+    assert finding.what == "has id 77, which viper does not have: 3 pixels in 1 of 2 labels, all ignored"
+
+
+def test_a_shifts_classes_are_what_counts(tmp_path: Path) -> None:
+    tree = write_cityscapes(tmp_path, 16, complete=False)
+    for path in (tree.root / "gtFine/val").rglob("*.png"):
+        Image.fromarray(np.full(tree.size, 26, np.uint8)).save(path)  # car
+    both = check_split(tree.data, tree.root, "val", partial=True)
+    one = check_split(tree.data, tree.root, "val", partial=True, classes=load_shift("synthia2cityscapes").classes)
+    rest = "road, sidewalk, building, fence, pole, light, sign, vegetation, sky, person, rider"
+    assert one.notes == [f"no label has a pixel of {rest}"] and one.notes[0] in both.notes and len(both.notes) == 2
+    assert both.as_json()["notes"] == both.notes
+
+
+def test_odd_files_among_footage(tmp_path: Path) -> None:
+    root = labelled(tmp_path / "f", "{0: road}", {"a1": 0, "a2": 0})
+    os.mkfifo(root / "images" / "a3.png")
+    ((data, place, split),) = targets("frames", None, root, tmp_path)
+    report = check_split(data, place, split)
+    assert [(f.path, f.what) for f in report.wrong] == [("images/a3.png", "is a pipe, a file is expected")]
+    (root / "images" / "up").symlink_to("..")
+    said = call("check", "frames", "--root", str(root))
+    assert said.exit_code == 1 and "images/up is a link to a folder that it lies in" in said.stderr
+
+
+def test_pictures_are_checked_upright(tmp_path: Path) -> None:
+    """The second picture and the label are as large as the first once they are turned."""
+    root = labelled(tmp_path, "{0: road}", {"a1": 0, "a2": 0})
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.zeros((12, 8, 3), np.uint8)).save(root / "images" / "a2.png", exif=exif)
+    Image.fromarray(np.zeros((12, 8), np.uint8)).save(root / "labels" / "a2.png", exif=exif)
+    ((data, place, split),) = targets("frames", None, root, tmp_path)
+    report = check_split(data, place, split)
+    assert not report.wrong and report.size == (8, 12)
 
 
 def test_progress_and_workers(trees: dict[str, Tree]) -> None:

@@ -227,7 +227,7 @@ def test_strange_colours_are_refused_but_a_few_are_ignored(tmp_path: Path) -> No
     assert found[3, 4] == 255 and (np.delete(found.ravel(), 3 * 30 + 4) == 0).all()
     pixels[:10] = (1, 2, 3)
     Image.fromarray(pixels).save(tmp_path / "many.png")
-    with pytest.raises(BadFile, match=r"many.png: 50 % of the pixels are in no colour of VIPER's classes.*\(1, 2, 3\)"):
+    with pytest.raises(BadFile, match=r"many.png: 50 % of the pixels are in the colour of no class, e.g. \(1, 2, 3\)"):
         dataset("viper").read_label(tmp_path / "many.png", table)
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from bench.core.errors import BadFile
+from bench.core.errors import BadFile, RunError
+from bench.core.workspace import Workspace
 from bench.data.clip import Clip, LabelledClip
-from bench.data.fixtures import Tree, corrupt
+from bench.data.fixtures import Tree, corrupt, write_cityscapes, write_viper
 from bench.data.label_maps import named_space
 from bench.data.recorded import VideoStore
+from bench.data.splits import Split, check_labels, prepare
+from bench.runs.config import load_shift
 
 SIZE = (48, 80)
 
@@ -98,3 +102,62 @@ def test_own_footage_has_any_size_but_one_per_clip(tmp_path: Path) -> None:
     assert [store[i].key for i in range(3)] == ["a__0", "a__1", "b__0"]
     with pytest.raises(BadFile, match=r"b/0\.png: is 31x25 pixels, expected 31x24"):
         store[3]
+
+
+# Ids and labels that count for nothing -------------------------------------------------------------------------------
+
+
+def test_ids_without_a_name_are_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tree = write_viper(tmp_path, 16, sequences=1)
+    for path in (tree.root / "train/cls").rglob("*.png"):
+        label = np.asarray(Image.open(path)).copy()
+        label[0, :3], label[1, :3] = 77, 200
+        Image.fromarray(label).save(path)
+    items = tree.data.items(tree.root, "train")
+    store = VideoStore(tree.root, tree.data, items, named_space("viper2cityscapes").ids["viper"], (32, 64))
+    before = [store.label(0), store.label(1), store.label(0)]
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        f"bench: {tree.root / items[0].label}: has ids 77, 200, which viper does not have; these pixels are ignored"
+    ]
+    assert all((label[:2, :3] == 255).all() for label in before)
+
+
+def real(root: Path, workspace: Workspace, split: str) -> Split:
+    return prepare(load_shift("viper2cityscapes"), "target", split, 0, replace(workspace, data_root=root))
+
+
+def test_labels_are_looked_at_before_a_run(tmp_path: Path, workspace: Workspace) -> None:
+    tree = write_cityscapes(tmp_path, 16, complete=False)
+    check_labels(real(tmp_path, workspace, "val"))
+    paths = sorted((tree.root / "gtFine/val").rglob("*.png"))
+    for path in paths[:-1]:
+        Image.fromarray(np.zeros(tree.size, np.uint8)).save(path)
+    check_labels(real(tmp_path, workspace, "val"))  # one is enough
+    Image.fromarray(np.zeros(tree.size, np.uint8)).save(paths[-1])
+    with pytest.raises(
+        RunError, match=r"None of the 3 labels of target-val \(cityscapes_seq\) has a pixel of the classes"
+    ) as raised:
+        check_labels(real(tmp_path, workspace, "val"))
+    assert "\n" not in str(raised.value)
+    paths[0].write_bytes(b"")
+    with pytest.raises(BadFile, match="is empty"):
+        check_labels(real(tmp_path, workspace, "val"))
+    with pytest.raises(RunError, match="all are ignored, 1 cannot be read"):
+        check_labels(real(tmp_path, workspace, "val"), skip_bad=True)
+
+
+def test_a_run_stops_before_its_source_model_is_trained(
+    tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench.runs.config import make_run_config
+    from bench.runs.run import run
+
+    write_viper(tmp_path, 16)
+    tree = write_cityscapes(tmp_path, 16, complete=False)
+    for path in (tree.root / "gtFine/val").rglob("*.png"):
+        Image.fromarray(np.zeros(tree.size, np.uint8)).save(path)
+    monkeypatch.setattr("bench.runs.run.source_model", lambda *_: pytest.fail("trained for hours"))
+    config = make_run_config("adabn", "viper2cityscapes", 0, {"network": "mini", "flow": "dis"}, steps=1)
+    with pytest.raises(RunError, match="None of the 3 labels of target-val"):
+        run(config, replace(workspace, data_root=tmp_path))

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
+import resource
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -227,3 +231,88 @@ def test_inversion_is_the_obvious_loop() -> None:
     got, known = _formats.invert(forward, valid)
     np.testing.assert_array_equal(known, reached)
     np.testing.assert_array_equal(got, backward)
+
+
+# Bombs and damage that decoders do not see ---------------------------------------------------------------------------
+
+
+def huge_png(width: int, height: int) -> bytes:
+    """A 16-bit RGB PNG whose rows are zeros and come to an end early."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(1 << 24))) + chunk(b"IEND", b"")
+
+
+def huge_npz(rows: int) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("u.npy", "v.npy"):
+            with archive.open(name, "w") as file:
+                head = {"descr": "<f2", "fortran_order": False, "shape": (rows, 1 << 15)}
+                np.lib.format.write_array_header_1_0(file, head)
+                for _ in range(rows):
+                    file.write(bytes(1 << 16))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("a.png", huge_png(30_000, 30_000)), ("a.flo", _formats.FLO_MAGIC + np.array([30_000, 30_000], "<i4").tobytes())],
+)
+def test_a_small_file_takes_little_memory(name: str, data: bytes, tmp_path: Path) -> None:
+    """This PNG of 16 kB took 10 GB."""
+    (tmp_path / name).write_bytes(data)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(RunError, match="its header says 30000x30000 pixels; at most 67 million are read"):
+        _formats.read(tmp_path / name)
+    assert len(data) < 100_000 and resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"), [(512, "its array u unpacks to 34 MB"), (64, "its header says 32768x64 pixels")]
+)
+def test_an_archive_is_not_unpacked_beyond_the_limit(
+    rows: int, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _formats.MOST_PIXELS == 1 << 26
+    monkeypatch.setattr(_formats, "MOST_PIXELS", 1 << 20)
+    (tmp_path / "a.npz").write_bytes(huge_npz(rows))
+    with pytest.raises(RunError, match=says):
+        _formats.read(tmp_path / "a.npz")
+
+
+def test_an_array_holds_what_its_header_says(tmp_path: Path) -> None:
+    """NumPy makes room by the header, 8 TB here."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        buffer, {"descr": "<i2", "fortran_order": False, "shape": (2000000, 1000000, 2)}
+    )
+    (tmp_path / "a_int16_x10.npy").write_bytes(buffer.getvalue() + bytes(64))
+    with pytest.raises(RunError, match=r"int16 \(2000000, 1000000, 2\) is not what its 64 bytes hold"):
+        _formats.read(tmp_path / "a_int16_x10.npy")
+
+
+def test_a_flipped_bit_of_kittis_flow_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    rng = np.random.default_rng(0)
+    _formats.write(path, rng.normal(0, 9, (2, 20, 30)).astype(np.float32))
+    whole, truth = path.read_bytes(), _formats.read(path)[0]
+    found = 0
+    for bit in range(0, 8 * len(whole), 97):
+        data = bytearray(whole)
+        data[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(data)
+        try:
+            assert np.array_equal(_formats.read(path)[0], truth), bit
+        except RunError:
+            found += 1
+    assert found > 100
+
+
+def test_a_pipe_is_no_flow(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.flo")
+    with pytest.raises(RunError, match=r"a\.flo is a pipe, not a file"):
+        _formats.read(tmp_path / "a.flo")

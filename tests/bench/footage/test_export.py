@@ -26,12 +26,11 @@ from bench.core.workspace import Workspace
 from bench.data.fixtures import Tree
 from bench.data.label_maps import named_space
 from bench.footage.adapt import adapt_video, schedule
-from bench.networks.model_file import read_info, save_model
+from bench.networks.model_file import read_info
 from bench.networks.weights import load_tensors
 from bench.runs.config import RunConfig, make_run_config
 from bench.runs.records import Record, read_record
 from bench.runs.run import run
-from bench.runs.source import fresh_segmenter
 
 CPU = torch.device("cpu")
 SPACE = "viper2cityscapes"
@@ -52,16 +51,6 @@ def real_run(tmp_path_factory: pytest.TempPathFactory, trees: dict[str, Tree]) -
     workspace = Workspace(place / "runs", place / "cache", CPU, data_root=trees["viper"].root.parent)
     record = run(config, workspace)
     return workspace.runs / config.hash, record, workspace, str(shift)
-
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model file of an untrained network."""
-    config = make_run_config("source_only", "ministreet-tiny")
-    segmenter = fresh_segmenter(config, config.protocol, 7)
-    path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    save_model(path, segmenter, "mini", "conv1x1", 15, classes=named_space(SPACE).classes)
-    return path
 
 
 def call(*arguments: Any) -> Any:

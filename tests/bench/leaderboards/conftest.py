@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+import bench.shifts
 from bench.core.registry import ROOT
 from bench.core.workspace import Workspace
 from bench.runs.config import make_run_config
@@ -18,17 +19,16 @@ from bench.runs.run import run
 REVISION, SOURCE = "abc123abc123", "5" * 64
 
 
-def register(patch: pytest.MonkeyPatch, shifts: Path) -> None:
-    """Take shifts from another folder."""
-    for module in ("bench.core.registry", "bench.runs.config"):
-        patch.setattr(f"{module}.ROOT", shifts)
+def register(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """As if the repository held these shifts too."""
+    patch.setattr(bench.shifts, "__path__", [*bench.shifts.__path__, str(folder / "shifts")])
 
 
 @pytest.fixture(scope="package")
 def reported(tiny_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``shifts/tiny-reported.yaml`` and, in ``runs``, finished runs of adabn, stpl and the oracle on it."""
     base = tmp_path_factory.mktemp("reported")
-    shutil.copytree(ROOT / "shifts", base / "shifts")
+    (base / "shifts").mkdir()
     told = yaml.safe_load((ROOT / "shifts" / "ministreet-tiny.yaml").read_text(encoding="utf-8"))
     told |= {"purpose": "report", "name": "tiny-reported"}
     (base / "shifts" / "tiny-reported.yaml").write_text(yaml.safe_dump(told), encoding="utf-8")

@@ -8,9 +8,9 @@ import random
 
 from bench.leaderboards.page import SEES, build
 from bench.leaderboards.standings import oracle_and_source_only
+from bench.runs.adaptation import GRANTS
 from bench.runs.config import alterations, load_shift
 from bench.runs.records import Record
-from bench.runs.run import GRANTS
 from tests.bench.leaderboards.made import SHIFT, make_record, row, standard, table
 
 

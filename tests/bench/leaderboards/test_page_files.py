@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bench import cli
+from bench.core.errors import UsageError
 from bench.leaderboards import page as leaderboard
 from bench.leaderboards.generated import Drawing
 from bench.leaderboards.page import check, write
@@ -67,6 +68,15 @@ def test_a_page_is_stale_when_text_or_records_change(root: Path) -> None:
     for path in (root / "records" / SHIFT).rglob("stpl-s2-*"):
         path.unlink()
     assert check(root) == [page, *figures(root)]
+
+
+@pytest.mark.parametrize("name", [f"{SHIFT}.md", f"figures/{SHIFT}.png", f"figures/{SHIFT}-first-page.svg"])
+def test_a_file_that_was_not_generated_is_not_written_over(name: str, root: Path) -> None:
+    (root / "figures").mkdir(exist_ok=True)
+    (root / name).write_text("# My notes: do not lose them")
+    with pytest.raises(UsageError, match=r"was not written by bench; move it away, or choose another --root"):
+        write(root)
+    assert (root / name).read_text() == "# My notes: do not lose them"
 
 
 def test_a_figure_is_stale_when_it_is_missing_broken_or_of_other_data(root: Path) -> None:

@@ -13,6 +13,7 @@ from bench.core.errors import RunError, UsageError
 from bench.core.workspace import Workspace
 from bench.leaderboards.submit import rescore, submit_runs
 from bench.runs.config import make_run_config
+from bench.runs.finished import RunFolder
 from bench.runs.records import read_record
 from bench.runs.run import run
 
@@ -39,12 +40,9 @@ def test_a_run_is_scored_again_and_its_record_copied(folder: Path, tmp_path: Pat
 
 
 def test_the_second_scoring_is_the_first(folder: Path, tiny_cache: Path) -> None:
-    from bench.runs.config import load_shift
-
-    record = read_record(folder / "record.json")
-    workspace = Workspace(cache=tiny_cache)
-    again = rescore(record.config, load_shift(record.config.shift), folder / "checkpoint.safetensors", workspace)
-    assert again.miou == record.result.miou and again.temporal_consistency == record.result.temporal_consistency
+    done = RunFolder.open(folder)
+    again, first = rescore(done, Workspace(cache=tiny_cache)), done.record.result
+    assert (again.miou, again.temporal_consistency) == (first.miou, first.temporal_consistency)
 
 
 def test_a_truncated_checkpoint_is_refused(folder: Path, tmp_path: Path, tiny_cache: Path) -> None:
@@ -107,7 +105,7 @@ def test_an_unfinished_run_is_wrong_use(missing: str, folder: Path, tmp_path: Pa
 
 def test_a_run_of_another_protocol_is_wrong_use(folder: Path, tmp_path: Path, tiny_cache: Path) -> None:
     change(folder / "record.json", lambda told: told.update(shift_hash="0123456789ab"))
-    with pytest.raises(UsageError, match="ran under protocol 0123456789ab; 'tiny-reported' is now"):
+    with pytest.raises(UsageError, match="was made under protocol 0123456789ab; 'tiny-reported' is now"):
         submit_runs([folder], tmp_path / "boards", tiny_cache)
 
 
@@ -116,4 +114,12 @@ def test_what_is_not_reported_cannot_be_submitted(workspace: Workspace, tmp_path
     config = make_run_config("source_only", "ministreet-tiny")
     run(config, workspace)
     with pytest.raises(UsageError, match="ran on 'ministreet-tiny', which is for test, not for reporting"):
+        submit_runs([workspace.runs / config.hash], tmp_path / "boards", workspace.cache)
+
+
+@pytest.mark.usefixtures("no_figures", "copied")
+def test_a_run_that_was_cut_short_cannot_be_submitted(workspace: Workspace, tmp_path: Path) -> None:
+    config = make_run_config("source_only", "tiny-reported", steps=1)
+    run(config, workspace)
+    with pytest.raises(UsageError, match=r"was cut short with --steps 1; run it whole"):
         submit_runs([workspace.runs / config.hash], tmp_path / "boards", workspace.cache)

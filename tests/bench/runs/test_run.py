@@ -19,9 +19,11 @@ from safetensors.torch import load_file
 from bench.core.errors import AccessError, RunError, UsageError
 from bench.core.workspace import Workspace
 from bench.runs import run as adapt
+from bench.runs import training
 from bench.runs.config import RunConfig, load_shift, make_run_config
+from bench.runs.finished import finished
 from bench.runs.records import read_record
-from bench.runs.run import finished, run
+from bench.runs.run import run
 
 TINY = "ministreet-tiny"
 CPU = torch.device("cpu")
@@ -132,13 +134,13 @@ def test_the_source_model_is_shared_and_depends_on_the_fusion(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[str] = []
-    original = adapt.Trainer.fit
+    original = training.Trainer.fit
 
     def spy(self: Any, *args: Any) -> Any:
         trained.append(args[2])
         return original(self, *args)
 
-    monkeypatch.setattr(adapt.Trainer, "fit", spy)
+    monkeypatch.setattr(training.Trainer, "fit", spy)
     first = run(make_run_config("adabn", TINY), workspace)
     trained.clear()
     assert run(make_run_config("source_only", TINY), workspace).source_model == first.source_model
@@ -182,7 +184,7 @@ def test_a_folder_of_another_config_is_refused(again: tuple[RunConfig, Workspace
 def test_a_config_of_an_older_protocol_is_refused(again: tuple[RunConfig, Workspace]) -> None:
     config, workspace = again
     old = config.model_copy(update={"shift_hash": "0123456789ab"})
-    with pytest.raises(UsageError, match="made for shift 'ministreet-tiny' 0123456789ab, but its protocol is now"):
+    with pytest.raises(UsageError, match="This config was made under protocol 0123456789ab; 'ministreet-tiny' is now"):
         run(old, workspace)
 
 

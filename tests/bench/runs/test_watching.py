@@ -94,6 +94,18 @@ def test_it_changes_no_number(method: str, tmp_path: Path, tiny_cache: Path) -> 
     assert records[0] == records[1]
 
 
+def test_it_removes_its_own_log_alone(tmp_path: Path) -> None:
+    """A run that starts anew leaves what else lies in the folder of its log."""
+    (tmp_path / LOGS).mkdir()
+    for name in ("events.out.tfevents.1.host", "notes.txt"):
+        (tmp_path / LOGS / name).write_text("old")
+    observer = TensorBoard()
+    observer.start(tmp_path, 0, 2, torch.nn.Identity(), [])  # type: ignore[arg-type]
+    observer.close()
+    left = sorted(p.name for p in (tmp_path / LOGS).iterdir())
+    assert "notes.txt" in left and "events.out.tfevents.1.host" not in left and len(left) == 2
+
+
 def test_its_time_is_not_the_methods_cost(tmp_path: Path, tiny_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a clock that only the observer moves forward, the method takes no time."""
     now = [0.0]

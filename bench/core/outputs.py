@@ -1,0 +1,222 @@
+"""What commands write for the user, known by a manifest: nothing else is ever replaced or removed.
+
+A command opens an :class:`Output` over its ``--out`` before it starts to work. While it is open, every file that is written there
+(all of them go through :func:`bench.core.files.whole`) is noted in ``.bench-output.jsonl`` of that folder before it is moved into
+place: its name, size and SHA-256, and the command, one line of JSON each. A file is the command's own if the manifest names it and
+its content is one that was noted. Whatever else is there is the user's: a command that would have to replace it says so before it
+works, and ``clear`` leaves it alone.
+
+    apart(out, {"the footage": images, "the model": checkpoint})
+    with Output(out, "predict") as output:
+        output.clear()                    # masks of an earlier prediction
+        output.check(names)               # nothing of the user's is in the way
+        ...                               # write_atomically(out / "labels" / ...)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+
+from .errors import UsageError
+from .files import disk_errors, no_file, sha256_of, watchers, write_atomically
+
+MANIFEST = ".bench-output.jsonl"
+
+
+def apart(out: Path, inputs: Mapping[str, Path]) -> None:
+    """Refuse an output that contains, equals or lies in what a command reads.
+
+    Args:
+        out: folder or file that will be written.
+        inputs: files and folders by what they are, e.g. ``the footage``.
+
+    Raises:
+        UsageError: names the input.
+    """
+    place = out.resolve()
+    for what, path in inputs.items():
+        other = path.resolve()
+        found = {"is": place == other, "contains": place in other.parents, "lies in": other in place.parents}
+        for how in (how for how, so in found.items() if so):
+            raise UsageError(f"--out {out} {how} {what} {path}; choose a place of its own")
+
+
+class Output:
+    """A command's own files in a folder.
+
+    Args:
+        folder: of the output; made when the first file is written.
+        command: whose files these are; those of other commands are not touched.
+        names: the only files that are written there; None for everything in the folder.
+    """
+
+    def __init__(self, folder: Path, command: str, names: Iterable[str] | None = None) -> None:
+        self.folder, self.command = Path(os.path.abspath(folder)), command
+        self._only = None if names is None else frozenset(names)
+        self._noted: dict[str, set[tuple[int, str]]] = {}
+        self._growing: set[str] = set()
+        self._read()
+
+    @classmethod
+    def of_files(cls, command: str, *files: Path, inputs: Mapping[str, Path] | None = None) -> Output:
+        """Files of one folder, checked at once.
+
+        Args:
+            inputs: see :func:`apart`.
+
+        Raises:
+            UsageError: one of them is there and not the command's, or it is or lies in an input.
+        """
+        for file in files:
+            apart(file, inputs or {})
+        output = cls(files[0].parent, command, [file.name for file in files])
+        output.check(file.name for file in files)
+        return output
+
+    def __enter__(self) -> Output:
+        watchers.append(self._admit)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        watchers.remove(self._admit)
+
+    def owns(self, name: str) -> bool:
+        """Whether a file may be replaced: it is not there, or its content is what this command wrote."""
+        path = self.folder / name
+        if not os.path.lexists(path):
+            return True
+        if name not in self._noted or path.is_symlink() or no_file(path):
+            return False
+        if name in self._growing:
+            return True
+        with disk_errors(path):
+            sizes = {size for size, _ in self._noted[name]}
+            return path.stat().st_size in sizes and (path.stat().st_size, sha256_of(path)) in self._noted[name]
+
+    def check(self, names: Iterable[str]) -> None:
+        """Refuse, before work starts, to write over what is not this command's.
+
+        Raises:
+            UsageError: names the first such file.
+        """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UsageError(f"{self.folder} is not a folder; choose another --out")
+        for name in names:
+            if not self.owns(name):
+                raise self._foreign(name)
+
+    def clear(self, under: str = "", keep: Iterable[str] = ()) -> None:
+        """Remove what this command wrote; folders go when they are empty.
+
+        Args:
+            under: only what lies in this folder of the output.
+            keep: names that stay.
+
+        Raises:
+            UsageError: one of the files was changed since; nothing is removed then.
+            RunError: the disk is read-only.
+        """
+        kept = set(keep)
+        mine = [name for name in self._noted if name not in kept and (not under or name.startswith(f"{under}/"))]
+        self.check(mine)
+        with disk_errors(self.folder):
+            for name in mine:
+                (self.folder / name).unlink(missing_ok=True)
+                self._noted.pop(name)
+                self._growing.discard(name)
+            for name in sorted(
+                {str(parent) for n in mine for parent in PurePosixPath(n).parents} - {"."}, reverse=True
+            ):
+                with contextlib.suppress(OSError):  # not empty: something of the user's is in it
+                    (self.folder / name).rmdir()
+        if mine:
+            self._forget(mine)
+
+    def grows(self, name: str) -> None:
+        """Note a file that is written line by line; it is this command's, whatever is in it, until :meth:`ends`.
+
+        Raises:
+            UsageError: it is there and not this command's.
+        """
+        self.check([name])
+        self._note(name, grows=True)
+
+    def ends(self, name: str) -> None:
+        """Note what a growing file has become."""
+        path = self.folder / name
+        if path.is_file():
+            with disk_errors(path):
+                self._note(name, size=path.stat().st_size, sha256=sha256_of(path), grows=False)
+
+    def _foreign(self, name: str) -> UsageError:
+        return UsageError(
+            f"{self.folder / name} was not written by `bench {self.command}`, or was changed since; "
+            "move it away or choose another --out"
+        )
+
+    def _admit(self, path: Path, scratch: Path) -> None:
+        """Note a file that is about to be moved into place."""
+        place = Path(os.path.abspath(path))
+        if self.folder not in place.parents:
+            return
+        name = place.relative_to(self.folder).as_posix()
+        if name == MANIFEST or (self._only is not None and name not in self._only):
+            return
+        if scratch.is_dir():
+            self.check([name])
+            return
+        size, digest = scratch.stat().st_size, sha256_of(scratch)
+        same = place.is_file() and place.stat().st_size == size and sha256_of(place) == digest
+        if not same and not self.owns(name):
+            raise self._foreign(name)
+        self._note(name, size=size, sha256=digest)
+
+    def _note(self, name: str, **what: int | str | bool) -> None:
+        line = {"file": name, "by": self.command, **what}
+        self._take(line)
+        with disk_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with (self.folder / MANIFEST).open("a", encoding="utf-8") as manifest:
+                manifest.write(json.dumps(line) + "\n")
+
+    def _lines(self) -> list[dict[str, object]]:
+        """Lines of the manifest; what is no such line is left out, so the file that it meant is not the command's."""
+        path, found = self.folder / MANIFEST, []
+        if path.is_file() and not path.is_symlink():
+            for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+                with contextlib.suppress(ValueError, RecursionError):
+                    line = json.loads(text)
+                    if isinstance(line, dict) and isinstance(line.get("file"), str):
+                        found.append(line)
+        return found
+
+    def _read(self) -> None:
+        with disk_errors(self.folder):
+            for line in self._lines():
+                inside = PurePosixPath(str(line["file"]))
+                if line.get("by") == self.command and not inside.is_absolute() and ".." not in inside.parts:
+                    self._take(line)
+
+    def _take(self, line: Mapping[str, object]) -> None:
+        name, size, grows = str(line["file"]), line.get("size"), line.get("grows")
+        noted = self._noted.setdefault(name, set())
+        if isinstance(size, int):
+            noted.add((size, str(line.get("sha256"))))
+        if grows is not None:
+            (self._growing.add if grows else self._growing.discard)(name)
+
+    def _forget(self, names: Iterable[str]) -> None:
+        gone = set(names)
+        kept = [line for line in self._lines() if line.get("by") != self.command or line["file"] not in gone]
+        path = self.folder / MANIFEST
+        if kept:
+            write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept))
+        else:
+            path.unlink(missing_ok=True)

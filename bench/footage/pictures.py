@@ -1,0 +1,182 @@
+"""One's own pictures as clips: found, looked through once before work starts, and identified by their content."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from bench.core.access import guard
+from bench.core.errors import BadFile, RunError
+from bench.core.progress import Progress, quiet, say
+from bench.core.schema import hash_of
+from bench.core.workspace import Workspace
+from bench.data.datasets.frames import Frames, open_frames
+from bench.data.reading import Size, as_colours, check_colours, open_picture, picture_size, read_bytes, shown, turned
+from bench.data.recorded import VideoStore
+from stpl.segmenter import VideoSegmenter
+
+FRAMES = 2
+"""Frames per clip: the picture and the one before it."""
+LARGEST = 1024
+"""Longer side, in pixels, to which pictures are reduced unless a size is given; what the published networks are made for."""
+SMALLEST = 32
+"""Shortest side that a network works at, in pixels."""
+OFTEN = 100
+"""Pictures between two reports of progress: a look is quick."""
+NAMED = 20
+"""Pictures that are named one by one when they are left out."""
+
+
+@dataclass(frozen=True)
+class Footage:
+    """Pictures that are adapted to or predicted.
+
+    Attributes:
+        described: what they are.
+        store: their clips.
+        content: hash of the clips and of every picture's content; names outside the footage are no part of it.
+        left_out: pictures that cannot be read and are skipped, with what is wrong.
+    """
+
+    described: Frames
+    store: VideoStore
+    content: str
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Seen:
+    """What is found in pictures.
+
+    Attributes:
+        digests: SHA-256 of the files.
+        bad: what is wrong with those that cannot be used.
+        turned, alpha, several, palette: how many have an EXIF orientation, an alpha channel, more than one image in them, a
+            palette.
+    """
+
+    digests: dict[str, str] = field(default_factory=dict)
+    bad: dict[str, BadFile] = field(default_factory=dict)
+    turned: int = 0
+    alpha: int = 0
+    several: int = 0
+    palette: int = 0
+
+    def remarks(self) -> list[str]:
+        """What of it a person should know."""
+        total, many = len(self.digests), "pictures have"
+        told = [
+            (self.turned, f"{many} an EXIF orientation: they are turned upright"),
+            (self.alpha, f"{many} an alpha channel: it is dropped"),
+            (self.several, f"{many} several images in them: the first is read"),
+            (self.palette, f"{many} a palette, as ground truth has: see that they are footage"),
+        ]
+        return [f"{count} of {total} {what}" for count, what in told if count]
+
+
+def look_through(root: Path, paths: Sequence[str], whole: bool, progress: Progress = quiet) -> Seen:
+    """Read every picture's bytes and header, in threads.
+
+    Args:
+        whole: decode all pixels too: a file that was cut short has a good header.
+    """
+    seen = Seen()
+
+    def look(path: str) -> tuple[str, BadFile | None, tuple[bool, ...]]:
+        file, digest, facts = root / path, "", (False,) * 4
+        try:
+            data = read_bytes(file)
+            digest = hashlib.sha256(data).hexdigest()
+            picture = open_picture(file, data)
+            check_colours(file, data, picture)
+            alpha = picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info
+            several = picture.format in ("PNG", "TIFF", "WEBP") and getattr(picture, "n_frames", 1) > 1
+            facts = turned(picture, data) > 1, alpha, several, picture.mode == "P"
+            if whole:
+                as_colours(file, data)
+        except BadFile as error:
+            return digest, error, facts
+        return digest, None, facts
+
+    with ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0)))) as pool:
+        for done, (path, (digest, error, facts)) in enumerate(zip(paths, pool.map(look, paths), strict=True), 1):
+            seen.digests[path] = digest
+            if error is not None:
+                seen.bad[path] = error
+            seen.turned, seen.alpha = seen.turned + facts[0], seen.alpha + facts[1]
+            seen.several, seen.palette = seen.several + facts[2], seen.palette + facts[3]
+            if done % OFTEN == 0 or done == len(paths):
+                progress("look at pictures", done, len(paths))
+    return seen
+
+
+def multiple_of(segmenter: VideoSegmenter) -> int:
+    """What the sides of a network's pictures are multiples of: its encoder's ``stride``."""
+    return max(1, int(getattr(segmenter.encoder, "stride", 8)))
+
+
+def fitting(size: tuple[float, float], multiple: int) -> Size:
+    """The nearest size whose sides are multiples, and not too small."""
+    least = -(-SMALLEST // multiple) * multiple
+    height, width = (max(least, round(side / multiple) * multiple) for side in size)
+    return height, width
+
+
+def open_footage(path: Path, size: Size | None, multiple: int, workspace: Workspace) -> Footage:
+    """One's own pictures as clips. What is odd about them is said once.
+
+    Args:
+        path: folder, video or YAML (``bench.data.datasets.frames``).
+        size: ``(height, width)`` the network works at; by default the description's, else the first picture's, reduced to
+            :data:`LARGEST`.
+        multiple: both sides are brought to multiples of it.
+        workspace: with ``skip_bad`` pictures that cannot be read are left out, as if they were not there.
+
+    Raises:
+        UsageError: nothing is there, or its description is wrong.
+        RunError: no pictures, or one that cannot be read (BadFile).
+    """
+    frames, root = open_frames(path, workspace.cache, workspace.progress)
+    items = frames.items(root, "val", FRAMES)
+    for folder, grant in frames.guards().items():  # these two alone: an output may lie beside them
+        guard(root / folder, "target", {"": grant})
+    seen = look_through(
+        root,
+        list(dict.fromkeys(path for item in items for path in item.frames)),
+        workspace.skip_bad,
+        workspace.progress,
+    )
+    if seen.bad:
+        if not workspace.skip_bad:
+            raise next(iter(seen.bad.values()))
+        for number, error in enumerate(seen.bad.values()):
+            if number < NAMED:
+                say(f"left out {error}")
+        if len(seen.bad) > NAMED:
+            say(f"left out {len(seen.bad) - NAMED} more")
+        if len(seen.bad) == len(seen.digests):
+            raise RunError(f"{root / frames.images}: none of its {len(seen.bad)} pictures can be read")
+        frames = replace(frames, left_out=frozenset(seen.bad))
+        items = frames.items(root, "val", FRAMES)
+    for remark in (*frames.remarks(root), *seen.remarks()):
+        say(remark)
+    asked = size or frames.size
+    wanted = fitting(asked or _reduced(picture_size(root / items[0].frames[-1])), multiple)
+    if asked and wanted != asked:
+        say(
+            f"size {shown(asked)} becomes {shown(wanted)}: the network's sides are multiples of {multiple}, {SMALLEST} or more"
+        )
+    files = {path: seen.digests[path] for item in items for path in item.frames}
+    content = hash_of({"clips": [[item.key, *item.frames] for item in items], "files": files})
+    ids = frames.id_table() if frames.labels is not None else None
+    left_out = {path: str(error.what) for path, error in seen.bad.items()}
+    return Footage(frames, VideoStore(root, frames, items, ids, wanted), content, left_out)
+
+
+def _reduced(size: Size) -> tuple[float, float]:
+    scale = min(1.0, LARGEST / max(size))
+    return size[0] * scale, size[1] * scale

@@ -1,0 +1,52 @@
+"""No command writes over a file of the user's; that is said before any work is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from bench import cli
+
+COMMANDS = {
+    "preview": ("mine.png", "preview --out mine.png"),
+    "panels": ("mine.png", "panels --out mine.png --runs nowhere"),
+    "strip": ("mine.gif", "strip --out mine.gif --runs nowhere"),
+    "gains": ("mine.png", "gains stpl source_only --out mine.png --runs nowhere --root nowhere"),
+    "export": ("mine.csv", "export 0123456789ab --csv mine.csv --runs nowhere"),
+    "export by default": ("metrics.csv", "export 0123456789ab --runs nowhere"),
+    "convert": ("model.safetensors", "convert nowhere.pth"),
+    "flow compute": ("target-val.json", "flow compute ministreet-tiny --backend dis --out . --cache nowhere"),
+    "flow compare": ("mine.json", "flow compare ministreet-tiny --out mine.md --cache nowhere"),
+}
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_a_file_of_the_users_stays(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    name, line = COMMANDS[command]
+    (tmp_path / name).write_text("a week's work")
+    result = CliRunner().invoke(cli.app, line.split())
+    assert result.exit_code == 2 and f"{name} was not written by `bench {line.split()[0]}" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert [p.name for p in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "a week's work"
+
+
+def test_what_a_command_wrote_it_writes_again(tmp_path: Path) -> None:
+    def preview(clips: int) -> int:
+        given = ["preview", "--shift", "ministreet-tiny", "--clips", str(clips), "--out", str(tmp_path / "p.png")]
+        return CliRunner().invoke(cli.app, given).exit_code
+
+    assert preview(1) == 0
+    first = (tmp_path / "p.png").read_bytes()
+    assert preview(2) == 0 and (tmp_path / "p.png").read_bytes() != first
+    (tmp_path / "p.png").write_bytes(b"mine now")
+    assert preview(1) == 2 and (tmp_path / "p.png").read_bytes() == b"mine now"
+
+
+def test_convert_does_not_write_over_what_it_reads(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(b"weights")
+    result = CliRunner().invoke(cli.app, ["convert", str(file), "--out", str(file)])
+    assert result.exit_code == 2 and "is the checkpoint" in result.stderr and file.read_bytes() == b"weights"
