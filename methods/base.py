@@ -6,6 +6,7 @@ precision, optimiser, schedule, clipping, logging and checkpoints; it hands a me
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -97,6 +98,76 @@ SearchSpace = Mapping[str, Choice | LogUniform | Uniform]
 
 
 @dataclass(frozen=True)
+class Value:
+    """A value of a setting, and where it is from.
+
+    Attributes:
+        origin: ``published`` in the paper or its code; ``ours`` where nothing is published or it cannot be kept; ``tuned`` by a
+            search; ``-o`` for this one run.
+        source: section, file or trial; of ours, why.
+    """
+
+    value: Any
+    origin: Literal["published", "ours", "tuned", "-o"]
+    source: str = ""
+
+
+Layer = Mapping[str, Value]
+"""Values by setting, of some settings of a method."""
+
+
+def published(value: Any, source: str, **by_source: Any) -> Any:
+    """A field of a settings class with its published value.
+
+    Args:
+        source: where it stands: section or table of the paper, file of the code.
+        by_source: another published value by source data set, ``synthia_seq=1.0``.
+    """
+    values = {name: Value(other, "published", source) for name, other in by_source.items()}
+    return field(default=value, metadata={"value": Value(value, "published", source), "by_source": values})
+
+
+def ours(value: Any, why: str) -> Any:
+    """A field of a settings class for which nothing is published, or nothing that could be kept."""
+    return field(default=value, metadata={"value": Value(value, "ours", why)})
+
+
+def tuned_on(shift: str, *layers: Layer) -> dict[str, Layer]:
+    """What :attr:`Method.TUNED` is: ``tuned_on("ministreet-dev", trial(3, decay=0.9), by_hand("small frames", blur=2.0))``."""
+    return {shift: {name: value for layer in layers for name, value in layer.items()}}
+
+
+def trial(number: int, **values: Any) -> Layer:
+    """Values that this trial of the method's search chose (``leaderboards/tuning/log.csv``)."""
+    return {name: Value(value, "tuned", f"trial {number}") for name, value in values.items()}
+
+
+def by_hand(why: str, **values: Any) -> Layer:
+    """Values that were set for a family of shifts without a search."""
+    return {name: Value(value, "ours", why) for name, value in values.items()}
+
+
+def declared(settings: type, source: str = "") -> dict[str, Value]:
+    """Each setting's published value, or ours where there is none.
+
+    Args:
+        settings: a settings class.
+        source: data set of the shift's source domain, which some published values depend on.
+    """
+    found, usual = {}, settings()
+    for one in dataclasses.fields(usual):
+        value = one.metadata.get("value", Value(getattr(usual, one.name), "ours"))
+        found[one.name] = one.metadata.get("by_source", {}).get(source, value)
+    return found
+
+
+def later(settings: type) -> Mapping[str, Any]:
+    """Settings that came after records had been made, each with the value that its absence from a record stands for."""
+    found: Mapping[str, Any] = getattr(settings, "LATER", {})
+    return found
+
+
+@dataclass(frozen=True)
 class NoSettings:
     """For methods without anything to set."""
 
@@ -126,6 +197,9 @@ class Method(nn.Module, ABC):
     card: ClassVar[Card]
     Settings: ClassVar[type] = NoSettings
     SEARCH: ClassVar[SearchSpace] = {}
+    TUNED: ClassVar[Mapping[str, Layer]] = {}
+    """Values for a family of shifts, by the shift that they were tuned on; they go over those in :attr:`Settings`, which are
+    the published ones. A shift says whether it takes them. ``"ministreet-dev teacher=none"`` goes on top for that option."""
     start: ClassVar[Literal["source", "target_statistics", "scratch"]] = "target_statistics"
     """Where the method starts: the source model as it is, with batch-norm statistics of the target where the shift's
     policy says so, or a fresh network trained with the source schedule (oracle)."""

@@ -22,7 +22,22 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from methods.base import Card, Choice, ClipBatch, LabelledBatch, LogUniform, Method, SearchSpace, Setup, Uniform
+from methods.base import (
+    Card,
+    Choice,
+    ClipBatch,
+    LabelledBatch,
+    LogUniform,
+    Method,
+    SearchSpace,
+    Setup,
+    Uniform,
+    by_hand,
+    ours,
+    published,
+    trial,
+    tuned_on,
+)
 from methods.common.augment import Geometry, photometric
 from methods.common.checks import in_range
 from methods.common.ema import ema_update, frozen_copy
@@ -46,17 +61,17 @@ RARE = 4096 / (512 * 1024)
 class HCLSettings:
     """Values without a unit unless said."""
 
-    auxiliary: float = 0.5  # published code: weight of the auxiliary head's HCCD
-    contrast_weight: float = 1.28  # ours; published 0.5: weight of HCID
-    temperature: float = 0.07  # published code
-    ema_decay: float = 0.996  # published code
-    refresh: int = 50  # ours: steps between two refreshments of the older snapshot (METHODS.md: R)
-    rounds: int = 1  # published code: pseudo-labels are made once
-    drop: float = 0.59  # ours: share of each class without a pseudo-label
-    cap: float = 0.9  # FDA: no threshold is above this confidence
-    strength: float = 0.83  # ours: of the current view's photometric noise
-    max_zoom: float = 1.5  # ours: of the crop
-    max_pixels: int = 4096  # ours: feature cells per image in the contrast; more are thinned out evenly
+    auxiliary: float = published(0.5, "train_hcl.sh: lambda-seg, weight of the auxiliary head's HCCD")
+    contrast_weight: float = published(0.5, "train_hcl.sh: lambda-seg, weight of HCID")
+    temperature: float = published(0.07, "loss.py: temperature")
+    ema_decay: float = published(0.996, "trainer_hcl.py: gen_update")
+    refresh: int = published(300, "trainer_hcl.py: gen_update, steps between two resets of the historical models")
+    rounds: int = published(1, "train_hcl.sh: pseudo-labels are made once")
+    drop: float = published(0.0, "generate_plabel_cityscapes_advent.py: share of each class without a pseudo-label")
+    cap: float = ours(0.9, "as FDA: no threshold is above this confidence")
+    strength: float = ours(0.5, "of the current view's photometric noise; published: AutoAugment's ImageNet policy")
+    max_zoom: float = published(1.5, "dataset: 1280 x 640 times 0.8 to 1.2, so 1 to 1.5 times 1024 x 512")
+    max_pixels: int = ours(4096, "feature cells per image in the contrast; more are thinned out evenly")
 
     def __post_init__(self) -> None:
         in_range("auxiliary", self.auxiliary, 0, 100)
@@ -93,6 +108,11 @@ class HCL(Method):
         "drop": Uniform(0.0, 0.8),
         "strength": Uniform(0.0, 1.0),
     }
+    TUNED = tuned_on(
+        "ministreet-dev",
+        trial(2, contrast_weight=1.28, ema_decay=0.996, drop=0.59, strength=0.83),
+        by_hand("a third of the run", refresh=50),
+    )
     settings: HCLSettings
 
     def __init__(self, segmenter: VideoSegmenter, settings: HCLSettings, setup: Setup) -> None:

@@ -8,7 +8,7 @@ mean of both heads' predictions. ``aug`` is photometric noise and a random crop,
 
 Differs from the published code: the auxiliary head's labels go through the same draw of the augmentation as the image. Fourier
 styles are resized to the content. CutMix pastes from the next target clip of the batch, with its flow and validity. Starts
-from the source model, and the average's decay fits the shift's short schedule.
+from the source model.
 """
 
 from __future__ import annotations
@@ -20,7 +20,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from methods.base import Card, Choice, ClipBatch, LabelledBatch, LogUniform, Method, SearchSpace, Setup
+from methods.base import (
+    Card,
+    Choice,
+    ClipBatch,
+    LabelledBatch,
+    LogUniform,
+    Method,
+    SearchSpace,
+    Setup,
+    ours,
+    published,
+    trial,
+    tuned_on,
+)
 from methods.common.augment import Geometry, strong_view
 from methods.common.checks import in_range
 from methods.common.ema import ema_update, frozen_copy
@@ -35,14 +48,14 @@ from stpl import VideoSegmenter, pseudo_label_cross_entropy
 class PixMatchSettings:
     """Values without a unit."""
 
-    weight: float = 0.986  # ours; published 0.1: of the consistency term
-    auxiliary: float = 0.1  # published code: of the auxiliary head within it
-    threshold: float = 0.0  # published code: a label needs more confidence than this
-    augmentation: Literal["photometric", "fourier", "cutmix"] = "photometric"  # paper §3.2: its three kinds
-    strength: float = 0.5  # ours: of the photometric noise
-    max_zoom: float = 1.5  # ours: of the random crop
-    fraction: float = 0.01  # published code: window of the Fourier style, share of the shorter side
-    ema_decay: float = 0.9  # ours; published 0.999, for 90,000 steps
+    weight: float = published(0.1, "README: lam_aug, of the consistency term")
+    auxiliary: float = published(0.1, "configs: lam_aux, of the auxiliary head within it")
+    threshold: float = published(0.0, "configs: pseudolabel_threshold, a label needs more confidence than this")
+    augmentation: Literal["photometric", "fourier", "cutmix"] = published("photometric", "README: the baseline")
+    strength: float = ours(0.5, "of the photometric noise, which has other ranges than the published one")
+    max_zoom: float = ours(1.5, "published: crops of 0.2 to 1 of the area, resized to 512 x 512")
+    fraction: float = published(0.01, "configs: fourier_beta, window of the style, share of the shorter side")
+    ema_decay: float = published(0.999, "configs: ema_decay, for 40,000 steps")
 
     def __post_init__(self) -> None:
         in_range("weight", self.weight, 0, 100)
@@ -75,6 +88,7 @@ class PixMatch(Method):
         "augmentation": Choice(("photometric", "fourier", "cutmix")),
         "ema_decay": Choice((0.9, 0.97, 0.99)),
     }
+    TUNED = tuned_on("ministreet-dev", trial(3, weight=0.986, threshold=0.0, augmentation="photometric", ema_decay=0.9))
     evaluates_average = True
     settings: PixMatchSettings
 

@@ -9,8 +9,7 @@ auxiliary decoders see the features with half of the channels dropped. The class
 stays; its features move).
 
 Differs from the published code: pixels outside a crop or without a label are 255 there, not road. The classifier is really frozen
-(the published flag misses it). Decoders start as copies of the classifier. All pixels enter the selection (published: every tenth).
-Views are mirrored and zoomed crops.
+(the published flag misses it). Decoders start as copies of the classifier.
 """
 
 from __future__ import annotations
@@ -23,7 +22,21 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from methods.base import Card, Choice, ClipBatch, LabelledBatch, LogUniform, Method, SearchSpace, Setup, Uniform
+from methods.base import (
+    Card,
+    Choice,
+    ClipBatch,
+    LabelledBatch,
+    LogUniform,
+    Method,
+    SearchSpace,
+    Setup,
+    Uniform,
+    by_hand,
+    published,
+    trial,
+    tuned_on,
+)
 from methods.common.augment import Geometry
 from methods.common.checks import in_range
 from methods.common.information import normalised_entropy
@@ -37,15 +50,15 @@ from stpl import VideoSegmenter, pseudo_label_cross_entropy
 class URSettings:
     """Values without a unit."""
 
-    portion: float = 0.23  # ours; published 0.2: of each predicted class that gets a label
-    entropy_weight: float = 0.718  # ours; published 1
-    diversity_weight: float = 0.0  # published code
-    decoder_weight: float = 0.0655  # ours; published 0.1
-    decoders: int = 4  # published code
-    channel_dropout: float = 0.5  # published code
-    rounds: int = 2  # ours; METHODS.md: one or more
-    every: int = 1  # ours: pixels that enter the selection; published 10, of larger images
-    max_zoom: float = 1.5  # ours: of the random crop
+    portion: float = published(0.2, "argparser.py: INIT_TGT_PORT, of each predicted class that gets a label")
+    entropy_weight: float = published(1.0, "argparser.py: lambda_ent")
+    diversity_weight: float = published(0.0, "argparser.py: lambda_div")
+    decoder_weight: float = published(0.1, "argparser.py: lambda_unc")
+    decoders: int = published(4, "argparser.py: decoders")
+    channel_dropout: float = published(0.5, "argparser.py: dropout")
+    rounds: int = published(1, "argparser.py: NUM_ROUNDS")
+    every: int = published(10, "argparser.py: DS_RATE, every how many pixels of a class enter the selection")
+    max_zoom: float = published(1.5, "argparser.py: TRAIN_SCALE_TGT, largest")
 
     def __post_init__(self) -> None:
         in_range("portion", self.portion, 0, 1)
@@ -80,6 +93,11 @@ class UR(Method):
         "decoder_weight": LogUniform(0.03, 3.0),
         "rounds": Choice((1, 2)),
     }
+    TUNED = tuned_on(
+        "ministreet-dev",
+        trial(4, portion=0.23, entropy_weight=0.718, decoder_weight=0.0655, rounds=2),
+        by_hand("frames are small", every=1),
+    )
     settings: URSettings
 
     def __init__(self, segmenter: VideoSegmenter, settings: URSettings, setup: Setup) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.core.errors import unknown
 from bench.core.registry import flow_names, import_from, method_names, names_in, shift_names
-from bench.runs.config import load_shift, method_class
+from bench.runs.config import effective_settings, load_shift, method_class
 
 
 def first_sentence(text: str | None) -> str:
@@ -23,6 +23,19 @@ def methods() -> dict[str, dict[str, Any]]:
         card = method_class(name).card
         found[name] = {"title": card.title, "venue": card.venue, "design": card.design, "setting": card.setting}
     return found
+
+
+def settings(shift: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """Of each method that has any, on a shift: every setting's value, whether it is published, ours or tuned, and where it stands.
+
+    Raises:
+        UsageError: unknown shift.
+    """
+    protocol, found = load_shift(shift), {}
+    for name in method_names():
+        told = effective_settings(name, {}, protocol)
+        found[name] = {key: {"value": v.value, "origin": v.origin, "source": v.source} for key, v in told.items()}
+    return {name: told for name, told in found.items() if told}
 
 
 def shifts() -> dict[str, dict[str, Any]]:

@@ -7,22 +7,29 @@ from typing import Annotated
 
 import typer
 
+from bench.core.errors import UsageError
+
 from .common import CACHE, DEBUG, JSON, RUNS, SEED, SHIFT, app, one_line_errors, print_json
 
 
-@app.command("list", epilog="Example: bench list methods")
+@app.command("list", epilog="Example: bench list methods --shift viper2cityscapes")
 def list_(
     what: Annotated[
         str, typer.Argument(help="methods, shifts, fusions, flows, networks or datasets; all without it.")
+    ] = "",
+    shift: Annotated[
+        str, typer.Option("--shift", help="With methods: what every setting is on this shift, and where it is from.")
     ] = "",
     as_json: JSON = False,
     debug: DEBUG = False,
 ) -> None:
     """List what is there, by discovery."""
     with one_line_errors(debug):
-        from ._catalogue import catalogue, print_catalogue
+        from ._catalogue import catalogue, print_catalogue, settings
 
-        found = catalogue(what)
+        if shift and what != "methods":
+            raise UsageError("--shift goes with methods: bench list methods --shift NAME")
+        found = settings(shift) if shift else catalogue(what)
         print_json(found) if as_json else print_catalogue(found)
 
 

@@ -119,7 +119,7 @@ def admit(record: Record, shift: Shift, name: str) -> None:
     try:
         cls = method_class(config.method)
         known, setting, later = (
-            resolve_settings(config.method, {}),
+            resolve_settings(config.method, {}, shift),
             cls.card.setting,
             getattr(cls.Settings, "LATER", ()),
         )

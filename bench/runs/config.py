@@ -6,19 +6,19 @@ canonical JSON is hashed; a run's folder is named by the hash and the shift's ha
 
 from __future__ import annotations
 
-import dataclasses
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import yaml
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, ValidationError
 
-from bench.core.access import stage
 from bench.core.errors import UsageError, unknown
-from bench.core.registry import ROOT, flow_names, import_from, method_names, shift_names
+from bench.core.registry import ROOT, flow_names, method_names, shift_names
 from bench.core.schema import Model, canonical, hash_of, one_line
-from bench.shifts.protocol import Adaptation, Data, Evaluation, Schedule, Shift
+from bench.shifts.protocol import Adaptation, Data, Evaluation, Schedule, Shift, TunedOn
+
+from .settings import completed, effective_settings, method_class, resolve_settings
 
 
 class RunConfig(Model):
@@ -59,45 +59,9 @@ class RunConfig(Model):
         return hash_of(self.model_dump(mode="json"))
 
 
-@stage(processes=True)
-def method_class(name: str) -> Any:
-    """The class of a discovered method. Its file is executed here, so no clip data can be opened meanwhile.
-
-    Raises:
-        UsageError: unknown method.
-    """
-    module = import_from("methods", name, kind="method", exclude=("base",))
-    return module.METHOD
-
-
-@stage(processes=True)
-def resolve_settings(method: str, overrides: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a method with ``overrides`` applied, checked against the types of its ``Settings`` and its own rules.
-
-    Those that its ``LATER`` names are left out where they have their default, so that older runs keep their hash.
-
-    Raises:
-        UsageError: unknown key (with the nearest one), wrong type, value out of range.
-    """
-    settings_class = method_class(method).Settings
-    fields = {f.name: f for f in dataclasses.fields(settings_class)}
-    for key in overrides:
-        if key not in fields:
-            known = [*fields, "fusion", "flow", "network", "weights"]
-            raise unknown("option", key, known, where=f" for method '{method}'")
-        if isinstance(overrides[key], bool) and fields[key].type not in (bool, "bool"):
-            raise UsageError(f"Option of method '{method}': {key}: expected {fields[key].type}, got {overrides[key]}")
-    try:
-        settings = dataclasses.asdict(TypeAdapter(settings_class).validate_python(overrides))
-    except ValidationError as error:
-        raise UsageError(f"Option of method '{method}': {one_line(error)}") from None
-    later = getattr(settings_class, "LATER", ())
-    return {key: value for key, value in settings.items() if key not in later or value != fields[key].default}
-
-
 def every_setting(config: RunConfig) -> dict[str, Any]:
     """Settings of a run, those included that :func:`resolve_settings` leaves out."""
-    return {**dataclasses.asdict(method_class(config.method).Settings()), **config.settings}
+    return completed(config.method, config.settings)
 
 
 def make_run_config(
@@ -154,7 +118,7 @@ def make_run_config(
         network=network,
         fusion=fusion,
         flow=flow,
-        settings=resolve_settings(method, options),
+        settings=resolve_settings(method, options, protocol),
         init=init,  # type: ignore[arg-type]  # checked above
         weights=weights,  # type: ignore[arg-type]
         steps=steps,
@@ -225,12 +189,15 @@ __all__ = [
     "Schedule",
     "Shift",
     "canonical",
+    "effective_settings",
     "hash_of",
     "load_shift",
     "make_run_config",
+    "method_class",
     "method_names",
     "one_line",
     "parse_options",
+    "resolve_settings",
 ]
 
 
@@ -249,6 +216,8 @@ def load_shift(name: str) -> Shift:
     try:
         shift = Shift.model_validate(yaml.safe_load(path.read_text(encoding="utf-8", errors="replace")))
         check_data(shift)
+        if isinstance(shift.settings, TunedOn) and shift.settings.tuned_on not in shift_names():
+            raise unknown("shift", shift.settings.tuned_on, shift_names(), where=" in settings.tuned-on")
         return shift
     except ValidationError as error:
         raise UsageError(f"Shift {path.name}: {one_line(error, tags=('ministreet', 'video'))}") from None
@@ -277,10 +246,16 @@ def alterations(config: RunConfig) -> tuple[str, ...]:
     """Options in which a run differs from its shift's and method's defaults, as ``-o`` would set them, sorted."""
     shift = load_shift(config.shift)
     network = shift.network
-    default = {"network": network.name, "fusion": network.fusion, "weights": network.weights, "flow": shift.flow}
-    default |= {"init": "source", "source_file": None, **resolve_settings(config.method, {})}
+    default: dict[str, Any] = {
+        "network": network.name,
+        "fusion": network.fusion,
+        "weights": network.weights,
+        "flow": shift.flow,
+    }
+    usual = completed(config.method, resolve_settings(config.method, {}, shift))
+    default |= {"init": "source", "source_file": None, **usual}
     actual = {name: getattr(config, name) for name in ("network", "fusion", "weights", "flow", "init", "source_file")}
-    actual |= config.settings
+    actual |= every_setting(config)
     return tuple(
         f"{key}={value if isinstance(value, str) else canonical(value)}"
         for key, value in sorted(actual.items())

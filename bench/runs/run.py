@@ -44,6 +44,7 @@ from .records import Cost, Record, Result, Selection, read_record
 from .selection import Snapshot
 from .sequences import FILE as SEQUENCES
 from .sequences import write_sequences
+from .settings import settings_of
 from .source import fresh_segmenter, initial_segmenter, source_flow, source_model
 from .training import Batches, Fitted, Trainer, place, snapshot_steps
 
@@ -234,7 +235,7 @@ def make_method(context: Context, cls: type[Method], source: Path | None) -> Met
     steps = schedule_of(cls, shift).steps
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(seed, "method init"))  # projection heads and the like
-        method = cls(segmenter, cls.Settings(**config.settings), Setup(len(shift.classes), steps, seed))
+        method = cls(segmenter, settings_of(config.method, config.settings), Setup(len(shift.classes), steps, seed))
     return method.to(context.workspace.device)
 
 

@@ -130,8 +130,22 @@ class Evaluation(Model):
     unscored: tuple[str, ...] = ()
 
 
+class TunedOn(Model):
+    """A method's settings are those that were tuned on this shift; published ones where nothing was tuned."""
+
+    tuned_on: str = Field(alias="tuned-on")
+
+
+MINISTREET = TunedOn.model_validate({"tuned-on": "ministreet-dev"})
+
+
 class Shift(Model):
-    """A named source to target benchmark."""
+    """A named source to target benchmark.
+
+    ``settings`` says which values of a method's settings its runs get: the ``published`` ones, or ``{tuned-on: SHIFT}``.
+    """
+
+    LATER: ClassVar[tuple[str, ...]] = ("settings",)
 
     name: str
     title: str
@@ -143,6 +157,7 @@ class Shift(Model):
     source_training: Schedule
     adaptation: Adaptation
     evaluation: Evaluation
+    settings: Literal["published"] | TunedOn = MINISTREET
 
     @model_validator(mode="after")
     def _fits(self) -> Shift:

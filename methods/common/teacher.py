@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from methods.base import ClipBatch
+from methods.base import ClipBatch, ours, published
 from methods.common.checks import in_range
 from methods.common.ema import ema_update, frozen_copy
 from stpl import RunningThresholds, Segmentation, VideoSegmenter
@@ -17,20 +18,16 @@ from stpl.pseudo_labels import IGNORE
 
 @dataclass(frozen=True)
 class TeacherSettings:
-    """What self_training and stpl share; values without a unit, "ours" where a comment says nothing else.
+    """What self_training and stpl share; values without a unit."""
 
-    Either method searches these within its own budget on ministreet-dev (RULES.md), and has its own defaults.
-    """
+    ema_decay: float = published(0.999, "mean teacher, appendix B: decay after the ramp-up")
+    drop: float = ours(0.5, "share of each predicted class left unlabelled, the least confident first")
+    cap: float = published(0.9, "FDA, getSudoLabel_multi.py: a class threshold is never above this confidence")
+    strength: float = ours(0.5, "of the strong view's photometric noise")
+    max_zoom: float = ours(1.5, "of the strong view")
+    label_noise: float = ours(0.0, "ablation: share of pseudo-labels that are replaced by a class drawn at random")
 
-    ema_decay: float = 0.99  # ours; 0 = no teacher, the student labels itself
-    drop: float = 0.5  # ours: share of each predicted class left unlabelled, the least confident first
-    cap: float = 0.9  # FDA: a class threshold is never above this confidence
-    strength: float = 0.5  # ours: of the strong view's photometric noise
-    max_zoom: float = 1.5  # ours: of the strong view
-    label_noise: float = 0.0  # ablation: share of pseudo-labels that are replaced by a class drawn at random
-
-    # Settings that came after records had been made: not part of a run's text where they have their default.
-    LATER: ClassVar[tuple[str, ...]] = ("label_noise",)  # nothing to set
+    LATER: ClassVar[Mapping[str, Any]] = {"label_noise": 0.0}
 
     def __post_init__(self) -> None:
         in_range("ema_decay", self.ema_decay, 0, 1)

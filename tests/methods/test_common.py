@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from bench.core.errors import UsageError
 from bench.networks.build import build_segmenter
 from bench.runs.config import method_class, resolve_settings
+from bench.runs.settings import settings_of
 from methods.base import ClipBatch, LabelledBatch, Method, Setup
 from methods.common.augment import Geometry, photometric, strong_view
 from methods.common.checks import in_range
@@ -312,7 +313,7 @@ def make(name: str, **overrides: Any) -> Method:
     torch.manual_seed(0)
     cls = method_class(name)
     model = build_segmenter("mini", "conv1x1", CLASSES)
-    method: Method = cls(model, cls.Settings(**resolve_settings(name, overrides)), Setup(CLASSES, 10, 0))
+    method: Method = cls(model, settings_of(name, resolve_settings(name, overrides)), Setup(CLASSES, 10, 0))
     method.restart()
     return method.train()
 

@@ -13,7 +13,8 @@ import torch
 
 from bench.core.registry import method_names
 from bench.networks.build import build_segmenter
-from bench.runs.config import method_class, resolve_settings
+from bench.runs.config import effective_settings, load_shift, method_class, resolve_settings
+from bench.runs.settings import settings_of
 from methods.base import Choice, ClipBatch, LabelledBatch, LogUniform, Method, Setup, Uniform
 
 CLASSES = 5
@@ -27,7 +28,8 @@ def make_method(name: str, seed: int = 0, frames: int = 2) -> Method:
     torch.manual_seed(seed)
     cls = method_class(name)
     segmenter = build_segmenter("mini", "conv1x1", CLASSES, frames)
-    method: Method = cls(segmenter, cls.Settings(**resolve_settings(name, {})), Setup(CLASSES, STEPS, seed))
+    settings = settings_of(name, resolve_settings(name, {}))
+    method: Method = cls(segmenter, settings, Setup(CLASSES, STEPS, seed))
     method.restart()
     return method.train()
 
@@ -88,8 +90,9 @@ def test_card_and_settings_are_complete(name: str) -> None:
     assert cls.__module__ == f"methods.{name}" and cls.__doc__
     fields = {f.name: f for f in dataclasses.fields(cls.Settings)}
     assert set(cls.SEARCH) <= set(fields)
+    tuned = effective_settings(name, {})  # where the search was made
     for key, space in cls.SEARCH.items():
-        default = fields[key].default
+        default = tuned[key].value
         if isinstance(space, Choice):
             assert default in space.values, f"{key}: default {default} is not among {space.values}"
         elif isinstance(space, (LogUniform, Uniform)):
@@ -229,13 +232,9 @@ def test_card_names_its_paper(name: str) -> None:
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_every_setting_says_where_its_value_comes_from(name: str) -> None:
-    for cls in method_class(name).Settings.__mro__:
-        if not dataclasses.is_dataclass(cls):
-            continue
-        lines = inspect.getsource(cls).splitlines()
-        for number, line in enumerate(lines):
-            if re.match(r"    \w+: .*=", line):
-                assert "#" in line + "".join(lines[number + 1 : number + 3]), f"{name}: {line.strip()}"
+    for shift in ("viper2cityscapes", "ministreet"):
+        for key, value in effective_settings(name, {}, load_shift(shift)).items():
+            assert value.origin in ("published", "ours", "tuned") and value.source, f"{name}: {key}"
 
 
 @pytest.mark.parametrize("name", [n for n in TRAINED if method_class(n).card.url])

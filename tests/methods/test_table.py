@@ -9,6 +9,7 @@ import torch
 
 from bench.networks.build import build_segmenter
 from bench.runs.config import method_class, resolve_settings
+from bench.runs.settings import settings_of
 from methods.base import ClipBatch, LabelledBatch, Method, Setup
 
 CLASSES, STEPS = 5, 6
@@ -18,7 +19,7 @@ def make(name: str, **settings: Any) -> Method:
     torch.manual_seed(0)
     cls = method_class(name)
     segmenter = build_segmenter("mini", "conv1x1", CLASSES)
-    method: Method = cls(segmenter, cls.Settings(**resolve_settings(name, settings)), Setup(CLASSES, STEPS, 0))
+    method: Method = cls(segmenter, settings_of(name, resolve_settings(name, settings)), Setup(CLASSES, STEPS, 0))
     method.restart()
     return method.train()
 

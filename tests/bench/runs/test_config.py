@@ -237,7 +237,7 @@ def test_bad_ranges(text: str) -> None:
 
 def test_defaults_are_written_out_and_explicit_defaults_are_the_same_run() -> None:
     plain = make_run_config("stpl", "ministreet-tiny")
-    defaults = method_class("stpl").Settings()
+    defaults = method_class("stpl").Settings(**resolve_settings("stpl", {}))
     assert plain.settings["temperature"] == defaults.temperature and (plain.fusion, plain.flow) == ("conv1x1", "exact")
     explicit = {"fusion": "conv1x1", "flow": "exact", "network": "mini"}
     explicit |= {"temperature": defaults.temperature, "ema_decay": defaults.ema_decay}
