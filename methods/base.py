@@ -173,12 +173,31 @@ class NoSettings:
 
 
 @dataclass(frozen=True)
+class Supervision:
+    """How labelled clips teach on this shift (``methods.common.losses``, ``methods.common.supervised``).
+
+    Attributes:
+        loss: ``balanced`` over classes, or ``plain`` as published.
+        mirror: training from scratch mirrors clips with probability 1/2.
+        jitter: strength of its colour jitter, 0 = none.
+        auxiliary: weight of the auxiliary head.
+    """
+
+    loss: Literal["balanced", "plain"] = "balanced"
+    mirror: bool = True
+    jitter: float = 0.0
+    auxiliary: float = 0.1
+
+
+@dataclass(frozen=True)
 class Setup:
-    """What the harness tells a method about the run: classes K, number of steps, seed of its own random draws."""
+    """What the harness tells a method about the run: classes K, number of steps, seed of its own random draws, how labelled
+    clips teach."""
 
     num_classes: int
     steps: int
     seed: int
+    supervision: Supervision = Supervision()
 
 
 class Method(nn.Module, ABC):

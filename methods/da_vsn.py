@@ -112,7 +112,7 @@ class DAVSN(Method):
         assert source is not None, "da_vsn needs source clips"
         s, segmenter = self.settings, self.segmenter
         of_source = segmenter(source.frames, source.flow, source.valid)
-        losses = supervised_terms(of_source, source.label)
+        losses = supervised_terms(of_source, source.label, self.setup.supervision)
         of_target = segmenter(target.frames, target.flow, target.valid)
         now = frame_scores(segmenter, of_target, -1)
         with torch.no_grad():

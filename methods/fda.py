@@ -148,7 +148,8 @@ class FDA(Method):
         """Target scores and losses of one segmenter under its window."""
         styled = fourier_mix(source.frames.flatten(0, 1), target.frames.flatten(0, 1), fraction)
         frames = styled.view_as(source.frames)
-        losses = supervised(segmenter, dataclasses.replace(source, frames=frames))  # type: ignore[arg-type]
+        source = dataclasses.replace(source, frames=frames)
+        losses = supervised(segmenter, source, self.setup.supervision)  # type: ignore[arg-type]
         scores: Tensor = segmenter(target.frames, target.flow, target.valid).scores.float()
         weight = self.settings.entropy_weight if step >= self.settings.entropy_from * self.first else 0.0
         return scores, losses | {"entropy": weight * robust_entropy(scores, self.settings.eta)}

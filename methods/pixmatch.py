@@ -101,7 +101,7 @@ class PixMatch(Method):
 
     def losses(self, target: ClipBatch, source: LabelledBatch | None, step: int) -> dict[str, Tensor]:
         assert source is not None, "pixmatch needs source clips"
-        losses = supervised(self.segmenter, source)
+        losses = supervised(self.segmenter, source, self.setup.supervision)
         labels, auxiliary_labels = self.label(target)
         view, labels, auxiliary_labels = self.augment(target, source, labels, auxiliary_labels, step)
         out = self.segmenter(view.frames, view.flow, view.valid)

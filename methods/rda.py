@@ -115,7 +115,7 @@ class RDA(Method):
         assert source is not None, "rda needs source clips"
         s = self.settings
         of_source = self.segmenter(source.frames, source.flow, source.valid)
-        losses = supervised_terms(of_source, source.label)
+        losses = supervised_terms(of_source, source.label, self.setup.supervision)
         plain = self.segmenter(target.frames, target.flow, target.valid).scores.float()
         size = (target.frames.shape[-2], target.frames.shape[-1])
         maps = self_information(judged(plain, size, s.judged_stride))

@@ -83,7 +83,8 @@ class TPS(Method):
         t = source.frames.shape[1]
         current = target.frames[:, -1:].expand(-1, t, -1, -1, -1).flatten(0, 1)
         matched = match_histograms(255 * source.frames.flatten(0, 1), 255 * current) / 255
-        losses = supervised(self.segmenter, dataclasses.replace(source, frames=matched.view_as(source.frames)))
+        source = dataclasses.replace(source, frames=matched.view_as(source.frames))
+        losses = supervised(self.segmenter, source, self.setup.supervision)
         generator = self.generator(step, "strong view")
         more = temporal_pseudo_supervision(self.segmenter, target, self.settings, generator)
         return losses | {name: self.settings.weight * value for name, value in more.items()}

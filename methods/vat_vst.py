@@ -122,7 +122,7 @@ class VATVST(Method):
         if step >= self.first:
             return {"ce": pseudo_label_cross_entropy(of_target.scores.float(), self.bank.of(target.keys))}
         of_source = self.segmenter(source.frames, source.flow, source.valid)
-        losses = supervised_terms(of_source, source.label)
+        losses = supervised_terms(of_source, source.label, self.setup.supervision)
         image, sequence = self.see(of_target, target)
         with torch.no_grad():
             source_image, source_sequence = self.see(of_source, source)

@@ -45,7 +45,7 @@ from .selection import Snapshot
 from .sequences import FILE as SEQUENCES
 from .sequences import write_sequences
 from .settings import settings_of
-from .source import fresh_segmenter, initial_segmenter, source_flow, source_model
+from .source import fresh_segmenter, initial_segmenter, source_flow, source_model, supervision_of
 from .training import Batches, Fitted, Trainer, place, snapshot_steps
 
 GRANTS = {
@@ -235,7 +235,8 @@ def make_method(context: Context, cls: type[Method], source: Path | None) -> Met
     steps = schedule_of(cls, shift).steps
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(seed, "method init"))  # projection heads and the like
-        method = cls(segmenter, settings_of(config.method, config.settings), Setup(len(shift.classes), steps, seed))
+        setup = Setup(len(shift.classes), steps, seed, supervision_of(shift))
+        method = cls(segmenter, settings_of(config.method, config.settings), setup)
     return method.to(context.workspace.device)
 
 

@@ -99,6 +99,22 @@ class Schedule(Model):
         return self
 
 
+class SourceTraining(Schedule):
+    """How source models and the oracle are trained, and the loss of the source terms of UDA methods.
+
+    ``loss: balanced`` weighs each class by (its share in the batch)^-1/2; ``plain`` weighs all pixels alike and compares both
+    heads at the labels' size, as published. ``mirror`` and ``jitter`` (strength of a colour jitter, 0 = none) are views of
+    training from scratch alone. ``auxiliary`` is the weight of the auxiliary head.
+    """
+
+    LATER: ClassVar[tuple[str, ...]] = (*Schedule.LATER, "loss", "mirror", "jitter", "auxiliary")
+
+    loss: Literal["balanced", "plain"] = "balanced"
+    mirror: bool = True
+    jitter: float = Field(default=0.0, ge=0, le=1.5)
+    auxiliary: float = Field(default=0.1, ge=0)
+
+
 class Adaptation(Schedule):
     """Schedule of all methods that train on the target, and the batch-norm policy.
 
@@ -154,7 +170,7 @@ class Shift(Model):
     data: Annotated[Data | Videos, Field(discriminator="kind")]
     network: Network
     flow: str
-    source_training: Schedule
+    source_training: SourceTraining
     adaptation: Adaptation
     evaluation: Evaluation
     settings: Literal["published"] | TunedOn = MINISTREET

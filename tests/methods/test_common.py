@@ -14,11 +14,11 @@ from bench.core.errors import UsageError
 from bench.networks.build import build_segmenter
 from bench.runs.config import method_class, resolve_settings
 from bench.runs.settings import settings_of
-from methods.base import ClipBatch, LabelledBatch, Method, Setup
+from methods.base import ClipBatch, LabelledBatch, Method, Setup, Supervision
 from methods.common.augment import Geometry, photometric, strong_view
 from methods.common.checks import in_range
 from methods.common.ema import ema_update, frozen_copy
-from methods.common.losses import AUXILIARY_WEIGHT, balanced_weights, supervised, upsampled_cross_entropy
+from methods.common.losses import balanced_weights, supervised, upsampled_cross_entropy
 from methods.common.teacher import Teacher
 from stpl import backward_warp, confident_labels, pseudo_label_cross_entropy
 
@@ -269,7 +269,9 @@ def test_balanced_weights_by_hand() -> None:
 def test_everything_ignored_is_zero_with_zero_gradient() -> None:
     model, batch = segmenter(), clips()
     labelled = LabelledBatch(batch.frames, batch.flow, batch.valid, batch.keys, torch.full((2, 32, 48), 255))
-    losses = supervised(model, labelled)
+    for how in (Supervision(), Supervision(loss="plain")):
+        losses = supervised(model, labelled, how)
+        assert set(losses) == {"ce", "ce_aux"} and all(v.item() == 0 for v in losses.values())
     assert set(losses) == {"ce", "ce_aux"} and all(v.item() == 0 for v in losses.values())
     torch.stack(list(losses.values())).sum().backward()
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())
@@ -279,13 +281,50 @@ def test_the_auxiliary_head_counts_a_tenth() -> None:
     model, batch = segmenter(), clips()
     label = torch.randint(0, CLASSES, (2, 32, 48), generator=seeded())
     labelled = LabelledBatch(batch.frames, batch.flow, batch.valid, batch.keys, label)
-    losses = supervised(model, labelled)
+    losses = supervised(model, labelled, Supervision())
     out = model(batch.frames, batch.flow, batch.valid)
-    assert AUXILIARY_WEIGHT == 0.1
     weight = balanced_weights(label, CLASSES)
     torch.testing.assert_close(losses["ce"], upsampled_cross_entropy(out.scores, label, weight))
     auxiliary = pseudo_label_cross_entropy(out.auxiliary_scores, label, weight)
     torch.testing.assert_close(losses["ce_aux"], 0.1 * auxiliary)
+
+
+def test_plain_supervision_is_the_published_one() -> None:
+    """Both heads' scores brought to the label's size with aligned corners, all labelled pixels alike (DA-VSN, TPS: loss_calc)."""
+    model, batch = segmenter(), clips()
+    label = torch.randint(0, CLASSES, (2, 32, 48), generator=seeded())
+    label[:, :5] = 255
+    labelled = LabelledBatch(batch.frames, batch.flow, batch.valid, batch.keys, label)
+    losses = supervised(model, labelled, Supervision(loss="plain", auxiliary=0.3))
+    out = model(batch.frames, batch.flow, batch.valid)
+    for name, share, scores in (("ce", 1.0, out.scores), ("ce_aux", 0.3, out.auxiliary_scores)):
+        upsampled = torch.nn.functional.interpolate(scores, (32, 48), mode="bilinear", align_corners=True)
+        expected = torch.nn.functional.cross_entropy(upsampled, label, ignore_index=255)
+        torch.testing.assert_close(losses[name], share * expected)
+
+
+def test_training_from_scratch_sees_the_views_that_the_shift_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    import methods.common.supervised as module
+
+    seen: list[LabelledBatch] = []
+    monkeypatch.setattr(module, "supervised", lambda model, batch, how: seen.append(batch) or {})
+    batch = clips()
+    label = torch.randint(0, CLASSES, (2, 32, 48), generator=seeded())
+    labelled = LabelledBatch(batch.frames, batch.flow, batch.valid, batch.keys, label)
+
+    def view(step: int, **asked: Any) -> LabelledBatch:
+        setup = Setup(CLASSES, 10, 0, Supervision(**asked))
+        method_class("oracle")(segmenter(), None, setup).losses(labelled, None, step)
+        return seen[-1]
+
+    assert view(0, mirror=False) is labelled  # untouched, not resampled
+    turned = [not torch.equal(view(step).label, label) for step in range(4)]
+    assert any(turned)
+    jittered = view(0, mirror=False, jitter=0.5)
+    assert jittered.label is label and not torch.equal(jittered.frames, labelled.frames)
+    means = [clip.mean((-3, -2, -1)) for clip in (jittered.frames, labelled.frames)]
+    assert jittered.frames.min() >= 0 and jittered.frames.max() <= 1 and not torch.allclose(*means)
+    assert torch.equal(view(0, mirror=False, jitter=0.5).frames, jittered.frames)
 
 
 def test_supervised_training_moves_labels_with_the_frames(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,7 +333,7 @@ def test_supervised_training_moves_labels_with_the_frames(monkeypatch: pytest.Mo
 
     seen: list[LabelledBatch] = []
     monkeypatch.setattr("methods.common.augment.photometric", lambda frames, *_: frames)
-    monkeypatch.setattr(module, "supervised", lambda model, batch: seen.append(batch) or {})
+    monkeypatch.setattr(module, "supervised", lambda model, batch, how: seen.append(batch) or {})
     oracle: Method = method_class("oracle")(segmenter(), None, Setup(CLASSES, 10, 0))
     label = torch.randint(0, CLASSES, (2, 32, 48), generator=seeded())
     frames = (label / CLASSES).float()[:, None, None].expand(2, 2, 3, 32, 48).contiguous()

@@ -15,7 +15,7 @@ from bench.core.registry import method_names
 from bench.networks.build import build_segmenter
 from bench.runs.config import effective_settings, load_shift, method_class, resolve_settings
 from bench.runs.settings import settings_of
-from methods.base import Choice, ClipBatch, LabelledBatch, LogUniform, Method, Setup, Uniform
+from methods.base import Choice, ClipBatch, LabelledBatch, LogUniform, Method, Setup, Supervision, Uniform
 
 CLASSES = 5
 STEPS = 6
@@ -221,6 +221,19 @@ def test_a_source_batch_with_nothing_labelled_gives_zero_not_nan(name: str) -> N
     losses = method.losses(target, source, 0)
     assert all(torch.isfinite(v) for v in losses.values())
     assert float(losses["ce"].detach()) == 0.0
+
+
+@pytest.mark.parametrize("name", ["oracle", *(n for n in TRAINED if method_class(n).card.setting == "UDA")])
+def test_labelled_clips_teach_as_the_shift_says(name: str) -> None:
+    """Plain or balanced over classes, and the auxiliary head's share: none falls back on what MiniStreet does."""
+    told = {}
+    for how in (Supervision(mirror=False), Supervision("plain", False), Supervision("plain", False, auxiliary=0.7)):
+        method = make_method(name)
+        method.setup = dataclasses.replace(method.setup, supervision=how)
+        told[how] = {key: float(v.detach()) for key, v in method.losses(*begin(method), 0).items()}
+    balanced, plain, more = told.values()
+    assert balanced["ce"] != plain["ce"] == more["ce"]
+    assert more["ce_aux"] == pytest.approx(7 * plain["ce_aux"])
 
 
 @pytest.mark.parametrize("name", [n for n in method_names() if n not in ("source_only", "oracle")])
