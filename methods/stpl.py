@@ -10,9 +10,9 @@ of t and the features of t-1, in both views. ``L = CE(s_strong, y) + weight * L_
 
 Differs from the paper / published code: no code was ever published, and the paper leaves open what is fixed here. The
 teacher is an average over steps. The weak view is the clip as it is; it enters the contrast, as anchors too, through the
-teacher, without gradient, unless ``weak_view=student`` (which costs another pass). Frame t-1 has no earlier frame in a
-two-frame clip, so its embedding is that of its own features. The projection, which starts from random weights, has a rate of
-its own.
+teacher, without gradient, unless ``weak_view=student`` (which costs another pass). The features of t-1 are fused with those of
+the frames before it; in a two-frame clip there is none, so its embedding is that of its own features. The projection, which
+starts from random weights, has a rate of its own.
 """
 
 from __future__ import annotations
@@ -130,13 +130,13 @@ class STPL(Method):
         strong = self.segmenter(view.frames, view.flow, view.valid)
 
         moved = TeacherLabels(geometry.labels(weak.current), geometry.labels(weak.previous), weak.out)
-        embeddings, labels = self.embed(self.segmenter, self.head, strong, moved)
+        embeddings, labels = self.embed(self.segmenter, self.head, view, strong, moved)
         if s.weak_view == "teacher":
             with torch.no_grad():
-                more = self.embed(self.teacher.segmenter, self.teacher_head, weak.out, weak)
+                more = self.embed(self.teacher.segmenter, self.teacher_head, target, weak.out, weak)
         elif s.weak_view == "student":
             out = self.segmenter(target.frames, target.flow, target.valid)
-            more = self.embed(self.segmenter, self.head, out, weak)
+            more = self.embed(self.segmenter, self.head, target, out, weak)
         else:
             more = [], []
         return stpl_objective(
@@ -153,7 +153,12 @@ class STPL(Method):
         )
 
     def embed(
-        self, segmenter: VideoSegmenter, head: ProjectionHead, out: Segmentation, labels: TeacherLabels
+        self,
+        segmenter: VideoSegmenter,
+        head: ProjectionHead,
+        clips: ClipBatch,
+        out: Segmentation,
+        labels: TeacherLabels,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Embedding maps of a view, one per time, and the labels of each time."""
         maps, their_labels = [], []
@@ -161,7 +166,7 @@ class STPL(Method):
             maps.append(head(out.features).float())
             their_labels.append(labels.current)
         if self.settings.times != "current":
-            maps.append(head(segmenter.fuse_alone(out.encoded[-2])).float())
+            maps.append(head(segmenter.fuse_at(out.encoded, clips.flow, clips.valid, -2)).float())
             their_labels.append(labels.previous)
         return maps, their_labels
 

@@ -116,7 +116,7 @@ def _admitted(folder: Path, allow_dirty: bool) -> tuple[Record, Shift]:
             f"{folder} ran with changes that are not in revision {record.code.get('revision')}; commit and run it again, "
             "or submit with --allow-dirty"
         )
-    return record, shift
+    return record, config.protocol
 
 
 def _submit(folder: Path, record: Record, shift: Shift, root: Path, workspace: Workspace) -> Submitted:

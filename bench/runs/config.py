@@ -29,10 +29,11 @@ class RunConfig(Model):
             of from the source model.
         weights: what the backbone of a source model starts from.
         steps: upper limit of all schedules, to try a shift out; such a run is refused by the leaderboard.
+        frames: per clip, where they are not the shift's.
         source_file: hash of a source model that was given as a file, instead of being trained here.
     """
 
-    LATER: ClassVar[tuple[str, ...]] = ("init", "weights", "steps", "source_file")
+    LATER: ClassVar[tuple[str, ...]] = ("init", "weights", "steps", "frames", "source_file")
 
     method: str
     shift: str
@@ -45,12 +46,14 @@ class RunConfig(Model):
     init: Literal["source", "backbone"] = "source"
     weights: Literal["random", "imagenet"] = "random"
     steps: int | None = Field(default=None, ge=1)
+    frames: int | None = Field(default=None, ge=2)
     source_file: str | None = None
 
     @property
     def protocol(self) -> Shift:
         """The shift as this run goes through it."""
         shift = load_shift(self.shift)
+        shift = shift if self.frames is None else shift.with_frames(self.frames)
         return shift if self.steps is None else shift.shortened(self.steps)
 
     @property
@@ -76,7 +79,7 @@ def make_run_config(
     """Build the complete configuration of a run from names and ``-o`` options.
 
     Args:
-        options: ``fusion``, ``flow``, ``network``, ``weights`` of its backbone, and settings of the method.
+        options: ``fusion``, ``flow``, ``network``, ``weights`` of its backbone, ``frames`` per clip, and settings of the method.
         init: ``source``, or ``backbone`` for UDA methods.
         steps: upper limit of all schedules.
         source_file: hash of a source model that is given as a file.
@@ -92,6 +95,9 @@ def make_run_config(
     flow = str(options.pop("flow", protocol.flow))
     usual = protocol.network.weights if network == protocol.network.name else "random"
     weights = str(options.pop("weights", usual))
+    frames = options.pop("frames", protocol.data.frames)
+    if not isinstance(frames, int) or isinstance(frames, bool) or frames < 2:
+        raise UsageError(f"frames must be a whole number of 2 or more, got {frames}")
     from bench.networks.build import fusion_names, network_names
 
     for kind, name, available in (
@@ -122,6 +128,7 @@ def make_run_config(
         init=init,  # type: ignore[arg-type]  # checked above
         weights=weights,  # type: ignore[arg-type]
         steps=steps,
+        frames=None if frames == protocol.data.frames else frames,
         source_file=source_file,
     )
 
@@ -253,8 +260,9 @@ def alterations(config: RunConfig) -> tuple[str, ...]:
         "flow": shift.flow,
     }
     usual = completed(config.method, resolve_settings(config.method, {}, shift))
-    default |= {"init": "source", "source_file": None, **usual}
-    actual = {name: getattr(config, name) for name in ("network", "fusion", "weights", "flow", "init", "source_file")}
+    default |= {"init": "source", "frames": None, "source_file": None, **usual}
+    parts = ("network", "fusion", "weights", "flow", "init", "frames", "source_file")
+    actual = {name: getattr(config, name) for name in parts}
     actual |= every_setting(config)
     return tuple(
         f"{key}={value if isinstance(value, str) else canonical(value)}"

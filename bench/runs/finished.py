@@ -13,7 +13,7 @@ from bench.core.errors import RunError, UsageError
 from bench.networks.weights import load_into
 from stpl.segmenter import VideoSegmenter
 
-from .config import RunConfig, Shift, alterations, load_shift, make_run_config, parse_options
+from .config import RunConfig, Shift, alterations, make_run_config, parse_options
 from .records import Record, read_record
 from .source import fresh_segmenter
 
@@ -40,7 +40,7 @@ class FinishedRun:
             RunError: the checkpoint is missing, damaged or of another network.
         """
         config = self.record.config
-        segmenter = fresh_segmenter(config, load_shift(config.shift), 0)
+        segmenter = fresh_segmenter(config, config.protocol, 0)
         load_into(segmenter, self.folder / "checkpoint.safetensors")
         return segmenter.to(device).eval()
 

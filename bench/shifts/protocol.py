@@ -188,6 +188,10 @@ class Shift(Model):
         """Hash of the protocol; the title is not part of it."""
         return hash_of(self.model_dump(mode="json", exclude={"title"}))
 
+    def with_frames(self, frames: int) -> Shift:
+        """The same with ``frames`` frames per clip, of which the last are those of the shorter clips."""
+        return self.model_copy(update={"data": self.data.model_copy(update={"frames": frames})})
+
     def shortened(self, steps: int) -> Shift:
         """The same with schedules of at most ``steps`` steps, to try a shift out."""
 

@@ -88,7 +88,8 @@ class Teacher(nn.Module):
         """
         out: Segmentation = self.segmenter(clips.frames, clips.flow, clips.valid)
         now = out.scores.float().softmax(1)
-        before = self.segmenter.classify(self.segmenter.fuse_alone(out.encoded[-2])).float().softmax(1)
+        features = self.segmenter.fuse_at(out.encoded, clips.flow, clips.valid, -2)
+        before = self.segmenter.classify(features).float().softmax(1)
         self.thresholds.update(now)
         current, previous = (noisy(self.thresholds(p)[0], noise, p.shape[1], generator) for p in (now, before))
         return TeacherLabels(current, previous, out)

@@ -16,6 +16,7 @@ from bench.networks.build import build_segmenter
 from bench.runs.config import effective_settings, load_shift, method_class, resolve_settings
 from bench.runs.settings import settings_of
 from methods.base import Choice, ClipBatch, LabelledBatch, LogUniform, Method, Setup, Supervision, Uniform
+from stpl.fusion import Conv1x1Fusion
 
 CLASSES = 5
 STEPS = 6
@@ -63,12 +64,12 @@ def batches(method: Method, **kwargs: Any) -> tuple[Any, Any]:
 
 
 def train(
-    method: Method, first: int, last: int, optimiser: torch.optim.Optimizer | None = None
+    method: Method, first: int, last: int, optimiser: torch.optim.Optimizer | None = None, **kwargs: Any
 ) -> list[dict[str, float]]:
     optimiser = optimiser or torch.optim.SGD(method.parameter_groups(0.01, 10.0), momentum=0.9)
     log = []
     for step in range(first, last):
-        target, source = batches(method)
+        target, source = batches(method, **kwargs)
         if step in method.round_steps():
             method.start_round(method.round_steps().index(step), [target])
         losses = method.losses(target, source, step)
@@ -182,11 +183,45 @@ def test_losses_do_not_touch_the_batch_or_global_randomness(name: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, tensors, strict=True))
 
 
-@pytest.mark.parametrize("name", TRAINED)
-def test_three_frames(name: str) -> None:
-    method = make_method(name, frames=3)
-    losses = method.losses(*begin(method, t=3), 0)
-    assert all(torch.isfinite(v) for v in losses.values())
+LONGER = [(name, 3) for name in TRAINED] + [(name, 4) for name in TRAINED if method_class(name).card.design == "video"]
+
+
+@pytest.mark.parametrize(("name", "frames"), LONGER)
+def test_longer_clips_train_and_resume_to_the_same_bits(name: str, frames: int) -> None:
+    """All steps, with their rounds and phases; saved after the fourth, as a killed run is."""
+    method = make_method(name, frames=frames)
+    optimiser = torch.optim.SGD(method.parameter_groups(0.01, 10.0), momentum=0.9)
+    kill = STEPS - 2
+    train(method, 0, kill, optimiser, t=frames)
+    state = {k: v.clone() for k, v in method.state_dict().items()}
+    optimisers = copy.deepcopy([o.state_dict() for o in (optimiser, *method.optimisers().values())])
+    log = train(method, kill, STEPS, optimiser, t=frames)
+    assert all(torch.isfinite(torch.tensor(list(entry.values()))).all() for entry in log)
+    resumed = make_method(name, seed=1, frames=frames)
+    resumed.setup = method.setup
+    resumed.load_state_dict(state)
+    optimiser = torch.optim.SGD(resumed.parameter_groups(0.01, 10.0), momentum=0.9)
+    for o, saved in zip((optimiser, *resumed.optimisers().values()), optimisers, strict=True):
+        o.load_state_dict(saved)
+    assert train(resumed, kill, STEPS, optimiser, t=frames) == log
+
+
+@pytest.mark.parametrize(("name", "frames"), LONGER)
+def test_every_frame_of_a_longer_clip_counts(name: str, frames: int) -> None:
+    """With fusion in the network all methods learn from all frames, the oldest one included."""
+    told = []
+    for changed in (None, 0):
+        method = make_method(name, frames=frames)
+        for member in (m for m in method.modules() if isinstance(m, Conv1x1Fusion)):
+            torch.nn.init.normal_(member.mix.weight, std=0.1, generator=torch.Generator().manual_seed(0))
+        target, source = batches(method, t=frames)
+        for batch in (target, source):
+            if batch is not None and changed is not None:
+                batch.frames[:, changed] = 1 - batch.frames[:, changed]
+        if 0 in method.round_steps():
+            method.start_round(0, [target])
+        told.append({key: float(v.detach()) for key, v in method.losses(target, source, 0).items()})
+    assert told[0] != told[1]
 
 
 @pytest.mark.parametrize("name", TRAINED)

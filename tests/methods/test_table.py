@@ -11,6 +11,9 @@ from bench.networks.build import build_segmenter
 from bench.runs.config import method_class, resolve_settings
 from bench.runs.settings import settings_of
 from methods.base import ClipBatch, LabelledBatch, Method, Setup
+from methods.common.augment import Geometry
+from methods.common.supervision import earlier_scores
+from methods.common.temporal import aggregated_prediction
 
 CLASSES, STEPS = 5, 6
 
@@ -160,6 +163,35 @@ def test_tps_labels_do_not_depend_on_the_mirror() -> None:
     there = warped_labels(mirror.maps(p), mirror.flow(flow))  # mirrored maps along the mirrored flow, x negated
     back, plain = mirror.labels(there), warped_labels(p, flow)
     assert (back == plain)[..., 1:-1, 2:-2].all()
+
+
+@pytest.mark.parametrize("frames", [3, 4])
+def test_tps_labels_come_from_the_clip_that_ends_one_frame_earlier(frames: int) -> None:
+    """As published: frames t-1 and t-2 of a longer clip are predicted together, not t-1 by itself."""
+    segmenter = build_segmenter("mini", "conv1x1", CLASSES, frames).eval()
+    torch.nn.init.normal_(segmenter.fusion.mix.weight, std=0.1)
+    g = torch.Generator().manual_seed(0)
+    whole = ClipBatch(
+        torch.rand(2, frames, 3, 32, 64, generator=g),
+        torch.randn(2, frames - 1, 2, 32, 64, generator=g),
+        torch.ones(2, frames - 1, 32, 64, dtype=torch.bool),
+        ("a", "b"),
+    )
+    plain = Geometry(torch.ones(2), torch.ones(2), torch.zeros(2, 2))
+    before = earlier_scores(segmenter, whole, plain)
+    expected = segmenter(whole.frames[:, :-1], whole.flow[:, :-1], whole.valid[:, :-1])
+    torch.testing.assert_close(before.main, expected.scores, atol=1e-4, rtol=1e-4)
+    alone = segmenter.classify(segmenter.fuse_alone(segmenter.encode(whole.frames[:, -2])[0]))
+    assert not torch.allclose(before.main, alone, atol=1e-2)
+
+
+def test_vat_vst_aggregates_several_preceding_frames() -> None:
+    """Standing scene: the mean of the current prediction and those of t-1, t-2 and t-3, each by itself."""
+    segmenter = build_segmenter("mini", "none", CLASSES, 4).eval()
+    frames = torch.rand(2, 4, 3, 32, 64, generator=torch.Generator().manual_seed(0))
+    clip = ClipBatch(frames, torch.zeros(2, 3, 2, 32, 64), torch.ones(2, 3, 32, 64, dtype=torch.bool), ("a", "b"))
+    each = [segmenter.classify(segmenter.encode(frames[:, k])[0]).softmax(1) for k in range(4)]
+    torch.testing.assert_close(aggregated_prediction(segmenter, clip), torch.stack(each).mean(0))
 
 
 def test_vat_vst_leaves_source_and_discriminators_in_its_second_phase() -> None:

@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 from bench.core.errors import AccessError, RunError, UsageError
 from bench.core.workspace import Workspace
 from bench.runs import run as adapt
-from bench.runs.config import RunConfig, load_shift, make_run_config
+from bench.runs.config import RunConfig, alterations, load_shift, make_run_config
+from bench.runs.finished import finished_run
 from bench.runs.records import read_record
 from bench.runs.run import finished, run
 
@@ -309,6 +310,22 @@ def test_restart_is_called_once_before_the_first_step_with_the_policys_statistic
 
 
 @pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize(("method", "frames"), [("stpl", 3), ("tps", 4), ("vat_vst", 3)])
+def test_longer_clips(method: str, frames: int, workspace: Workspace) -> None:
+    """A source model, clips and weights of their own; the same last frames, so the same validation labels."""
+    config = make_run_config(method, TINY, options={"frames": frames})
+    plain = make_run_config(method, TINY)
+    assert config.hash != plain.hash and config.protocol.data.frames == frames
+    assert make_run_config(method, TINY, options={"frames": 2}) == plain and alterations(config) == (
+        f"frames={frames}",
+    )
+    record = run(config, workspace)
+    assert 0 <= record.result.miou <= 100 and record.result.temporal_consistency is not None
+    weights = load_file(workspace.runs / config.hash / "checkpoint.safetensors")
+    assert weights["fusion.mix.weight"].shape[1] == frames * 96
+    assert finished_run(f"{method}:frames={frames}", TINY, 0, workspace.runs).model(CPU).fusion.num_frames == frames
+
+
 def test_the_readout_decides_whose_weights_are_scored(shift_file: Callable[..., str], workspace: Workspace) -> None:
     scored = {}
     for readout in ("student", "teacher"):
