@@ -72,7 +72,7 @@ class SelfTraining(Method):
         self.teacher.follow(self.segmenter, self.settings.ema_decay)
 
     def evaluated(self, readout: str) -> VideoSegmenter:
-        return self.teacher.segmenter if readout == "teacher" else self.segmenter
+        return self.teacher.labeller(self.segmenter) if readout == "teacher" else self.segmenter
 
 
 METHOD = SelfTraining

@@ -37,6 +37,10 @@ def page(root: Path) -> Page:
         rows = _rows(name, shifts)
         if rows:
             parts += [f"## {method_class(name).card.title} (`{name}`)", markdown(rows, left=tuple(rows[0]))]
+        for layer, values in method_class(name).TUNED.items():
+            if " " in layer:  # "ministreet-dev teacher=none"
+                told = [{"setting": f"`{key}`", layer.split()[0]: _cell(value, value)} for key, value in values.items()]
+                parts += [f"With `-o {layer.split()[1]}`:", markdown(told, left=tuple(told[0]))]
     return Page(root / NAME, "\n\n".join(parts) + "\n")
 
 

@@ -18,7 +18,7 @@ from bench.core.registry import ROOT, flow_names, method_names, shift_names
 from bench.core.schema import Model, canonical, hash_of, one_line
 from bench.shifts.protocol import Adaptation, Data, Evaluation, Schedule, Shift, TunedOn
 
-from .settings import completed, effective_settings, method_class, resolve_settings
+from .settings import completed, effective_settings, method_class, resolve_settings, usual_settings
 
 
 class RunConfig(Model):
@@ -259,7 +259,7 @@ def alterations(config: RunConfig) -> tuple[str, ...]:
         "weights": network.weights,
         "flow": shift.flow,
     }
-    usual = completed(config.method, resolve_settings(config.method, {}, shift))
+    usual = usual_settings(config.method, config.settings, shift)
     default |= {"init": "source", "frames": None, "source_file": None, **usual}
     parts = ("network", "fusion", "weights", "flow", "init", "frames", "source_file")
     actual = {name: getattr(config, name) for name in parts}

@@ -93,6 +93,20 @@ def resolve_settings(method: str, overrides: dict[str, Any], shift: Shift | None
     return {key: value for key, value in values.items() if key not in came_later or value != came_later[key]}
 
 
+def usual_settings(method: str, settings: dict[str, Any], shift: Shift) -> dict[str, Any]:
+    """Every setting of a run as it would be if its options had not been given.
+
+    A variant of the method, such as stpl with ``teacher=none``, has values of its own; a run of it is compared with these.
+    """
+    layers = method_class(method).TUNED
+    tuned_on = getattr(shift.settings, "tuned_on", "")
+    variant = {
+        key: value for key, value in completed(method, settings).items() if f"{tuned_on} {key}={value}" in layers
+    }
+    plain = completed(method, resolve_settings(method, {}, shift))
+    return {**completed(method, resolve_settings(method, variant, shift)), **{key: plain[key] for key in variant}}
+
+
 def completed(method: str, settings: dict[str, Any]) -> dict[str, Any]:
     """Settings of a config, those included that :func:`resolve_settings` leaves out."""
     from methods.base import later

@@ -380,6 +380,18 @@ def test_stpl_has_all_settings_of_self_training() -> None:
     assert set(resolve_settings("self_training", {})) <= set(resolve_settings("stpl", {}))
 
 
+def test_without_a_teacher_the_student_labels_itself() -> None:
+    """The same losses, over steps, as with an average that forgets at once; and nothing of a teacher is kept or trained."""
+    alone, forgetful = make("stpl", teacher="none"), make("stpl", ema_decay=0.0)
+    assert trained(alone, 3) == trained(forgetful, 3)
+    assert not any("teacher.segmenter" in name or "teacher_head" in name for name in alone.state_dict())
+    assert alone.evaluated("teacher") is alone.segmenter is not forgetful.evaluated("teacher")
+    size = sum(p.numel() for p in alone.parameters())
+    assert size < 0.6 * sum(p.numel() for p in forgetful.parameters())
+    labelled = alone.teacher.label(clips(), 0.0, seeded(), alone.segmenter)
+    assert not labelled.out.scores.requires_grad
+
+
 def test_stpl_without_contrast_is_self_training_bit_for_bit() -> None:
     """Same views, same teacher, same labels, same cross entropy, over steps in which all of them change."""
     ours, floor = make("stpl", contrast=False, **shared_settings()), make("self_training")

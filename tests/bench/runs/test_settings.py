@@ -28,6 +28,7 @@ from bench.runs.config import (
 )
 from bench.runs.records import read_record
 from bench.runs.settings import settings_of
+from methods.base import trial, tuned_on
 
 ROOT = Path(__file__).resolve().parents[3]
 RECORDS = sorted((ROOT / "leaderboards" / "records").glob("*/*.json"))
@@ -143,6 +144,23 @@ def test_a_setting_that_came_later_is_left_out_where_it_says_what_its_absence_sa
     at_once = make_run_config("fda", "viper2cityscapes", options={"flow": "dis", "entropy_from": 0.0})
     assert "entropy_from" not in at_once.settings and every_setting(at_once)["entropy_from"] == 0.0
     assert alterations(at_once) == ("entropy_from=0.0", "flow=dis")
+
+
+def test_a_variant_has_values_of_its_own_and_is_known_by_its_option_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row of stpl without a teacher is "teacher=none", whatever its own search chose."""
+    cls = method_class("stpl")
+    own = tuned_on("ministreet-dev teacher=none", trial(5, drop=0.25, temperature=0.2))
+    monkeypatch.setattr(cls, "TUNED", cls.TUNED | own)
+    config = make_run_config("stpl", "ministreet", options={"teacher": "none"})
+    assert (config.settings["drop"], config.settings["temperature"]) == (0.25, 0.2)
+    assert alterations(config) == ("teacher=none",)
+    assert make_run_config("stpl", "ministreet", options={"teacher": "none", "drop": 0.25}) == config
+    more = make_run_config("stpl", "ministreet", options={"teacher": "none", "drop": 0.5, "fusion": "none"})
+    assert more.settings["temperature"] == 0.2 and alterations(more) == ("drop=0.5", "fusion=none", "teacher=none")
+    assert alterations(make_run_config("stpl", "ministreet", options={"drop": 0.25})) == ("drop=0.25",)
+    assert "teacher" not in make_run_config("stpl", "ministreet").settings
+    assert effective_settings("stpl", {"teacher": "none"}, load_shift("viper2cityscapes"))["drop"].value == 0.5
+    assert "With `-o teacher=none`" in settings_page.page(Path()).text
 
 
 def test_a_shift_may_take_the_other_layer(shift_file: ShiftFile) -> None:
