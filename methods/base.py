@@ -227,6 +227,11 @@ class Method(nn.Module, ABC):
     evaluates_average: ClassVar[bool] = False
     """True where the paper scores the method's own average of weights: :meth:`evaluated` returns it whatever the shift's
     readout is, and the student's score is recorded beside it."""
+    PAPER_HAS: ClassVar[Mapping[str, str]] = {"fusion": "none"}
+    """Options that give the method what its paper has beyond its loss (``-o ingredients=published``): fusion over time, and
+    settings such as a teacher. An image method has no fusion."""
+    averages: str = "none"
+    """Which averages of weights take part, for the record: ``teacher`` that labels, ``historical`` models, ``evaluated`` one."""
     part: int = 0
     """Number of the batch within a step, set by the harness where a step sums the gradients of several; draws depend on it."""
 

@@ -11,6 +11,7 @@ stands beside the term; every clip of a batch uses its own flow.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -59,6 +60,7 @@ class DAVSNSF(Method):
     Settings = DAVSNSFSettings
     SEARCH: ClassVar[SearchSpace] = {"itcr_weight": LogUniform(0.1, 1000.0)}
     TUNED = tuned_on("ministreet-dev", trial(0, itcr_weight=10.0))
+    PAPER_HAS: ClassVar[Mapping[str, str]] = {"fusion": "accel_splat"}
     settings: DAVSNSFSettings
 
     def losses(self, target: ClipBatch, source: LabelledBatch | None, step: int) -> dict[str, Tensor]:

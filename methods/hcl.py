@@ -113,6 +113,7 @@ class HCL(Method):
         trial(2, contrast_weight=1.28, ema_decay=0.996, drop=0.59, strength=0.83),
         by_hand("a third of the run", refresh=50),
     )
+    averages = "historical"
     settings: HCLSettings
 
     def __init__(self, segmenter: VideoSegmenter, settings: HCLSettings, setup: Setup) -> None:

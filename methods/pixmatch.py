@@ -90,6 +90,7 @@ class PixMatch(Method):
     }
     TUNED = tuned_on("ministreet-dev", trial(3, weight=0.986, threshold=0.0, augmentation="photometric", ema_decay=0.9))
     evaluates_average = True
+    averages = "evaluated"
     settings: PixMatchSettings
 
     def __init__(self, segmenter: VideoSegmenter, settings: PixMatchSettings, setup: Setup) -> None:

@@ -51,6 +51,7 @@ class SelfTraining(Method):
         "strength": Uniform(0.3, 1.2),
     }
     TUNED = tuned_on("ministreet-dev", trial(0, ema_decay=0.99, drop=0.5, strength=0.5))
+    averages = "teacher"
     settings: TeacherSettings
 
     def __init__(self, segmenter: VideoSegmenter, settings: TeacherSettings, setup: Setup) -> None:

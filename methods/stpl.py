@@ -117,12 +117,14 @@ class STPL(Method):
             projection_rate=17.2,
         ),
     )
+    PAPER_HAS: ClassVar[Mapping[str, str]] = {"fusion": "conv1x1", "teacher": "none"}
     settings: STPLSettings
 
     def __init__(self, segmenter: VideoSegmenter, settings: STPLSettings, setup: Setup) -> None:
         super().__init__(segmenter, settings, setup)
         self.head = ProjectionHead(segmenter.fusion.out_channels, settings.dimension)
         average = settings.teacher == "average"
+        self.averages = "teacher" if average else "none"
         self.teacher = Teacher(segmenter, setup.num_classes, settings.drop, settings.cap, average)
         self.teacher_head = frozen_copy(self.head) if average else None
 

@@ -15,6 +15,7 @@ before). Hue is turned about the grey axis instead of in HSV.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -76,6 +77,7 @@ class TPS(Method):
         trial(2, weight=0.386, jitter=0.712, blur_probability=0.5),
         by_hand("a quarter, as the frames are", blur=2.25),
     )
+    PAPER_HAS: ClassVar[Mapping[str, str]] = {"fusion": "accel_warp"}
     settings: TPSSettings
 
     def losses(self, target: ClipBatch, source: LabelledBatch | None, step: int) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ Differs from the published code: there is none of this variant; otherwise as tps
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -57,6 +58,7 @@ class TPSSF(Method):
         trial(3, jitter=0.596, blur_probability=0.0),
         by_hand("a quarter, as the frames are", blur=2.25),
     )
+    PAPER_HAS: ClassVar[Mapping[str, str]] = {"fusion": "accel_warp"}
     settings: TPSSFSettings
 
     def losses(self, target: ClipBatch, source: LabelledBatch | None, step: int) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ Differs from the published code: there is none; otherwise as phase 2 of vat_vst.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -69,6 +69,7 @@ class VATVSTSF(Method):
     Settings = VATVSTSFSettings
     SEARCH: ClassVar[SearchSpace] = {"rounds": Choice((1, 2, 3)), "drop": Uniform(0.0, 0.8)}
     TUNED = tuned_on("ministreet-dev", trial(5, rounds=3, drop=0.277))
+    PAPER_HAS: ClassVar[Mapping[str, str]] = {"fusion": "accel_warp"}
     settings: VATVSTSFSettings
 
     def __init__(self, segmenter: VideoSegmenter, settings: VATVSTSFSettings, setup: Setup) -> None:

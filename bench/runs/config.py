@@ -30,10 +30,12 @@ class RunConfig(Model):
         weights: what the backbone of a source model starts from.
         steps: upper limit of all schedules, to try a shift out; such a run is refused by the leaderboard.
         frames: per clip, where they are not the shift's.
+        ingredients: ``published`` gives the method what its paper has beyond its loss (``PAPER_HAS`` of its class), ``common``
+            what all methods of the shift have.
         source_file: hash of a source model that was given as a file, instead of being trained here.
     """
 
-    LATER: ClassVar[tuple[str, ...]] = ("init", "weights", "steps", "frames", "source_file")
+    LATER: ClassVar[tuple[str, ...]] = ("init", "weights", "steps", "frames", "ingredients", "source_file")
 
     method: str
     shift: str
@@ -47,6 +49,7 @@ class RunConfig(Model):
     weights: Literal["random", "imagenet"] = "random"
     steps: int | None = Field(default=None, ge=1)
     frames: int | None = Field(default=None, ge=2)
+    ingredients: Literal["common", "published"] = "common"
     source_file: str | None = None
 
     @property
@@ -79,7 +82,8 @@ def make_run_config(
     """Build the complete configuration of a run from names and ``-o`` options.
 
     Args:
-        options: ``fusion``, ``flow``, ``network``, ``weights`` of its backbone, ``frames`` per clip, and settings of the method.
+        options: ``fusion``, ``flow``, ``network``, ``weights`` of its backbone, ``frames`` per clip, ``ingredients``, and
+            settings of the method.
         init: ``source``, or ``backbone`` for UDA methods.
         steps: upper limit of all schedules.
         source_file: hash of a source model that is given as a file.
@@ -90,6 +94,17 @@ def make_run_config(
     options = dict(options or {})
     protocol = load_shift(shift)
     method_class(method)  # an unknown method is named before its options are
+    ingredients = str(options.pop("ingredients", protocol.ingredients))
+    if ingredients not in ("common", "published"):
+        raise unknown("ingredients", ingredients, ["common", "published"])
+    if ingredients == "published":
+        given = method_class(method).PAPER_HAS
+        if twice := sorted(given.keys() & options.keys()):
+            has = ", ".join(f"{key}={value}" for key, value in given.items())
+            raise UsageError(
+                f"ingredients=published gives '{method}' {has}; leave out {' and '.join(twice)}, or ingredients"
+            )
+        options |= given
     network = str(options.pop("network", protocol.network.name))
     fusion = str(options.pop("fusion", protocol.network.fusion))
     flow = str(options.pop("flow", protocol.flow))
@@ -129,6 +144,7 @@ def make_run_config(
         weights=weights,  # type: ignore[arg-type]
         steps=steps,
         frames=None if frames == protocol.data.frames else frames,
+        ingredients=ingredients,  # type: ignore[arg-type]
         source_file=source_file,
     )
 
@@ -260,8 +276,10 @@ def alterations(config: RunConfig) -> tuple[str, ...]:
         "flow": shift.flow,
     }
     usual = usual_settings(config.method, config.settings, shift)
-    default |= {"init": "source", "frames": None, "source_file": None, **usual}
-    parts = ("network", "fusion", "weights", "flow", "init", "frames", "source_file")
+    default |= {"init": "source", "frames": None, "ingredients": shift.ingredients, "source_file": None, **usual}
+    if config.ingredients == "published":
+        default |= method_class(config.method).PAPER_HAS
+    parts = ("network", "fusion", "weights", "flow", "init", "frames", "ingredients", "source_file")
     actual = {name: getattr(config, name) for name in parts}
     actual |= every_setting(config)
     return tuple(

@@ -52,7 +52,7 @@ def effective_settings(method: str, overrides: dict[str, Any], shift: Shift | No
     fields = {f.name: f for f in dataclasses.fields(cls.Settings)}
     for key in overrides:
         if key not in fields:
-            known = [*fields, "fusion", "flow", "network", "weights", "frames"]
+            known = [*fields, "fusion", "flow", "network", "weights", "frames", "ingredients"]
             raise unknown("option", key, known, where=f" for method '{method}'")
         if isinstance(overrides[key], bool) and fields[key].type not in (bool, "bool"):
             raise UsageError(f"Option of method '{method}': {key}: expected {fields[key].type}, got {overrides[key]}")

@@ -159,9 +159,11 @@ class Shift(Model):
     """A named source to target benchmark.
 
     ``settings`` says which values of a method's settings its runs get: the ``published`` ones, or ``{tuned-on: SHIFT}``.
+    ``ingredients`` says what methods have beyond their own loss: ``common``, all the network's fusion above, or ``published``,
+    each what its paper has.
     """
 
-    LATER: ClassVar[tuple[str, ...]] = ("settings",)
+    LATER: ClassVar[tuple[str, ...]] = ("settings", "ingredients")
 
     name: str
     title: str
@@ -174,6 +176,7 @@ class Shift(Model):
     adaptation: Adaptation
     evaluation: Evaluation
     settings: Literal["published"] | TunedOn = MINISTREET
+    ingredients: Literal["common", "published"] = "common"
 
     @model_validator(mode="after")
     def _fits(self) -> Shift:

@@ -326,6 +326,17 @@ def test_longer_clips(method: str, frames: int, workspace: Workspace) -> None:
     assert finished_run(f"{method}:frames={frames}", TINY, 0, workspace.runs).model(CPU).fusion.num_frames == frames
 
 
+@pytest.mark.parametrize("method", ["tps", "da_vsn", "stpl", "ur"])
+def test_a_record_says_which_ingredients_its_run_had(method: str, workspace: Workspace) -> None:
+    """Score fusion in the network where the paper has it, so another source model; the losses see scores before it."""
+    record = run(make_run_config(method, TINY, options={"ingredients": "published"}), workspace)
+    fusion = {"tps": "accel_warp", "da_vsn": "accel_splat", "stpl": "conv1x1", "ur": "none"}[method]
+    start = {"flow": "exact", "averages": "none", "start": "source, target statistics"}
+    assert record.ingredients == {"set": "published", "fusion": fusion, **start}
+    weights = load_file(workspace.runs / record.run / "checkpoint.safetensors")
+    assert ("score_fusion.mix.weight" in weights) == fusion.startswith("accel")
+
+
 def test_the_readout_decides_whose_weights_are_scored(shift_file: Callable[..., str], workspace: Workspace) -> None:
     scored = {}
     for readout in ("student", "teacher"):

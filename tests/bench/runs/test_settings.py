@@ -163,6 +163,50 @@ def test_a_variant_has_values_of_its_own_and_is_known_by_its_option_alone(monkey
     assert "With `-o teacher=none`" in settings_page.page(Path()).text
 
 
+# Ingredients ----------------------------------------------------------------------------------------------------------
+
+
+def test_common_is_what_everybody_had_before_and_no_part_of_the_hash() -> None:
+    for method in method_names():
+        assert make_run_config(method, options={"ingredients": "common"}) == make_run_config(method)
+    assert "ingredients" not in make_run_config("stpl").model_dump_json()
+
+
+@pytest.mark.parametrize("shift", ["ministreet", "viper2cityscapes"])
+def test_published_ingredients_are_those_of_the_papers(shift: str) -> None:
+    flow = {"flow": "dis"}
+    fusion = {}
+    for method in method_names():
+        config = make_run_config(method, shift, options={**flow, "ingredients": "published"})
+        fusion[method] = config.fusion
+        assert config.hash != make_run_config(method, shift, options=flow).hash
+        assert set(alterations(config)) == {"flow=dis", "ingredients=published"}
+        assert config == make_run_config(method, shift, options=parse_options(list(alterations(config))))
+    splat, warp = ["da_vsn", "da_vsn_sf"], ["oracle", "source_only", "tps", "tps_sf", "vat_vst", "vat_vst_sf"]
+    image = [name for name in method_names() if method_class(name).card.design == "image"]
+    expected = {
+        **dict.fromkeys(image, "none"),
+        **dict.fromkeys(splat, "accel_splat"),
+        **dict.fromkeys(warp, "accel_warp"),
+    }
+    assert fusion == {**expected, "stpl": "conv1x1"}
+    stpl = make_run_config("stpl", shift, options={**flow, "ingredients": "published"})
+    assert stpl.settings["teacher"] == "none"
+
+
+def test_ingredients_are_chosen_once(shift_file: ShiftFile) -> None:
+    for option in ({"fusion": "conv1x1"}, {"teacher": "average"}):
+        with pytest.raises(
+            UsageError, match=f"gives 'stpl' fusion=conv1x1, teacher=none; leave out {next(iter(option))}"
+        ):
+            make_run_config("stpl", options={"ingredients": "published", **option})
+    with pytest.raises(UsageError, match="Did you mean 'published'"):
+        make_run_config("stpl", options={"ingredients": "puplished"})
+    asked = shift_file({"ingredients": "published"})
+    assert make_run_config("tps", asked).fusion == "accel_warp" and alterations(make_run_config("tps", asked)) == ()
+    assert alterations(make_run_config("tps", asked, options={"ingredients": "common"})) == ("ingredients=common",)
+
+
 def test_a_shift_may_take_the_other_layer(shift_file: ShiftFile) -> None:
     published = shift_file({"settings": "published"})
     assert make_run_config("ur", published).settings["portion"] == 0.2
