@@ -241,6 +241,14 @@ class Method(nn.Module, ABC):
         self.settings = settings
         self.setup = setup
 
+    @classmethod
+    def revision(cls, settings: Any) -> int:
+        """Number of the algorithm, raised when a change of code changes what a run with these settings computes.
+
+        It is part of a run's config, where it is not 1: records of an earlier revision are refused until they are run again.
+        """
+        return 1
+
     @abstractmethod
     def losses(self, target: ClipBatch, source: LabelledBatch | None, step: int) -> dict[str, Tensor]:
         """Weighted loss terms of one step; the harness minimises their sum and logs each.
@@ -284,7 +292,11 @@ class Method(nn.Module, ABC):
         return self.segmenter
 
     def parameter_groups(self, lr: float, head_multiplier: float) -> list[dict[str, Any]]:
-        """Optimiser groups: the segmenter's, plus one at head rate for what the method itself trains."""
+        """Optimiser groups: the segmenter's, plus one at head rate for what the method itself trains.
+
+        Besides SGD's own options a group may have ``clipped``: groups of one value are clipped together, each value apart, so
+        that networks that are trained side by side do not shorten each other's steps.
+        """
         groups: list[dict[str, Any]] = self.segmenter.parameter_groups(lr, head_multiplier)
         known = {id(p) for group in groups for p in group["params"]}
         own = [p for p in self.parameters() if p.requires_grad and id(p) not in known]

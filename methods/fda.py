@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +44,7 @@ from methods.common.ema import frozen_copy
 from methods.common.fourier import fourier_mix
 from methods.common.information import robust_entropy
 from methods.common.losses import supervised
-from methods.common.rounds import LabelBank, even_rounds, label_confident
+from methods.common.rounds import LabelBank, even_rounds, in_mode, label_confident
 from stpl import VideoSegmenter, pseudo_label_cross_entropy
 
 MAIN, OTHERS = 0.05, (0.01, 0.09)
@@ -63,7 +63,9 @@ class FDASettings:
     drop: float = published(0.66, "getSudoLabel_multi.py: share of each class that gets no pseudo-label")
     cap: float = published(0.9, "getSudoLabel_multi.py: no threshold is above this confidence")
 
-    LATER: ClassVar[Mapping[str, Any]] = {"entropy_from": 0.0}
+    labelling: Literal["eval", "train"] = published("eval", "getSudoLabel_multi.py: batch norm while it labels")
+
+    LATER: ClassVar[Mapping[str, Any]] = {"entropy_from": 0.0, "labelling": "train"}
 
     def __post_init__(self) -> None:
         in_range("entropy_weight", self.entropy_weight, 0, 100)
@@ -99,6 +101,7 @@ class FDA(Method):
         "ministreet-dev",
         trial(4, entropy_weight=0.215, first_share=0.5, drop=0.306),
         by_hand("from the first step: it starts from the source model, and there are 75 steps", entropy_from=0.0),
+        by_hand("the shift's batch norm is in train mode throughout", labelling="train"),
     )
     settings: FDASettings
 
@@ -108,8 +111,16 @@ class FDA(Method):
         self.bank = LabelBank()
         self.first = round(settings.first_share * setup.steps)
 
+    @classmethod
+    def revision(cls, settings: FDASettings) -> int:
+        return 2  # 1 clipped the three segmenters' gradients as one
+
     def parameter_groups(self, lr: float, head_multiplier: float) -> list[dict[str, Any]]:
-        return [group for member in self.members for group in member.parameter_groups(lr, head_multiplier)]
+        return [
+            {**group, "clipped": number}
+            for number, member in enumerate(self.members)
+            for group in member.parameter_groups(lr, head_multiplier)
+        ]
 
     @property
     def members(self) -> list[Any]:
@@ -124,7 +135,8 @@ class FDA(Method):
         return even_rounds(self.first, self.setup.steps, self.settings.rounds)
 
     def start_round(self, number: int, clips: Iterable[ClipBatch]) -> None:
-        label_confident(self.bank, clips, self.mean_prediction, self.settings.drop, self.settings.cap)
+        with in_mode(self.settings.labelling, *self.members):
+            label_confident(self.bank, clips, self.mean_prediction, self.settings.drop, self.settings.cap)
 
     def mean_prediction(self, batch: ClipBatch) -> Tensor:
         """Probabilities averaged over the three segmenters."""

@@ -3,12 +3,12 @@
 Melas-Kyriazi, Manrai, "PixMatch: Unsupervised Domain Adaptation via Pixelwise Consistency Training", CVPR 2021. UDA, image.
 
 ``y = argmax sg p(x_T)``; ``L = CE(s(x_S), y_S) + weight * (CE(s(aug x_T), y) + 0.1 CE(aux, y_aux))``. The auxiliary head learns the
-mean of both heads' predictions. ``aug`` is photometric noise and a random crop, the low frequencies of a source frame
-(Fourier), or CutMix between target clips. An average of the weights is evaluated, whatever the shift's readout is.
+mean of both heads' predictions. ``aug`` is photometric noise and a random crop, the low frequencies of a source frame (Fourier),
+or CutMix with labelled source clips, in which both heads learn one label map. An average of the weights is evaluated, whatever the
+shift's readout is.
 
 Differs from the published code: the auxiliary head's labels go through the same draw of the augmentation as the image. Fourier
-styles are resized to the content. CutMix pastes from the next target clip of the batch, with its flow and validity. Starts
-from the source model.
+styles are resized to the content. A mixed clip has the flow and validity of either part. Starts from the source model.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from methods.common.checks import in_range
 from methods.common.ema import ema_update, frozen_copy
 from methods.common.fourier import fourier_mix
 from methods.common.losses import supervised
-from methods.common.mixing import cut_mix, cut_mix_labels, random_boxes
+from methods.common.mixing import cut_mix, random_boxes
 from methods.common.selection import two_head_labels
 from stpl import VideoSegmenter, pseudo_label_cross_entropy
 
@@ -100,6 +100,10 @@ class PixMatch(Method):
     def restart(self) -> None:
         self.average.load_state_dict(self.segmenter.state_dict())
 
+    @classmethod
+    def revision(cls, settings: PixMatchSettings) -> int:
+        return 2 if settings.augmentation == "cutmix" else 1  # 1 pasted from another target clip
+
     def losses(self, target: ClipBatch, source: LabelledBatch | None, step: int) -> dict[str, Tensor]:
         assert source is not None, "pixmatch needs source clips"
         losses = supervised(self.segmenter, source, self.setup.supervision)
@@ -128,7 +132,7 @@ class PixMatch(Method):
     ) -> tuple[ClipBatch, Tensor, Tensor]:
         """The augmented clips and both heads' labels, moved by one draw."""
         s, generator = self.settings, self.generator(step, "strong view")
-        n, size = len(target.keys), (target.frames.shape[-2], target.frames.shape[-1])
+        n = len(target.keys)
         if s.augmentation == "fourier":
             frames = fourier_mix(target.frames.flatten(0, 1), source.frames.flatten(0, 1), s.fraction)
             return (
@@ -137,8 +141,9 @@ class PixMatch(Method):
                 auxiliary_labels,
             )
         if s.augmentation == "cutmix":
-            boxes = random_boxes(n, size, (0.25, 0.5), generator)
-            return cut_mix(target, boxes), cut_mix_labels(labels, boxes), cut_mix_labels(auxiliary_labels, boxes)
+            boxes = random_boxes(n, (source.frames.shape[-2], source.frames.shape[-1]), generator)
+            mixed = cut_mix(target, labels, source, boxes)
+            return mixed, mixed.label, mixed.label
         geometry = Geometry.draw(n, s.max_zoom, generator)
         view = strong_view(target, geometry, s.strength, generator)
         return view, geometry.labels(labels), geometry.labels(auxiliary_labels)

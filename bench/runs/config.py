@@ -18,7 +18,7 @@ from bench.core.registry import ROOT, flow_names, method_names, shift_names
 from bench.core.schema import Model, canonical, hash_of, one_line
 from bench.shifts.protocol import Adaptation, Data, Evaluation, Schedule, Shift, TunedOn
 
-from .settings import completed, effective_settings, method_class, resolve_settings, usual_settings
+from .settings import completed, effective_settings, method_class, resolve_settings, revision_of, usual_settings
 
 
 class RunConfig(Model):
@@ -32,10 +32,11 @@ class RunConfig(Model):
         frames: per clip, where they are not the shift's.
         ingredients: ``published`` gives the method what its paper has beyond its loss (``PAPER_HAS`` of its class), ``common``
             what all methods of the shift have.
+        revision: of the method's algorithm (``Method.revision``).
         source_file: hash of a source model that was given as a file, instead of being trained here.
     """
 
-    LATER: ClassVar[tuple[str, ...]] = ("init", "weights", "steps", "frames", "ingredients", "source_file")
+    LATER: ClassVar[tuple[str, ...]] = ("init", "weights", "steps", "frames", "ingredients", "revision", "source_file")
 
     method: str
     shift: str
@@ -50,6 +51,7 @@ class RunConfig(Model):
     steps: int | None = Field(default=None, ge=1)
     frames: int | None = Field(default=None, ge=2)
     ingredients: Literal["common", "published"] = "common"
+    revision: int = Field(default=1, ge=1)
     source_file: str | None = None
 
     @property
@@ -131,6 +133,7 @@ def make_run_config(
         raise unknown("init", init, ["source", "backbone"])
     if init == "backbone" and (setting := method_class(method).card.setting) != "UDA":
         raise UsageError(f"--init backbone is for UDA methods, which see source data; '{method}' is {setting}")
+    settings = resolve_settings(method, options, protocol)
     return RunConfig(
         method=method,
         shift=shift,
@@ -139,12 +142,13 @@ def make_run_config(
         network=network,
         fusion=fusion,
         flow=flow,
-        settings=resolve_settings(method, options, protocol),
+        settings=settings,
         init=init,  # type: ignore[arg-type]  # checked above
         weights=weights,  # type: ignore[arg-type]
         steps=steps,
         frames=None if frames == protocol.data.frames else frames,
         ingredients=ingredients,  # type: ignore[arg-type]
+        revision=revision_of(method, settings),
         source_file=source_file,
     )
 

@@ -44,7 +44,7 @@ from .records import Cost, Record, Result, Selection, read_record
 from .selection import Snapshot
 from .sequences import FILE as SEQUENCES
 from .sequences import write_sequences
-from .settings import settings_of
+from .settings import revision_of, settings_of
 from .source import fresh_segmenter, initial_segmenter, source_flow, source_model, supervision_of
 from .training import Batches, Fitted, Trainer, place, snapshot_steps
 
@@ -55,6 +55,9 @@ GRANTS = {
     "oracle": ("target-train", "target-train/label"),
 }
 """What each setting may open while it adapts."""
+
+
+ANEW = "make the config anew, or check out the revision that its record names"
 
 
 @dataclass(frozen=True)
@@ -83,10 +86,11 @@ def run(config: RunConfig, workspace: Workspace) -> Record:
         RunError: disk, damaged files, NaN; the last good state is kept.
     """
     if config.shift_hash != (now := load_shift(config.shift)).hash:
-        raise UsageError(
-            f"This config was made for shift '{now.name}' {config.shift_hash}, but its protocol is now {now.hash}; "
-            "make the config anew, or check out the revision that its record names"
-        )
+        changed = f"shift '{now.name}' {config.shift_hash}, but its protocol is now {now.hash}"
+        raise UsageError(f"This config was made for {changed}; {ANEW}")
+    if config.revision != (today := revision_of(config.method, config.settings)):
+        changed = f"revision {config.revision} of method '{config.method}', which is now {today}"
+        raise UsageError(f"This config was made for {changed}; {ANEW}")
     folder = workspace.runs / config.hash
     with locked(folder):
         if workspace.force:

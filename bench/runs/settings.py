@@ -117,3 +117,10 @@ def completed(method: str, settings: dict[str, Any]) -> dict[str, Any]:
 def settings_of(method: str, settings: dict[str, Any]) -> Any:
     """What the method is given: an instance of its ``Settings`` from those of a config."""
     return method_class(method).Settings(**completed(method, settings))
+
+
+def revision_of(method: str, settings: dict[str, Any]) -> int:
+    """The revision that the method's algorithm has today, with the settings of a config; those that it has no more are left out."""
+    cls = method_class(method)
+    known = {f.name for f in dataclasses.fields(cls.Settings)} & settings.keys()
+    return int(cls.revision(settings_of(method, {key: settings[key] for key in known})))

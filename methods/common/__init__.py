@@ -9,7 +9,7 @@ Argument order, shapes, units and sources stand in each docstring. Maps are ``(N
 * frequencies: :func:`spectral_transfer`, :func:`fourier_mix`, :func:`swap_amplitude`; :func:`band_map`, :func:`band_energy`,
   :func:`swap_bands`, :func:`attack_term`, :func:`top_components`, :func:`reverse_gradient`
 * colours and views: :func:`match_histograms`, :class:`Geometry`, :func:`photometric`, :func:`strong_view`, :func:`strong_colours`,
-  :func:`rotate_hue`, :func:`rescale`, :func:`random_boxes`, :func:`cut_mix`, :func:`cut_mix_labels`
+  :func:`rotate_hue`, :func:`rescale`, :func:`random_boxes`, :func:`cut_mix`
 * labels: :func:`two_head_labels`, :func:`class_balanced_portion`, :func:`relative_labels`, :class:`LabelBank`,
   :func:`label_confident`, :func:`even_rounds`
 * time: :func:`flow_at`, :func:`frame_scores`, :func:`propagate`, :func:`intra_domain_consistency`, :func:`warped_labels`,
@@ -36,7 +36,7 @@ from .historical import (
 )
 from .information import entropy_loss, normalised_entropy, robust_entropy, self_information
 from .losses import balanced_weights, supervised, supervised_terms, upsampled_cross_entropy
-from .mixing import cut_mix, cut_mix_labels, random_boxes
+from .mixing import cut_mix, random_boxes
 from .rounds import LabelBank, even_rounds, label_confident
 from .selection import class_balanced_portion, relative_labels, two_head_labels
 from .supervision import rescale, rotate_hue, strong_colours, temporal_pseudo_supervision
@@ -66,7 +66,6 @@ __all__ = [
     "band_map",
     "class_balanced_portion",
     "cut_mix",
-    "cut_mix_labels",
     "decoder_disagreement",
     "diversity",
     "domain_loss",

@@ -85,9 +85,13 @@ def strong_colours(frames: Tensor, s: StrongViewSettings, generator: torch.Gener
 
 def rescale(clips: ClipBatch, percent: int) -> ClipBatch:
     """Clips at ``percent`` of their size, in multiples of 8 pixels, flow and validity with them."""
-    t = clips.frames.shape[1]
-    size = [max(8, round(side * percent / 800) * 8) for side in clips.frames.shape[-2:]]
-    height, width = size
+    height, width = (max(8, round(side * percent / 800) * 8) for side in clips.frames.shape[-2:])
+    return resized(clips, (height, width))
+
+
+def resized(clips: ClipBatch, size: tuple[int, int]) -> ClipBatch:
+    """Clips at another size ``(H, W)``, flow and validity with them."""
+    t, (height, width) = clips.frames.shape[1], size
     frames = F.interpolate(clips.frames.flatten(0, 1), (height, width), mode="bilinear", align_corners=False)
     flow = torch.stack([resize_flow(clips.flow[:, k], (height, width)) for k in range(t - 1)], 1)
     valid = F.interpolate(clips.valid.float(), (height, width), mode="nearest-exact") > 0.5

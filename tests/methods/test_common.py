@@ -119,6 +119,23 @@ def test_a_draw_stays_inside_the_image_and_is_its_own_for_each_clip(seed: int) -
     assert (Geometry.draw(50, 1.5, seeded(seed), mirror=False).sign == 1).all()
 
 
+def test_a_smaller_clip_has_black_without_label_and_flow_around_it() -> None:
+    """Zoom 1/2 in the middle: a quarter of the pixels shows the clip, at half its flow."""
+    g = Geometry(torch.ones(1), torch.full((1,), 0.5), torch.zeros(1, 2))
+    batch = ClipBatch(
+        torch.ones(1, 2, 3, 32, 48), torch.full((1, 1, 2, 32, 48), 4.0), torch.ones(1, 1, 32, 48) > 0, ("a",)
+    )
+    view, label = g.clips(batch), g.labels(torch.full((1, 32, 48), 3))
+    inside = torch.zeros(32, 48, dtype=torch.bool)
+    inside[8:24, 12:36] = True
+    assert torch.equal(view.frames[0, 0, 0], inside.float()) and torch.equal(view.valid[0, 0], inside)
+    assert torch.equal(view.flow[0, 0, 0], 2.0 * inside) and torch.equal(label[0] == 3, inside)
+    assert (label[0][~inside] == 255).all()
+    drawn = Geometry.draw(200, 1.5, seeded(), min_zoom=0.5)
+    assert 0.5 <= drawn.zoom.min() < 0.6 and 1.4 < drawn.zoom.max() <= 1.5
+    assert torch.equal(Geometry.draw(4, 1.5, seeded()).zoom, Geometry.draw(4, 1.5, seeded(), min_zoom=1.0).zoom)
+
+
 def test_geometry_is_the_same_for_all_frames_of_a_clip() -> None:
     batch = clips(3, t=3)
     still = ClipBatch(batch.frames[:, :1].expand(-1, 3, -1, -1, -1).contiguous(), batch.flow, batch.valid, batch.keys)

@@ -13,9 +13,11 @@ import pytest
 from typer.testing import CliRunner
 
 from bench import cli
-from bench.core.errors import UsageError
+from bench.core.errors import RunError, UsageError
 from bench.core.registry import method_names, shift_names
+from bench.core.workspace import Workspace
 from bench.leaderboards import settings_page
+from bench.leaderboards.standings import admit
 from bench.runs.config import (
     alterations,
     effective_settings,
@@ -27,7 +29,8 @@ from bench.runs.config import (
     resolve_settings,
 )
 from bench.runs.records import read_record
-from bench.runs.settings import settings_of
+from bench.runs.run import run
+from bench.runs.settings import revision_of, settings_of
 from methods.base import trial, tuned_on
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -44,9 +47,18 @@ def test_every_committed_record_is_made_again_under_its_name(method: str) -> Non
     for path in paths:
         record = read_record(path)
         old = record.config
+        if old.revision != revision_of(method, old.settings):
+            with pytest.raises(RunError, match=rf"{path.name} was made with revision {old.revision} of '{method}'"):
+                admit(record, load_shift(old.shift), path.name)
+            continue
+        admit(record, load_shift(old.shift), path.name)
         again = make_run_config(old.method, old.shift, old.seed, parse_options(list(alterations(old))))
         assert again.hash == record.run == old.hash, f"{path.name}: {again.hash}"
         assert every_setting(again) == every_setting(old), path.name
+
+
+def settings_names(method: str) -> set[str]:
+    return {f.name for f in dataclasses.fields(method_class(method).Settings)}
 
 
 def test_what_a_search_chose_stands_in_its_log() -> None:
@@ -71,7 +83,7 @@ def test_layers_name_settings_and_shifts_that_there_are(method: str) -> None:
     cls = method_class(method)
     for name, layer in cls.TUNED.items():
         assert name.split()[0] in shift_names() and load_shift(name.split()[0]).purpose == "tune"
-        assert set(layer) <= {f.name for f in dataclasses.fields(cls.Settings)}, method
+        assert set(layer) <= settings_names(method), method
     for shift in map(load_shift, shift_names()):
         for key, value in effective_settings(method, {}, shift).items():
             assert value.origin in ("published", "ours", "tuned") and value.source, f"{method} {key}: {value}"
@@ -85,7 +97,7 @@ _STRONG |= {"blur": 9.0, "low": 80, "high": 119, "auxiliary": 0.1}
 PUBLISHED: dict[str, dict[str, Any]] = {
     "pixmatch": {"ema_decay": 0.999, "weight": 0.1, "auxiliary": 0.1, "threshold": 0.0, "fraction": 0.01}
     | {"augmentation": "photometric"},
-    "fda": {"entropy_weight": 0.005, "entropy_from": 0.5, "eta": 2.0, "drop": 0.66, "cap": 0.9},
+    "fda": {"entropy_weight": 0.005, "entropy_from": 0.5, "eta": 2.0, "drop": 0.66, "cap": 0.9, "labelling": "eval"},
     "tps": {**_STRONG, "weight": 0.1},
     "tps_sf": _STRONG,
     "da_vsn": {**_ADVENT, "itcr_weight": 0.001},
@@ -99,9 +111,10 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "high": 119,
     },
     "ur": {"portion": 0.2, "entropy_weight": 1.0, "diversity_weight": 0.0, "decoder_weight": 0.1, "decoders": 4}
-    | {"channel_dropout": 0.5, "rounds": 1, "every": 10, "max_zoom": 1.5},
+    | {"channel_dropout": 0.5, "rounds": 1, "every": 10, "max_zoom": 1.5, "min_zoom": 0.5, "growth": 0.05}
+    | {"labelling": "eval"},
     "hcl": {"auxiliary": 0.5, "contrast_weight": 0.5, "temperature": 0.07, "ema_decay": 0.996, "refresh": 300}
-    | {"rounds": 1, "drop": 0.0, "max_zoom": 1.5},
+    | {"rounds": 1, "drop": 0.0, "max_zoom": 1.5, "labelling": "eval"},
     "self_training": {"ema_decay": 0.999, "cap": 0.9},
     "vat_vst_sf": {"cap": 0.9},
     "stpl": {"cap": 0.9},
@@ -161,6 +174,22 @@ def test_a_variant_has_values_of_its_own_and_is_known_by_its_option_alone(monkey
     assert "teacher" not in make_run_config("stpl", "ministreet").settings
     assert effective_settings("stpl", {"teacher": "none"}, load_shift("viper2cityscapes"))["drop"].value == 0.5
     assert "With `-o teacher=none`" in settings_page.page(Path()).text
+
+
+# Revisions ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_changed_algorithm_is_another_run(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its number is in the hash where it is not 1; a config that was made for another one is not run as if it were today's."""
+    plain = make_run_config("ur", "ministreet-tiny")
+    assert plain.revision == 1 and "revision" not in plain.model_dump_json()
+    assert make_run_config("pixmatch").revision == 1
+    assert make_run_config("pixmatch", options={"augmentation": "cutmix"}).revision == 2
+    monkeypatch.setattr(method_class("ur"), "revision", classmethod(lambda cls, settings: 2))
+    changed = make_run_config("ur", "ministreet-tiny")
+    assert changed.hash != plain.hash and changed.settings == plain.settings and alterations(changed) == ()
+    with pytest.raises(UsageError, match=r"made for revision 1 of method 'ur', which is now 2"):
+        run(plain, workspace)
 
 
 # Ingredients ----------------------------------------------------------------------------------------------------------
@@ -244,9 +273,7 @@ def test_the_page_has_every_setting_with_its_source_and_what_each_shift_runs_wit
         assert cells[0] == ["setting", "value", "published or ours", "source, or why", *REPORTED]
         rows[name] = {row[0].strip("`"): row[1:] for row in cells[2:]}
     assert {name: set(of) for name, of in rows.items()} == {
-        name: fields
-        for name in method_names()
-        if (fields := {f.name for f in dataclasses.fields(method_class(name).Settings)})
+        name: fields for name in method_names() if (fields := settings_names(name))
     }
     assert rows["tps"]["weight"][:2] == ["0.1", "published"]
     assert rows["tps"]["weight"][3:] == [
