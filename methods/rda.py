@@ -108,6 +108,10 @@ class RDA(Method):
         self.adversary = Adversary(setup.num_classes, settings.width, settings.discriminator_lr)
         self.gate = nn.Linear(COMPONENTS, COMPONENTS)
 
+    @classmethod
+    def revision(cls, settings: RDASettings) -> int:
+        return 2  # 1 gave what rounding leaves of a spectrum the reference's amplitude under a phase of noise
+
     def optimisers(self) -> Mapping[str, torch.optim.Optimizer]:
         return {"discriminator": self.adversary.optimiser}
 

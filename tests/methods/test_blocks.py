@@ -48,6 +48,7 @@ from methods.common import (
     warped_labels,
     weight_discrepancy,
 )
+from methods.common.fourier import unit_phase
 from methods.common.supervision import resized
 
 
@@ -290,6 +291,24 @@ def test_contrast_leaves_out_what_has_no_label() -> None:
     assert not torch.isclose(instance_contrast(f, h, y, y, r, 0.07), alone)  # published: a class like others
     nothing = torch.full_like(y, 255)
     assert instance_contrast(f, h, nothing, nothing, r, 0.07, ignore=255) == 0
+
+
+@pytest.mark.parametrize("size", [(36, 50), (30, 34), (65, 129), (128, 256)])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_what_rounding_leaves_of_a_spectrum_has_no_phase(size: tuple[int, int], kind: torch.dtype) -> None:
+    """A constant picture has one frequency. Transforms leave others at 1e-8 of it, with any phase; a style's amplitude under
+    those would be noise instead of the style's own spectrum at phase 0."""
+    content = torch.full((1, 1, *size), 0.3, dtype=kind)
+    phase = unit_phase(torch.fft.fft2(content))
+    torch.testing.assert_close(phase, torch.ones_like(phase))
+    style = torch.rand(1, 1, *size, generator=gen(), dtype=kind)
+    border = int(0.2 * min(size))
+    low = [torch.tensor([min(k, n - k) <= border for k in range(n)]) for n in size]
+    window = low[0][:, None] & low[1]
+    expected = torch.fft.ifft2(torch.where(window, torch.fft.fft2(style).abs(), 0.0)).real
+    torch.testing.assert_close(spectral_transfer(content, style, 0.2), expected, atol=1e-4, rtol=1e-4)
+    true = torch.fft.fft2(style)
+    torch.testing.assert_close(unit_phase(true), true / true.abs())
 
 
 # Labels ---------------------------------------------------------------------------------------------------------------

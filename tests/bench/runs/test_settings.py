@@ -70,6 +70,8 @@ def test_what_a_search_chose_stands_in_its_log() -> None:
         layer = method_class(method).TUNED["ministreet-dev"]
         told = {name: value for name, value in layer.items() if value.origin == "tuned"}
         source = {value.source for value in told.values()}
+        if not told and method_class(method).revision(None) > 1:
+            continue  # its search was one of an earlier revision
         assert len(source) == 1, method
         number = source.pop().removeprefix("trial ")
         rows = [row for row in log if row["method"] == method]
@@ -283,6 +285,10 @@ def test_the_page_has_every_setting_with_its_source_and_what_each_shift_runs_wit
     ]
     assert rows["rda"]["width"][3:] == ["16 (by hand: for a network of 0.6 M parameters)", "64", "64"]
     assert rows["pixmatch"]["ema_decay"][3:] == ["0.9 (trial 3)", "0.999", "0.999"]
+
+
+def test_the_committed_page_is_fresh() -> None:
+    assert settings_page.page(ROOT / "leaderboards").stale() == []
 
 
 def test_the_command_prints_every_setting_of_a_shift_with_its_origin() -> None:
