@@ -18,7 +18,7 @@ from bench.runs.records import Record
 from bench.runs.sequences import Counts
 from bench.sweeps.study import Study, expand
 
-from . import study_page
+from . import settings_page, study_page
 from .figures import drawings
 from .generated import Page
 from .provenance import provenance
@@ -195,13 +195,14 @@ def _order_section(main: Sequence[Group], real: str) -> list[str]:
 
 
 def pages(root: Path) -> list[Page]:
-    """Pages of each shift that has records under ``root/records``: its leaderboard, then its studies.
+    """Pages of each shift that has records under ``root/records``: its leaderboard, then its studies; last, the settings.
 
     Raises:
         RunError: a record or its sequences do not belong; names the file.
     """
     folders = sorted(path for path in (root / "records").glob("*") if path.is_dir() and any(path.glob("*.json")))
-    return [page for folder in folders for page in shift_pages(root, folder.name, read_committed(root, folder.name))]
+    boards = [page for folder in folders for page in shift_pages(root, folder.name, read_committed(root, folder.name))]
+    return [*boards, settings_page.page(root)] if boards else []
 
 
 def shift_pages(root: Path, shift_name: str, committed: Committed) -> list[Page]:

@@ -11,6 +11,7 @@ from bench.core.errors import RunError, UsageError
 from bench.runs.config import Shift, alterations, load_shift, method_class, resolve_settings
 from bench.runs.records import Record, read_record
 from bench.runs.sequences import Counts, place, sequences_of
+from bench.runs.settings import revision_of
 from bench.shifts.protocol import check_protocol
 
 from .statistics import mean_interval
@@ -119,12 +120,15 @@ def admit(record: Record, shift: Shift, name: str) -> None:
     try:
         cls = method_class(config.method)
         known, setting, later = (
-            resolve_settings(config.method, {}),
+            resolve_settings(config.method, {}, shift),
             cls.card.setting,
             getattr(cls.Settings, "LATER", ()),
         )
     except UsageError as error:
         raise RunError(f"Record {name}: {error}") from None
+    if config.revision != (today := revision_of(config.method, config.settings)):
+        made = f"was made with revision {config.revision} of '{config.method}', which is now {today}"
+        raise RunError(f"Record {name} {made}; remove it or run it again")
     if changed := (known.keys() ^ config.settings.keys()) - set(later):
         changed = ", ".join(sorted(changed))
         raise RunError(f"Record {name}: settings of '{config.method}' changed since ({changed}); run it again")

@@ -71,10 +71,11 @@ class Record(Model):
         beside: scores of other weights of the last step: ``student`` for a method that evaluates its own average.
         skipped: clips that could not be read and were replaced (``--skip-bad``), and why.
         flow: what the flow depends on besides the clips (``raft_large-<weights>-12it``), where it does.
+        ingredients: what the method had beyond its own loss: fusion over time, flow, averages of weights, its start.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    LATER: ClassVar[tuple[str, ...]] = ("skipped", "flow")
+    LATER: ClassVar[tuple[str, ...]] = ("skipped", "flow", "ingredients")
 
     schema_version: int = Field(alias="schema", default=SCHEMA)
     run: str
@@ -92,6 +93,7 @@ class Record(Model):
     date: str
     skipped: dict[str, str] | None = None
     flow: str | None = None
+    ingredients: dict[str, str] | None = None
 
     @field_validator("schema_version")
     @classmethod

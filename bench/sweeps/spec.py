@@ -25,7 +25,7 @@ from methods.base import Choice, LogUniform, SearchSpace
 from .search import DIGITS, draw, tuning_shift
 from .study import Study, StudyRow, WrittenRow, by_name, clean
 
-COMMON = ("network", "fusion", "flow", "weights", "init")
+COMMON = ("network", "fusion", "flow", "weights", "frames", "ingredients", "init")
 """Options that every method has."""
 
 

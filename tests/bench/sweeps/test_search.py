@@ -107,7 +107,7 @@ def test_every_trial_runs_on_every_seed_and_fixed_options_stay(ran: list[Any]) -
     assert [(trial, record.config.seed) for trial, record in done] == [(t, s) for t in trials for s in range(2)]
     assert {c.fusion for c in ran} == {"none"} and {c.settings["drop"] for c in ran} == {0.25}
     assert (
-        ran[0].settings["temperature"] == method_class("stpl").Settings().temperature != ran[2].settings["temperature"]
+        ran[0].settings["temperature"] == resolve_settings("stpl", {})["temperature"] != ran[2].settings["temperature"]
     )
     assert len({c.hash for c in ran}) == 6 and {c.shift for c in ran} == {"ministreet-dev"}
 
