@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from torch import Tensor
 
 from methods.base import Card, ClipBatch, LabelledBatch, Method
@@ -21,6 +24,7 @@ class SourceOnly(Method):
         setting="none",
         floor=True,
     )
+    PAPER_HAS: ClassVar[Mapping[str, str]] = {"fusion": "accel_warp"}  # TPS, which the published number is from
     start = "source"
     trains = False
 

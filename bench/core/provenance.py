@@ -41,9 +41,8 @@ def code() -> dict[str, Any]:
 
     Of an installed package: the revision that it was built from, whether it differed from that or was edited since, its version.
     """
-    if not _git(
-        "ls-files", "--", "bench"
-    ):  # no checkout of this repository, though perhaps a folder inside another one
+    # What git does not track is no checkout, though it may lie inside another repository.
+    if not _git("ls-files", "--", "bench"):
         return {**_installed(), "source": source_here()}
     revision = _git("rev-parse", "--short=12", "HEAD")
     dirty = _git("status", "--porcelain", "--", *CODE, "pyproject.toml")

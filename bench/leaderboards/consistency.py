@@ -24,10 +24,11 @@ from bench.data.datasets import dataset
 from bench.networks.build import build_segmenter
 from bench.runs import selection
 from bench.runs.adaptation import schedule_of
-from bench.runs.config import RunConfig, Shift, every_setting, load_shift, make_run_config, method_class
+from bench.runs.config import RunConfig, Shift, every_setting, make_run_config, method_class
 from bench.runs.records import Record, Result
 from bench.runs.selection import Snapshot
 from bench.runs.sequences import MEAN_TOLERANCE, Counts
+from bench.runs.source import source_flow
 from bench.runs.training import snapshot_steps
 from bench.shifts.protocol import Videos
 
@@ -93,13 +94,17 @@ def _made_again(text: str, outside: bool) -> str | None:
             return str(unknown(KINDS[kind].word, called, known))
     if config.plugins and not outside:
         return f"it ran with {', '.join(config.plugins)} from outside this repository"
-    named = {key: getattr(config, key) for key in ("network", "fusion", "flow", "weights")}
-    given = (config.init, config.steps, config.source_file)
     try:
-        again = make_run_config(config.method, config.shift, 0, {**every_setting(config), **named}, *given)
+        usual = method_class(config.method).PAPER_HAS if config.ingredients == "published" else {}
+        named = {key: getattr(config, key) for key in ("network", "fusion", "flow", "weights", "ingredients")}
+        told = {**every_setting(config), **named, **({"frames": config.frames} if config.frames else {})}
+        options = {key: value for key, value in told.items() if key not in usual}  # those come with the ingredients
+        given = (config.init, config.steps, config.source_file)
+        again = make_run_config(config.method, config.shift, 0, options, *given)
     except UsageError as error:
         return str(error)
-    again = again.model_copy(update={"shift_hash": config.shift_hash})  # judged with the protocol
+    judged = {name: getattr(config, name) for name in ("shift_hash", "revision")}  # by who compares it with today's
+    again = again.model_copy(update=judged)
     return None if again == config else "its config is not what its names and settings give; run it again"
 
 
@@ -157,7 +162,7 @@ def _cost(record: Record, shift: Shift, cls: Any) -> Iterator[str]:
     cores = record.hardware.get("cores")
     if isinstance(cores, int) and cost.cpu_seconds > 1.05 * cores * cost.seconds + 1:
         yield f"cost.cpu_seconds is {cost.cpu_seconds}, more than {cores} cores have in {cost.seconds} s"
-    parameters = _parameters(config.network, config.fusion, len(shift.classes), shift.data.frames)
+    parameters = _parameters(config.network, config.fusion, len(shift.classes), config.protocol.data.frames)
     if cost.parameters != parameters:
         yield f"cost.parameters is {cost.parameters}; {config.network} with {config.fusion} has {parameters}"
     if cost.peak_memory_mb < 4e-6 * parameters:
@@ -268,8 +273,8 @@ def _start(record: Record) -> tuple[Any, ...] | None:
     config = record.config
     if record.source_model is None or config.source_file:
         return None
-    flow = config.flow if isinstance(load_shift(config.shift).data, Videos) else ""
-    return config.seed, config.network, config.fusion, config.weights, flow
+    flow = source_flow(config, config.protocol)
+    return config.seed, config.network, config.fusion, config.weights, config.frames or 0, flow
 
 
 def _one_to_one(

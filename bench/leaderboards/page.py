@@ -19,7 +19,7 @@ from bench.runs.records import Record
 from bench.runs.sequences import Counts
 from bench.sweeps.study import Study, expand
 
-from . import study_page
+from . import settings_page, study_page
 from .figures import drawings
 from .generated import Page, Pages, orphans
 from .provenance import provenance
@@ -196,7 +196,7 @@ def _order_section(main: Sequence[Group], real: str) -> list[str]:
 
 
 def pages(root: Path) -> list[Page]:
-    """Pages of each shift that has records under ``root/records``: its leaderboard, then its studies.
+    """Pages of each shift that has records under ``root/records``: its leaderboard, then its studies; last, the settings.
 
     Raises:
         RunError: a record or its sequences do not belong; names the file.
@@ -204,7 +204,8 @@ def pages(root: Path) -> list[Page]:
     names = sorted(p.name for p in (root / "records").glob("*") if p.is_dir() and any(p.glob("*.json")))
     if strange := set(names) - set(shift_names()):
         raise unknown("shift", min(strange), shift_names(), where=f" in {root / 'records'}")
-    return [page for name in names for page in shift_pages(root, name, read_committed(root, name))]
+    boards = [page for name in names for page in shift_pages(root, name, read_committed(root, name))]
+    return [*boards, settings_page.page(root)] if boards else []
 
 
 def shift_pages(root: Path, shift_name: str, committed: Committed) -> list[Page]:

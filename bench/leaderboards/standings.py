@@ -12,6 +12,7 @@ from bench.core.registry import method_names
 from bench.runs.config import Shift, alterations, load_shift, method_class, resolve_settings
 from bench.runs.records import Record, read_record
 from bench.runs.sequences import Counts, place, sequences_of
+from bench.runs.settings import revision_of
 from bench.shifts.protocol import check_protocol
 
 from .consistency import check_alone, compare_records, pixel_fault
@@ -123,9 +124,12 @@ def admit(record: Record, shift: Shift, name: str) -> None:
     try:
         if config.method not in method_names():  # of a plugin nothing is executed
             raise unknown("method", config.method, method_names())
-        cls, known = method_class(config.method), resolve_settings(config.method, {})
+        cls, known = method_class(config.method), resolve_settings(config.method, {}, shift)
     except UsageError as error:
         raise RunError(f"Record {name}: {error}") from None
+    if config.revision != (today := revision_of(config.method, config.settings)):
+        made = f"was made with revision {config.revision} of '{config.method}', which is now {today}"
+        raise RunError(f"Record {name} {made}; remove it or run it again")
     if changed := (known.keys() ^ config.settings.keys()) - set(getattr(cls.Settings, "LATER", ())):
         what = ", ".join(sorted(changed))
         raise RunError(f"Record {name}: settings of '{config.method}' changed since ({what}); run it again")

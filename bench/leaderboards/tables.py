@@ -239,7 +239,7 @@ def control_table(groups: Sequence[Group], everything: Sequence[Group]) -> str:
     """
     unaltered = {group.method: group for group in everything if not group.altered}
     floors = {group.altered: group.miou for group in everything if group.method == "self_training"}
-    shared = {"fusion", "flow", "network", *resolve_settings("self_training", {})}
+    shared = {"fusion", "flow", "network", "frames", "ingredients", *resolve_settings("self_training", {})}
     cells, pairs, over = [], [], []
     for group in groups:
         reference = unaltered.get(group.method, Group(group.method, (), {}))

@@ -23,7 +23,8 @@ from stpl.segmenter import VideoSegmenter
 
 from .config import RunConfig, Schedule, Shift, method_class
 from .evaluate import Everything, reestimate_statistics, target_score
-from .source import fresh_segmenter, initial_segmenter, source_flow, source_model
+from .settings import settings_of
+from .source import fresh_segmenter, initial_segmenter, source_flow, source_model, supervision_of
 from .training import Batches, Fitted, Trainer, place, snapshot_steps
 
 GRANTS = {
@@ -75,7 +76,8 @@ def make_method(context: Context, cls: type[Method], source: Path | None) -> Met
     steps = schedule_of(cls, shift).steps
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(seed, "method init"))  # projection heads and the like
-        method = cls(segmenter, cls.Settings(**config.settings), Setup(len(shift.classes), steps, seed))
+        setup = Setup(len(shift.classes), steps, seed, supervision_of(shift))
+        method = cls(segmenter, settings_of(config.method, config.settings), setup)
     return method.to(context.workspace.device)
 
 

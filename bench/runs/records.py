@@ -81,11 +81,12 @@ class Record(Model):
         beside: scores of other weights of the last step: ``student`` for a method that evaluates its own average.
         skipped: clips that could not be read and were replaced (``--skip-bad``), and why.
         flow: what the flow depends on besides the clips (``raft_large-<weights>-12it``), where it does.
+        ingredients: what the method had beyond its own loss: fusion over time, flow, averages of weights, its start.
         digests: of the files that the run started from and ended with.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    LATER: ClassVar[tuple[str, ...]] = ("skipped", "flow", "digests")
+    LATER: ClassVar[tuple[str, ...]] = ("skipped", "flow", "ingredients", "digests")
 
     schema_version: int = Field(alias="schema", default=SCHEMA)
     run: Hash
@@ -103,6 +104,7 @@ class Record(Model):
     date: str
     skipped: dict[str, str] | None = None
     flow: str | None = None
+    ingredients: dict[str, str] | None = None
     digests: Digests | None = None
 
     @field_validator("schema_version")

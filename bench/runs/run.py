@@ -32,7 +32,7 @@ from methods.base import Method
 from stpl.segmenter import VideoSegmenter
 
 from . import selection
-from .adaptation import GRANTS, Context, adapt, make_method, prepare
+from .adaptation import GRANTS, Context, adapt, adapts_statistics, make_method, prepare
 from .config import RunConfig, Shift, check_sources, load_shift, method_class
 from .evaluate import Scores, protocol_scores
 from .figures import draw, drawn_labels
@@ -42,8 +42,12 @@ from .records import Cost, Digests, Record, Result, Selection, keep_places
 from .selection import Snapshot
 from .sequences import FILE as SEQUENCES
 from .sequences import write_sequences
+from .settings import revision_of
 from .source import fresh_segmenter
 from .training import place
+
+ANEW = "make the config anew, or check out the revision that its record names"
+"""What to do about a config of another time."""
 
 
 def run(config: RunConfig, workspace: Workspace) -> Record:
@@ -61,8 +65,10 @@ def run(config: RunConfig, workspace: Workspace) -> Record:
         RunError: disk, damaged files, NaN; the last good state is kept.
     """
     check_sources(config)
-    remedy = "make the config anew, or check out the revision that its record names"
-    check_protocol(load_shift(config.shift), config.shift_hash, "This config", remedy)
+    check_protocol(load_shift(config.shift), config.shift_hash, "This config", ANEW)
+    if config.revision != (today := revision_of(config.method, config.settings)):
+        changed = f"revision {config.revision} of method '{config.method}', which is now {today}"
+        raise UsageError(f"This config was made for {changed}; {ANEW}")
     folder = workspace.runs / config.hash
     with locked(folder):
         if workspace.force:
@@ -188,11 +194,20 @@ def make_record(
         date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         skipped=context.bad.found or None,
         flow=flow,
+        ingredients=ingredients_of(config, context.shift, method),
         digests=Digests(
             checkpoint=sha256_of(context.folder / CHECKPOINT),
             source_model=sha256_of(source) if source else None,
         ),
     )
+
+
+def ingredients_of(config: RunConfig, shift: Shift, method: Method) -> dict[str, str]:
+    """What a run's method has beyond its own loss, in words."""
+    start = method.start if method.start == "scratch" else config.init
+    start = f"{start}, target statistics" if adapts_statistics(method, shift) else start
+    used = {"fusion": config.fusion, "flow": config.flow, "averages": method.averages, "start": start}
+    return {"set": config.ingredients, **used}
 
 
 def _result(shift: Shift, scores: Scores) -> Result:

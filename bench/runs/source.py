@@ -19,7 +19,7 @@ from bench.flow.base import module_of
 from bench.flow.resolve import open_clips
 from bench.networks.build import build_segmenter
 from bench.networks.weights import load_tensors, save_tensors
-from methods.base import NoSettings, Setup
+from methods.base import NoSettings, Setup, Supervision
 from methods.common.supervised import Supervised
 
 from .config import RunConfig, Shift, check_sources, hash_of
@@ -39,6 +39,12 @@ def source_flow(config: RunConfig, shift: Shift) -> str:
     if shift.data.kind == "ministreet" or getattr(module_of(config.flow), "WRONG", False):
         return shift.flow
     return config.flow
+
+
+def supervision_of(shift: Shift) -> Supervision:
+    """How labelled clips teach on a shift, as methods are told."""
+    asked = shift.source_training
+    return Supervision(asked.loss, asked.mirror, asked.jitter, asked.auxiliary)
 
 
 def source_identity(config: RunConfig, shift: Shift, workspace: Workspace | None = None) -> dict[str, Any]:
@@ -119,7 +125,8 @@ def source_model(config: RunConfig, shift: Shift, workspace: Workspace) -> Path:
             bad, order = BadClips(workspace.skip_bad), seed_for(identity["seed"], "data")
             flow, cache = source_flow(config, shift), workspace.cache
             loader = open_clips(split, flow, cache, schedule.batch, order, bad, labelled=True)
-            method = Supervised(model, NoSettings(), Setup(len(shift.classes), schedule.steps, identity["seed"]))
+            setup = Setup(len(shift.classes), schedule.steps, identity["seed"], supervision_of(shift))
+            method = Supervised(model, NoSettings(), setup)
             with ahead(loader, workspace) as batches:
                 assert batches is not None
                 Trainer(method, schedule, work, workspace.device).fit(batches, None, "train source", workspace.progress)

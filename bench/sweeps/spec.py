@@ -23,7 +23,7 @@ from bench.runs.config import RunConfig, make_run_config, method_class, parse_ra
 from .search import Search, searched, tuning_shift
 from .study import Study, StudyRow, WrittenRow, by_name, clean
 
-COMMON = ("network", "fusion", "flow", "weights", "init")
+COMMON = ("network", "fusion", "flow", "weights", "frames", "ingredients", "init")
 """Options that every method has."""
 
 

@@ -9,13 +9,14 @@ Argument order, shapes, units and sources stand in each docstring. Maps are ``(N
 * frequencies: :func:`spectral_transfer`, :func:`fourier_mix`, :func:`swap_amplitude`; :func:`band_map`, :func:`band_energy`,
   :func:`swap_bands`, :func:`attack_term`, :func:`top_components`, :func:`reverse_gradient`
 * colours and views: :func:`match_histograms`, :class:`Geometry`, :func:`photometric`, :func:`strong_view`, :func:`strong_colours`,
-  :func:`rotate_hue`, :func:`rescale`, :func:`random_boxes`, :func:`cut_mix`, :func:`cut_mix_labels`
+  :func:`rotate_hue`, :func:`rescale`, :func:`resized`, :func:`random_boxes`, :func:`cut_mix`
 * labels: :func:`two_head_labels`, :func:`class_balanced_portion`, :func:`relative_labels`, :class:`LabelBank`,
-  :func:`label_confident`, :func:`even_rounds`
+  :func:`label_confident`, :func:`mean_over_views`, :func:`in_mode`, :func:`even_rounds`
 * time: :func:`flow_at`, :func:`frame_scores`, :func:`propagate`, :func:`intra_domain_consistency`, :func:`warped_labels`,
   :func:`aggregated_prediction`, :func:`temporal_pseudo_supervision`
-* earlier models: :func:`frozen_copy`, :func:`ema_update`, :class:`Teacher`, :func:`instance_contrast`, :func:`reliability`,
-  :func:`samples`, :func:`small_labels`, :func:`agreement`, :func:`trusted_cross_entropy`, :class:`RareClassWeights`
+* earlier models: :func:`frozen_copy`, :func:`ema_update`, :class:`Teacher`, :func:`instance_contrast`, :func:`projector`,
+  :func:`reliability`, :func:`samples`, :func:`small_labels`, :func:`agreement`, :func:`trusted_cross_entropy`,
+  :class:`RareClassWeights`
 * supervision: :func:`supervised`, :func:`supervised_terms`, :func:`balanced_weights`, :func:`upsampled_cross_entropy`
 """
 
@@ -29,6 +30,7 @@ from .historical import (
     RareClassWeights,
     agreement,
     instance_contrast,
+    projector,
     reliability,
     samples,
     small_labels,
@@ -36,10 +38,10 @@ from .historical import (
 )
 from .information import entropy_loss, normalised_entropy, robust_entropy, self_information
 from .losses import balanced_weights, supervised, supervised_terms, upsampled_cross_entropy
-from .mixing import cut_mix, cut_mix_labels, random_boxes
-from .rounds import LabelBank, even_rounds, label_confident
+from .mixing import cut_mix, random_boxes
+from .rounds import LabelBank, even_rounds, in_mode, label_confident, mean_over_views
 from .selection import class_balanced_portion, relative_labels, two_head_labels
-from .supervision import rescale, rotate_hue, strong_colours, temporal_pseudo_supervision
+from .supervision import rescale, resized, rotate_hue, strong_colours, temporal_pseudo_supervision
 from .teacher import Teacher
 from .temporal import (
     aggregated_prediction,
@@ -66,7 +68,6 @@ __all__ = [
     "band_map",
     "class_balanced_portion",
     "cut_mix",
-    "cut_mix_labels",
     "decoder_disagreement",
     "diversity",
     "domain_loss",
@@ -78,18 +79,22 @@ __all__ = [
     "fourier_mix",
     "frame_scores",
     "frozen_copy",
+    "in_mode",
     "instance_contrast",
     "intra_domain_consistency",
     "judged",
     "label_confident",
     "match_histograms",
+    "mean_over_views",
     "normalised_entropy",
     "photometric",
+    "projector",
     "propagate",
     "random_boxes",
     "relative_labels",
     "reliability",
     "rescale",
+    "resized",
     "reverse_gradient",
     "robust_entropy",
     "rotate_hue",

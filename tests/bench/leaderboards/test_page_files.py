@@ -45,10 +45,10 @@ def figures(root: Path) -> list[Path]:
 
 
 def test_write_then_check(root: Path) -> None:
-    page = root / f"{SHIFT}.md"
-    assert check(root) == [page, *figures(root)]
+    page, settings = root / f"{SHIFT}.md", root / "settings.md"
+    assert check(root) == [page, *figures(root), settings]
     written = write(root)
-    assert written == [*figures(root), page]
+    assert written == [*figures(root), page, settings]
     before = {path: path.read_bytes() for path in written}
     assert check(root) == []
     assert f"![mIoU of every method](figures/{SHIFT}.png)".encode() in before[page]

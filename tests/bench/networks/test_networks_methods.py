@@ -13,6 +13,7 @@ from torchvision.models.resnet import Bottleneck
 from bench.core.registry import method_names
 from bench.networks._deeplab import DilatedResNet, deeplab
 from bench.runs.config import load_shift, method_class, resolve_settings
+from bench.runs.settings import settings_of
 from bench.runs.training import Trainer
 from methods.base import ClipBatch, LabelledBatch, Setup
 from stpl import AccelScoreFusion, VideoSegmenter, build_fusion
@@ -55,7 +56,7 @@ def test_two_steps(name: str, case: str, size: tuple[int, int], precision: Any, 
     cls = method_class(name)
     torch.manual_seed(0)
     segmenter = segmenter_of(case)
-    method = cls(segmenter, cls.Settings(**resolve_settings(name, {})), Setup(CLASSES, STEPS, 0))
+    method = cls(segmenter, settings_of(name, resolve_settings(name, {})), Setup(CLASSES, STEPS, 0))
     method.restart()
     before = {n: p.detach().clone() for n, p in segmenter.named_parameters()}
     changes = {

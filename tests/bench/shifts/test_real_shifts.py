@@ -123,6 +123,14 @@ def test_fence_is_trained_and_not_scored(
     assert result.miou == pytest.approx(sum(known) / len(known))
 
 
+@pytest.mark.parametrize(("shift", "frames"), [("viper2cityscapes", 3), ("synthia2cityscapes", 4)])
+def test_longer_clips_of_recorded_videos(
+    shift: str, frames: int, small: dict[str, str], place: Workspace, no_figures: None
+) -> None:
+    record = run(config(small[shift], "tps", frames=frames), place)
+    assert 0 <= record.result.miou <= 100 and record.config.frames == frames
+
+
 def test_the_protocol_itself_runs_from_the_command_line(
     trees: dict[str, Tree], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
