@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -110,21 +110,40 @@ class ClipLoader:
 
 
 class LabelledLoader(ClipLoader):
-    """The same with labels; opening them is refused where the stage does not grant it."""
+    """The same with labels; opening them is refused where the stage does not grant it.
 
-    def __init__(self, store: Store, flow: FlowBackend, batch: int, seed: int, bad: BadClips | None = None) -> None:
+    Args:
+        earlier: bring the labels of the frames before t too.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        flow: FlowBackend,
+        batch: int,
+        seed: int,
+        bad: BadClips | None = None,
+        earlier: bool = False,
+    ) -> None:
         super().__init__(store, flow, batch, seed, bad)
         self.labels = store.labels()
+        self.previous_labels = store.previous_labels() if earlier else None
 
     def check(self, index: int) -> None:
         if self.bad.skip:
             _ = self.labels[index]
+            if self.previous_labels is not None:
+                _ = self.previous_labels[index]
 
     def collate(self, indices: list[int]) -> LabelledBatch:
         read = [self.read(i) for i in indices]
         clips = self._batch(read)
-        label = torch.from_numpy(np.stack([self.labels[number] for number, *_ in read])).long()
-        return LabelledBatch(clips.frames, clips.flow, clips.valid, clips.keys, label)
+
+        def of(labels: Sequence[NDArray[np.uint8]]) -> Tensor:
+            return torch.from_numpy(np.stack([labels[number] for number, *_ in read])).long()
+
+        previous = None if self.previous_labels is None else of(self.previous_labels)
+        return LabelledBatch(clips.frames, clips.flow, clips.valid, clips.keys, of(self.labels), previous)
 
 
 class Ahead:
@@ -181,5 +200,6 @@ def moved(batch: ClipBatch, move: Callable[[Tensor], Tensor]) -> ClipBatch:
     """The batch with ``move`` applied to its tensors."""
     tensors = [move(x) for x in (batch.frames, batch.flow, batch.valid)]
     if isinstance(batch, LabelledBatch):
-        return LabelledBatch(*tensors, batch.keys, move(batch.label))
+        previous = None if batch.previous_label is None else move(batch.previous_label)
+        return LabelledBatch(*tensors, batch.keys, move(batch.label), previous)
     return ClipBatch(*tensors, batch.keys)

@@ -27,7 +27,7 @@ from .label_maps import label_space
 from .labels import CLASSES
 from .ministreet import DOMAINS
 from .recorded import VideoStore
-from .rendered import ClipStore, prepare_split, split_identity
+from .rendered import ClipStore, prepare_previous_labels, prepare_split, split_identity
 
 if TYPE_CHECKING:
     from bench.core.workspace import Workspace
@@ -55,6 +55,10 @@ class Store(Protocol):
 
     def labels(self) -> Sequence[npt.NDArray[np.uint8]]:
         """Label maps ``(H, W)`` by number, at the size at which they are used."""
+        ...
+
+    def previous_labels(self) -> Sequence[npt.NDArray[np.uint8]]:
+        """The same of the frames before t, ``(T-1, H, W)``, of a split that was prepared with them."""
         ...
 
     def labelled(self, index: int) -> LabelledClip:
@@ -126,17 +130,25 @@ def identity_of(shift: Shift, role: str, split: str, replicate: int, workspace: 
     }
 
 
-def prepare(shift: Shift, role: str, split: str, replicate: int, workspace: Workspace) -> Split:
+def prepare(
+    shift: Shift, role: str, split: str, replicate: int, workspace: Workspace, previous_labels: bool = False
+) -> Split:
     """A split, rendered now if it is not in the cache; of recorded data the frame list is read from the disk.
+
+    Args:
+        previous_labels: with the labels of the frames before t; name and identity of the split stay the same.
 
     Raises:
         RunError: the cache cannot be written, data is missing.
-        UsageError: no data root for recorded data.
+        UsageError: no data root for recorded data; no labels of earlier frames where they are asked for.
     """
     identity = identity_of(shift, role, split, replicate, workspace)
     if not isinstance(shift.data, Videos):
-        folder = prepare_split(shift.data, role, split, replicate, workspace.cache, workspace.progress)
-        return Split(folder.name, identity, partial(ClipStore, folder))
+        where = shift.data, role, split, replicate, workspace.cache, workspace.progress
+        folder = prepare_split(*where)
+        if not previous_labels:
+            return Split(folder.name, identity, partial(ClipStore, folder))
+        return Split(folder.name, identity, partial(ClipStore, folder, prepare_previous_labels(*where)))
     watch(shift, workspace)
     side: Recorded = getattr(shift.data, role)
     data, root = dataset(side.dataset), root_of(side, workspace)
@@ -146,6 +158,8 @@ def prepare(shift: Shift, role: str, split: str, replicate: int, workspace: Work
     scored = role == "target" and split == "val"
     label_size = (rule.height, rule.width) if scored and rule.height and rule.width else size
     items = _index(shift.data, role, split, workspace).items
+    if previous_labels and not all(item.previous_labels for item in items):
+        raise UsageError(f"This method needs labels of the frames before t too, and data set '{side.dataset}' has none")
     ids = label_space(shift.classes).ids[side.dataset]
     return Split(
         f"{role}-{split}-{hash_of(identity)}", identity, partial(VideoStore, root, data, items, ids, size, label_size)

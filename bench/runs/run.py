@@ -216,11 +216,10 @@ def prepare(config: RunConfig, shift: Shift, workspace: Workspace) -> tuple[Path
     bare = cls.start == "scratch" or config.init == "backbone"
     source = None if bare else source_model(config, shift, workspace)
     needed = [("target", "train"), ("target", "val")]
+    splits = {f"{role}-{split}": prepare_split(shift, role, split, config.seed, workspace) for role, split in needed}
     if cls.card.setting == "UDA":
-        needed.append(("source", "train"))
-    return source, {
-        f"{role}-{split}": prepare_split(shift, role, split, config.seed, workspace) for role, split in needed
-    }
+        splits["source-train"] = prepare_split(shift, "source", "train", config.seed, workspace, cls.previous_labels)
+    return source, splits
 
 
 def make_method(context: Context, cls: type[Method], source: Path | None) -> Method:
@@ -260,7 +259,8 @@ def open_batches(
         split = splits["source-train"]
         source = split.open()
         flow = flow_of(source_flow(context.config, shift), source, split.name, cache)
-        return unlabelled, unlabelled, LabelledLoader(source, flow, schedule.batch, seed_for(seed, "source"), bad)
+        order, earlier = seed_for(seed, "source"), cls.previous_labels
+        return unlabelled, unlabelled, LabelledLoader(source, flow, schedule.batch, order, bad, earlier)
     return unlabelled, unlabelled, None
 
 
