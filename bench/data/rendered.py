@@ -106,36 +106,15 @@ def prepare_split(
     cache: Path,
     progress: Progress = quiet,
     workers: int | None = None,
+    earlier: bool = False,
 ) -> Path:
-    """Folder of a split, rendered now if it is not there whole.
+    """Folder of a split, rendered now if it is not there whole; with ``earlier`` that of the labels of its frames before t, which
+    is another folder, so that the clips' own stays as it is.
 
     Raises:
         RunError: the cache cannot be written, or another process holds it for more than ten minutes.
     """
-    return _prepared(split_identity(data, role, split, replicate), role, split, cache, progress, workers)
-
-
-def prepare_previous_labels(
-    data: Data,
-    role: str,
-    split: str,
-    replicate: int,
-    cache: Path,
-    progress: Progress = quiet,
-    workers: int | None = None,
-) -> Path:
-    """Folder of the labels of a split's frames before t, made as by :func:`prepare_split`; the clips' own folder stays as it is.
-
-    Raises:
-        RunError: the cache cannot be written, or another process holds it for more than ten minutes.
-    """
-    identity = {**split_identity(data, role, split, replicate), "holds": EARLIER}
-    return _prepared(identity, role, split, cache, progress, workers)
-
-
-def _prepared(
-    identity: dict[str, Any], role: str, split: str, cache: Path, progress: Progress, workers: int | None
-) -> Path:
+    identity = split_identity(data, role, split, replicate) | ({"holds": EARLIER} if earlier else {})
     folder = cache / "clips" / f"{role}-{split}-{hash_of(identity)}"
     if is_whole(folder):
         return folder

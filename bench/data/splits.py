@@ -27,7 +27,7 @@ from .label_maps import label_space
 from .labels import CLASSES
 from .ministreet import DOMAINS
 from .recorded import VideoStore
-from .rendered import ClipStore, prepare_previous_labels, prepare_split, split_identity
+from .rendered import ClipStore, prepare_split, split_identity
 
 if TYPE_CHECKING:
     from bench.core.workspace import Workspace
@@ -145,10 +145,8 @@ def prepare(
     identity = identity_of(shift, role, split, replicate, workspace)
     if not isinstance(shift.data, Videos):
         where = shift.data, role, split, replicate, workspace.cache, workspace.progress
-        folder = prepare_split(*where)
-        if not previous_labels:
-            return Split(folder.name, identity, partial(ClipStore, folder))
-        return Split(folder.name, identity, partial(ClipStore, folder, prepare_previous_labels(*where)))
+        folder, earlier = prepare_split(*where), [prepare_split(*where, earlier=True)] if previous_labels else []
+        return Split(folder.name, identity, partial(ClipStore, folder, *earlier))
     watch(shift, workspace)
     side: Recorded = getattr(shift.data, role)
     data, root = dataset(side.dataset), root_of(side, workspace)

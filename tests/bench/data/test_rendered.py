@@ -23,7 +23,6 @@ from bench.data.rendered import (
     ARRAYS,
     ClipStore,
     is_whole,
-    prepare_previous_labels,
     prepare_split,
     split_identity,
 )
@@ -302,7 +301,7 @@ def test_earlier_labels_lie_in_a_folder_of_their_own_and_move_nothing(cache: Pat
     from bench.data.ministreet import render_labels
 
     before = bytes_of(cache / "clips" / rendered.name)
-    folder = prepare_previous_labels(data, "target", "val", 0, cache)
+    folder = prepare_split(data, "target", "val", 0, cache, earlier=True)
     assert folder.name != rendered.name and folder.name.startswith("target-val-") and is_whole(folder)
     assert set(bytes_of(folder)) == {"label.npy", "manifest.json"}
     assert bytes_of(cache / "clips" / rendered.name) == before and is_whole(rendered)
@@ -317,20 +316,20 @@ def test_earlier_labels_lie_in_a_folder_of_their_own_and_move_nothing(cache: Pat
 def test_earlier_labels_are_found_again_and_made_again_when_damaged(
     cache: Path, data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = prepare_previous_labels(data, "target", "val", 0, cache)
+    folder = prepare_split(data, "target", "val", 0, cache, earlier=True)
     whole, made = bytes_of(folder), []
     original = store._render_earlier
     monkeypatch.setattr(store, "_render_earlier", lambda job: made.append(job) or original(job))
-    assert prepare_previous_labels(data, "target", "val", 0, cache) == folder and not made
+    assert prepare_split(data, "target", "val", 0, cache, earlier=True) == folder and not made
     flip_a_byte(folder)
-    assert bytes_of(prepare_previous_labels(data, "target", "val", 0, cache)) == whole and len(made) == CLIPS
+    assert bytes_of(prepare_split(data, "target", "val", 0, cache, earlier=True)) == whole and len(made) == CLIPS
 
 
 def test_earlier_labels_take_the_labels_grant(cache: Path, data: Data, rendered: Path) -> None:
     from bench.core.access import stage
     from bench.core.errors import AccessError
 
-    clips = ClipStore(rendered, prepare_previous_labels(data, "target", "val", 0, cache))
+    clips = ClipStore(rendered, prepare_split(data, "target", "val", 0, cache, earlier=True))
     with stage("target-val"), pytest.raises(AccessError, match=r"label.npy is closed"):
         clips.previous_labels()
     with stage("target-val", "target-val/label"):
