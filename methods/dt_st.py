@@ -7,7 +7,7 @@ The teacher labels the plain clip; a pixel is kept if ``p > max(0.2, 0.8 peak_c 
 ``methods.common.thresholds``). ``L = mean_pixels CE(s(strong), y) + 0.5 mean ln(1 + exp s_c)``, the second over classes that the
 teacher gives 1/K or less (negative labels). Dynamic teacher update: the soft neighbourhood density of the student's predictions
 is noted in each step; from the ninth on, every third step, it is computed anew on all noted frames, and if it has risen on more
-than half of them, or 30 have passed, the teacher moves to the student by its decay and the notes are thrown away.
+than half of them, or more than 30 have passed, the teacher moves to the student by its decay and the notes are thrown away.
 Training-consistency resampling: pixels of rare classes are pasted from target frames where the class is consistent between two
 rounds, hard classes more often. The teacher is what the published code scores, and so is it here. (``methods.common.density``,
 ``methods.common.candidates``.)
@@ -58,7 +58,9 @@ class DTSTSettings:
     ema_decay: float = 0.99  # published code: of one update
     first: int = 9  # published code: steps before the first look at the density
     every: int = 3  # published code: steps between two looks
-    longest: int = 30  # published code: steps after which the teacher moves whatever the density says
+    longest: int = (
+        30  # published code: after more steps than this the teacher moves at the next look, whatever it shows
+    )
     samples: int = 100  # published code: pixels of a batch that the density is of
     upper: float = 0.8  # published code: of the thresholds
     negative_weight: float = 0.5  # published code: of the negative labels

@@ -98,7 +98,7 @@ class PeakThresholds(nn.Module):
         beta: 0.001.
         momentum: 0.9.
 
-    Source: SAC (Araslanov & Roth, CVPR 2021) eqs. 2 and 3, as DT-ST's published code has it.
+    Source: SAC (Araslanov & Roth, CVPR 2021), as DT-ST's published code has it.
     """
 
     prior: Tensor
