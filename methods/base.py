@@ -64,9 +64,13 @@ class ClipBatch:
 
 @dataclass(frozen=True)
 class LabelledBatch(ClipBatch):
-    """Clips with the current frame's label: int64 ``(N, H, W)``, 255 = ignore."""
+    """Clips with the current frame's label: int64 ``(N, H, W)``, 255 = ignore.
+
+    ``previous_label``: those of the frames before it, ``(N, T-1, H, W)``, oldest first, for methods that ask for them.
+    """
 
     label: Tensor
+    previous_label: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -230,6 +234,8 @@ class Method(nn.Module, ABC):
     settings such as a teacher. An image method has no fusion."""
     averages: str = "none"
     """Which averages of weights take part, for the record: ``teacher`` that labels, ``historical`` models, ``evaluated`` one."""
+    previous_labels: ClassVar[bool] = False
+    """True for a UDA method that needs the source's labels of every frame: its batches bring ``previous_label``."""
     part: int = 0
     """Number of the batch within a step, set by the harness where a step sums the gradients of several; draws depend on it."""
 

@@ -6,7 +6,7 @@ Recorded data lies where the user keeps it, so the folders of each split are mad
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -64,6 +64,10 @@ class Store(Protocol):
 
     def labels(self) -> LabelMaps:
         """Label maps ``(H, W)`` by number, at the size at which they are used."""
+        ...
+
+    def previous_labels(self) -> Sequence[npt.NDArray[np.uint8]]:
+        """The same of the frames before t, ``(T-1, H, W)``, of a split that was prepared with them."""
         ...
 
     def labelled(self, index: int) -> LabelledClip:
@@ -139,17 +143,23 @@ def identity_of(shift: Shift, role: str, split: str, replicate: int, workspace: 
     }
 
 
-def prepare(shift: Shift, role: str, split: str, replicate: int, workspace: Workspace) -> Split:
+def prepare(
+    shift: Shift, role: str, split: str, replicate: int, workspace: Workspace, previous_labels: bool = False
+) -> Split:
     """A split, rendered now if it is not in the cache; of recorded data the frame list is read from the disk.
+
+    Args:
+        previous_labels: with the labels of the frames before t; name and identity of the split stay the same.
 
     Raises:
         RunError: the cache cannot be written, data is missing.
-        UsageError: no data root for recorded data.
+        UsageError: no data root for recorded data; no labels of earlier frames where they are asked for.
     """
     identity = identity_of(shift, role, split, replicate, workspace)
     if not isinstance(shift.data, Videos):
-        folder = prepare_split(shift.data, role, split, replicate, workspace.cache, workspace.progress)
-        return Split(folder.name, identity, partial(ClipStore, folder))
+        where = shift.data, role, split, replicate, workspace.cache, workspace.progress
+        folder, earlier = prepare_split(*where), [prepare_split(*where, earlier=True)] if previous_labels else []
+        return Split(folder.name, identity, partial(ClipStore, folder, *earlier))
     watch(shift, workspace)
     side: Recorded = getattr(shift.data, role)
     data, root = dataset(side.dataset), root_of(side, workspace)
@@ -159,6 +169,8 @@ def prepare(shift: Shift, role: str, split: str, replicate: int, workspace: Work
     scored = role == "target" and split == "val"
     label_size = (rule.height, rule.width) if scored and rule.height and rule.width else size
     items = _index(shift.data, role, split, workspace).items
+    if previous_labels and not all(item.previous_labels for item in items):
+        raise UsageError(f"This method needs labels of the frames before t too, and data set '{side.dataset}' has none")
     ids = id_table(side.dataset, shift.classes)
     return Split(
         f"{role}-{split}-{hash_of(identity)}", identity, partial(VideoStore, root, data, items, ids, size, label_size)

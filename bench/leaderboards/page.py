@@ -19,11 +19,11 @@ from bench.runs.records import Record
 from bench.runs.sequences import Counts
 from bench.sweeps.study import Study, expand
 
-from . import settings_page, study_page
+from . import published_page, settings_page, study_page
 from .figures import drawings
 from .generated import Page, Pages, orphans
 from .provenance import provenance
-from .published import compared_with
+from .published import compared_with, published_shifts
 from .standings import ORDER, Committed, Group, admit, grouped, ranked, read_committed
 from .study_figure import study_drawing
 from .tables import (
@@ -95,6 +95,8 @@ def build(
         "\n".join(f"- {name}: {SEES[name]}" for name in reversed(ORDER)),
         *(_main_sections(main, shift, figures) if main else ()),
     ]
+    if shift.name in published_shifts():
+        parts += published_page.sections(shift, main)
     if studies:
         parts += [
             "## Studies",
@@ -196,7 +198,8 @@ def _order_section(main: Sequence[Group], real: str) -> list[str]:
 
 
 def pages(root: Path) -> list[Page]:
-    """Pages of each shift that has records under ``root/records``: its leaderboard, then its studies; last, the settings.
+    """Pages of each shift that has records under ``root/records``: its leaderboard, then its studies; last, the settings. A real
+    shift without records whose page is there (:mod:`.published_page`) keeps it.
 
     Raises:
         RunError: a record or its sequences do not belong; names the file.
@@ -205,6 +208,8 @@ def pages(root: Path) -> list[Page]:
     if strange := set(names) - set(shift_names()):
         raise unknown("shift", min(strange), shift_names(), where=f" in {root / 'records'}")
     boards = [page for name in names for page in shift_pages(root, name, read_committed(root, name))]
+    kept = sorted(name for name in set(published_shifts()) - set(names) if (root / f"{name}.md").is_file())
+    boards += [published_page.page(root, load_shift(name), HEAD) for name in kept]
     return [*boards, settings_page.page(root)] if boards else []
 
 

@@ -56,9 +56,9 @@ def prepare(config: RunConfig, shift: Shift, workspace: Workspace) -> tuple[Path
     cls = method_class(config.method)
     bare = cls.start == "scratch" or config.init == "backbone"
     needed = [("target", "train"), ("target", "val")]
-    if cls.card.setting == "UDA":
-        needed.append(("source", "train"))
     splits = {f"{role}-{split}": prepare_split(shift, role, split, config.seed, workspace) for role, split in needed}
+    if cls.card.setting == "UDA":
+        splits["source-train"] = prepare_split(shift, "source", "train", config.seed, workspace, cls.previous_labels)
     for name, split in splits.items():
         if name != "target-train" or cls.card.setting == "oracle":
             check_labels(split, workspace.skip_bad)
@@ -95,7 +95,8 @@ def open_batches(
 
     def clips(role: str, flow: str, labelled: bool) -> ClipLoader:
         split, cache = splits[f"{role}-train"], context.workspace.cache
-        return open_clips(split, flow, cache, batch, seed_for(seed, role), context.bad, labelled)
+        earlier = labelled and role == "source" and cls.previous_labels
+        return open_clips(split, flow, cache, batch, seed_for(seed, role), context.bad, labelled, earlier)
 
     unlabelled = clips("target", config.flow, labelled=False)
     target = clips("target", config.flow, labelled=True) if setting == "oracle" else unlabelled
