@@ -27,11 +27,22 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from methods.base import Card, Choice, ClipBatch, LabelledBatch, LogUniform, Method, SearchSpace, Setup, Uniform
+from methods.base import (
+    Card,
+    Choice,
+    ClipBatch,
+    LabelledBatch,
+    LogUniform,
+    Method,
+    SearchSpace,
+    Setup,
+    Uniform,
+    published,
+)
 from methods.common.checks import in_range
 from methods.common.class_features import ClassMemory, class_means
 from methods.common.class_mix import at_size, class_mask, draw_classes, mix_clips, mix_labels
-from methods.common.losses import AUXILIARY_WEIGHT, supervised_terms, upsampled_cross_entropy
+from methods.common.losses import supervised_terms, upsampled_cross_entropy
 from methods.common.rounds import LabelBank, even_rounds
 from methods.common.temporal import frame_scores
 from methods.common.thresholds import label_adaptively
@@ -43,14 +54,14 @@ from stpl.pseudo_labels import IGNORE
 class CMOMSettings:
     """Values without a unit unless said."""
 
-    share: float = 0.75  # published code: of the classes of a source image that are pasted
-    alignment_weight: float = 0.01  # published code
-    memory: int = 50  # published code: source features kept per class
-    kept: float = (
-        0.2  # published code: IAST's alpha, share of a class's pixels that get a label where its threshold is 1
+    share: float = published(0.75, "published code: of the classes of a source image that are pasted")
+    alignment_weight: float = published(0.01, "published code")
+    memory: int = published(50, "published code: source features kept per class")
+    kept: float = published(
+        0.2, "published code: IAST's alpha, share of a class's pixels with a label where its threshold is 1"
     )
-    power: float = 8.0  # published code: IAST's gamma, how much fewer they are for hard classes
-    rounds: int = 1  # published code: the target is labelled once
+    power: float = published(8.0, "published code: IAST's gamma, how much fewer they are for hard classes")
+    rounds: int = published(1, "published code: the target is labelled once")
 
     def __post_init__(self) -> None:
         in_range("share", self.share, 0, 1)
@@ -102,14 +113,14 @@ class CMOM(Method):
     def losses(self, target: ClipBatch, source: LabelledBatch | None, step: int) -> dict[str, Tensor]:
         assert source is not None, "cmom needs source clips"
         of_source = self.segmenter(source.frames, source.flow, source.valid)
-        losses = supervised_terms(of_source, source.label)
+        losses = supervised_terms(of_source, source.label, self.setup.supervision)
         self.remember(of_source, source.label)
         clips, label = self.mix(source, target, step)
         out = self.segmenter(clips.frames, clips.flow, clips.valid)
         losses["mixed"] = upsampled_cross_entropy(out.scores, label)
         if out.auxiliary_scores is not None:
             auxiliary = pseudo_label_cross_entropy(out.auxiliary_scores.float(), label)
-            losses["mixed_aux"] = AUXILIARY_WEIGHT * auxiliary
+            losses["mixed_aux"] = self.setup.supervision.auxiliary * auxiliary
         features = out.current.float()
         means, present = class_means(features, self.consensus(out, clips, features), self.setup.num_classes)
         losses["alignment"] = self.settings.alignment_weight * self.memory.distance(means, present)

@@ -28,7 +28,19 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from methods.base import Card, Choice, ClipBatch, LabelledBatch, LogUniform, Method, SearchSpace, Setup, Uniform
+from methods.base import (
+    Card,
+    Choice,
+    ClipBatch,
+    LabelledBatch,
+    LogUniform,
+    Method,
+    SearchSpace,
+    Setup,
+    Uniform,
+    ours,
+    published,
+)
 from methods.common.checks import in_range
 from methods.common.ema import ema_update, frozen_copy
 from methods.common.restore import restore_weights
@@ -46,12 +58,12 @@ VIEWS: tuple[View, ...] = tuple(
 class CoTTASettings:
     """Values without a unit."""
 
-    ema_decay: float = 0.999  # published code
-    restore: float = 0.01  # published code: share of the weights that go back to the source model's in a step
-    threshold: float = (
-        0.69  # authors' segmentation code (issue 16 of the repository), for Cityscapes: anchor's confidence
+    ema_decay: float = published(0.999, "published code")
+    restore: float = published(
+        0.01, "published code: share of the weights that go back to the source model's in a step"
     )
-    views: int = 4  # ours; published 14: predictions in the mean, drawn anew in each step
+    threshold: float = published(0.69, "issue 16 of the repository, for Cityscapes: the anchor's confidence")
+    views: int = ours(4, "published 14; predictions in the mean, drawn anew in each step")
 
     def __post_init__(self) -> None:
         in_range("ema_decay", self.ema_decay, 0, 1)

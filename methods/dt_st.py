@@ -32,7 +32,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from methods.base import Card, Choice, ClipBatch, LabelledBatch, LogUniform, Method, SearchSpace, Setup, Uniform
+from methods.base import (
+    Card,
+    Choice,
+    ClipBatch,
+    LabelledBatch,
+    LogUniform,
+    Method,
+    SearchSpace,
+    Setup,
+    Uniform,
+    ours,
+    published,
+)
 from methods.common.augment import Geometry, strong_view
 from methods.common.candidates import Candidates, confident, consistent, rare_classes
 from methods.common.checks import in_range
@@ -55,21 +67,21 @@ def negative_cross_entropy(scores: Tensor, probabilities: Tensor) -> Tensor:
 class DTSTSettings:
     """Values without a unit unless said."""
 
-    ema_decay: float = 0.99  # published code: of one update
-    first: int = 9  # published code: steps before the first look at the density
-    every: int = 3  # published code: steps between two looks
-    longest: int = (
-        30  # published code: after more steps than this the teacher moves at the next look, whatever it shows
+    ema_decay: float = published(0.99, "published code: of one update")
+    first: int = published(9, "published code: steps before the first look at the density")
+    every: int = published(3, "published code: steps between two looks")
+    longest: int = published(
+        30, "published code: after more steps than this the teacher moves at the next look, whatever it shows"
     )
-    samples: int = 100  # published code: pixels of a batch that the density is of
-    upper: float = 0.8  # published code: of the thresholds
-    negative_weight: float = 0.5  # published code: of the negative labels
-    rounds: int = 3  # ours; published 7: how often candidates are chosen
-    share: float = 0.5  # published code: of the confident pixels, and of the consistent images, of a class
-    per_class: int = 4  # ours: frames kept for each rare class
-    least: int = 8  # ours: pixels of the scores' grid that a class must have in a candidate
-    strength: float = 0.5  # ours: of the strong view's photometric noise
-    max_zoom: float = 1.5  # ours: of the strong view, and of what is pasted
+    samples: int = published(100, "published code: pixels of a batch that the density is of")
+    upper: float = published(0.8, "published code: of the thresholds")
+    negative_weight: float = published(0.5, "published code: of the negative labels")
+    rounds: int = ours(3, "published 7; how often candidates are chosen")
+    share: float = published(0.5, "published code: of the confident pixels, and of the consistent images, of a class")
+    per_class: int = ours(4, "frames kept for each rare class")
+    least: int = ours(8, "pixels of the scores' grid that a class must have in a candidate")
+    strength: float = ours(0.5, "of the strong view's photometric noise")
+    max_zoom: float = ours(1.5, "of the strong view, and of what is pasted")
 
     def __post_init__(self) -> None:
         for name in ("ema_decay", "upper", "share"):

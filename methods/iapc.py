@@ -30,7 +30,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from methods.base import Card, ClipBatch, LabelledBatch, LogUniform, Method, SearchSpace, Setup, Uniform
+from methods.base import (
+    Card,
+    ClipBatch,
+    LabelledBatch,
+    LogUniform,
+    Method,
+    SearchSpace,
+    Setup,
+    Uniform,
+    ours,
+    published,
+)
 from methods.common.augment import Geometry, photometric
 from methods.common.checks import in_range
 from methods.common.class_features import class_means, prototype_similarity
@@ -57,14 +68,14 @@ def importance(scores: Tensor) -> Tensor:
 class IAPCSettings:
     """Values without a unit unless said."""
 
-    importance_weight: float = 0.2  # published code: of IA
-    enhanced_weight: float = 0.5  # published code: of PE
-    symmetric_weight: float = 0.04  # published code: of PS
-    entropy_weight: float = 2.0  # published code: of IM; the entropy is in nats
-    memory_decay: float = 0.9999  # published code
-    largest: float = 7.0  # published code: weight of rare classes
-    strength: float = 0.5  # ours: of the strong view's photometric noise
-    max_zoom: float = 1.5  # ours: of the strong view
+    importance_weight: float = published(0.2, "published code: of IA")
+    enhanced_weight: float = published(0.5, "published code: of PE")
+    symmetric_weight: float = published(0.04, "published code: of PS")
+    entropy_weight: float = published(2.0, "published code: of IM; the entropy is in nats")
+    memory_decay: float = published(0.9999, "published code")
+    largest: float = published(7.0, "published code: weight of rare classes")
+    strength: float = ours(0.5, "of the strong view's photometric noise")
+    max_zoom: float = ours(1.5, "of the strong view")
 
     def __post_init__(self) -> None:
         for name in ("importance_weight", "enhanced_weight", "symmetric_weight", "entropy_weight"):

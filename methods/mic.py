@@ -25,7 +25,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from methods.base import Card, Choice, ClipBatch, LabelledBatch, LogUniform, Method, SearchSpace, Setup, Uniform
+from methods.base import (
+    Card,
+    Choice,
+    ClipBatch,
+    LabelledBatch,
+    LogUniform,
+    Method,
+    SearchSpace,
+    Setup,
+    Uniform,
+    published,
+)
 from methods.common.augment import photometric
 from methods.common.checks import in_range
 from methods.common.class_mix import at_size, class_mask, draw_classes, mix_clips, mix_labels
@@ -39,7 +50,7 @@ from stpl import VideoSegmenter
 class MICSettings(MaskedSettings):
     """Masking and teacher as in mic_sf, plus the mix."""
 
-    mixed_weight: float = 1.0  # published code: of the cross entropy on mixed clips
+    mixed_weight: float = published(1.0, "published code: of the cross entropy on mixed clips")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,7 +90,7 @@ class MIC(Method):
     def losses(self, target: ClipBatch, source: LabelledBatch | None, step: int) -> dict[str, Tensor]:
         assert source is not None, "mic needs source clips"
         s = self.settings
-        losses = supervised(self.segmenter, source)
+        losses = supervised(self.segmenter, source, self.setup.supervision)
         labels = dense_labels(self.teacher, target, s.threshold)
         clips, label, weight = self.mix(source, target, labels, step)
         frames = photometric(clips.frames, s.strength, self.generator(step, "mixed view"))

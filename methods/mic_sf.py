@@ -16,7 +16,17 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from methods.base import Card, Choice, ClipBatch, LabelledBatch, LogUniform, Method, SearchSpace, Setup, Uniform
+from methods.base import (
+    Card,
+    Choice,
+    ClipBatch,
+    LabelledBatch,
+    LogUniform,
+    Method,
+    SearchSpace,
+    Setup,
+    Uniform,
+)
 from methods.common.ema import ema_update, frozen_copy
 from methods.common.masking import MaskedSettings, dense_labels, masked_consistency, ramped_decay
 from stpl import VideoSegmenter

@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from methods.base import Card, ClipBatch, LabelledBatch, LogUniform, Method, SearchSpace, Setup
+from methods.base import Card, ClipBatch, LabelledBatch, LogUniform, Method, SearchSpace, Setup, ours
 from methods.common.checks import in_range
 from methods.common.soft_labels import soft_cross_entropy
 from stpl import VideoSegmenter
@@ -33,7 +33,7 @@ from stpl import VideoSegmenter
 class TentSettings:
     """No unit."""
 
-    rate: float = 1.0  # ours: learning rate of the affine weights, times the shift's
+    rate: float = ours(1.0, "learning rate of the affine weights, times the shift's")
 
     def __post_init__(self) -> None:
         in_range("rate", self.rate, 0.0001, 10000)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from methods.base import ClipBatch
+from methods.base import ClipBatch, ours, published
 from methods.common.augment import photometric
 from methods.common.checks import in_range
 from methods.common.losses import upsampled_cross_entropy
@@ -29,13 +29,13 @@ HIDDEN = (0.485, 0.456, 0.406)
 class MaskedSettings:
     """What mic and mic_sf share. Values without a unit unless said."""
 
-    masked_weight: float = 1.0  # published code: of the masked consistency
-    block: float = 64.0  # published code: side of a block, pixels at 512 rows; scaled with the clip's height
-    hidden: float = 0.7  # published code: share of the blocks that are hidden
-    threshold: float = 0.968  # published code: a pixel is confident from this probability of the teacher on
-    ema_decay: float = 0.999  # published code: largest decay of the teacher, see `ramped_decay`
-    strength: float = (
-        0.4  # ours: of the photometric noise; brightness, contrast and saturation within the published 1 -+ 0.2
+    masked_weight: float = published(1.0, "published code: of the masked consistency")
+    block: float = published(64.0, "published code: side of a block, pixels at 512 rows; scaled with the clip's height")
+    hidden: float = published(0.7, "published code: share of the blocks that are hidden")
+    threshold: float = published(0.968, "published code: a pixel is confident from this probability of the teacher on")
+    ema_decay: float = published(0.999, "published code: largest decay of the teacher, see `ramped_decay`")
+    strength: float = ours(
+        0.4, "of the photometric noise; brightness, contrast and saturation within the published 1 -+ 0.2"
     )
 
     def __post_init__(self) -> None:
