@@ -1,4 +1,4 @@
-"""``bench analyse``: find finished runs, look at each, and keep what was seen."""
+"""``bench analyse``: look at finished runs and keep what was seen."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ import torch
 
 from bench.core.errors import RunError, UsageError
 from bench.core.workspace import Workspace
-from bench.data.loaders import ClipLoader
 from bench.data.splits import prepare
-from bench.flow.base import backend_of
-from bench.runs import predictions
-from bench.runs.config import Shift, load_shift, make_run_config
+from bench.runs import pseudo_labels
+from bench.runs.config import load_shift
+from bench.runs.finished import RunFolder
 from bench.runs.metrics import iou_from_confusion, mean_iou
-from bench.runs.records import Record, read_record
+from bench.runs.records import TOLERANCE, Record, gap
 
 from . import knn
 from .data import Calibration, Curve, Embedding, PseudoLabels, RunAnalysis, Separation, folder_of, read, who, write
 from .embedding import Kind, davies_bouldin, embed, separation, silhouette
-from .look import Look, look
+from .look import CELLS, Look, look
 from .sampling import balanced
 
 PARTS = ("knn", "separation", "confusion", "calibration")
@@ -33,63 +32,6 @@ DRAWN = 80
 MODELS = 4
 """Models that fit side by side in an embedding."""
 SIDE_BY_SIDE = ("source_only", "stpl")
-TOLERANCE = 0.02
-"""Percent by which a second scoring may differ from the record, as in ``bench submit``."""
-
-
-# Runs -----------------------------------------------------------------------------------------------------------------
-
-
-def run_folders(names: Sequence[str], runs: Path) -> list[Path]:
-    """Folders of finished runs, given as folders or as hashes.
-
-    Raises:
-        UsageError: no such run, or one that is not finished.
-    """
-    folders = []
-    for name in names:
-        folder = next((f for f in (Path(name), runs / name) if f.is_dir()), None)
-        if folder is None:
-            raise UsageError(f"No run '{name}': neither a folder nor a run in {runs}")
-        for needed in ("record.json", "checkpoint.safetensors"):
-            if not (folder / needed).is_file():
-                raise UsageError(f"{folder} is not a finished run: it has no {needed}")
-        folders.append(folder)
-    return folders
-
-
-def runs_of(methods: Sequence[str], shift: str, seeds: Collection[int], runs: Path) -> list[Path]:
-    """Folders of the unaltered runs of methods on replicates.
-
-    Raises:
-        UsageError: an unknown method or shift, or a run that is not there; says how to make it.
-    """
-    folders = []
-    for method in methods:
-        for seed in seeds:
-            config = make_run_config(method, shift, seed)
-            if not (runs / config.hash / "record.json").is_file():
-                raise UsageError(
-                    f"No finished run of '{method}' on {shift}, seed {seed}, in {runs}; "
-                    f"first: bench run --method {method} --shift {shift} --seed {seed}"
-                )
-            folders.append(runs / config.hash)
-    return run_folders([str(folder) for folder in folders], runs)
-
-
-def opened(folder: Path) -> tuple[Record, Shift]:
-    """Record and protocol of a finished run.
-
-    Raises:
-        UsageError: the run was made under another protocol.
-    """
-    record = read_record(folder / "record.json")
-    shift = record.config.protocol
-    if record.shift_hash != (now := load_shift(record.config.shift)).hash:
-        raise UsageError(f"{folder} ran under protocol {record.shift_hash}; '{now.name}' is now {now.hash}")
-    return record, shift
-
-
 # One run --------------------------------------------------------------------------------------------------------------
 
 
@@ -100,7 +42,7 @@ def analyse_run(record: Record, seen: Look, classes: Sequence[str], parts: Colle
         RunError: the checkpoint does not score what the record says, or the clips are too few for k neighbours.
     """
     miou = 100 * float(mean_iou(iou_from_confusion(seen.confusion)))
-    if not record.config.protocol.evaluation.unscored and abs(miou - record.result.miou) > TOLERANCE:
+    if not record.config.protocol.evaluation.unscored and gap(record.result.miou, miou) > TOLERANCE:
         raise RunError(
             f"Run {record.run}: its record says {record.result.miou} mIoU, its checkpoint scores {miou}; run it again"
         )
@@ -168,7 +110,12 @@ def _rounded(values: torch.Tensor, digits: int = 2) -> list[float]:
 
 
 def analyse(
-    folders: Sequence[Path], parts: Collection[str], kind: Kind | None, root: Path, workspace: Workspace, cells: int
+    runs: Sequence[RunFolder],
+    parts: Collection[str],
+    kind: Kind | None,
+    root: Path,
+    workspace: Workspace,
+    cells: int = CELLS,
 ) -> list[Path]:
     """Look at runs one after another and keep the parts that were asked for; parts kept earlier stay.
 
@@ -179,30 +126,28 @@ def analyse(
     Returns:
         The files that were written.
     """
-    written, drawn = [], _shown(folders) if kind else []
-    looks: dict[Path, tuple[Record, Look]] = {}
-    for number, folder in enumerate(folders):
-        record, shift = opened(folder)
-        seen = look(record.config, shift, folder / "checkpoint.safetensors", workspace, cells)
+    written, drawn = [], _shown(runs) if kind else []
+    looks: list[tuple[Record, Look]] = []
+    for number, run in enumerate(runs):
+        seen = look(run, workspace, cells)
         if parts:
-            found = analyse_run(record, seen, shift.classes, parts)
+            found = analyse_run(run.record, seen, run.shift.classes, parts)
             path = folder_of(root, found.who.shift) / "runs" / f"{found.who.name}.json"
             written.append(write(path, _merged(path, found)))
-        if folder in drawn:
-            looks[folder] = record, seen
-        workspace.progress("analyse", number + 1, len(folders))
+        if run in drawn:
+            looks.append((run.record, seen))
+        workspace.progress("analyse", number + 1, len(runs))
     if kind:
         written.append(_write_embedding(looks, kind, root))
     return written
 
 
-def _shown(folders: Sequence[Path]) -> list[Path]:
+def _shown(runs: Sequence[RunFolder]) -> list[RunFolder]:
     """Runs of the first run's replicate that an embedding shows."""
-    records = {folder: opened(folder)[0] for folder in folders}
-    first = next(iter(records.values())).config
-    same = [f for f, r in records.items() if (r.config.shift, r.config.seed) == (first.shift, first.seed)]
+    first = runs[0].config
+    same = [run for run in runs if (run.config.shift, run.config.seed) == (first.shift, first.seed)]
     if len(same) > MODELS:
-        same = [f for f in same if records[f].config.method in SIDE_BY_SIDE]
+        same = [run for run in same if run.config.method in SIDE_BY_SIDE]
     if not 1 <= len(same) <= MODELS:
         raise UsageError(f"An embedding shows 1 to {MODELS} runs of one replicate side by side; name them")
     return same
@@ -219,8 +164,7 @@ def _merged(path: Path, new: RunAnalysis) -> RunAnalysis:
     return new.model_copy(update=kept)
 
 
-def _write_embedding(looks: dict[Path, tuple[Record, Look]], kind: Kind, root: Path) -> Path:
-    pairs = list(looks.values())
+def _write_embedding(pairs: Sequence[tuple[Record, Look]], kind: Kind, root: Path) -> Path:
     first, seen = pairs[0]
     if any(not torch.equal(seen.cells, other.cells) for _, other in pairs):
         raise UsageError(
@@ -241,25 +185,22 @@ def _write_embedding(looks: dict[Path, tuple[Record, Look]], kind: Kind, root: P
 # Pseudo-labels --------------------------------------------------------------------------------------------------------
 
 
-def judge_runs(folders: Sequence[Path], root: Path, workspace: Workspace) -> list[Path]:
+def judge_runs(runs: Sequence[RunFolder], root: Path, workspace: Workspace) -> list[Path]:
     """Quality of the pseudo-labels that runs saved with ``--save-predictions``; returns the files that were written.
 
     Raises:
         RunError: a run has saved none, or they are damaged.
     """
-    judged: list[tuple[Record, PseudoLabels]] = []
-    for folder in folders:
-        record, shift = opened(folder)
-        split = prepare(shift, "target", "train", record.config.seed, workspace)
-        loader = ClipLoader(split.open(), backend_of(record.config.flow), 1, 0)
-        clips, steps, coverage, accuracy = predictions.judge(folder / "predictions", loader)
+    judged: list[PseudoLabels] = []
+    for run in runs:
+        split = prepare(run.shift, "target", "train", run.config.seed, workspace)
+        clips, steps, coverage, accuracy = pseudo_labels.judge(run.folder / "predictions", split.open())
         value = PseudoLabels(
-            who=who(record), clips=clips, thresholds=list(predictions.THRESHOLDS), steps=steps,
+            who=who(run.record), clips=clips, thresholds=list(pseudo_labels.THRESHOLDS), steps=steps,
             coverage=[[round(x, 2) for x in row] for row in coverage],
             accuracy=[[None if x is None else round(x, 2) for x in row] for row in accuracy],
         )  # fmt: skip
-        judged.append((record, value))
+        judged.append(value)
     return [
-        write(folder_of(root, value.who.shift) / "pseudo-labels" / f"{value.who.name}.json", value)
-        for _, value in judged
+        write(folder_of(root, value.who.shift) / "pseudo-labels" / f"{value.who.name}.json", value) for value in judged
     ]

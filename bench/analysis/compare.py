@@ -96,6 +96,21 @@ def _listed(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """Two records, compared as JSON or as tables for a terminal."""
+
+    a: Record
+    b: Record
+
+    def as_json(self) -> dict[str, Any]:
+        """What differs, by section and name."""
+        return as_json(self.a, self.b)
+
+    def __rich__(self) -> Group:
+        return as_tables(self.a, self.b)
+
+
 def as_json(a: Record, b: Record) -> dict[str, Any]:
     """The comparison as JSON."""
     found = differences(a, b)

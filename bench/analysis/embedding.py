@@ -37,7 +37,7 @@ def embed(features: Floats, kind: Kind = "tsne") -> npt.NDArray[np.float64]:
         points = TSNE(2, perplexity=perplexity, init="pca", random_state=0).fit_transform(unit)
     points = np.asarray(points, np.float64)
     points -= points.mean(0)
-    return points / np.sqrt((points**2).sum(1).mean())
+    return np.asarray(points / np.sqrt((points**2).sum(1).mean()))
 
 
 def separation(features: Floats, labels: Ints, classes: int) -> npt.NDArray[np.float64]:

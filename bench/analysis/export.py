@@ -12,6 +12,7 @@ import yaml
 from bench.core.errors import RunError, UsageError
 from bench.core.files import write_atomically
 from bench.core.outputs import Output
+from bench.core.schema import load_yaml
 from bench.runs.finished import find_folder
 
 if TYPE_CHECKING:
@@ -55,13 +56,13 @@ def metrics_frame(folders: Sequence[Path]) -> pd.DataFrame:
     rows = []
     for folder in folders:
         try:
-            config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+            config = load_yaml((folder / "config.yaml").read_text(encoding="utf-8"))
             who = {"run": folder.resolve().name, "method": config["method"], "seed": config["seed"]}
         except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError):
             raise RunError(f"{folder}/config.yaml is damaged; run the run again with --force") from None
         rows += [{**who, **row} for row in read_log(folder)]
-    found = pd.DataFrame(rows)
-    return found if rows else pd.DataFrame(columns=list(LEADING))
+    found: pd.DataFrame = pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(LEADING))
+    return found
 
 
 def export_csv(references: Sequence[str], out: Path, runs: Path) -> int:

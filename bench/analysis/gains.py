@@ -17,6 +17,7 @@ from bench.pictures.canvas import save
 from bench.runs.config import load_shift
 from bench.runs.finished import LEADERBOARDS, all_records, config_of, find_record, is_hash, matching, run_name
 from bench.runs.records import Record, read_record
+from bench.shifts.protocol import check_protocol
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ def sorted_gains(ours: Mapping[int, Record], theirs: Mapping[int, Record], class
         if not values:
             continue
         both = [(ours[seed].result.iou.get(name), theirs[seed].result.iou.get(name)) for seed in seeds]
-        pairs = np.array([pair for pair in both if None not in pair], float)
-        found.append(Gain(name, *map(float, pairs.mean(0)), tuple(values), *mean_interval(values)))
+        mine, other = np.array([pair for pair in both if None not in pair], float).mean(0)
+        found.append(Gain(name, float(mine), float(other), tuple(values), *mean_interval(values)))
     return sorted(found, key=lambda gain: -gain.mean)
 
 
@@ -81,16 +82,14 @@ def run_gains(
         raise UsageError(f"--out must be a .png file, got '{out}'")
     output = None if out is None else Output.of_files("gains", out)
     shift = load_shift(shift_name)
-    records = [r for r in all_records(runs, root, shift.name) if r.shift_hash == shift.hash]
+    records = all_records(runs, root, shift_name)
     a, b = (side(reference, shift_name, records, runs, root) for reference in (ours, theirs))
     seeds = sorted(a.keys() & b.keys())
     if not seeds:
         raise UsageError(f"'{ours}' (seeds {sorted(a)}) and '{theirs}' (seeds {sorted(b)}) share no replicate")
     names = run_name(a[seeds[0]]), run_name(b[seeds[0]])
     for record in (*a.values(), *b.values()):
-        if record.shift_hash != shift.hash:
-            made = f"was made under protocol {record.shift_hash}; '{shift.name}' is {shift.hash}"
-            raise UsageError(f"Run {record.run} {made}; name its shift with --shift")
+        check_protocol(shift, record.shift_hash, f"Run {record.run}", "name its shift with --shift")
     gains = sorted_gains(a, b, shift.classes)
     if out is not None and output is not None:
         title = f"{names[0]} minus {names[1]}\n{shift.title}, paired replicates: {len(seeds)}"
@@ -126,4 +125,4 @@ def gains_table(result: Mapping[str, Any]) -> str:
     rows.append(["mIoU", "", "", difference(Paired(**result["miou"], n=seeds, p=None), 1), seeds])
     head = ["class", result["ours"], result["theirs"], "gain, points", "n"]
     align = ("left", "right", "right", "right", "right")
-    return tabulate(rows, head, tablefmt="github", disable_numparse=True, colalign=align)
+    return str(tabulate(rows, head, tablefmt="github", disable_numparse=True, colalign=align))

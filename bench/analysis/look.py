@@ -6,25 +6,17 @@ Labels are opened here, in a stage of its own, long after adaptation: nothing le
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from bench.core.access import stage
 from bench.core.workspace import Workspace
 from bench.data.labels import IGNORE
 from bench.data.loaders import ClipLoader
-from bench.data.splits import prepare
-from bench.flow.base import backend_of
-from bench.networks.weights import load_into
-from bench.runs.config import RunConfig
-from bench.runs.evaluate import BATCH, LARGE, batches
+from bench.runs.finished import RunFolder
 from bench.runs.metrics import ConfusionMatrix
-from bench.runs.source import fresh_segmenter
-from bench.runs.training import place, to_device
+from bench.runs.predictions import batch_size, predictions
 from bench.shifts.protocol import Shift
 from stpl.segmenter import VideoSegmenter
 
@@ -58,52 +50,44 @@ class Look:
     reliability: Reliability
 
 
-def look(config: RunConfig, shift: Shift, checkpoint: Path, workspace: Workspace, cells: int = CELLS) -> Look:
-    """Load a checkpoint and look at it on its replicate's validation clips.
+def look(run: RunFolder, workspace: Workspace, cells: int = CELLS) -> Look:
+    """Look at a run's network on its replicate's validation clips.
 
     Raises:
-        RunError: the checkpoint is damaged or of another network, or data is missing.
+        UsageError: no data root for recorded data.
+        RunError: the checkpoint is damaged or of another network, or data or flow is missing.
     """
-    split = prepare(shift, "target", "val", config.seed, workspace)
-    segmenter = place(fresh_segmenter(config, shift, 0), workspace)
-    load_into(segmenter, checkpoint)
-    with stage("target-val", "target-val/label"):
-        loader = ClipLoader(split.open(), backend_of(config.flow), 1, 0)
-        return look_at(segmenter, loader, shift, config.seed, workspace, cells)
+    segmenter = run.model(workspace)
+    with run.labelled_clips(workspace) as loader:
+        return look_at(segmenter, loader, run.shift, run.config.seed, workspace, cells)
 
 
-@torch.no_grad()
 def look_at(
     segmenter: VideoSegmenter, loader: ClipLoader, shift: Shift, seed: int, workspace: Workspace, cells: int
 ) -> Look:
     """Pass every clip of a split through a network; needs the labels' grant. See :class:`Look`."""
-    segmenter.eval()
     truth, total = loader.store.labels(), len(loader.store)
-    height, width = truth[0].shape[-2:]
+    size = (truth[0].shape[-2], truth[0].shape[-1])
     quota = max(1, cells // total)
     confusion, reliability = ConfusionMatrix(len(shift.classes)), Reliability()
     parts: list[tuple[Tensor, ...]] = []
-    grid, together = (0, 0), BATCH if height * width < LARGE else 1
-    for number, batch in enumerate(batches(loader, total, together)):
-        batch = to_device(batch, workspace.device)
-        out = segmenter(batch.frames, batch.flow, batch.valid)
-        scores = F.interpolate(
-            out.scores.float(), (height, width), mode="bilinear", align_corners=shift.evaluation.align_corners
-        )
+    grid, rule, device = (0, 0), shift.evaluation, workspace.device
+    for found in predictions(segmenter, loader, device, rule.align_corners, together=batch_size(size)):
+        out, scores = found.out, found.scores(size)
         guess = scores.argmax(1).cpu()  # of the scores, as in evaluation: rounding may make equal probabilities
         confidence = scores.softmax(1).amax(1).cpu()
         grid = (out.features.shape[-2], out.features.shape[-1])
-        for place_, index in enumerate(range(number * together, number * together + len(batch.keys))):
-            label = np.array(truth[index])
+        for place_, read in enumerate(found.reads):
+            label = np.array(truth[read.number])
             confusion.update(label, guess[place_])
             counted = torch.from_numpy(label != IGNORE)
             right = guess[place_] == torch.from_numpy(label).long()
             reliability.update(confidence[place_][counted], right[counted])
             coarse = cell_labels(label, grid)
-            chosen = torch.from_numpy(chosen_cells(coarse, quota, seed, index))
+            chosen = torch.from_numpy(chosen_cells(coarse, quota, seed, read.number))
             features = out.features[place_].flatten(1).T.float().cpu()[chosen]
             of_cells = torch.from_numpy(coarse).flatten()[chosen]
-            parts.append((features, of_cells, torch.full_like(chosen, index), chosen))
-        workspace.progress("look", min((number + 1) * together, total), total)
+            parts.append((features, of_cells, torch.full_like(chosen, read.number), chosen))
+        workspace.progress("look", found.reads[-1].number + 1, total)
     features, labels, clips, chosen = (torch.cat(column) for column in zip(*parts, strict=True))
     return Look(features, labels, clips, chosen, grid, confusion.matrix, reliability)

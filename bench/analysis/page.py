@@ -17,7 +17,7 @@ from bench.core.files import write_atomically
 from bench.leaderboards.generated import check_own
 from bench.pictures.canvas import save
 from bench.runs.config import load_shift
-from bench.runs.records import read_record
+from bench.runs.records import TOLERANCE, gap, read_record
 
 from . import plots, tables
 from .data import Embedding, PseudoLabels, RunAnalysis, folder_of, read, read_all
@@ -25,8 +25,6 @@ from .knn import HEADLINE, K
 from .tables import SURE, Group, groups_of
 
 HEAD = "# Analysis: "
-TOLERANCE = 0.02
-"""Percent by which a record's mIoU may differ from the analysed run's: it is the same run."""
 DPI = 100
 """Figures of 8 inches become 800 pixels wide."""
 SHOWN = ("source_only", "stpl")
@@ -112,9 +110,9 @@ def _confusions(of: Kept) -> Iterator[tuple[str, str, Figure]]:
     floor = next((found for g, found in matrices.values() if g.method == "source_only"), {})
     for label, (group, found) in matrices.items():
         shared = sorted(found.keys() & floor.keys())
-        beside = sum(floor[s] for s in shared) if shared and group.method != "source_only" else None
+        beside = np.sum([floor[s] for s in shared], 0) if shared and group.method != "source_only" else None
         seeds = shared if beside is not None else sorted(found)
-        figure = plots.confusion_figure(sum(found[s] for s in seeds), beside, of.classes, label)
+        figure = plots.confusion_figure(np.sum([found[s] for s in seeds], 0), beside, of.classes, label)
         altered = next(iter(group.runs.values())).who
         name = altered.run if altered.altered else group.method
         yield f"confusion-{name}", f"Confusion of {label}", figure
@@ -276,7 +274,7 @@ def foreign(root: Path, shift: str) -> list[Path]:
     found = []
     for run in read_all(folder_of(root, shift) / "runs", RunAnalysis):
         record = root / "records" / shift / f"{run.who.name}.json"
-        if record.is_file() and abs(read_record(record).result.miou - run.who.miou) > TOLERANCE:
+        if record.is_file() and gap(read_record(record).result.miou, run.who.miou) > TOLERANCE:
             found.append(folder_of(root, shift) / "runs" / f"{run.who.name}.json")
     return found
 

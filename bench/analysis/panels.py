@@ -11,19 +11,18 @@ import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
 
-from bench.core.access import stage
 from bench.core.errors import UsageError
 from bench.core.outputs import Output
-from bench.core.registry import import_from
+from bench.core.workspace import Workspace
+from bench.data.clip import LabelledClip
 from bench.data.labels import CLASSES, IGNORE
 from bench.data.loaders import ClipLoader
-from bench.data.rendered import ClipStore, prepare_split
 from bench.pictures.canvas import Image, class_legend, colourise, save, show, tile_grid
-from bench.runs.config import Evaluation, Shift, load_shift
-from bench.runs.evaluate import predict
-from bench.runs.finished import FinishedRun, finished_runs, need_rendered
+from bench.runs.config import Evaluation, load_shift
+from bench.runs.figures import spread_clips
+from bench.runs.finished import RunFolder, finished_runs
 from bench.runs.metrics import confusion_matrix, iou_from_confusion, mean_iou
-from bench.runs.training import to_device
+from bench.runs.predictions import predictions
 from stpl.segmenter import VideoSegmenter
 
 WRONG = (214, 39, 40)
@@ -55,18 +54,6 @@ class Panel:
     frames: npt.NDArray[np.uint8]
     label: npt.NDArray[np.uint8]
     predictions: dict[str, Prediction]
-
-
-def spread_clips(clips: int, count: int) -> list[int]:
-    """Numbers of ``count`` clips, evenly spread over a split: no choice that could favour a method.
-
-    >>> spread_clips(100, 3), spread_clips(100, 1)
-    ([0, 50, 99], [50])
-    """
-    count = min(count, clips)
-    if count == 1:
-        return [clips // 2]
-    return [round(i * (clips - 1) / (count - 1)) for i in range(count)]
 
 
 def clip_miou(label: npt.NDArray[np.integer], prediction: npt.NDArray[np.integer], classes: int) -> float:
@@ -126,39 +113,28 @@ def panels_figure(panels: Sequence[Panel], title: str, classes: Sequence[str] = 
     return figure
 
 
-@torch.no_grad()
 def pair_predictions(
     segmenter: VideoSegmenter, loader: ClipLoader, indices: Sequence[int], rule: Evaluation, device: torch.device
 ) -> dict[int, Prediction]:
     """Predictions of clips by number, as in evaluation."""
-    segmenter.eval()
-    found = {}
-    for index in indices:
-        batch = to_device(loader.collate([index]), device)
-        size = (batch.frames.shape[-2], batch.frames.shape[-1])
-        out = segmenter(batch.frames, batch.flow, batch.valid)
-        current, previous = predict(out, segmenter, size, rule.align_corners)
-        found[index] = Prediction(previous[0].cpu().numpy(), current[0].cpu().numpy())
-    return found
-
-
-def make_panels(
-    runs: Sequence[FinishedRun], shift: Shift, seed: int, clips: int, cache: Path, device: torch.device
-) -> list[Panel]:
-    """Predictions of finished runs on clips that are evenly spread over the replicate's validation split; opens its labels."""
-    folder = prepare_split(shift.data, "target", "val", seed, cache)
-    models = {run.name: run.model(device) for run in runs}
-    backends = {
-        run.name: import_from("bench.flow.backends", run.record.config.flow, kind="flow").BACKEND for run in runs
+    passes = predictions(segmenter, loader, device, rule.align_corners, indices, together=1)
+    return {
+        index: Prediction(found.previous_labels()[0].cpu().numpy(), found.labels()[0].cpu().numpy())
+        for index, found in zip(indices, passes, strict=True)
     }
-    with stage("target-val", "target-val/label"):
-        store = ClipStore(folder)
-        indices = spread_clips(len(store), clips)
-        by_model = {
-            name: pair_predictions(model, ClipLoader(store, backends[name], 1, 0), indices, shift.evaluation, device)
-            for name, model in models.items()
-        }
-        labelled = {index: store.labelled(index) for index in indices}
+
+
+def make_panels(runs: Sequence[RunFolder], clips: int, workspace: Workspace) -> list[Panel]:
+    """Predictions of finished runs on clips that are evenly spread over the replicate's validation split; opens its labels."""
+    labelled: dict[int, LabelledClip] = {}
+    by_model: dict[str, dict[int, Prediction]] = {}
+    for number, run in enumerate(runs):
+        model = run.model(workspace)
+        with run.labelled_clips(workspace) as loader:
+            indices = spread_clips(len(loader.store), clips)
+            labelled = labelled or {index: loader.store.labelled(index) for index in indices}
+            by_model[run.name] = pair_predictions(model, loader, indices, run.shift.evaluation, workspace.device)
+        workspace.progress("panels", number + 1, len(runs))
     return [
         Panel(f"clip {index}", clip.frames, clip.label, {name: found[index] for name, found in by_model.items()})
         for index, clip in labelled.items()
@@ -166,16 +142,9 @@ def make_panels(
 
 
 def run_panels(
-    specs: Sequence[str],
-    shift_name: str,
-    seed: int,
-    clips: int,
-    out: Path,
-    runs: Path,
-    cache: Path,
-    device: torch.device,
+    specs: Sequence[str], shift_name: str, seed: int, clips: int, out: Path, workspace: Workspace
 ) -> dict[str, object]:
-    """Draw the panels of finished runs and write them as a PNG.
+    """Draw the panels of finished runs and write them as a PNG, at the size of the frames.
 
     Returns:
         The file, and mIoU in percent by clip and model.
@@ -188,8 +157,7 @@ def run_panels(
         raise UsageError(f"--out must be a .png file, got '{out}'")
     output = Output.of_files("panels", out)
     shift = load_shift(shift_name)
-    need_rendered(shift)
-    panels = make_panels(finished_runs(specs, shift_name, seed, runs), shift, seed, clips, cache, device)
+    panels = make_panels(finished_runs(specs, shift_name, [seed], workspace.runs), clips, workspace)
     title = f"{shift.title}, replicate {seed}, validation clips evenly spread over the split;\n"
     title += (
         "t-1 is predicted from its frame alone; mIoU over the classes that occur in that clip's truth or prediction"

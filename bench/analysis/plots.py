@@ -102,7 +102,7 @@ def knn_figure(series: Sequence[Series], title: str) -> Figure:
 
 
 def _mean(series: Series) -> npt.NDArray[np.float64]:
-    return np.mean([series.values[seed] for seed in sorted(series.values)], axis=0)
+    return np.asarray(np.mean([series.values[seed] for seed in sorted(series.values)], axis=0))
 
 
 def agreement_figure(series: Sequence[Series], title: str, x: str) -> Figure:
@@ -199,7 +199,8 @@ def confusion_figure(
         confusion: pixels ``(K, K)``, rows = truth, summed over replicates.
         floor: source-only's over the same replicates; None leaves the difference out.
     """
-    panels = [(f"{label}: prediction by true class, % of its pixels", row_percent(confusion), ".0f", (0, 100), "Blues")]
+    title = f"{label}: prediction by true class, % of its pixels"
+    panels = [(title, row_percent(confusion), ".0f", (0.0, 100.0), "Blues")]
     if floor is not None:
         change = row_percent(confusion) - row_percent(floor)
         limit = max(10.0, float(np.nanmax(np.abs(change))))
@@ -239,8 +240,9 @@ def embedding_figure(value: Embedding, title: str, palette: Sequence[Colour] = P
         axes = figure.add_subplot(rows, columns, number + 1)
         points = np.array(places)
         for i in np.unique(labels):
+            x, y = points[labels == i].T
             axes.scatter(
-                *points[labels == i].T, s=13, color=np.array(palette[i]) / 255, marker=marks[i], linewidths=0.25,
+                x, y, s=13, color=np.array(palette[i]) / 255, marker=marks[i], linewidths=0.25,
                 edgecolors="#666666" if marks[i] == "o" else "white", label=value.classes[i] if not number else None,
             )  # fmt: skip
         axes.set_title(label, loc="left", fontsize=10.5)
@@ -297,9 +299,9 @@ def pseudo_label_figure(values: Sequence[PseudoLabels], threshold: float, title:
     for value, one, colour in zip(values, series, colours(series), strict=True):
         at = value.thresholds.index(threshold)
         left.plot(value.steps, [row[at] for row in value.coverage], color=colour, marker="o", label=one.label)
-        accuracy = [np.nan if row[at] is None else row[at] for row in value.accuracy]
-        right.plot(value.steps, accuracy, color=colour, marker="o")
-        right.plot(value.steps, [row[0] for row in value.accuracy], color=colour, marker=".", linestyle=(0, (1.5, 1.5)))
+        accuracy = np.array(value.accuracy, float)  # None becomes NaN
+        right.plot(value.steps, accuracy[:, at], color=colour, marker="o")
+        right.plot(value.steps, accuracy[:, 0], color=colour, marker=".", linestyle=(0, (1.5, 1.5)))
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
     figure.legend(loc="outside lower center", frameon=False, fontsize=9.5, ncols=3)

@@ -17,6 +17,7 @@ from bench.data.rendered import split_identity
 from bench.pictures.canvas import class_legend, colourise, save, show, tile_grid
 from bench.pictures.flow import flow_to_rgb, flow_wheel, mark_invalid, warp_previous
 from bench.runs.config import load_shift
+from bench.runs.finished import rendered_data
 
 COLUMNS = ("frame t-1", "frame t", "label of t", "flow t → t-1", "t-1 warped to t", "not valid in t-1 (pink)")
 TILE = 3.0
@@ -111,7 +112,7 @@ def run_preview(shift_name: str, clips_per_domain: int, seed: int, out: Path) ->
     shift = load_shift(shift_name)
     path = out if out.suffix.lower() == ".png" else out / f"{shift.name}-s{seed}.png"
     output = Output.of_files("preview", path)
-    data, clips = shift.data, {}
+    data, clips = rendered_data(shift), {}
     most = min(data.source.train, data.target.train)
     if not 1 <= clips_per_domain <= most:
         raise UsageError(f"clips must be 1..{most} for shift '{shift.name}', got {clips_per_domain}")

@@ -6,7 +6,7 @@ The world is rendered for this alone: it belongs to no split, so nothing that is
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,20 @@ import numpy.typing as npt
 import torch
 
 from bench.core.outputs import Output
-from bench.core.registry import import_from
 from bench.core.seeding import seed_for
+from bench.core.workspace import Workspace
 from bench.data.clip import Clip, FlowBackend
 from bench.data.labels import CLASSES, IGNORE, PALETTE
 from bench.data.loaders import ClipLoader
+from bench.flow.base import backend_of
 from bench.pictures.canvas import Colour, Image, colourise
 from bench.pictures.media import check_film, write_film, write_png
 from bench.pictures.tiles import tiled
 from bench.runs.config import Evaluation, Shift, load_shift
-from bench.runs.evaluate import predict
-from bench.runs.finished import finished_runs, need_rendered
+from bench.runs.finished import finished_runs, rendered_data
 from bench.runs.metrics import ConfusionMatrix, carry_labels, confusion_matrix, iou_from_confusion, mean_iou
-from bench.runs.training import to_device
+from bench.runs.predictions import predictions
+from bench.runs.video_consistency import video_consistencies
 from stpl.segmenter import VideoSegmenter
 
 STAYED, CHANGED, UNKNOWN = (255, 255, 255), (214, 39, 40), (200, 200, 200)
@@ -66,12 +67,13 @@ class Flicker:
 
 @dataclass(frozen=True)
 class Track:
-    """One model over a strip: labels int64 ``(F, H, W)``, flicker of each frame against the one before, and mIoU in percent
-    over the whole strip (None without truth)."""
+    """One model over a strip: labels int64 ``(F, H, W)``, flicker of each frame against the one before, and in percent mIoU
+    over the whole strip (None without truth) and mVC8, mVC16 (where there is truth and the strip is that long)."""
 
     labels: npt.NDArray[np.int64]
     flicker: tuple[Flicker, ...]
     miou: float | None
+    mvc: Mapping[str, float] = field(default_factory=dict)
 
 
 def demonstration_world(seed: int, family: str) -> int:
@@ -85,10 +87,9 @@ def demonstration(shift: Shift, seed: int, number: int, frames: int) -> Footage:
     Raises:
         UsageError: the shift's clips are not rendered.
     """
-    need_rendered(shift)
+    data = rendered_data(shift)
     from bench.data.ministreet import render_clip, render_labels
 
-    data = shift.data
     what = (data.target.domain, demonstration_world(seed, data.family), number, data.height, data.width, frames)
     clip = render_clip(*what).without_label()
     return Footage(clip, render_labels(*what))
@@ -107,19 +108,13 @@ def windows(clip: Clip, length: int) -> list[Clip]:
     ]
 
 
-@torch.no_grad()
 def predict_windows(
     segmenter: VideoSegmenter, clips: Sequence[Clip], flow: FlowBackend, rule: Evaluation, device: torch.device
 ) -> npt.NDArray[np.int64]:
     """Labels ``(F, H, W)`` of the last frame of each clip."""
-    segmenter.eval()
-    loader, found = ClipLoader(clips, flow, 1, 0), []  # type: ignore[arg-type]  # any sequence of clips will do
-    for index in range(len(clips)):
-        batch = to_device(loader.collate([index]), device)
-        size = (batch.frames.shape[-2], batch.frames.shape[-1])
-        current, _ = predict(segmenter(batch.frames, batch.flow, batch.valid), segmenter, size, rule.align_corners)
-        found.append(current[0].cpu().numpy())
-    return np.stack(found)
+    loader = ClipLoader(clips, flow, 1, 0)  # type: ignore[arg-type]  # any sequence of clips will do
+    passes = predictions(segmenter, loader, device, rule.align_corners, together=1)
+    return np.stack([found.labels()[0].cpu().numpy() for found in passes])
 
 
 def flicker(
@@ -160,12 +155,12 @@ def track(labels: npt.NDArray[np.int64], clip: Clip, classes: int, truth: npt.ND
     count = len(labels) - 1
     pairs = zip(labels[:-1], labels[1:], clip.flow[-count:], clip.valid[-count:], strict=True)
     found = tuple(flicker(*pair, classes) for pair in pairs)
-    miou = None
-    if truth is not None:
-        pooled = ConfusionMatrix(classes)
-        pooled.update(truth, labels[1:])
-        miou = 100 * mean_iou(iou_from_confusion(pooled.matrix))
-    return Track(labels[1:], found, miou)
+    if truth is None:
+        return Track(labels[1:], found, None)
+    pooled = ConfusionMatrix(classes)
+    pooled.update(truth, labels[1:])
+    miou = 100 * mean_iou(iou_from_confusion(pooled.matrix))
+    return Track(labels[1:], found, miou, video_consistencies(truth, labels[1:]))
 
 
 def run_strip(
@@ -176,14 +171,14 @@ def run_strip(
     number: int,
     rate: float,
     out: Path,
-    runs: Path,
-    device: torch.device,
+    workspace: Workspace,
 ) -> dict[str, Any]:
     """Render the demonstration, predict it with finished runs, and write a GIF, an mp4, or a PNG with the frames one below
     the other.
 
     Returns:
-        The file, and by model its mIoU over the strip, temporal consistency and share of changed pixels by frame, percent.
+        The file, and by model, in percent, its mIoU over the strip, temporal consistency and share of changed pixels by frame,
+        mVC8 and mVC16 where there are that many frames.
 
     Raises:
         UsageError: a run is not there, or another ending than .gif, .mp4, .png.
@@ -192,15 +187,16 @@ def run_strip(
     check_film(out, also=(".png",))
     output = Output.of_files("strip", out)
     shift = load_shift(shift_name)
-    found = finished_runs(specs, shift_name, seed, runs)
+    found = finished_runs(specs, shift_name, [seed], workspace.runs)
     classes, window = len(shift.classes), shift.data.frames
     footage = demonstration(shift, seed, number, frames + window)
     truth, tracks = footage.labels[-frames:], {}
-    for run in found:
-        backend = import_from("bench.flow.backends", run.record.config.flow, kind="flow").BACKEND
-        clips = windows(footage.clip, window)
-        labels = predict_windows(run.model(device), clips, backend, shift.evaluation, device)
+    clips = windows(footage.clip, window)
+    for done, run in enumerate(found, 1):
+        flow = backend_of(run.config.flow)  # these frames are in no split whose flow could be computed ahead
+        labels = predict_windows(run.model(workspace), clips, flow, shift.evaluation, workspace.device)
         tracks[run.name] = track(labels, footage.clip, classes, truth)
+        workspace.progress("strip", done, len(found))
     title = f"{shift.title}, demonstration world {seed}/{number}"
     pictures = compose(footage.clip.frames[-frames:], truth, tracks, title, shift.classes)
     with output:
@@ -222,6 +218,7 @@ def summary(tracks: Mapping[str, Track]) -> dict[str, dict[str, Any]]:
             "miou": None if of.miou is None else numbers([of.miou])[0],
             "consistency": numbers([each.consistency for each in of.flicker]),
             "changed": numbers([each.share for each in of.flicker]),
+            **{name: numbers([value])[0] for name, value in of.mvc.items()},
         }
         for name, of in tracks.items()
     }
@@ -249,8 +246,6 @@ def compose(
         tracks: by name of the model, of these F frames.
         title: above each picture.
     """
-    from .strips import CHANGED, UNKNOWN, flicker_map
-
     ids = np.unique(np.concatenate([of.labels.ravel() for of in tracks.values()]))
     if truth is not None:
         ids = np.union1d(ids, truth)

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from bench.core.errors import RunError
+from bench.core.text import markdown
 from bench.leaderboards.statistics import NOTHING, RankCorrelation, mean_interval, rank_agreement, spread
-from bench.leaderboards.tables import markdown
 
 from .calibration import expected_calibration_error
 from .data import VARIANTS, Curve, PseudoLabels, RunAnalysis

@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from rich.panel import Panel
 from rich.table import Table
 
+from bench._face.place import LEADERBOARDS
+from bench.core.errors import RunError
+from bench.core.provenance import code
+from bench.leaderboards.standings import oracle_and_source_only
 from bench.runs.config import load_shift
-from bench.runs.records import Record
+from bench.runs.records import Record, read_record
+from bench.runs.watching import LOGS
 
 
-def closing_panel(
-    record: Record, folder: Path, figures: list[Path], page: Path, source_only: float | None, oracle: float | None
-) -> Panel:
-    """mIoU, per-class IoU, gain over source-only, share of the gap closed, time and memory, and where things are.
+def notes(record: Record, folder: Path, tensorboard: bool) -> list[str]:
+    """What a person should know of a run that was found finished."""
+    told = []
+    if tensorboard and not (folder / LOGS).is_dir():
+        told.append("no TensorBoard log: the run was finished before (--force repeats it) or does not train")
+    if record.code["revision"] != code()["revision"]:
+        told.append(f"found a finished run of revision {record.code['revision']}; --force repeats it")
+    return told
 
-    ``source_only`` and ``oracle`` are the same replicate's scores where they are known.
-    """
+
+def known_records(record: Record, runs: Path) -> list[Record]:
+    """Finished local runs and committed records of the same protocol, for the floor and the ceiling of a replicate."""
+    found = []
+    for folder, pattern in ((runs, "*/record.json"), (LEADERBOARDS / "records" / record.config.shift, "*.json")):
+        for path in sorted(folder.glob(pattern)):
+            with contextlib.suppress(RunError):  # a damaged record of another run is that run's business
+                found.append(read_record(path))
+    return [r for r in (record, *found) if r.shift_hash == record.shift_hash]
+
+
+def closing_panel(record: Record, folder: Path) -> Panel:
+    """mIoU, per-class IoU, gain over source-only, share of the gap closed, time and memory, and where things are."""
+    source_only, oracle = oracle_and_source_only(known_records(record, folder.parent), record.config.seed)
+    figures = sorted((folder / "figures").glob("*.png"))
+    page = LEADERBOARDS / f"{record.config.shift}.md"
     result, cost, seed = record.result, record.cost, record.config.seed
     rows = Table.grid(padding=(0, 2))
 

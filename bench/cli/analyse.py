@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from .common import CACHE, DATA_ROOT, DEBUG, DEVICE, JSON, RUNS, SHIFT, THREADS, app, one_line_errors, print_json
+from .common import COMPARE, ROOT, SHIFT, Says, app, command, names, wrote
 
 
 def part(name: str, text: str) -> bool:
@@ -15,17 +15,20 @@ def part(name: str, text: str) -> bool:
     return typer.Option(name, help=text)  # type: ignore[no-any-return]
 
 
-@app.command(epilog="Example: bench analyse --methods source_only,stpl,oracle --seeds 0:3 --knn")
+@command(
+    app,
+    "bench analyse --methods source_only,stpl,oracle --seeds 0:3 --knn",
+    panel=COMPARE,
+    shared="data_root runs cache device threads",
+)
 def analyse(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Run folders or hashes.")] = None,
+    runs_: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Run folders or hashes.")] = None,
     methods: Annotated[
         str | None, typer.Option("--methods", help="Instead of runs: methods, e.g. source_only,stpl,oracle.")
     ] = None,
     seeds: Annotated[str, typer.Option("--seeds", help="With --methods: first and end of the replicates.")] = "0:3",
     shift: SHIFT = "ministreet",
-    neighbours: Annotated[
-        bool, part("--knn", "Same-class pixels among the k nearest neighbours in feature space.")
-    ] = False,
+    knn: Annotated[bool, part("--knn", "Same-class pixels among the k nearest neighbours in feature space.")] = False,
     separation: Annotated[bool, part("--separation", "Distances between class centres.")] = False,
     confusion: Annotated[bool, part("--confusion", "Confusion matrices.")] = False,
     calibration: Annotated[bool, part("--calibration", "Reliability and calibration error.")] = False,
@@ -42,58 +45,35 @@ def analyse(
         bool, typer.Option("--figures-only", help="Look at no run; make figures and pages of what is kept.")
     ] = False,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a page is stale.")] = False,
-    root: Annotated[Path, typer.Option("--root", help="Folder with analysis/ and figures/.")] = Path("leaderboards"),
-    runs: RUNS = None,
-    cache: CACHE = None,
-    data_root: DATA_ROOT = None,
-    device: DEVICE = "auto",
-    threads: THREADS = 0,
-    as_json: JSON = False,
-    debug: DEBUG = False,
-) -> None:
+    root: ROOT = Path("leaderboards"),
+    **place: Any,
+) -> Says:
     """Say why finished runs score what they score: neighbours, feature maps, confusions, calibration, pseudo-labels.
 
     Without a part, all but the embedding and the pseudo-labels. Numbers go to ROOT/analysis, figures and a page are made of them.
     """
-    with one_line_errors(debug):
-        from bench.core.errors import RunError, UsageError
+    import bench
+    from bench.core.errors import RunError, UsageError
 
-        asked = {
-            "knn": neighbours, "separation": separation, "confusion": confusion, "calibration": calibration,
-        }  # fmt: skip
-        alone = check or figures_only
-        if alone and (names or methods or any(asked.values()) or embedding or pseudo_labels):
-            raise UsageError("--figures-only and --check look at no run; leave the runs and the parts out")
-        if not alone and bool(names) == bool(methods):
-            raise UsageError("Name runs, e.g. runs/0123456789ab, or --methods, e.g. --methods source_only,stpl")
-        if embedding not in (None, "tsne", "pca"):
-            raise UsageError(f"--embedding is tsne or pca, got '{embedding}'")
-        if check:
-            from bench.analysis import page
-
-            if stale := page.check(root):
-                raise RunError(f"Stale: {', '.join(map(str, stale))}; run `bench analyse --figures-only` and commit")
-            if foreign := [path for shift in page.analysed(root) for path in page.foreign(root, shift)]:
-                raise RunError(
-                    f"{len(foreign)} analyses, the first {foreign[0]}, are of another training than the committed record says; "
-                    "analyse the recorded run again"
-                )
-            print_json({"stale": []}) if as_json else typer.echo("Analysis pages are fresh")
-            return
-        written: list[Path] = []
-        if not alone:
-            from bench.analysis.session import work
-
-            parts = [name for name, on in asked.items() if on]
-            if not parts and not embedding and not pseudo_labels:
-                parts = list(asked)
-            written = work(
-                names or [], methods, seeds, shift, parts, embedding, pseudo_labels, cells, root,
-                (runs, cache, data_root), device, threads,
-            )  # fmt: skip
+    asked = {"knn": knn, "separation": separation, "confusion": confusion, "calibration": calibration}
+    parts = [name for name, on in asked.items() if on]
+    if (check or figures_only) and (runs_ or methods or parts or embedding or pseudo_labels):
+        raise UsageError("--figures-only and --check look at no run; leave the runs and the parts out")
+    if check:
         from bench.analysis import page
 
-        written += page.write(root)
-        print_json({"written": [str(p) for p in written]}) if as_json else typer.echo(
-            "\n".join(f"Wrote {path}" for path in written) or f"Nothing is kept in {root / 'analysis'}"
-        )
+        if stale := bench.analyse(root=root, check=True):
+            raise RunError(f"Stale: {', '.join(map(str, stale))}; run `bench analyse --figures-only` and commit")
+        if foreign := [path for shift in page.analysed(root) for path in page.foreign(root, shift)]:
+            raise RunError(
+                f"{len(foreign)} analyses, the first {foreign[0]}, are of another training than the committed record says; "
+                "analyse the recorded run again"
+            )
+        return Says({"stale": []}, "Analysis pages are fresh")
+    if not figures_only and bool(runs_) == bool(methods):
+        raise UsageError("Name runs, e.g. runs/0123456789ab, or --methods, e.g. --methods source_only,stpl")
+    written = bench.analyse(
+        runs_ or (), parts, methods=names(methods or ""), seeds=seeds, shift=shift, embedding=embedding,  # type: ignore[arg-type]
+        pseudo_labels=pseudo_labels, cells=cells, root=root, **place,
+    )  # fmt: skip
+    return Says({"written": [str(p) for p in written]}, wrote(written) or f"Nothing is kept in {root / 'analysis'}")

@@ -7,19 +7,23 @@ from typing import Annotated, Any
 
 import typer
 
-from .common import DEBUG, JSON, app, one_line_errors, print_json
+from .common import LOOK, OWN, Says, app, command
 
 
-@app.command(epilog="Example: bench convert davsn_viper2city.pth --layout da_vsn --out model.safetensors")
+@command(app, "bench convert espnet_p_2_q_8.pth --layout espnet --out espnet.safetensors", panel=OWN)
 def convert(
-    checkpoint: Annotated[Path, typer.Argument(help="Published checkpoint: a torch file or .safetensors.")],
+    checkpoint: Annotated[Path, typer.Argument(help="A torch file or .safetensors, from anywhere; never unpickled.")],
     out: Annotated[Path, typer.Option("--out", help="Model file to write.")] = Path("model.safetensors"),
     layout: Annotated[
-        str, typer.Option("--layout", help="adaptsegnet, advent, da_vsn or tps; auto where the names tell.")
+        str,
+        typer.Option(
+            "--layout",
+            help="adaptsegnet, advent, da_vsn, tps, espnet; names for any other network; auto where the names tell.",
+        ),
     ] = "auto",
     network: Annotated[
-        str, typer.Option("--network", help="A network in the published layout, from `bench list networks`.")
-    ] = "deeplabv2_resnet101_published",
+        str, typer.Option("--network", help="Which network the weights are of, from `bench list networks`.")
+    ] = "",
     fusion: Annotated[
         str,
         typer.Option(
@@ -27,71 +31,50 @@ def convert(
         ),
     ] = "",
     shift: Annotated[str, typer.Option("--shift", help="Benchmark whose class names go into the file.")] = "",
-    as_json: JSON = False,
-    debug: DEBUG = False,
-) -> None:
-    """Turn a published DA-VSN, TPS, ADVENT or AdaptSegNet checkpoint into a model file with the same scores."""
-    with one_line_errors(debug):
-        from bench.core.outputs import Output
-        from bench.networks.model_file import save_model
-        from bench.networks.published import convert as read
-        from bench.runs.config import load_shift
+    classes: Annotated[int, typer.Option("--classes", min=0, help="Number of classes, without --shift.")] = 0,
+    rename: Annotated[
+        list[str] | None, typer.Option("--rename", help="THEIRS=OURS: a module of the file, as we call it; repeatable.")
+    ] = None,
+) -> Says:
+    """Turn a checkpoint into a model file with the same scores: published ones, or your own of any network."""
+    import bench
 
-        output = Output.of_files("convert", out, inputs={"the checkpoint": checkpoint})
-        classes = load_shift(shift).classes if shift else None
-        found = read(checkpoint, layout, network, fusion)
-        origin = {"converted_from": checkpoint.name, "layout": found.layout}
-        with output:
-            save_model(
-                out, found.segmenter, found.network, found.fusion, found.num_classes, classes=classes, origin=origin
-            )
-        report = {
-            "model": str(out),
-            "layout": found.layout,
-            "network": found.network,
-            "fusion": found.fusion,
-            "num_classes": found.num_classes,
-            "auxiliary": found.segmenter.auxiliary_classifier is not None,
-            "matched": found.matched,
-            "ignored": list(found.ignored),
-            "missing": list(found.missing),
-        }
-        print_json(report) if as_json else print_report(report)
+    report = bench.convert(checkpoint, out, layout, network, fusion, shift, classes, rename or ())
+    return Says(report, lambda: report_table(report))
 
 
-@app.command(epilog="Example: bench flops --height 512 --width 1024")
+@command(app, "bench flops --height 512 --width 1024", panel=LOOK)
 def flops(
     height: Annotated[int, typer.Option("--height", min=32, help="Of a frame, pixels.")] = 512,
     width: Annotated[int, typer.Option("--width", min=32, help="Of a frame, pixels.")] = 1024,
     classes: Annotated[int, typer.Option("--classes", min=2, help="Number of classes.")] = 15,
-    as_json: JSON = False,
-    debug: DEBUG = False,
-) -> None:
+) -> Says:
     """Say how large each network is and how much a frame costs, for the arithmetic of how long a run takes."""
-    with one_line_errors(debug):
-        from bench.networks.cost import costs
+    import bench
 
-        rows = costs(height, width, classes)
-        if as_json:
-            print_json(rows)
-            return
-        typer.echo(f"{'network':32}{'parameters':>12}{'GFLOP/frame':>13}{'features':>16}")
-        for row in rows:
-            size = "x".join(map(str, row["features"]))
-            typer.echo(f"{row['network']:32}{row['parameters'] / 1e6:10.1f} M{row['flops'] / 1e9:13.1f}{size:>16}")
+    rows = bench.flops(height, width, classes)
+    lines = [f"{'network':32}{'parameters':>12}{'GFLOP/frame':>13}{'features':>16}"]
+    for row in rows:
+        if "broken" in row:
+            lines.append(f"{row['network']}: {row['broken']}")
+            continue
+        size = "x".join(map(str, row["features"]))
+        lines.append(f"{row['network']:32}{row['parameters'] / 1e6:10.1f} M{row['flops'] / 1e9:13.1f}{size:>16}")
+    return Says(rows, "\n".join(lines))
 
 
-def print_report(report: dict[str, Any]) -> None:
-    """What matched, as a table; long lists of names are cut."""
-    from rich.console import Console
+def report_table(report: dict[str, Any]) -> Any:
+    """What matched; long lists of names are cut."""
     from rich.table import Table
 
     table = Table(box=None, show_header=False)
     for key in ("model", "layout", "network", "fusion", "num_classes", "auxiliary"):
         table.add_row(key.replace("_", " "), str(report[key]))
     table.add_row("matched", f"{report['matched']} tensors")
-    for key in ("ignored", "missing"):
-        names = report[key]
-        rest = f", ... {len(names) - 4} more" if len(names) > 4 else ""
-        table.add_row(key, f"{len(names)}" + (f": {', '.join(names[:4])}{rest}" if names else ""))
-    Console().print(table)
+    for key in ("renamed", "ignored", "missing"):
+        found = report[key]
+        rest = f", ... {len(found) - 4} more" if len(found) > 4 else ""
+        table.add_row(key, f"{len(found)}" + (f": {', '.join(found[:4])}{rest}" if found else ""))
+    if report["note"]:
+        table.add_row("note", report["note"])
+    return table

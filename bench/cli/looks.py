@@ -1,55 +1,131 @@
-"""Commands that show what is there: list, preview, doctor."""
+"""Commands that show what is there: list, preview, panels, strip, doctor."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from .common import CACHE, DEBUG, JSON, RUNS, SEED, SHIFT, app, one_line_errors, print_json
+from .common import LOOK, SEED, SHIFT, Says, app, command, names
+
+METHODS = Annotated[
+    str,
+    typer.Option("--methods", "-m", help="Methods with finished runs, with commas; options as stpl:fusion=none."),
+]
 
 
-@app.command("list", epilog="Example: bench list methods")
+@command(app, "bench list methods --shift viper2cityscapes", name="list", panel=LOOK)
 def list_(
     what: Annotated[
         str, typer.Argument(help="methods, shifts, fusions, flows, networks or datasets; all without it.")
     ] = "",
-    as_json: JSON = False,
-    debug: DEBUG = False,
-) -> None:
+    shift: Annotated[
+        str, typer.Option("--shift", help="With methods: what every setting is on this shift, and where it is from.")
+    ] = "",
+) -> Says:
     """List what is there, by discovery."""
-    with one_line_errors(debug):
-        from ._catalogue import catalogue, print_catalogue
+    import bench
 
-        found = catalogue(what)
-        print_json(found) if as_json else print_catalogue(found)
+    found = bench.list(what, shift)
+    return Says(found, lambda: catalogue_tables(found))
 
 
-@app.command(epilog="Example: bench preview --shift ministreet --clips 3")
+@command(app, "bench preview --shift ministreet --clips 3", panel=LOOK)
 def preview(
     shift: SHIFT = "ministreet",
     seed: SEED = 0,
     clips: Annotated[int, typer.Option("--clips", min=1, max=12, help="Clips per domain.")] = 3,
     out: Annotated[Path, typer.Option("--out", help="PNG to write.")] = Path("preview/clips.png"),
-    as_json: JSON = False,
-    debug: DEBUG = False,
-) -> None:
+) -> Says:
     """Write a contact sheet: frame t-1, t, label, flow, warped previous frame, valid mask, of both domains."""
-    with one_line_errors(debug):
-        from bench.analysis.preview import run_preview
+    import bench
 
-        path = run_preview(shift, clips, seed, out)
-        print_json({"preview": str(path)}) if as_json else typer.echo(f"Wrote {path}")
+    path = bench.preview(shift, seed, clips, out)
+    return Says({"preview": str(path)}, f"Wrote {path}")
 
 
-@app.command(epilog="Example: bench doctor --json")
-def doctor(runs: RUNS = None, cache: CACHE = None, as_json: JSON = False, debug: DEBUG = False) -> None:
+@command(
+    app,
+    "bench panels --methods source_only,stpl,oracle --seed 0 --clips 3",
+    panel=LOOK,
+    shared="data_root runs cache device",
+)
+def panels(
+    methods: METHODS = "source_only,ur,hcl,stpl,oracle",
+    shift: SHIFT = "ministreet",
+    seed: SEED = 0,
+    clips: Annotated[int, typer.Option("--clips", min=1, max=12, help="Clips, evenly spread over the split.")] = 3,
+    out: Annotated[Path, typer.Option("--out", help="PNG to write.")] = Path("preview/panels.png"),
+    **place: Any,
+) -> Says:
+    """Draw frame, truth, predictions and errors of finished runs on validation clips, at t-1 and t."""
+    import bench
+
+    return Says(bench.panels(names(methods), shift, seed, clips, out, **place), f"Wrote {out}")
+
+
+@command(
+    app,
+    "bench strip --methods source_only,stpl,oracle --frames 16 --out strip.gif",
+    panel=LOOK,
+    shared="runs cache device",
+)
+def strip(
+    methods: METHODS = "source_only,stpl,oracle",
+    shift: SHIFT = "ministreet",
+    seed: SEED = 0,
+    frames: Annotated[int, typer.Option("--frames", min=1, max=200, help="Consecutive frames.")] = 16,
+    clip: Annotated[int, typer.Option("--clip", min=0, help="Which clip of the demonstration world.")] = 0,
+    rate: Annotated[float, typer.Option("--rate", min=0.1, max=60, help="Frames per second.")] = 4.0,
+    out: Annotated[Path, typer.Option("--out", help="GIF, mp4 or PNG to write.")] = Path("preview/strip.gif"),
+    **place: Any,
+) -> Says:
+    """Film a world of no split: frame, truth, predictions, and where they flicker from frame to frame."""
+    import bench
+
+    return Says(bench.strip(names(methods), shift, seed, frames, clip, rate, out, **place), f"Wrote {out}")
+
+
+@command(app, "bench doctor --json", panel=LOOK, shared="runs cache")
+def doctor(**place: Any) -> Says:
     """Say what is installed, which devices there are, free disk, and what is missing and how to get it."""
-    with one_line_errors(debug):
-        from ._doctor import examine, print_report
+    import bench
 
-        report = examine(runs, cache)
-        print_json(report) if as_json else print_report(report)
-        if report["missing"]:
-            raise typer.Exit(1)
+    report = bench.doctor(**place)
+    return Says(report, lambda: doctor_table(report), failed=bool(report["missing"]))
+
+
+def catalogue_tables(found: dict[str, dict[str, dict[str, Any]]]) -> Any:
+    """A table per kind; what cannot be loaded stands under it with the reason."""
+    from rich.console import Group
+    from rich.markup import escape
+    from rich.table import Table
+    from rich.text import Text
+
+    tables: list[Any] = []
+    for kind, entries in found.items():
+        good = {name: entry for name, entry in entries.items() if "broken" not in entry}
+        columns = list(next(iter(good.values()), {}))
+        table = Table("name", *columns, title=kind, title_justify="left", box=None, header_style="dim")
+        for name, entry in good.items():
+            table.add_row(f"[bold]{escape(name)}[/]", *(escape(str(entry[column])) for column in columns))
+        broken = [Text(f"{name}: {entry['broken']}", "red") for name, entry in entries.items() if "broken" in entry]
+        tables += [table, *broken, ""]
+    return Group(*tables)
+
+
+def doctor_table(report: dict[str, Any]) -> Any:
+    """The report of `bench doctor`."""
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    for key, value in report.items():
+        if isinstance(value, dict):
+            text = "\n".join(f"{k}: {v}" for k, v in value.items())
+        elif isinstance(value, list):
+            text = "\n".join(map(str, value)) or "none"
+        else:
+            text = str(value)
+        table.add_row(f"[bold]{key}[/]", text)
+    return table

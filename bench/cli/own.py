@@ -1,13 +1,13 @@
-"""Commands on models and one's own footage: predict, adapt."""
+"""Commands on models and one's own footage: adapt, predict."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from .common import CACHE, DATA_ROOT, DEBUG, DEVICE, JSON, THREADS, app, one_line_errors, print_json
+from .common import METHOD, OPTION, OWN, Says, app, command
 
 CHECKPOINT = Annotated[
     Path,
@@ -37,17 +37,18 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     return int(parts[0]), int(parts[1])
 
 
-@app.command(
-    epilog="Example: bench adapt --checkpoint model.safetensors --frames footage/ --method stpl --out adapted/"
+@command(
+    app,
+    "bench adapt --checkpoint model.safetensors --frames footage/ --method stpl --out adapted/",
+    panel=OWN,
+    shared="cache device threads",
 )
 def adapt(
     checkpoint: CHECKPOINT,
     frames: Annotated[Path, typer.Option("--frames", help="Folder of pictures, a video file, or a YAML about them.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the adapted model and the masks.")],
-    method: Annotated[
-        str, typer.Option("--method", "-m", help="A source-free method of `bench list methods`.")
-    ] = "stpl",
-    option: Annotated[list[str] | None, typer.Option("--option", "-o", help="A setting of the method.")] = None,
+    method: METHOD = "stpl",
+    option: OPTION = None,
     flow: Annotated[str, typer.Option("--flow", help="A backend of `bench list flows`.")] = "dis",
     size: SIZE = None,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Optimiser steps.")] = 500,
@@ -60,28 +61,29 @@ def adapt(
     overlay: OVERLAY = True,
     video: VIDEO = "none",
     rate: RATE = 10.0,
-    cache: CACHE = None,
-    device: DEVICE = "auto",
-    threads: THREADS = 0,
     force: Annotated[
         bool, typer.Option("--force", help="Remove what an earlier `bench adapt` wrote to --out.")
     ] = False,
-    as_json: JSON = False,
-    debug: DEBUG = False,
-) -> None:
-    """Adapt a model to your own unlabelled footage, without its source data, and write masks."""
-    with one_line_errors(debug):
-        from bench.footage.export import adapt_and_export
-        from bench.runs.config import parse_options
+    **place: Any,
+) -> Says:
+    """Adapt a model to your own unlabelled footage with a source-free method, without its source data, and write masks."""
+    import bench
+    from bench.runs.config import parse_options
 
-        found = adapt_and_export(
-            checkpoint, frames, method, out, parse_options(option or []), (steps, batch, lr), flow, parse_size(size),
-            seed, masks, overlay, video, rate, cache, device, threads, workers, skip_bad, force,
-        )  # fmt: skip
-        print_json(found) if as_json else typer.echo("\n".join(f"{key}: {value}" for key, value in found.items()))
+    found = bench.adapt(
+        checkpoint, frames, out, method, options=parse_options(option or []), flow=flow, size=parse_size(size),
+        steps=steps, batch=batch, lr=lr, seed=seed, masks=masks, overlay=overlay, video=video, rate=rate,
+        skip_bad=skip_bad, force=force, workers=workers, **place,
+    )  # fmt: skip
+    return Says(found, "\n".join(f"{key}: {value}" for key, value in found.items()))
 
 
-@app.command(epilog="Example: bench predict --checkpoint runs/0123456789ab --out predictions/")
+@command(
+    app,
+    "bench predict --checkpoint runs/0123456789ab --out predictions/",
+    panel=OWN,
+    shared="data_root cache device threads",
+)
 def predict(
     checkpoint: CHECKPOINT,
     out: Annotated[Path, typer.Option("--out", help="Folder for the pictures.")],
@@ -97,19 +99,13 @@ def predict(
     video: VIDEO = "none",
     rate: RATE = 10.0,
     skip_bad: SKIP_BAD = False,
-    data_root: DATA_ROOT = None,
-    cache: CACHE = None,
-    device: DEVICE = "auto",
-    threads: THREADS = 0,
-    as_json: JSON = False,
-    debug: DEBUG = False,
-) -> None:
+    **place: Any,
+) -> Says:
     """Write label maps that the official Cityscapes evaluator accepts, colour overlays, and a video of each sequence."""
-    with one_line_errors(debug):
-        from bench.footage.export import predict_and_export
+    import bench
 
-        found = predict_and_export(
-            checkpoint, out, shift, frames, split, seed, flow, parse_size(size), overlay, video, rate, skip_bad,
-            data_root, cache, device, threads,
-        )  # fmt: skip
-        print_json(found) if as_json else typer.echo("\n".join(f"{key}: {value}" for key, value in found.items()))
+    found = bench.predict(
+        checkpoint, out, shift=shift, frames=frames, split=split, seed=seed, flow=flow, size=parse_size(size),
+        overlay=overlay, video=video, rate=rate, skip_bad=skip_bad, **place,
+    )  # fmt: skip
+    return Says(found, "\n".join(f"{key}: {value}" for key, value in found.items()))

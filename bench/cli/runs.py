@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .common import CACHE, DATA_ROOT, DEBUG, DEVICE, JSON, RUNS, SEED, SHIFT, THREADS, app, one_line_errors, print_json
+from .common import COMPARE, LOOK, METHOD, OPTION, RUN, SEED, SHIFT, Says, app, command
+
+EXAMPLE = "bench run --method stpl --seed 1 -o fusion=attention -o temperature=0.07"
 
 
-@app.command(epilog="Example: bench run --method stpl --seed 1 -o fusion=attention -o temperature=0.07")
+@command(app, EXAMPLE, panel=RUN, shared="data_root workers runs cache device threads")
 def run(
-    method: Annotated[str, typer.Option("--method", "-m", help="A name from `bench list methods`.")],
+    method: METHOD,
     shift: SHIFT = "ministreet",
     seed: SEED = 0,
     option: Annotated[
@@ -32,11 +36,9 @@ def run(
     source_model: Annotated[
         Path | None, typer.Option("--source-model", help="Model file to start from, instead of training one.")
     ] = None,
-    data_root: DATA_ROOT = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Replace a clip that cannot be read by the next one, and count it.")
     ] = False,
-    workers: Annotated[int, typer.Option("--workers", min=0, help="Threads that read clips ahead.")] = 0,
     compiled: Annotated[bool, typer.Option("--compile", help="Let torch.compile work on the encoder.")] = False,
     save_predictions: Annotated[
         int,
@@ -44,100 +46,67 @@ def run(
             "--save-predictions", min=0, help="Save what each kept step says about so many target training clips."
         ),
     ] = 0,
-    runs: RUNS = None,
-    cache: CACHE = None,
-    device: DEVICE = "auto",
-    threads: THREADS = 0,
     force: Annotated[bool, typer.Option("--force", help="Repeat a finished run.")] = False,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Log losses, rates and pictures to <run>/tensorboard.")
     ] = False,
-    as_json: JSON = False,
-    debug: DEBUG = False,
-) -> None:
+    **place: Any,
+) -> Says:
     """Adapt a source model with one method and score it. A finished run is found again, a killed one goes on."""
-    with one_line_errors(debug):
-        from bench.runs.config import make_run_config, parse_options
+    import bench
+    from bench.runs.config import parse_options
 
-        options = parse_options(option or [])
-        from bench.core.files import file_hash
-        from bench.core.workspace import Workspace, default_cache, default_data_root, default_runs, pick_device
+    record = bench.run(
+        method, shift, seed, options=parse_options(option or []), init=init, steps=steps, source_model=source_model,
+        compiled=compiled, skip_bad=skip_bad, save_predictions=save_predictions, force=force, tensorboard=tensorboard,
+        **place,
+    )  # fmt: skip
+    from bench._face.place import runs_in
 
-        from ._session import execute
+    from ._closing import closing_panel, notes
 
-        source_file = file_hash(source_model) if source_model else None
-        config = make_run_config(method, shift, seed, options, init, steps, source_file)
-        workspace = Workspace(
-            runs or default_runs(),
-            cache or default_cache(),
-            pick_device(device),
-            force=force,
-            data_root=data_root or default_data_root(),
-            source_file=source_model,
-            workers=workers,
-            compiled=compiled,
-            skip_bad=skip_bad,
-            save_predictions=save_predictions,
-        )
-        execute(config, workspace, threads, as_json, tensorboard)
+    folder = runs_in(place["runs"]) / record.run
+    sys.stderr.writelines(f"bench: {note}\n" for note in notes(record, folder, tensorboard))
+    return Says(json.loads(record.to_json()), lambda: closing_panel(record, folder))
 
 
-@app.command(epilog="Example: bench tune --method stpl --trials 0:16 --seeds 0:2")
+@command(app, "bench tune --method stpl --trials 0:16 --seeds 0:2", panel=COMPARE, shared="runs cache device threads")
 def tune(
-    method: Annotated[str, typer.Option("--method", "-m", help="A name from `bench list methods`.")],
+    method: METHOD,
     shift: SHIFT = "ministreet-dev",
     trials: Annotated[
         str, typer.Option("--trials", help="First and end of the trials; trial 0 is the defaults.")
     ] = "0:16",
     seeds: Annotated[str, typer.Option("--seeds", help="First and end of the replicates.")] = "0:2",
-    option: Annotated[
-        list[str] | None, typer.Option("--option", "-o", help="key=value that stays fixed over the trials; repeatable.")
-    ] = None,
+    option: OPTION = None,
     log: Annotated[Path, typer.Option("--log", help="CSV to which every run is added.")] = Path(
         "leaderboards/tuning/log.csv"
     ),
-    runs: RUNS = None,
-    cache: CACHE = None,
-    device: DEVICE = "auto",
-    threads: THREADS = 0,
-    as_json: JSON = False,
-    debug: DEBUG = False,
-) -> None:
+    **place: Any,
+) -> Says:
     """Random search on development worlds, every run written to a log. The reported worlds are refused."""
-    with one_line_errors(debug):
-        from bench.runs.config import parse_options, parse_range
+    import bench
+    from bench.runs.config import parse_options
 
-        from ._session import search
-
-        spans = parse_range("--trials", trials), parse_range("--seeds", seeds)
-        table = search(method, shift, *spans, parse_options(option or []), log, runs, cache, device, threads)
-        if as_json:
-            print_json(table)
-        else:
-            typer.echo("\n".join(f"{row['miou']:6.2f}  trial {row['trial']}  {row['settings']}" for row in table))
+    table = bench.tune(method, shift, trials, seeds, log, options=parse_options(option or []), **place)
+    lines = [f"{row['miou']:6.2f}  trial {row['trial']}  {row['settings']}" for row in table]
+    return Says(table, "\n".join(lines))
 
 
-@app.command(epilog="Example: bench profile --method stpl --steps 20")
+@command(app, "bench profile --method stpl --steps 20", panel=LOOK, shared="cache device threads")
 def profile(
     method: Annotated[list[str], typer.Option("--method", "-m", help="A name from `bench list methods`; repeatable.")],
     shift: SHIFT = "ministreet",
     steps: Annotated[int, typer.Option("--steps", min=1, help="Steps to run.")] = 20,
-    option: Annotated[list[str] | None, typer.Option("--option", "-o", help="As for `bench run`.")] = None,
-    cache: CACHE = None,
-    device: DEVICE = "auto",
-    threads: THREADS = 0,
-    as_json: JSON = False,
-    debug: DEBUG = False,
-) -> None:
+    option: OPTION = None,
+    **place: Any,
+) -> Says:
     """Say where the time of a method's step goes, and how much of it is outside forward, backward and optimiser."""
-    with one_line_errors(debug):
-        from bench.runs.config import make_run_config, parse_options
+    import bench
+    from bench.runs.config import parse_options
 
-        from ._session import profiles
-
-        configs = [make_run_config(name, shift, 0, parse_options(option or [])) for name in method]
-        rows = profiles(configs, cache, device, threads, steps)
-        print_json(rows) if as_json else typer.echo(profile_text(rows))
+    rows = bench.profile(method, shift, steps, options=parse_options(option or []), **place)
+    return Says(rows, profile_text(rows))
 
 
 def profile_text(rows: list[dict[str, Any]]) -> str:

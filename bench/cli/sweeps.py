@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.core.errors import UsageError
-
-from .common import CACHE, DATA_ROOT, DEBUG, JSON, RUNS, app, one_line_errors, print_json
+from .common import COMPARE, OPTION, ROOT, Says, app, command, names
 
 if TYPE_CHECKING:
     from bench.sweeps.jobs import Jobs
-    from bench.sweeps.spec import Sweep
 
 GPU = Annotated[float | None, typer.Option("--gpu", help="GPUs per trial; 0.5 puts two trials on one.")]
 CPU = Annotated[int | None, typer.Option("--cpu", min=1, help="Cores, and threads of torch, per trial.")]
@@ -25,7 +22,12 @@ DRY_RUN = Annotated[bool, typer.Option("--dry-run", help="List the runs and whic
 RETRIES = Annotated[int | None, typer.Option("--retries", min=0, help="How often a failed trial is tried again.")]
 
 
-@app.command(epilog="Example: bench sweep --method stpl,ur --seeds 0:3 --grid stpl.fusion=concat,add --dry-run")
+@command(
+    app,
+    "bench sweep --method stpl,ur --seeds 0:3 --grid stpl.fusion=concat,add --dry-run",
+    panel=COMPARE,
+    shared="data_root runs cache",
+)
 def sweep(
     spec: Annotated[Path | None, typer.Argument(help="YAML file that says what to run.")] = None,
     method: Annotated[str, typer.Option("--method", "-m", help="Names from `bench list methods`, or all.")] = "",
@@ -36,9 +38,7 @@ def sweep(
             "--grid", help="option=value,value for every method that has it, or method.option=...; repeatable."
         ),
     ] = None,
-    option: Annotated[
-        list[str] | None, typer.Option("--option", "-o", help="key=value that stays fixed; repeatable.")
-    ] = None,
+    option: OPTION = None,
     search: Annotated[
         str | None,
         typer.Option("--search", help="random or grid over each method's search space, on a shift for tuning only."),
@@ -59,141 +59,56 @@ def sweep(
     address: ADDRESS = None,
     dashboard: DASHBOARD = False,
     dry_run: DRY_RUN = False,
-    data_root: DATA_ROOT = None,
-    runs: RUNS = None,
-    cache: CACHE = None,
-    as_json: JSON = False,
-    debug: DEBUG = False,
-) -> None:
+    **place: Any,
+) -> Says:
     """Many runs at once, spread over cores, GPUs and nodes by Ray. What is there already is not run again."""
-    with one_line_errors(debug):
-        from bench.core.workspace import default_runs
-        from bench.runs.config import parse_options
-        from bench.sweeps.spec import parse_grid
+    import bench
+    from bench.runs.config import parse_options
+    from bench.sweeps.spec import parse_grid, parse_search
 
-        asked = {
-            "methods": method if method == "all" else [part for part in method.split(",") if part],
-            "seeds": seeds,
-            "grid": parse_grid(grid or []),
-            "options": parse_options(option or []),
-            "search": _search(search, trials, asha),
-            "shift": shift,
-            "steps": steps,
-            "name": name,
-        }
-        asked = {key: value for key, value in asked.items() if value}
-        spread = {k: v for k, v in {"gpu": gpu, "cpu": cpu, "retries": retries}.items() if v is not None}
-        whole = _asked(spec, resume, asked, spread, runs or default_runs())
-        jobs = _run(whole, runs, cache, data_root, address, dashboard, dry_run, as_json)
-        if jobs is not None:
-            from bench.sweeps.on_ray import closing
-
-            closing(jobs)
+    asked: dict[str, Any] = {
+        "methods": method if method == "all" else names(method), "seeds": seeds, "grid": parse_grid(grid or []),
+        "options": parse_options(option or []), "search": parse_search(search, trials, asha), "shift": shift,
+        "steps": steps, "name": name,
+    }  # fmt: skip
+    jobs = bench.sweep(
+        spec, resume=resume, gpu=gpu, cpu=cpu, retries=retries, address=address, dashboard=dashboard, dry_run=dry_run,
+        **place, **{key: value for key, value in asked.items() if value},
+    )  # fmt: skip
+    return told(jobs, dry_run)
 
 
-@app.command(epilog="Example: bench study temperature --seeds 0:1 --dry-run")
+@command(app, "bench study temperature --seeds 0:1 --dry-run", panel=COMPARE, shared="data_root runs cache")
 def study(
     name: Annotated[str, typer.Argument(help="A name from bench/sweeps/studies, or a YAML file.")],
     seeds: Annotated[str | None, typer.Option("--seeds", help="Other replicates than the study's, e.g. 0:3.")] = None,
-    root: Annotated[Path, typer.Option("--root", help="Folder for tables and figures.")] = Path("leaderboards"),
+    root: ROOT = Path("leaderboards"),
     gpu: GPU = None,
     cpu: CPU = None,
     retries: RETRIES = None,
     address: ADDRESS = None,
     dashboard: DASHBOARD = False,
     dry_run: DRY_RUN = False,
-    data_root: DATA_ROOT = None,
-    runs: RUNS = None,
-    cache: CACHE = None,
-    as_json: JSON = False,
-    debug: DEBUG = False,
-) -> None:
+    **place: Any,
+) -> Says:
     """Run a study and write its table and figure."""
-    with one_line_errors(debug):
-        from bench.sweeps.spec import from_study
-        from bench.sweeps.study import expand, load_study
+    import bench
 
-        one = load_study(name)
-        expand(one)  # what is wrong with a row is said with the row's label
-        spread = {k: v for k, v in {"gpu": gpu, "cpu": cpu, "retries": retries}.items() if v is not None}
-        jobs = _run(from_study(one, seeds, **spread), runs, cache, data_root, address, dashboard, dry_run, as_json)
-        if jobs is not None:
-            from bench.sweeps.on_ray import closing
-
-            closing(jobs)
-            for path in _report(one, jobs, root):
-                typer.echo(f"Wrote {path}", err=True)
+    spread: dict[str, Any] = {k: v for k, v in {"gpu": gpu, "cpu": cpu, "retries": retries}.items() if v is not None}
+    jobs, written = bench.study(
+        name, seeds, root, address=address, dashboard=dashboard, dry_run=dry_run, **place, **spread
+    )
+    for path in written:
+        typer.echo(f"Wrote {path}", err=True)
+    return told(jobs, dry_run)
 
 
-def _search(kind: str | None, trials: str, asha: bool) -> dict[str, Any] | None:
-    if asha and not kind:
-        raise UsageError("--asha stops trials of a search; add --search random")
-    return {"kind": kind, "trials": trials, "asha": {} if asha else None} if kind else None
+def told(jobs: Jobs, dry_run: bool) -> Says:
+    """What came of a sweep: a line per run, what failed and why on standard error."""
+    from bench.sweeps.table import as_json, failures, lines
 
-
-def _asked(spec: Path | None, resume: str | None, asked: dict[str, Any], spread: dict[str, Any], runs: Path) -> Sweep:
-    """The sweep from whichever way it was asked for."""
-    from bench.core.schema import read_yaml, validated
-    from bench.sweeps.jobs import SweepFolder
-    from bench.sweeps.spec import Sweep
-
-    if resume:
-        if spec or asked:
-            raise UsageError(
-                "--resume NAME goes on with what was asked for then; leave SPEC, --method and the like out"
-            )
-        return SweepFolder(runs, resume).stored().model_copy(update=spread)
-    if not spec:
-        if not asked.get("methods"):
-            raise UsageError("What to run? Give a SPEC.yaml, --method a,b, or --resume NAME")
-        return validated(Sweep, {**asked, **spread}, "Sweep").named
-    if extra := set(asked) - {"name", "seeds", "shift", "steps"}:
-        raise UsageError(f"{spec} says what to run; leave out --{min(extra).removesuffix('s')} or the file")
-    if not spec.is_file():
-        raise UsageError(f"No file {spec}")
-    stored = read_yaml(spec, Sweep, "Sweep")
-    return validated(Sweep, {**stored.model_dump(mode="json"), **asked, **spread}, "Sweep").named
-
-
-def _run(
-    whole: Sweep,
-    runs: Path | None,
-    cache: Path | None,
-    data_root: Path | None,
-    address: str | None,
-    dashboard: bool,
-    dry_run: bool,
-    as_json: bool,
-) -> Jobs | None:
-    """Run a sweep and print what came of it; with ``dry_run`` only what would be run."""
-    from bench.core.workspace import Workspace, default_cache, default_data_root, default_runs
-    from bench.sweeps.jobs import Jobs, SweepFolder
-    from bench.sweeps.spec import plan
-    from bench.sweeps.table import as_json as result
-    from bench.sweeps.table import lines
-
-    workspace = Workspace(runs or default_runs(), cache or default_cache(), data_root=data_root or default_data_root())
-    if dry_run:
-        jobs = Jobs(SweepFolder(workspace.runs, whole.name), plan(whole), note=False)
-    else:
-        from bench.sweeps.on_ray import Cluster, sweep_runs
-
-        jobs = sweep_runs(whole, workspace, Cluster(address, dashboard=dashboard))
-    if as_json:
-        print_json(result(whole.name, jobs))
-    else:
-        typer.echo("\n".join(lines(jobs)))
-    return None if dry_run else jobs
-
-
-def _report(study: Any, jobs: Jobs, root: Path) -> list[Path]:
-    """Table and figure of a finished study."""
-    from bench.leaderboards.page import study_pages
-    from bench.leaderboards.study_page import sequences_of_runs
-
-    records = jobs.records()
-    sequences = sequences_of_runs(jobs.folder.runs, records)
-    pages = study_pages(study, records, root, sequences)
-    for page in pages:
-        page.write()
-    return [path for page in pages for path in page.files]
+    failed = [] if dry_run else failures(jobs.runs, jobs.folder.path)
+    for line in failed:
+        typer.echo(f"failed: {line}", err=True)
+    again = f"{len(failed)} of {len(jobs.runs)} runs failed; once the causes are gone: bench sweep --resume {jobs.folder.name}"
+    return Says(as_json(jobs.folder.name, jobs), "\n".join(lines(jobs)), again if failed else "")

@@ -23,9 +23,9 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from .errors import AccessError
 
@@ -58,7 +58,13 @@ def needed_grant(path: str) -> str | None:
     return f"{match[1]}/label" if not match[2] or match[2].startswith("label") else match[1]
 
 
-def _make_stage() -> tuple[Any, Any]:
+class Stage(Protocol):
+    """Type of :data:`stage`."""
+
+    def __call__(self, *grants: str, processes: bool = False) -> contextlib._GeneratorContextManager[None]: ...
+
+
+def _make_stage() -> tuple[Stage, Callable[[Path, str, Mapping[str, str]], None]]:
     # These live in this closure only; no grants = no stage, everything is allowed.
     granted: list[frozenset[str]] = []
     watched: list[bool] = []

@@ -57,13 +57,16 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def whole(path: Path, ending: str = "") -> Iterator[Path]:
     """A name beside ``path`` for a file or folder that takes its place when the block ends well; else nothing of it stays.
+
+    Args:
+        ending: of that name, for encoders that go by it. Without one, what a killed process leaves is found by no ``*.json``.
 
     Raises:
         RunError: the disk is full or read-only.
     """
-    scratch = path.with_name(f".{os.getpid()}.{path.name}")  # keeps the ending: encoders go by it
+    scratch = path.with_name(f".{path.name}.{os.getpid()}{ending}")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

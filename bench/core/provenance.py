@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import resource
@@ -14,6 +17,8 @@ from typing import Any
 
 from .registry import ROOT
 
+BUILT = "core/built.json"
+"""In ``bench``, written by ``setup.py`` into the wheel: what :func:`code` said where it was built."""
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "safetensors")
 
 
@@ -29,10 +34,38 @@ def _git(*arguments: str) -> str | None:
 
 @lru_cache
 def code() -> dict[str, Any]:
-    """Revision of the checkout and whether code differs from it; None where git does not say."""
+    """Revision of the checkout and whether code differs from it; None where git does not say.
+
+    Of an installed package: the revision that it was built from, whether it differed from that or was edited since, its version.
+    """
+    # What git does not track is no checkout, though it may lie inside another repository.
+    if not _git("ls-files", "--", "bench"):
+        return _installed()
     revision = _git("rev-parse", "--short=12", "HEAD")
     dirty = _git("status", "--porcelain", "--", "stpl", "methods", "bench", "pyproject.toml")
     return {"revision": revision, "dirty": bool(dirty) if revision and dirty is not None else None}
+
+
+def _installed() -> dict[str, Any]:
+    built = {"revision": None, "dirty": None}
+    with contextlib.suppress(OSError, ValueError):
+        built |= json.loads((ROOT / BUILT).read_text(encoding="utf-8"))
+    try:
+        package = importlib.metadata.distribution("stpl-benchmark")
+    except importlib.metadata.PackageNotFoundError:
+        return {**built, "version": None}
+    if built["revision"] and not built["dirty"]:
+        built["dirty"] = any(_edited(file) for file in package.files or () if file.hash)
+    return {**built, "version": package.version}
+
+
+def _edited(file: importlib.metadata.PackagePath) -> bool:
+    """Whether an installed file differs from what was installed."""
+    assert file.hash is not None
+    with contextlib.suppress(OSError):
+        found = hashlib.new(file.hash.mode, file.read_binary()).digest()
+        return base64.urlsafe_b64encode(found).decode().rstrip("=") != file.hash.value
+    return True
 
 
 @lru_cache

@@ -1,16 +1,97 @@
-"""Discovery by file name: a method, network, shift or flow backend is there because its file is there."""
+"""Where methods, networks, flow backends, data sets and shifts come from, by name.
+
+A name is offered by a file of this repository (``methods/mine.py`` offers ``mine``), by a file of one's own that was named by its
+path, or by an installed package (an entry point). Two places that offer one name are an error. What is from outside this
+repository is a *plugin*. A file is read once, when it is named: what is hashed is what runs, whatever becomes of it meanwhile.
+``$BENCH_PLUGINS`` names files for commands that are given a run or a model and no name: ``method=mine.py:network=nets/micro.py``.
+
+Nothing is executed here; see :mod:`bench.core.loading`.
+"""
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import importlib
+import importlib.util
+import os
 import pkgutil
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from .errors import unknown
+from .errors import RunError, UsageError, unknown
 
 ROOT = Path(__file__).resolve().parents[1]
 """Folder of the package ``bench``."""
+
+_NAME = re.compile(r"\w[\w.-]*")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of thing that is found by name.
+
+    Attributes:
+        word: what it is called in errors.
+        package: dotted, of those that this repository holds.
+        group: of the entry points by which installed packages offer it.
+        holds: what its module must define; empty for YAML files.
+        exclude: modules of the package that are none.
+    """
+
+    word: str
+    package: str
+    group: str
+    holds: str
+    exclude: tuple[str, ...] = ()
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Endings of its files."""
+        return (".py",) if self.holds else (".yaml", ".yml")
+
+
+KINDS: Mapping[str, Kind] = {
+    "method": Kind("method", "methods", "stpl_benchmark.methods", "METHOD", exclude=("base",)),
+    "network": Kind("network", "bench.networks.zoo", "stpl_benchmark.networks", "build"),
+    "flow": Kind("flow", "bench.flow.backends", "stpl_benchmark.flow_backends", "BACKEND"),
+    "dataset": Kind("data set", "bench.data.datasets", "stpl_benchmark.datasets", "DATASET"),
+    "shift": Kind("shift", "bench.shifts", "stpl_benchmark.shifts", ""),
+}
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One place that offers a name.
+
+    Attributes:
+        place: where, for people.
+        module: dotted name of what is imported; empty for a file of one's own and for a shift of this repository.
+        path: of a file of one's own, or of a shift of this repository.
+        text: of a file of one's own, as it was when it was named.
+        digest: of that file's bytes.
+        recalled: a file that was not named now, see :func:`recall`.
+    """
+
+    name: str
+    place: str
+    module: str = ""
+    path: str = ""
+    text: str = ""
+    digest: str = ""
+    built_in: bool = False
+    recalled: bool = False
+
+
+_files: dict[tuple[str, str], Offer] = {}
+"""Files that were named by their path, by kind and name."""
+
+
+# What there is --------------------------------------------------------------------------------------------------------
 
 
 def names_in(package: str) -> list[str]:
@@ -34,16 +115,177 @@ def import_from(package: str, name: str, *, kind: str, exclude: tuple[str, ...] 
     return importlib.import_module(f"{package}.{name}")
 
 
+def built_in(kind: str) -> list[str]:
+    """What this repository holds of a kind, one file each: what leaderboards are made of and ``all`` means."""
+    return sorted(offer.name for offer in _built_in(kind))
+
+
+def names(kind: str) -> list[str]:
+    """What is at hand of a kind: of this repository, of installed packages, and from files that were named."""
+    return sorted({offer.name for offer in offers(kind)})
+
+
 def shift_names() -> list[str]:
-    """Shifts at hand, one YAML each."""
-    return sorted(path.stem for path in (ROOT / "shifts").glob("*.yaml"))
+    """Shifts of this repository."""
+    return built_in("shift")
 
 
 def method_names() -> list[str]:
-    """Methods at hand, one file each in ``methods/``."""
-    return [name for name in names_in("methods") if name != "base"]
+    """Methods of this repository."""
+    return built_in("method")
 
 
 def flow_names() -> list[str]:
-    """Flow backends at hand, one file each in ``bench/flow/backends/``."""
-    return names_in("bench.flow.backends")
+    """Flow backends at hand."""
+    return names("flow")
+
+
+def _built_in(kind: str, only: str | None = None) -> Iterator[Offer]:
+    package, suffixes = KINDS[kind].package, KINDS[kind].suffixes
+    for folder in map(Path, importlib.import_module(package).__path__):
+        wanted = folder.glob("*") if only is None else (folder / f"{only}{suffix}" for suffix in suffixes)
+        for path in wanted:
+            name = path.stem
+            if path.suffix not in suffixes or name.startswith("_") or name in KINDS[kind].exclude or not path.is_file():
+                continue
+            module = f"{package}.{name}" if KINDS[kind].holds else ""
+            yield Offer(name, str(path), module, str(path), built_in=True)
+
+
+@functools.lru_cache
+def _installed(group: str) -> tuple[Offer, ...]:
+    from importlib.metadata import entry_points
+
+    found = []
+    for point in entry_points(group=group):
+        package = f"package {point.dist.name} {point.dist.version}" if point.dist else "a package"
+        found.append(Offer(point.name, f"{package} ({point.name} = {point.value})", point.value))
+    return tuple(sorted(found, key=lambda offer: (offer.name, offer.place)))
+
+
+def offers(kind: str, only: str | None = None) -> list[Offer]:
+    """All places that offer a name of a kind, or one name only.
+
+    Raises:
+        UsageError: ``$BENCH_PLUGINS`` names something else than a file of a kind.
+    """
+    for item in filter(None, os.environ.get("BENCH_PLUGINS", "").split(os.pathsep)):
+        one, _, path = item.partition("=")
+        if one not in KINDS or not path.endswith(KINDS[one].suffixes):
+            raise UsageError(f"$BENCH_PLUGINS: '{item}' is not KIND=FILE; kinds are {', '.join(KINDS)}")
+        if one == kind and (kind, Path(path).stem) not in _files:
+            _take(kind, Path(path))
+    return _all(kind, only)
+
+
+def _all(kind: str, only: str | None = None) -> list[Offer]:
+    own = [offer for (one, _), offer in _files.items() if one == kind]
+    found = [*_built_in(kind, only), *own, *_installed(KINDS[kind].group)]
+    return found if only is None else [offer for offer in found if offer.name == only]
+
+
+def find(kind: str, name: str) -> Offer:
+    """The one place that offers a name.
+
+    Raises:
+        UsageError: no place does (with the nearest name), or several do (with both places).
+    """
+    found = offers(kind, name)
+    if not found:
+        raise unknown(KINDS[kind].word, name, names(kind))
+    _refuse_clash(kind, found)
+    return found[0]
+
+
+def _refuse_clash(kind: str, found: list[Offer]) -> None:
+    if len(found) > 1:
+        first, second = found[0], found[1]
+        raise UsageError(
+            f"Two {KINDS[kind].word}s are called '{first.name}': {first.place} and {second.place}; "
+            "rename a file, or uninstall a package"
+        )
+
+
+# Files of one's own ---------------------------------------------------------------------------------------------------
+
+
+def resolve(kind: str, reference: str, folder: Path | None = None, again: bool = True) -> str:
+    """The name of what is asked for: a name as it is; of a path, the file's name, by which it is known from here on.
+
+    Args:
+        folder: that a relative path starts from; by default the current one.
+        again: read a file that is known already anew.
+
+    Raises:
+        UsageError: there is no such file, or its name is taken.
+    """
+    if not reference.endswith(KINDS[kind].suffixes):
+        return reference
+    path = Path(os.path.abspath((folder or Path()) / Path(reference).expanduser()))
+    known = _files.get((kind, path.stem))
+    return path.stem if not again and known and known.path == str(path) else _take(kind, path, reference)
+
+
+def _take(kind: str, path: Path, said: str = "", recalled: bool = False) -> str:
+    path, name, word = Path(os.path.abspath(path)), path.stem, KINDS[kind].word
+    if not path.is_file():
+        raise unknown(word, said or str(path), {offer.name for offer in _all(kind)}, where=": no such file")
+    if any(os.path.samefile(offer.path, path) for offer in _built_in(kind, name)):
+        return name
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{path}: a {word} is called as its file; letters, digits, '_', '-' and '.' are allowed")
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise RunError(f"Cannot read {path}: {error.strerror}") from None
+    text = source.decode(errors="replace") if not KINDS[kind].holds else _decoded(source, path)
+    offer = Offer(name, str(path), "", str(path), text, digest_of(source), recalled=recalled)
+
+    def gives_way(other: Offer) -> bool:
+        if not other.digest:
+            return False
+        return (
+            other.recalled or offer.digest == other.digest or offer.path == other.path or not Path(other.path).is_file()
+        )
+
+    others = [other for other in _all(kind, name) if not gives_way(other)]
+    _refuse_clash(kind, [*others, offer])
+    _files[kind, name] = offer
+    return name
+
+
+def digest_of(source: bytes) -> str:
+    """First 12 hex digits of SHA-256."""
+    return hashlib.sha256(source).hexdigest()[:12]
+
+
+def _decoded(source: bytes, path: Path) -> str:
+    try:
+        return importlib.util.decode_source(source)
+    except (SyntaxError, UnicodeDecodeError) as error:
+        raise RunError(f"{path}: not Python: {error}") from None
+
+
+def file_of(kind: str, name: str) -> str | None:
+    """Path of the file of one's own that offers a name; None for what is found by its name alone."""
+    known = _files.get((kind, name))
+    return known.path if known else None
+
+
+def packed() -> list[dict[str, Any]]:
+    """All files that were named, for another process; as JSON can hold it."""
+    return [{"kind": kind, **asdict(offer)} for (kind, _), offer in _files.items()]
+
+
+def unpack(files: Iterable[Mapping[str, Any]]) -> None:
+    """Know the files of another process, in its words: they need not be there."""
+    for file in files:
+        _files[file["kind"], file["name"]] = Offer(**{key: value for key, value in file.items() if key != "kind"})
+
+
+def recall(files: Mapping[str, str]) -> None:
+    """Know files by ``kind/name`` from an earlier time, those that are still there. What is named by its path goes before them."""
+    for key, path in files.items():
+        kind, _, name = key.partition("/")
+        if kind in KINDS and name not in names(kind) and path.endswith(KINDS[kind].suffixes) and Path(path).is_file():
+            _take(kind, Path(path), recalled=True)

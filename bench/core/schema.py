@@ -57,36 +57,6 @@ def read_json(path: Path, kind: type[M], what: str, remedy: str) -> M:
         raise RunError(f"{what} {path} is damaged: {one_line(error)}; {remedy}") from None
 
 
-def canonical(value: Any) -> str:
-    """JSON with sorted keys and no blanks: one text for one value."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
-
-
-def hash_of(value: Any) -> str:
-    """First 12 hex digits of SHA-256 of the canonical JSON."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()[:12]
-
-
-def one_line(error: ValidationError, tags: Collection[str] = ()) -> str:
-    """The first problem of a validation as ``path: what`` and how many more there are.
-
-    Args:
-        tags: of unions, which pydantic puts into the path although no one wrote them there.
-    """
-    problems = error.errors()
-    first = problems[0]
-    path = ".".join(str(part) for part in first["loc"] if part not in tags)
-    if not path:  # a rule over the whole, which names its fields itself
-        return str(first["msg"]).removeprefix("Value error, ")
-    rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return f"{path}: {first['msg']}, got {first['input']!r:.60}{rest}"
-
-
-def finite(value: float) -> float | None:
-    """JSON has no NaN; it becomes null."""
-    return None if math.isnan(value) else value
-
-
 class _PlainLoader(yaml.SafeLoader):
     """YAML as people mean it: ``on``, ``off``, ``yes`` and ``no`` are text, as in YAML 1.2. A key that is there twice is an
     error, not the last one; so is an alias, by which a short file becomes gigabytes."""
@@ -128,7 +98,7 @@ def load_yaml(text: str) -> Any:
         raise yaml.YAMLError(str(error)) from None
 
 
-def read_yaml(path: Path, model: type[Any], kind: str) -> Any:
+def read_yaml(path: Path, model: type[M], kind: str) -> M:
     """A validated model from a YAML file.
 
     Raises:
@@ -141,7 +111,7 @@ def read_yaml(path: Path, model: type[Any], kind: str) -> Any:
     return validated(model, content, f"{kind} {path.name}")
 
 
-def validated(model: type[Any], content: Any, name: str) -> Any:
+def validated(model: type[M], content: Any, name: str) -> M:
     """A model from what was read or asked for.
 
     Raises:
@@ -151,3 +121,33 @@ def validated(model: type[Any], content: Any, name: str) -> Any:
         return model.model_validate(content)
     except ValidationError as error:
         raise UsageError(f"{name}: {one_line(error)}") from None
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no blanks: one text for one value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def hash_of(value: Any) -> str:
+    """First 12 hex digits of SHA-256 of the canonical JSON."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:12]
+
+
+def one_line(error: ValidationError, tags: Collection[str] = ()) -> str:
+    """The first problem of a validation as ``path: what`` and how many more there are.
+
+    Args:
+        tags: of unions, which pydantic puts into the path although no one wrote them there.
+    """
+    problems = error.errors()
+    first = problems[0]
+    path = ".".join(str(part) for part in first["loc"] if part not in tags)
+    if not path:  # a rule over the whole, which names its fields itself
+        return str(first["msg"]).removeprefix("Value error, ")
+    rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return f"{path}: {first['msg']}, got {first['input']!r:.60}{rest}"
+
+
+def finite(value: float) -> float | None:
+    """JSON has no NaN; it becomes null."""
+    return None if math.isnan(value) else value

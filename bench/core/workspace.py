@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -78,6 +78,28 @@ class Workspace:
     skip_bad: bool = False
     watch: Callable[[int, float], None] | None = None
     save_predictions: int = 0
+
+    @classmethod
+    def at(
+        cls,
+        runs: str | Path | None = None,
+        cache: str | Path | None = None,
+        data_root: str | Path | None = None,
+        device: str = "auto",
+        threads: int = 0,
+        progress: Progress = quiet,
+        **more: Any,
+    ) -> Workspace:
+        """A workspace from what a person gives: folders or nothing, a device's name, threads of torch (0 leaves them).
+
+        Raises:
+            UsageError: no such device.
+        """
+        if threads:
+            torch.set_num_threads(threads)
+        root = Path(data_root) if data_root else default_data_root()
+        folders = Path(runs or default_runs()), Path(cache or default_cache())
+        return cls(*folders, pick_device(device), progress, data_root=root, **more)
 
 
 class Observer(Protocol):

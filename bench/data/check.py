@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from bench.core.errors import BadFile, UsageError, unknown
 from bench.core.progress import Progress, quiet
+from bench.core.registry import resolve
 from bench.shifts.protocol import Shift, Videos
 
 from .datasets import Dataset, Item, dataset, locate
@@ -149,7 +150,7 @@ def _listing(data: Dataset, root: Path, split: str) -> tuple[set[str], list[str]
     """Files in the split's folders, and folders with nothing in them."""
     present: set[str] = set()
     empty: list[str] = []
-    whole = not data.counts  # footage of one's own has one set of folders for both splits
+    whole = isinstance(data, Frames)  # footage of one's own has one set of folders for both splits
     folders = [folder for folder, grant in data.guards().items() if whole or grant.split("/")[0] == split]
     for folder in folders:
         if (root / folder).is_dir():
@@ -320,13 +321,14 @@ def targets(what: str | Shift, split: str | None, root: Path, cache: Path) -> li
     Raises:
         UsageError: no such data set, a shift that is rendered, or no such split.
     """
+    what = resolve("dataset", what) if isinstance(what, str) else what
     if what == "frames":
         footage, place = open_frames(root, cache)
         return [(footage, place, split or "train")]
     if not root.is_dir():
         raise UsageError(f"--root {root} is not a folder")
     itself = isinstance(what, str)
-    wanted = [(what, tuple(dataset(what).counts))] if isinstance(what, str) else _sides_of(what)
+    wanted = [(what, tuple(dataset(what).counts) or dataset(what).splits)] if isinstance(what, str) else _sides_of(what)
     found: list[tuple[Dataset, Path, str]] = []
     known: set[str] = set()
     for one, splits in wanted:

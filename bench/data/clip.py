@@ -90,6 +90,9 @@ class Clips(Protocol):
 
 
 class FlowBackend(Protocol):
-    """Flow of clip ``index``: backward flow float32 ``(T-1, 2, H, W)`` in pixels, x first, and validity bool ``(T-1, H, W)``."""
+    """Backward flow float32 ``(T-1, 2, H, W)`` in pixels, x first, and validity bool ``(T-1, H, W)`` of a clip.
 
-    def __call__(self, clips: Clips, index: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]: ...
+    The clip is given as it was read, so that no file is read twice; ``clips`` and ``index`` say which one it is.
+    """
+
+    def __call__(self, clip: Clip, clips: Clips, index: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]: ...

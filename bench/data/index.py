@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from bench.core.errors import RunError
 from bench.core.files import write_atomically
+from bench.core.loading import source_hash
 from bench.core.schema import Model, hash_of, one_line
 
 from .datasets import Dataset, Item
@@ -69,7 +70,9 @@ def build_index(dataset: Dataset, root: Path, split: str, frames: int = 2) -> In
 def index_file(cache: Path, dataset: Dataset, root: Path, split: str, frames: int) -> Path:
     """Where the list of this root is kept."""
     place = hash_of(str(root.resolve()))
-    return cache / "indexes" / f"{dataset.name}-{split}-{frames}-{place}.json"
+    plugin = source_hash("dataset", dataset.name)
+    name = f"{dataset.name}-{plugin}" if plugin else dataset.name
+    return cache / "indexes" / f"{name}-{split}-{frames}-{place}.json"
 
 
 def store_index(index: Index, file: Path) -> None:

@@ -79,7 +79,8 @@ class LabelSpace:
 
 def own_names(data: str, cls: str, classes: tuple[str, ...]) -> tuple[str, ...]:
     """The data set's own names for a class. Where a space has no riders, those of Cityscapes are persons (VIPER has none)."""
-    names = OWN_NAMES[data].get(cls, (cls,))
+    known = OWN_NAMES.get(data) or getattr(dataset(data), "own_names", {})
+    names = tuple(known.get(cls, (cls,)))
     if data == "cityscapes_seq" and cls == "person" and "rider" not in classes:
         names = (*names, "rider")
     return names
@@ -92,9 +93,24 @@ def _table(data: str, classes: tuple[str, ...]) -> Table:
         raw_of.setdefault(name, raw)
     for train, cls in enumerate(classes):
         for name in own_names(data, cls, classes):
-            table[raw_of[name]] = train  # a name that is not there is our mistake: KeyError
+            if name not in raw_of:
+                raise UsageError(f"'{data}' has no class '{name}' among its own: {', '.join(raw_of)}")
+            if 0 <= raw_of[name] < 256:  # Cityscapes has an id -1, which no file holds
+                table[raw_of[name]] = train
     table.setflags(write=False)
     return table
+
+
+def id_table(data: str, classes: tuple[str, ...]) -> Table:
+    """Train ids by raw id of a data set, uint8 ``(256,)``: of a label space if the classes are one, else by class name.
+
+    A data set that this repository does not hold may have ``own_names``: class to its own names for it, where they differ.
+
+    Raises:
+        UsageError: the data set has no class of such a name.
+    """
+    space = next((named_space(name) for name, (known, _, _) in _SPACES.items() if known == tuple(classes)), None)
+    return space.ids[data] if space and data in space.ids else _table(data, tuple(classes))
 
 
 @lru_cache

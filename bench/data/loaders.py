@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,6 +44,25 @@ class BadClips:
             say(f"skipped clip {key}: {error}")
 
 
+@dataclass(frozen=True)
+class Read:
+    """A clip as it was read from disk, once.
+
+    Attributes:
+        number: of the clip in its store.
+        flow, valid: what the run's backend says of it; ``clip`` has what came with it.
+        label: uint8 ``(H, W)`` train ids, from a loader of labelled clips alone.
+        previous_label: of the frames before t, uint8 ``(T-1, H, W)``, oldest first, where the loader brings them.
+    """
+
+    number: int
+    clip: Clip
+    flow: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+    label: NDArray[np.uint8] | None = None
+    previous_label: NDArray[np.uint8] | None = None
+
+
 class ClipLoader:
     """Batches of one split in a fixed random order, without labels.
 
@@ -77,19 +96,20 @@ class ClipLoader:
 
     def collate(self, indices: list[int]) -> ClipBatch:
         """The named clips as one batch of tensors."""
-        return self._batch([self.read(i) for i in indices])
+        return self.together([self.read(i) for i in indices])
 
-    def _batch(self, read: list[tuple[int, Clip, NDArray[np.float32], NDArray[np.bool_]]]) -> ClipBatch:
-        frames = torch.from_numpy(np.stack([clip.frames for _, clip, _, _ in read]))
+    def together(self, clips: Sequence[Read]) -> ClipBatch:
+        """Clips that were read, as one batch of tensors."""
+        frames = torch.from_numpy(np.stack([read.clip.frames for read in clips]))
         return ClipBatch(
             frames.float().div_(255),
-            torch.from_numpy(np.stack([flow for _, _, flow, _ in read])),
-            torch.from_numpy(np.stack([valid for _, _, _, valid in read])),
-            tuple(clip.key for _, clip, _, _ in read),
+            torch.from_numpy(np.stack([read.flow for read in clips])),
+            torch.from_numpy(np.stack([read.valid for read in clips])),
+            tuple(read.clip.key for read in clips),
         )
 
-    def read(self, index: int) -> tuple[int, Clip, NDArray[np.float32], NDArray[np.bool_]]:
-        """A clip with its flow and validity, and its number: another one's where the clip cannot be read and is skipped.
+    def read(self, index: int) -> Read:
+        """A clip with its flow and validity: another one where it cannot be read and is skipped.
 
         Raises:
             BadFile: it cannot be read, and bad clips are not skipped or all are bad.
@@ -97,34 +117,51 @@ class ClipLoader:
         for offset in range(len(self.store)):
             number = (index + offset) % len(self.store)
             try:
-                self.check(number)
-                return number, self.store[number], *self.flow(self.store, number)
+                return self._read(number)
             except BadFile as error:
                 if not self.bad.skip or offset == len(self.store) - 1:
                     raise
                 self.bad.note(self.store.key(number), error)
         raise AssertionError("a split is never empty")
 
-    def check(self, index: int) -> None:
-        """Whatever else of a clip must be readable raises here."""
+    def _read(self, number: int) -> Read:
+        clip = self.store[number]
+        return Read(number, clip, *self.flow(clip, self.store, number))
 
 
 class LabelledLoader(ClipLoader):
-    """The same with labels; opening them is refused where the stage does not grant it."""
+    """The same with labels; opening them is refused where the stage does not grant it.
 
-    def __init__(self, store: Store, flow: FlowBackend, batch: int, seed: int, bad: BadClips | None = None) -> None:
+    Args:
+        earlier: bring the labels of the frames before t too.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        flow: FlowBackend,
+        batch: int,
+        seed: int,
+        bad: BadClips | None = None,
+        earlier: bool = False,
+    ) -> None:
         super().__init__(store, flow, batch, seed, bad)
         self.labels = store.labels()
+        self.previous_labels = store.previous_labels() if earlier else None
 
-    def check(self, index: int) -> None:
-        if self.bad.skip:
-            _ = self.labels[index]
+    def _read(self, number: int) -> Read:
+        label = self.labels[number]  # before the frames: a clip without its label is not worth decoding
+        previous = None if self.previous_labels is None else self.previous_labels[number]
+        return replace(super()._read(number), label=label, previous_label=previous)
 
-    def collate(self, indices: list[int]) -> LabelledBatch:
-        read = [self.read(i) for i in indices]
-        clips = self._batch(read)
-        label = torch.from_numpy(np.stack([self.labels[number] for number, *_ in read])).long()
-        return LabelledBatch(clips.frames, clips.flow, clips.valid, clips.keys, label)
+    def together(self, clips: Sequence[Read]) -> LabelledBatch:
+        batch, label = super().together(clips), _stacked([read.label for read in clips])
+        previous = None if self.previous_labels is None else _stacked([read.previous_label for read in clips])
+        return LabelledBatch(batch.frames, batch.flow, batch.valid, batch.keys, label, previous)
+
+
+def _stacked(labels: Sequence[NDArray[np.uint8] | None]) -> Tensor:
+    return torch.from_numpy(np.stack([np.asarray(label) for label in labels])).long()
 
 
 class Ahead:
@@ -179,7 +216,13 @@ def ahead(
 
 def moved(batch: ClipBatch, move: Callable[[Tensor], Tensor]) -> ClipBatch:
     """The batch with ``move`` applied to its tensors."""
-    tensors = [move(x) for x in (batch.frames, batch.flow, batch.valid)]
+    frames, flow, valid = move(batch.frames), move(batch.flow), move(batch.valid)
     if isinstance(batch, LabelledBatch):
-        return LabelledBatch(*tensors, batch.keys, move(batch.label))
-    return ClipBatch(*tensors, batch.keys)
+        previous = None if batch.previous_label is None else move(batch.previous_label)
+        return LabelledBatch(frames, flow, valid, batch.keys, move(batch.label), previous)
+    return ClipBatch(frames, flow, valid, batch.keys)
+
+
+def to_device(batch: ClipBatch, device: torch.device) -> ClipBatch:
+    """The batch on ``device``."""
+    return moved(batch, lambda x: x.to(device, non_blocking=True))

@@ -6,7 +6,7 @@ Recorded data lies where the user keeps it, so the folders of each split are mad
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,13 +17,14 @@ import numpy.typing as npt
 
 from bench.core.access import guard
 from bench.core.errors import BadFile, RunError, UsageError
+from bench.core.loading import source_hash
 from bench.core.schema import hash_of
 from bench.shifts.protocol import Recorded, Shift, Videos
 
 from .clip import Clip, LabelledClip
 from .datasets import dataset, dataset_names
 from .index import Index, prepare_index
-from .label_maps import label_space
+from .label_maps import id_table
 from .labels import CLASSES, IGNORE
 from .ministreet import DOMAINS
 from .recorded import VideoStore
@@ -65,6 +66,10 @@ class Store(Protocol):
         """Label maps ``(H, W)`` by number, at the size at which they are used."""
         ...
 
+    def previous_labels(self) -> Sequence[npt.NDArray[np.uint8]]:
+        """The same of the frames before t, ``(T-1, H, W)``, of a split that was prepared with them."""
+        ...
+
     def labelled(self, index: int) -> LabelledClip:
         """A clip with its label at the clip's size."""
         ...
@@ -96,8 +101,10 @@ def check_data(shift: Shift) -> None:
         for role, side in (("source", data.source), ("target", data.target)):
             if side.dataset not in dataset_names():
                 raise ValueError(f"data.{role}.dataset is '{side.dataset}'; available: {', '.join(dataset_names())}")
-            if side.dataset not in label_space(shift.classes).ids:
-                raise ValueError(f"data.{role}.dataset: '{side.dataset}' has no label map for these classes")
+            try:
+                id_table(side.dataset, shift.classes)
+            except UsageError as error:
+                raise ValueError(f"data.{role}.dataset: {error}") from None
         return
     if shift.classes != CLASSES:
         raise ValueError(f"classes must be those of {data.kind}, in train-id order: {', '.join(CLASSES)}")
@@ -123,7 +130,9 @@ def identity_of(shift: Shift, role: str, split: str, replicate: int, workspace: 
     if not isinstance(shift.data, Videos):
         return split_identity(shift.data, role, split, replicate)
     side: Recorded = getattr(shift.data, role)
+    plugin = source_hash("dataset", side.dataset)
     return {
+        **({"source": plugin} if plugin else {}),
         "kind": "video",
         "dataset": side.dataset,
         "split": split,
@@ -134,17 +143,23 @@ def identity_of(shift: Shift, role: str, split: str, replicate: int, workspace: 
     }
 
 
-def prepare(shift: Shift, role: str, split: str, replicate: int, workspace: Workspace) -> Split:
+def prepare(
+    shift: Shift, role: str, split: str, replicate: int, workspace: Workspace, previous_labels: bool = False
+) -> Split:
     """A split, rendered now if it is not in the cache; of recorded data the frame list is read from the disk.
+
+    Args:
+        previous_labels: with the labels of the frames before t; name and identity of the split stay the same.
 
     Raises:
         RunError: the cache cannot be written, data is missing.
-        UsageError: no data root for recorded data.
+        UsageError: no data root for recorded data; no labels of earlier frames where they are asked for.
     """
     identity = identity_of(shift, role, split, replicate, workspace)
     if not isinstance(shift.data, Videos):
-        folder = prepare_split(shift.data, role, split, replicate, workspace.cache, workspace.progress)
-        return Split(folder.name, identity, partial(ClipStore, folder))
+        where = shift.data, role, split, replicate, workspace.cache, workspace.progress
+        folder, earlier = prepare_split(*where), [prepare_split(*where, earlier=True)] if previous_labels else []
+        return Split(folder.name, identity, partial(ClipStore, folder, *earlier))
     watch(shift, workspace)
     side: Recorded = getattr(shift.data, role)
     data, root = dataset(side.dataset), root_of(side, workspace)
@@ -154,7 +169,9 @@ def prepare(shift: Shift, role: str, split: str, replicate: int, workspace: Work
     scored = role == "target" and split == "val"
     label_size = (rule.height, rule.width) if scored and rule.height and rule.width else size
     items = _index(shift.data, role, split, workspace).items
-    ids = label_space(shift.classes).ids[side.dataset]
+    if previous_labels and not all(item.previous_labels for item in items):
+        raise UsageError(f"This method needs labels of the frames before t too, and data set '{side.dataset}' has none")
+    ids = id_table(side.dataset, shift.classes)
     return Split(
         f"{role}-{split}-{hash_of(identity)}", identity, partial(VideoStore, root, data, items, ids, size, label_size)
     )

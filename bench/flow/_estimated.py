@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.data.clip import Clips, Flow, FlowBackend, Frame, Mask
+from bench.data.clip import Clip, Clips, Flow, FlowBackend, Frame, Mask
 
 from .base import BothWays, Estimator
 
@@ -47,9 +47,9 @@ def twice(estimate: Estimator) -> BothWays:
 def backend(both_ways: BothWays) -> FlowBackend:
     """A backend that estimates every pair of consecutive frames both ways and marks where the two agree."""
 
-    def estimated(clips: Clips, index: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def estimated(clip: Clip, clips: Clips, index: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         flows, masks = [], []
-        for previous, current in itertools.pairwise(clips[index].frames):
+        for previous, current in itertools.pairwise(clip.frames):
             backward, forward = both_ways(previous, current)
             flows.append(backward)
             masks.append(consistent(backward, forward))

@@ -138,7 +138,8 @@ def _read_flo(data: bytes) -> Field:
 def _write_flo(flow: Flow, valid: Mask) -> bytes:
     height, width = valid.shape
     body = np.where(valid, flow, np.float32(1e10)).transpose(1, 2, 0).astype("<f4")
-    return FLO_MAGIC + np.array([width, height], "<i4").tobytes() + body.tobytes()
+    header: bytes = FLO_MAGIC + np.array([width, height], "<i4").tobytes()
+    return header + bytes(body.tobytes())
 
 
 def _read_kitti(data: bytes) -> Field:

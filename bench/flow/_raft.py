@@ -54,7 +54,7 @@ class Raft:
 
     def url(self) -> str:
         """Where torchvision's weights are."""
-        return str(get_model_weights(self.model).DEFAULT.url)  # type: ignore[attr-defined]
+        return str(get_model_weights(self.model).DEFAULT.url)
 
     def own_file(self) -> Path | None:
         """The file that the environment names, None without one."""

@@ -26,8 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.core.errors import BadFile, RunError, UsageError
-from bench.core.registry import import_from
-from bench.data.clip import Clips, FlowBackend
+from bench.data.clip import Clip, Clips, FlowBackend
+
+from .base import identity, module_of
 
 VERSION = 1
 STORES = ("float32", "int16")
@@ -77,7 +78,7 @@ class Layout:
         if self.store == "int16":
             steps = np.rint(flow.astype(np.float64) * QUANTUM)
             fits = (np.abs(steps) <= np.iinfo(np.int16).max).all(axis=1)
-            valid = valid & fits
+            valid = np.asarray(valid & fits)
             numbers = np.where(fits[:, None], steps, 0).astype("<i2").tobytes()
         else:
             numbers = flow.astype("<f4").tobytes()
@@ -145,7 +146,7 @@ class Precomputed:
         """True if the clips have the number and size that the flow was computed for."""
         return Layout.of(clips, self.layout.store, self.layout.per_shard) == self.layout
 
-    def __call__(self, clips: Clips, index: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def __call__(self, clip: Clip, clips: Clips, index: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         if not 0 <= index < self.layout.clips:
             raise IndexError(f"clip {index} of {self.layout.clips} in {self.folder}")
         shard, row = divmod(index, self.layout.per_shard)
@@ -180,12 +181,12 @@ def with_precomputed(backend: FlowBackend, name: str, clips: Clips, split: str, 
         RunError: flow of several weights is there and nothing says which; or there is none and it cannot be computed during
             a run; or it belongs to other clips.
     """
-    module = import_from("bench.flow.backends", name, kind="flow")
+    module = module_of(name)
     if not hasattr(module, "identity"):
         return backend
     candidates = found(name, split, cache)
     try:
-        wanted = module.identity()
+        wanted = identity(name)
     except (RunError, UsageError):  # not configured here, but what was computed elsewhere may be at hand
         wanted = None
     candidates = [p for p in candidates if wanted in (None, p.identity)]

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.core.errors import RunError, UsageError, unknown
+from bench.core.errors import RunError, UsageError
 from bench.core.progress import Progress, quiet
-from bench.core.registry import flow_names, import_from
+from bench.core.registry import flow_names, resolve
 from bench.data.clip import Clips, FlowBackend
 
 from ._estimated import backend
 from ._photometric import average, check
 from ._raft import Raft
+from .base import module_of
 
 BOUNDS = ("exact", "zero")
 """What the estimated ones stand between; always shown, not timed."""
@@ -56,9 +57,7 @@ def chosen(name: str, random_weights: bool) -> tuple[FlowBackend, str]:
         UsageError: unknown, or not set up.
         RunError: no weights.
     """
-    if name not in flow_names():
-        raise unknown("flow", name, flow_names())
-    module = import_from("bench.flow.backends", name, kind="flow")
+    module = module_of(name)
     own: Raft | None = getattr(module, "RAFT", None)
     if own is not None:
         try:
@@ -90,7 +89,7 @@ def compare(
         raise UsageError("These clips come without exact flow; compare on a rendered shift such as ministreet")
     number = min(number, len(clips))
     results, shown = [], {}
-    for name in names:
+    for name in [resolve("flow", name) for name in names]:
         try:
             function, note = chosen(name, random_weights)
             result, first = _measured(name, function, note, clips, number, progress)
@@ -110,13 +109,13 @@ def _measured(
 
     wall = name == "mmflow"  # its work is another process's
     clock = time.perf_counter if wall else time.process_time
-    first = function(clips, 0)  # what is built once is not timed
+    first = function(clips[0], clips, 0)  # what is built once is not timed
     errors, trusted, checks, masks, seconds, pairs = [], [], [], [], 0.0, 0
     with one_thread():
         for index in range(number):
             clip = clips[index]
             began = clock()
-            flow, valid = function(clips, index)
+            flow, valid = function(clip, clips, index)
             seconds += clock() - began
             pairs += len(flow)
             distance = np.hypot(*np.moveaxis(flow - clip.flow, 1, 0))

@@ -26,15 +26,17 @@ import torch
 
 from bench.core.errors import BadFile, RunError, UsageError, unknown
 from bench.core.files import disk_errors, locked, write_atomically
+from bench.core.loading import load
 from bench.core.progress import Progress, quiet
 from bench.core.provenance import versions
-from bench.core.registry import flow_names, import_from
+from bench.core.registry import flow_names, packed, resolve, unpack
 from bench.core.schema import finite
 from bench.core.workspace import Workspace
 from bench.data.clip import FlowBackend
 from bench.data.splits import Split, Store, prepare
 from bench.shifts.protocol import Shift
 
+from . import base
 from ._photometric import UNKNOWN, Check, average, check, verdict
 from ._shards import STORES, VERSION, Layout, Precomputed, flow_folder, shard_file
 
@@ -59,15 +61,24 @@ def backend_of(name: str) -> tuple[FlowBackend, str]:
 
     Raises:
         UsageError: unknown, or one that is not computed, or not set up.
+        RunError: its file cannot be loaded, or its weights are not there.
     """
-    modules = {n: import_from("bench.flow.backends", n, kind="flow") for n in flow_names()}
-    able = [n for n, module in modules.items() if hasattr(module, "identity")]
-    if name in modules and name not in able:
-        raise UsageError(f"Flow '{name}' needs no computing. Available: {', '.join(able)}")
-    module = modules[name] if name in able else None
-    if module is None:
-        raise unknown("flow", name, able)
-    return module.BACKEND, str(module.identity())
+    name = resolve("flow", name)
+    if name not in flow_names():
+        raise unknown("flow", name, _computed())
+    backend, told = base.backend_of(name), base.identity(name)
+    if told is None:
+        raise UsageError(f"Flow '{name}' needs no computing. Available: {', '.join(_computed())}")
+    return backend, told
+
+
+def _computed() -> list[str]:
+    """Backends that can be computed ahead; files that cannot be loaded are passed over."""
+    able = []
+    for name in flow_names():
+        with contextlib.suppress(RunError, UsageError):
+            able += [name] if hasattr(base.module_of(name), "identity") else []
+    return able
 
 
 Note = dict[str, Any]
@@ -118,6 +129,7 @@ def compute(
     """
     if store not in STORES:
         raise unknown("store", store, STORES)
+    name = resolve("flow", name)
     _, identity = backend_of(name)
     layout = Layout.of(split.open(), store, per_shard)
     folder = flow_folder(cache, identity, store, split.name)
@@ -180,12 +192,23 @@ def _worked(jobs: list[Job], workers: int) -> Iterator[Note]:
         return
     context = multiprocessing.get_context("spawn")  # never fork a process that may hold torch's threads
     try:
-        with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=_single_thread) as pool:
+        with ProcessPoolExecutor(
+            min(workers, len(jobs)), mp_context=context, initializer=_begin, initargs=(packed(),)
+        ) as pool:
             yield from pool.map(_compute_shard, jobs)
     except BrokenProcessPool:
         raise RunError(
             "A process that computes flow was killed, perhaps for memory; run the command again, it goes on (--workers fewer)"
         ) from None
+
+
+def _begin(files: list[dict[str, Any]]) -> None:
+    """Of a process: the files of one's own that the other one knows. Data sets among them must be there before clips come."""
+    unpack(files)
+    for file in files:
+        if file["kind"] == "dataset":
+            load("dataset", file["name"])
+    _single_thread()
 
 
 def _single_thread() -> None:
@@ -217,9 +240,9 @@ def _compute_shard(job: Job) -> Note:
     wanted = (layout.pairs, 2, layout.height, layout.width)
     for index in layout.span(job.shard):
         try:
-            frames = clips[index].frames
+            clip = clips[index]
             began = time.perf_counter()
-            flow, valid = backend(clips, index)
+            flow, valid = backend(clip, clips, index)
             seconds += time.perf_counter() - began
         except BadFile as error:
             if not job.skip_bad:
@@ -231,7 +254,7 @@ def _compute_shard(job: Job) -> Note:
         if flow.shape != wanted:
             raise RunError(f"Flow of clip {clips.key(index)} has shape {flow.shape}, its frames need {wanted}")
         rows.append(layout.encode(flow, valid))
-        checks.append(check(frames, flow, valid))
+        checks.append(check(clip.frames, flow, valid))
     buffer = io.BytesIO()
     np.save(buffer, np.stack(rows), allow_pickle=False)
     data, path = buffer.getbuffer(), shard_file(job.folder, job.shard)

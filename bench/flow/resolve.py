@@ -1,12 +1,14 @@
-"""Which flow a run takes: computed ahead where it was, else as the backend does it."""
+"""Which flow a run takes: computed ahead where it was, else as the backend does it; and clips that come with it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from bench.data.clip import Clips, FlowBackend
+from bench.data.loaders import BadClips, ClipLoader, LabelledLoader
+from bench.data.splits import Split
 
-from .base import backend_of, module_of
+from .base import backend_of, identity
 
 
 def flow_of(name: str, clips: Clips, split: str, cache: Path) -> FlowBackend:
@@ -24,6 +26,33 @@ def flow_of(name: str, clips: Clips, split: str, cache: Path) -> FlowBackend:
     return with_precomputed(backend_of(name), name, clips, split, cache)
 
 
+def open_clips(
+    split: Split,
+    flow: str,
+    cache: Path,
+    batch: int = 1,
+    seed: int = 0,
+    bad: BadClips | None = None,
+    labelled: bool = False,
+    earlier: bool = False,
+) -> ClipLoader:
+    """A loader of a split's clips with the flow that a run takes.
+
+    Args:
+        flow: name of the backend.
+        batch, seed, bad: of the loader; by default one by one, and none is skipped.
+        labelled: with labels, where the stage grants them; ``earlier``: those of the frames before t too.
+
+    Raises:
+        UsageError, RunError: see :func:`flow_of`.
+    """
+    store = split.open()
+    backend = flow_of(flow, store, split.name, cache)
+    if labelled:
+        return LabelledLoader(store, backend, batch, seed, bad, earlier)
+    return ClipLoader(store, backend, batch, seed, bad)
+
+
 def identity_of(name: str, flow: FlowBackend) -> str | None:
     """What a run's flow depends on besides the clips, for its record: which weights, or which precomputed flow.
 
@@ -38,5 +67,4 @@ def identity_of(name: str, flow: FlowBackend) -> str | None:
 
     if isinstance(flow, Precomputed):
         return flow.folder.parent.name
-    module = module_of(name)
-    return str(module.identity()) if hasattr(module, "identity") else None
+    return identity(name)

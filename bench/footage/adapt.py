@@ -23,7 +23,9 @@ from pydantic import Field
 from bench.core.access import stage
 from bench.core.errors import RunError, UsageError
 from bench.core.files import file_hash, locked, write_atomically
+from bench.core.loading import sources
 from bench.core.outputs import Output, apart
+from bench.core.registry import resolve
 from bench.core.schema import Model
 from bench.core.seeding import seed_for
 from bench.core.workspace import Workspace
@@ -32,8 +34,8 @@ from bench.data.loaders import BadClips, ClipLoader, ahead
 from bench.data.splits import Store
 from bench.flow.base import backend_of
 from bench.networks.model_file import save_model
-from bench.runs.config import method_class, resolve_settings
 from bench.runs.evaluate import Everything, reestimate_statistics
+from bench.runs.settings import method_class, resolve_settings, settings_of
 from bench.runs.training import Trainer
 from bench.shifts.protocol import Adaptation
 from methods.base import Method, Setup
@@ -49,7 +51,7 @@ KEPT = (ASKED, RESULT, METRICS) = ("adapt.yaml", "model.safetensors", "metrics.j
 class Request(Model):
     """What was asked for, completely; written as ``adapt.yaml``. Nothing in it says where a file lies."""
 
-    LATER: ClassVar[tuple[str, ...]] = ()
+    LATER: ClassVar[tuple[str, ...]] = ("plugins",)
 
     checkpoint: str
     method: str
@@ -60,6 +62,7 @@ class Request(Model):
     content: str
     seed: int = Field(ge=0)
     schedule: Adaptation
+    plugins: dict[str, str] = Field(default={})
 
 
 def schedule(steps: int, batch: int, lr: float) -> Adaptation:
@@ -133,6 +136,7 @@ def adapt_video(
             the user in the way, or that holds or lies in what is read.
         RunError: unreadable files, a full disk, a loss that is not finite.
     """
+    method, flow = resolve("method", method), resolve("flow", flow)
     cls = source_free(method, flow)
     with opened("adapt", out, checkpoint, frames, size, workspace) as work:
         return adapt(work, cls, method, options, plan, flow, seed, workspace)
@@ -188,6 +192,7 @@ def adapt(
         content=work.footage.content,
         seed=seed,
         schedule=plan,
+        plugins=sources((("method", method), ("flow", flow))),
     )
     if workspace.force:
         output.clear()
@@ -226,7 +231,7 @@ def _fit(
     setup = Setup(classes, plan.steps, seed_for(request.seed, "own video"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(setup.seed, "method init"))
-        method = cls(segmenter, cls.Settings(**request.settings), setup).to(device)
+        method = cls(segmenter, settings_of(request.method, request.settings), setup).to(device)
     bad = BadClips(workspace.skip_bad)
     loader = ClipLoader(store, backend_of(request.flow), plan.batch, seed_for(setup.seed, "target"), bad)
     with stage("target-train"):

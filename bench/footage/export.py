@@ -25,9 +25,9 @@ from bench.core.access import stage
 from bench.core.errors import BadFile, UsageError
 from bench.core.files import file_hash, write_atomically
 from bench.core.outputs import Output, apart
-from bench.core.progress import ProgressDisplay
+from bench.core.registry import resolve
 from bench.core.schema import finite
-from bench.core.workspace import Workspace, default_cache, default_data_root, pick_device
+from bench.core.workspace import Workspace
 from bench.data.datasets.frames import Frames
 from bench.data.label_maps import label_space
 from bench.data.labels import CLASSES, PALETTE
@@ -38,8 +38,9 @@ from bench.flow.resolve import flow_of
 from bench.pictures.media import FILMS, Colour, overlay, write_labels, write_palette_png, write_png
 from bench.runs.config import load_shift
 from bench.runs.metrics import ConfusionMatrix, iou_from_confusion, mean_iou
+from bench.shifts.protocol import Adaptation
 
-from .adapt import KEPT, Work, adapt, check_flow, opened, schedule, source_free
+from .adapt import KEPT, Work, adapt, check_flow, opened, source_free
 from .predict import Prediction, load, predictions, weights_file
 
 
@@ -90,6 +91,12 @@ def legend_of(classes: tuple[str, ...], described: Frames | None = None) -> Lege
     return Legend(
         classes, tuple(first[n] if n in first else wanted[n] if n in wanted else next(free) for n in classes), colours
     )
+
+
+Looks = tuple[bool, str, float]
+"""Whether overlays are written, ``mp4``, ``gif`` or ``none`` for a film of each sequence, and its pictures per second."""
+Size = tuple[int, int]
+"""Height and width."""
 
 
 @dataclass(frozen=True)
@@ -170,20 +177,15 @@ class Masks:
 def predict_and_export(
     checkpoint: Path,
     out: Path,
-    shift_name: str | None,
-    frames: Path | None,
-    split: str,
-    seed: int,
-    flow: str | None,
-    size: tuple[int, int] | None,
-    with_overlay: bool,
-    video: str,
-    rate: float,
-    skip_bad: bool,
-    data_root: Path | None,
-    cache: Path | None,
-    device: str,
-    threads: int,
+    looks: Looks,
+    workspace: Workspace,
+    *,
+    shift: str | None = None,
+    frames: Path | None = None,
+    split: str = "val",
+    seed: int = 0,
+    flow: str | None = None,
+    size: Size | None = None,
 ) -> dict[str, Any]:
     """``bench predict``; returns what was written, and mIoU where one's own footage has labels.
 
@@ -191,23 +193,19 @@ def predict_and_export(
         UsageError: nothing to predict on, or classes that do not fit.
         RunError: unreadable files, a full disk.
     """
-    check_video(video)
+    check_video(looks[1])
     if split not in ("val", "train"):
         raise UsageError(f"--split is val or train, got '{split}'")
-    if threads:
-        torch.set_num_threads(threads)
-    with ProgressDisplay() as progress:
-        workspace = Workspace(
-            cache=cache or default_cache(), device=pick_device(device), progress=progress,
-            data_root=data_root or default_data_root(), skip_bad=skip_bad,
-        )  # fmt: skip
-        if frames is not None:
-            check_flow(flow or "dis")
-            with opened("predict", out, checkpoint, frames, size, workspace) as work:
-                masks = Masks(out, legend_of(work.loaded.classes, work.footage.described), with_overlay, video, rate)
-                work.output.clear()
-                return _on_footage(work, masks, flow or "dis", workspace)
-        return _on_shift(checkpoint, shift_name, split, seed, flow, out, (with_overlay, video, rate), workspace)
+    flow = resolve("flow", flow) if flow else None
+    if frames is None:
+        return _on_shift(
+            checkpoint, resolve("shift", shift) if shift else None, split, seed, flow, out, looks, workspace
+        )
+    check_flow(flow or "dis")
+    with opened("predict", out, checkpoint, frames, size, workspace) as work:
+        masks = Masks(out, legend_of(work.loaded.classes, work.footage.described), *looks)
+        work.output.clear()
+        return _on_footage(work, masks, flow or "dis", workspace)
 
 
 def check_video(video: str) -> None:
@@ -233,7 +231,7 @@ def _on_shift(
     seed: int,
     flow: str | None,
     out: Path,
-    looks: tuple[bool, str, float],
+    looks: Looks,
     workspace: Workspace,
 ) -> dict[str, Any]:
     weights = weights_file(checkpoint)
@@ -316,40 +314,32 @@ def adapt_and_export(
     frames: Path,
     method: str,
     out: Path,
+    plan: Adaptation,
+    looks: Looks | None,
+    workspace: Workspace,
+    *,
     options: dict[str, Any],
-    plan: tuple[int, int, float],
-    flow: str,
-    size: tuple[int, int] | None,
-    seed: int,
-    masks: bool,
-    with_overlay: bool,
-    video: str,
-    rate: float,
-    cache: Path | None,
-    device: str,
-    threads: int,
-    workers: int,
-    skip_bad: bool,
-    force: bool,
+    flow: str = "dis",
+    size: Size | None = None,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """``bench adapt``: :func:`bench.footage.adapt.adapt_video`, then what ``bench predict`` writes of all pictures."""
-    check_video(video)
+    """``bench adapt``: :func:`bench.footage.adapt.adapt_video`, then what ``bench predict`` writes of all pictures.
+
+    Args:
+        looks: None: the adapted model alone.
+    """
+    if looks:
+        check_video(looks[1])
+    method, flow = resolve("method", method), resolve("flow", flow)
     cls = source_free(method, flow)
-    if threads:
-        torch.set_num_threads(threads)
-    with ProgressDisplay() as progress:
-        workspace = Workspace(
-            cache=cache or default_cache(), device=pick_device(device), progress=progress, force=force,
-            workers=workers, skip_bad=skip_bad,
-        )  # fmt: skip
-        with opened("adapt", out, checkpoint, frames, size, workspace) as work:
-            files = Masks(out, legend_of(work.loaded.classes, work.footage.described), with_overlay, video, rate)
-            if masks:
-                work.output.check(files.names(work.footage.store))
-            model = adapt(work, cls, method, options, schedule(*plan), flow, seed, workspace)
-            about: dict[str, Any] = {"model": str(model), "out": str(out)}
-            if masks:
-                work.output.clear(keep=KEPT)
-                adapted = replace(work, loaded=load(model, workspace), weights=file_hash(model))
-                about = _on_footage(adapted, files, flow, workspace) | about
+    with opened("adapt", out, checkpoint, frames, size, workspace) as work:
+        masks = Masks(out, legend_of(work.loaded.classes, work.footage.described), *looks) if looks else None
+        if masks:
+            work.output.check(masks.names(work.footage.store))
+        model = adapt(work, cls, method, options, plan, flow, seed, workspace)
+        about: dict[str, Any] = {"model": str(model), "out": str(out)}
+        if masks:
+            work.output.clear(keep=KEPT)
+            adapted = replace(work, loaded=load(model, workspace), weights=file_hash(model))
+            about = _on_footage(adapted, masks, flow, workspace) | about
     return about

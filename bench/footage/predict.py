@@ -16,11 +16,9 @@ from bench.core.workspace import Workspace
 from bench.data.label_maps import named_space, space_names
 from bench.data.loaders import ClipLoader
 from bench.networks.model_file import ModelInfo, load_model
-from bench.networks.weights import load_into
-from bench.runs.evaluate import batches, predict
-from bench.runs.records import read_record
-from bench.runs.source import fresh_segmenter
-from bench.runs.training import place, to_device
+from bench.runs.finished import RunFolder
+from bench.runs.predictions import predictions as passes
+from bench.runs.training import place
 from stpl.segmenter import VideoSegmenter
 
 
@@ -51,11 +49,7 @@ def weights_file(checkpoint: Path) -> Path:
     Raises:
         UsageError: a folder that is no finished run.
     """
-    if not checkpoint.is_dir():
-        return checkpoint
-    if not (checkpoint / "record.json").is_file():
-        raise UsageError(f"{checkpoint} is not a finished run: it has no record.json")
-    return checkpoint / "checkpoint.safetensors"
+    return RunFolder.open(checkpoint, any_protocol=True).checkpoint if checkpoint.is_dir() else checkpoint
 
 
 def load(checkpoint: Path, workspace: Workspace) -> Loaded:
@@ -65,14 +59,11 @@ def load(checkpoint: Path, workspace: Workspace) -> Loaded:
         UsageError: neither.
         RunError: damaged, or weights that do not fit.
     """
-    file = weights_file(checkpoint)
     if not checkpoint.is_dir():
-        segmenter, info = load_model(file)
-        return Loaded(place(segmenter, workspace), info, names_of(info, file), f"model file {file.name}")
-    record = read_record(checkpoint / "record.json")
-    config, shift = record.config, record.config.protocol
-    segmenter = fresh_segmenter(config, shift, 0)
-    load_into(segmenter, file)
+        segmenter, info = load_model(checkpoint)
+        return Loaded(place(segmenter, workspace), info, names_of(info, checkpoint), f"model file {checkpoint.name}")
+    run = RunFolder.open(checkpoint, any_protocol=True)
+    config, shift, record = run.config, run.shift, run.record
     what = f"{config.method}, run {record.run}"
     info = ModelInfo(
         config.network,
@@ -82,7 +73,7 @@ def load(checkpoint: Path, workspace: Workspace) -> Loaded:
         classes=shift.classes,
         origin={"run": record.run},
     )
-    return Loaded(place(segmenter, workspace), info, shift.classes, what, config.shift, config.flow, config.seed)
+    return Loaded(run.model(workspace), info, shift.classes, what, config.shift, config.flow, config.seed)
 
 
 def names_of(info: ModelInfo, file: Path) -> tuple[str, ...]:
@@ -117,7 +108,6 @@ class Prediction:
     labels: npt.NDArray[np.uint8]
 
 
-@torch.no_grad()
 def predictions(
     segmenter: VideoSegmenter,
     loader: ClipLoader,
@@ -131,13 +121,11 @@ def predictions(
     Args:
         size: ``(H, W)`` of a clip's label map by its number; the clip's own by default.
     """
-    segmenter.eval()
     store = loader.store
-    for number, batch in enumerate(batches(loader, len(store), 1)):
-        frame = (batch.frames[0, -1] * 255).round().byte().permute(1, 2, 0).numpy()
-        batch = to_device(batch, device)
-        own = (batch.frames.shape[-2], batch.frames.shape[-1])
-        out = segmenter(batch.frames, batch.flow, batch.valid)
-        labels = predict(out, segmenter, size(number) if size else own, align_corners)[0][0]
-        yield Prediction(store.key(number), store.sequence(number), frame, labels.byte().cpu().numpy())
+    for number, found in enumerate(passes(segmenter, loader, device, align_corners, together=1)):
+        (read,) = found.reads
+        if read.number == number:  # else it was skipped, and another clip was read in its place
+            labels = found.labels(size(number) if size else None)[0].byte().cpu().numpy()
+            frame = read.clip.frames[-1].transpose(1, 2, 0)
+            yield Prediction(store.key(number), store.sequence(number), frame, labels)
         progress("predict", number + 1, len(store))

@@ -18,11 +18,11 @@ from bench.runs.records import Record
 from bench.runs.sequences import Counts
 from bench.sweeps.study import Study, expand
 
-from . import study_page
+from . import published_page, settings_page, study_page
 from .figures import drawings
 from .generated import Page
 from .provenance import provenance
-from .published import compared_with
+from .published import compared_with, published_shifts
 from .standings import ORDER, Committed, Group, admit, grouped, ranked, read_committed
 from .study_figure import study_drawing
 from .tables import (
@@ -94,6 +94,8 @@ def build(
         "\n".join(f"- {name}: {SEES[name]}" for name in reversed(ORDER)),
         *(_main_sections(main, shift, figures) if main else ()),
     ]
+    if shift.name in published_shifts():
+        parts += published_page.sections(shift, main)
     if studies:
         parts += [
             "## Studies",
@@ -195,13 +197,18 @@ def _order_section(main: Sequence[Group], real: str) -> list[str]:
 
 
 def pages(root: Path) -> list[Page]:
-    """Pages of each shift that has records under ``root/records``: its leaderboard, then its studies.
+    """Pages of each shift that has records under ``root/records``: its leaderboard, then its studies; last, the settings. A real
+    shift without records whose page is there (:mod:`.published_page`) keeps it.
 
     Raises:
         RunError: a record or its sequences do not belong; names the file.
     """
     folders = sorted(path for path in (root / "records").glob("*") if path.is_dir() and any(path.glob("*.json")))
-    return [page for folder in folders for page in shift_pages(root, folder.name, read_committed(root, folder.name))]
+    boards = [page for folder in folders for page in shift_pages(root, folder.name, read_committed(root, folder.name))]
+    bare = set(published_shifts()) - {folder.name for folder in folders}
+    kept = sorted(name for name in bare if (root / f"{name}.md").is_file())
+    boards += [published_page.page(root, load_shift(name), HEAD) for name in kept]
+    return [*boards, settings_page.page(root)] if boards else []
 
 
 def shift_pages(root: Path, shift_name: str, committed: Committed) -> list[Page]:

@@ -11,6 +11,8 @@ from bench.core.errors import RunError, UsageError
 from bench.runs.config import Shift, alterations, load_shift, method_class, resolve_settings
 from bench.runs.records import Record, read_record
 from bench.runs.sequences import Counts, place, sequences_of
+from bench.runs.settings import revision_of
+from bench.shifts.protocol import check_protocol
 
 from .statistics import mean_interval
 
@@ -111,20 +113,22 @@ def admit(record: Record, shift: Shift, name: str) -> None:
         )
     if config.steps is not None:
         raise RunError(f"Record {name} is of a run cut short with --steps {config.steps}; run it whole")
-    if not record.shift_hash == config.shift_hash == shift.hash:
-        made = f"was made under protocol {record.shift_hash}; '{shift.name}' is now {shift.hash}"
-        raise RunError(f"Record {name} {made}; remove it or run it again")
+    for made in (record.shift_hash, config.shift_hash):
+        check_protocol(shift, made, f"Record {name}", "remove it or run it again", RunError)
     if record.run != config.hash:
         raise RunError(f"Record {name} says run {record.run}, but its config gives {config.hash}: edited; run it again")
     try:
         cls = method_class(config.method)
         known, setting, later = (
-            resolve_settings(config.method, {}),
+            resolve_settings(config.method, {}, shift),
             cls.card.setting,
             getattr(cls.Settings, "LATER", ()),
         )
     except UsageError as error:
         raise RunError(f"Record {name}: {error}") from None
+    if config.revision != (today := revision_of(config.method, config.settings)):
+        made = f"was made with revision {config.revision} of '{config.method}', which is now {today}"
+        raise RunError(f"Record {name} {made}; remove it or run it again")
     if changed := (known.keys() ^ config.settings.keys()) - set(later):
         changed = ", ".join(sorted(changed))
         raise RunError(f"Record {name}: settings of '{config.method}' changed since ({changed}); run it again")

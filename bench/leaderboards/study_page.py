@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.core.text import markdown
 from bench.runs.config import RunConfig, alterations, canonical, every_setting, load_shift
 from bench.runs.records import Record
 from bench.runs.sequences import FILE as SEQUENCES
@@ -25,7 +26,7 @@ from .standings import Group, group_of
 from .statistics import spread
 from .study_factors import Factor, Factors, factors_of, value_of, value_text
 from .study_text import Comparison, compare, sentence
-from .tables import beside, comparisons, markdown, median_cost
+from .tables import beside, comparisons, median_cost
 
 if TYPE_CHECKING:
     pass

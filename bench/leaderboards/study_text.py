@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from bench.core.text import markdown
+
 from .ranking import ALPHA, holm
 from .statistics import Paired, difference, p_value, paired_difference, spread
-from .tables import markdown
 
 
 @dataclass(frozen=True)

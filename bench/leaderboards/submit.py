@@ -13,26 +13,18 @@ from pathlib import Path
 
 import torch
 
-from bench.core.access import stage
 from bench.core.errors import RunError, UsageError
 from bench.core.files import write_atomically
 from bench.core.progress import Progress, quiet
+from bench.core.registry import shift_names
 from bench.core.schema import finite
-from bench.core.workspace import Workspace, default_cache
-from bench.data.loaders import ClipLoader
-from bench.data.splits import prepare
-from bench.flow.resolve import flow_of
-from bench.networks.weights import load_into
-from bench.runs.config import RunConfig, Shift, load_shift
+from bench.core.workspace import Workspace
+from bench.runs.config import Shift
 from bench.runs.evaluate import Scores, protocol_scores
-from bench.runs.records import Record, read_record
-from bench.runs.run import config_text
+from bench.runs.finished import CONFIG, RunFolder, config_text
+from bench.runs.records import TOLERANCE, Record, gap
 from bench.runs.sequences import FILE as SEQUENCES
 from bench.runs.sequences import Counts, mismatch, place, read_sequences, to_csv
-from bench.runs.source import fresh_segmenter
-
-TOLERANCE = 0.02
-"""Percent by which a score of the second scoring may differ; another number of threads changes a few pixels."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +53,11 @@ def threads_of(record: Record) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def rescore(config: RunConfig, shift: Shift, checkpoint: Path, workspace: Workspace) -> Scores:
-    """Score a checkpoint on the shift's validation split."""
-    split = prepare(shift, "target", "val", config.seed, workspace)
-    segmenter = fresh_segmenter(config, shift, 0)
-    load_into(segmenter, checkpoint)
-    with stage("target-val", "target-val/label"):
-        store = split.open()
-        loader = ClipLoader(store, flow_of(config.flow, store, split.name, workspace.cache), 1, 0)
-        return protocol_scores(shift, segmenter, loader, workspace.device)
+def rescore(run: RunFolder, workspace: Workspace) -> Scores:
+    """Score a run's checkpoint on its validation split."""
+    segmenter = run.model(workspace)
+    with run.labelled_clips(workspace) as loader:
+        return protocol_scores(run.shift, segmenter, loader, workspace.device)
 
 
 def submit_runs(
@@ -88,27 +76,31 @@ def submit_runs(
         UsageError: not a finished run, or a shift that is not reported.
         RunError: code that was not committed, the second scoring differs from the record, or a file is damaged.
     """
-    admitted = [(folder, *_admitted(folder, allow_dirty)) for folder in folders]
-    workspace = Workspace(cache=cache or default_cache())
+    admitted = [_admitted(folder, allow_dirty) for folder in folders]
+    workspace = Workspace.at(cache=cache, device="cpu")
     done = []
-    for number, (folder, record, shift) in enumerate(admitted):
-        done.append(_submit(folder, record, shift, root, workspace))
+    for number, run in enumerate(admitted):
+        done.append(_submit(run, root, workspace))
         progress("submit", number + 1, len(admitted))
     return done
 
 
-def _admitted(folder: Path, allow_dirty: bool) -> tuple[Record, Shift]:
-    """Record and shift of a finished run that may be reported; nothing is scored here."""
-    for name in ("record.json", "config.yaml", "checkpoint.safetensors"):
-        if not (folder / name).is_file():
-            raise UsageError(f"{folder} is not a finished run: it has no {name}")
-    record = read_record(folder / "record.json")
-    config, shift = record.config, load_shift(record.config.shift)
+def _admitted(folder: Path, allow_dirty: bool) -> RunFolder:
+    """A finished run that may be reported; nothing is scored here."""
+    run = RunFolder.open(folder)
+    record, config, shift = run.record, run.config, run.shift
+    outside = [*config.plugins]
+    outside += [] if config.shift in shift_names() else [f"shift/{config.shift}"]
+    if outside:
+        raise UsageError(
+            f"{folder} ran with {', '.join(outside).replace('/', ' ')} from outside this repository; add the file to it "
+            "(CONTRIBUTING.md), commit, and run it again"
+        )
     if shift.purpose != "report":
         raise UsageError(f"{folder} ran on '{shift.name}', which is for {shift.purpose}, not for reporting")
-    if record.shift_hash != shift.hash:
-        raise UsageError(f"{folder} ran under protocol {record.shift_hash}; '{shift.name}' is now {shift.hash}")
-    text = (folder / "config.yaml").read_text(encoding="utf-8", errors="replace")
+    if config.steps is not None:
+        raise UsageError(f"{folder} was cut short with --steps {config.steps}; run it whole")
+    text = (folder / CONFIG).read_text(encoding="utf-8", errors="replace")
     if text != config_text(config) or config.hash != record.run:
         raise RunError(f"{folder}: config.yaml, record.json and the run's hash do not belong together; run it again")
     if record.code.get("dirty") and not allow_dirty:
@@ -116,18 +108,19 @@ def _admitted(folder: Path, allow_dirty: bool) -> tuple[Record, Shift]:
             f"{folder} ran with changes that are not in revision {record.code.get('revision')}; commit and run it again, "
             "or submit with --allow-dirty"
         )
-    return record, shift
+    return run
 
 
-def _submit(folder: Path, record: Record, shift: Shift, root: Path, workspace: Workspace) -> Submitted:
+def _submit(run: RunFolder, root: Path, workspace: Workspace) -> Submitted:
+    folder, record, shift = run.folder, run.record, run.shift
     target = root / "records" / shift.name / f"{record.config.method}-s{record.config.seed}-{record.run}.json"
     if _is_there(target, record, shift):
         return Submitted(target, False, place(target))
     with threads_of(record):
-        again = rescore(record.config, shift, folder / "checkpoint.safetensors", workspace)
+        again = rescore(run, workspace)
     for name in ("miou", "pixel_accuracy", "temporal_consistency"):
         said, scored = getattr(record.result, name), finite(getattr(again, name))
-        if said != scored and (said is None or scored is None or abs(said - scored) > TOLERANCE):
+        if gap(said, scored) > TOLERANCE:
             raise RunError(f"{folder}: the record says {said} {name}, its checkpoint scores {scored}")
     sequences, there = _sequences(folder, record, shift, again), place(target)
     if sequences is None:

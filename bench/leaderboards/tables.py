@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import pandas as pd
 
+from bench.core.text import markdown
 from bench.runs.config import resolve_settings
 from bench.runs.records import Record
 
@@ -25,32 +25,6 @@ from .statistics import (
     rank_correlation,
     spread,
 )
-
-LEFT = (
-    "rows of the paper's table",
-    "row",
-    "method",
-    "setting",
-    "design",
-    "source of the published number",
-    "changed options",
-    "neighbours",
-    "average",
-    "minus",
-    "split",
-    "backend",
-    "check",
-    "note",
-)
-"""Columns of text; all others hold numbers and are set to the right."""
-
-
-def markdown(rows: Sequence[Mapping[str, str]], left: Sequence[str] = LEFT) -> str:
-    """A table in markdown from rows with the same keys, columns in ``left`` set to the left; empty for no rows."""
-    if not rows:
-        return ""
-    sides = ["left" if name in left else "right" for name in rows[0]]
-    return str(pd.DataFrame(list(rows)).to_markdown(index=False, disable_numparse=True, colalign=sides))
 
 
 def main_table(groups: Sequence[Group], real: str) -> str:
@@ -265,7 +239,7 @@ def control_table(groups: Sequence[Group], everything: Sequence[Group]) -> str:
     """
     unaltered = {group.method: group for group in everything if not group.altered}
     plain = {group.altered: group.miou for group in everything if group.method == "self_training"}
-    shared = {"fusion", "flow", "network", *resolve_settings("self_training", {})}
+    shared = {"fusion", "flow", "network", "frames", "ingredients", *resolve_settings("self_training", {})}
     cells, pairs, over = [], [], []
     for group in groups:
         reference = unaltered.get(group.method, Group(group.method, (), {}))

@@ -1,7 +1,7 @@
 """``bench verify``: run a record's config again, in a fresh folder, and say how the scores differ.
 
 In the environment of the record (processor, threads, device, versions) a run is repeatable to the last bit, so there a score
-may differ by :data:`TOLERANCE` at most. In another one the order of sums differs, over 800 steps of source training that grows
+may differ by ``records.TOLERANCE`` at most. In another one the order of sums differs, over 800 steps of source training that grows
 into another model, and one run has no interval that would say how far it may go: such differences are reported, not judged.
 """
 
@@ -20,13 +20,11 @@ from bench.core.errors import RunError
 from bench.core.progress import Progress, quiet
 from bench.core.workspace import Workspace, default_cache, pick_device
 from bench.runs.config import load_shift
-from bench.runs.records import Record, read_record
+from bench.runs.records import TOLERANCE, Record, gap, read_record
 from bench.runs.run import run
 
 from .submit import threads_of
 
-TOLERANCE = 0.02
-"""Points by which a score may differ where the environment is the record's: a few pixels, as in ``bench submit``."""
 ENVIRONMENT = ("cpu", "cpu_model", "threads", "device", "system")
 """What of a record's hardware decides in which order is summed."""
 
@@ -55,8 +53,8 @@ class Report:
         """``identical`` to the last bit, ``within tolerance``, or ``different``."""
         if all(said == scored for said, scored in self.scores.values()):
             return "identical"
-        gaps = [_gap(said, scored) for said, scored in self.scores.values()]
-        return "within tolerance" if all(gap is not None and gap <= TOLERANCE for gap in gaps) else "different"
+        near = all(gap(said, scored) <= TOLERANCE for said, scored in self.scores.values())
+        return "within tolerance" if near else "different"
 
     @property
     def same_environment(self) -> bool:
@@ -81,13 +79,6 @@ class Report:
         told = dataclasses.asdict(self) | {"scores": scores, "environment": environment}
         told["revisions"] = {"record": self.revisions[0], "here": self.revisions[1]}
         return told | {"verdict": self.verdict, "same_environment": self.same_environment, "tolerance": TOLERANCE}
-
-
-def _gap(said: float | None, scored: float | None) -> float | None:
-    """Absolute difference, 0 where both are undefined, None where one is."""
-    if said is None or scored is None:
-        return 0.0 if said == scored else None
-    return abs(scored - said)
 
 
 def verify_record(

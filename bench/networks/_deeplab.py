@@ -10,6 +10,7 @@ scores.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
@@ -58,7 +59,7 @@ class DilatedResNet(nn.Module):
             memory, about a third more time.
     """
 
-    stride = 8
+    stride, multiple = 8, 1
 
     def __init__(
         self,
@@ -110,7 +111,7 @@ class DilatedResNet(nn.Module):
                 x,
                 use_reentrant=False,
                 preserve_rng_state=False,  # nothing in a block is random
-                context_fn=lambda block=block: (contextlib.nullcontext(), statistics_kept(block)),
+                context_fn=functools.partial(_contexts, block),
             )
         return x
 
@@ -131,22 +132,32 @@ class DilatedResNet(nn.Module):
         self.load_state_dict({**kept, **taken})
 
 
+def _contexts(
+    block: nn.Module,
+) -> tuple[contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]]:
+    """Around the first and the second pass of a checkpointed block."""
+    return contextlib.nullcontext(), statistics_kept(block)
+
+
 @contextlib.contextmanager
 def statistics_kept(module: nn.Module) -> Iterator[None]:
     """Batch norm below ``module`` works as in train mode but does not move its running statistics.
 
     For the second forward pass of a checkpointed block: the first one has moved them.
     """
-    layers = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
-    before = [(layer.momentum, layer.num_batches_tracked.clone()) for layer in layers]
-    for layer in layers:
+    before = [
+        (layer, layer.momentum, count, count.clone())
+        for layer in module.modules()
+        if isinstance(layer, nn.BatchNorm2d) and (count := layer.num_batches_tracked) is not None
+    ]
+    for layer, *_ in before:
         layer.momentum = 0.0
     try:
         yield
     finally:
-        for layer, (momentum, count) in zip(layers, before, strict=True):
+        for layer, momentum, count, value in before:
             layer.momentum = momentum
-            layer.num_batches_tracked.copy_(count)
+            count.copy_(value)
 
 
 def deeplab(encoder: DilatedResNet, num_classes: int) -> NetworkParts:

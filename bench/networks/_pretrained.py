@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, hub
 
 from bench.core.errors import RunError, UsageError, unknown
-from bench.core.registry import import_from
+from bench.core.loading import load
 
 from .foreign import load_foreign
+from .weights import check_finite
 
 if TYPE_CHECKING:
     from stpl.segmenter import VideoSegmenter
@@ -40,19 +41,30 @@ def initial_weights(segmenter: VideoSegmenter, network: str, weights: str, file:
         if file is not None:
             raise UsageError(f"weights: random takes no file, got {file}")
         return
-    module = import_from("bench.networks.zoo", network, kind="network")
-    if not hasattr(segmenter.encoder, "load_backbone"):
+    encoder: Any = segmenter.encoder
+    if not hasattr(encoder, "load_backbone"):
         raise UsageError(f"Network '{network}' has no ImageNet weights; use weights: random")
-    state = load_foreign(file) if file is not None else _download(network, getattr(module, "IMAGENET", None))
+    state = load_foreign(file) if file is not None else _download(network, encoder)
+    check_finite(state, file or network)
     try:
-        segmenter.encoder.load_backbone(state)
+        encoder.load_backbone(state)
     except RuntimeError as error:  # torch lists names and shapes over many lines
         first = str(error).splitlines()[1:2] or [str(error)]
         raise RunError(f"{file or network}: not the backbone of '{network}': {first[0].strip():.160}") from None
 
 
-def _download(network: str, name: str | None) -> Mapping[str, Tensor]:
-    """Weights by torchvision's name, from torch's cache or the internet."""
+def _download(network: str, encoder: Any) -> Mapping[str, Tensor]:
+    """Weights from a cache or the internet: torchvision's by name, or those of the library that the network is of."""
+    if ":" in network:
+        try:
+            weights: Mapping[str, Tensor] = encoder.download()
+            return weights
+        except Exception as error:  # of the connection, of the disk, of the hub, of a name without weights
+            raise RunError(
+                f"Cannot get weights for '{network}' ({type(error).__name__}: {' '.join(str(error).split()):.100}): run once on "
+                "a machine with internet and copy its cache (HF_HOME), or use -o weights=random"
+            ) from None
+    name = getattr(load("network", network), "IMAGENET", None)
     if name is None:
         raise UsageError(
             f"torchvision has no ImageNet weights for '{network}'; give a file in its layout (AdaptSegNet's README links "

@@ -1,8 +1,10 @@
-"""Weights from elsewhere: files of torchvision and of the published repositories, read as data and never as code."""
+"""Weights from elsewhere: read as data and never as code, and what to do with a file that is not one of ours."""
 
 from __future__ import annotations
 
 import pickle
+import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,16 @@ from torch import Tensor
 
 from bench.core.errors import RunError
 
-from .weights import load_tensors
+from .weights import MAGIC, SAFETENSORS, load_tensors, what_is
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")
 """Keys under which repositories keep a model's tensors beside optimiser and epoch."""
 
 PREFIXES = ("module.", "Scale.", "model.")
 """In front of every name: torch's DataParallel, the Caffe conversion that AdaptSegNet starts from, wrappers."""
+
+
+TORCH = tuple(kind for kind in MAGIC.values() if "torch" in kind)
 
 
 def load_foreign(path: Path) -> dict[str, Tensor]:
@@ -28,36 +33,107 @@ def load_foreign(path: Path) -> dict[str, Tensor]:
         RunError: the file is missing, damaged, not a set of named tensors, or holds more than data (a pickled class or
             function), which is refused.
     """
+    return read_foreign(path)[0]
+
+
+def read_foreign(path: Path) -> tuple[dict[str, Tensor], str]:
+    """As :func:`load_foreign`, and what kind of checkpoint the file is, in words."""
     if not path.is_file():
         raise RunError(f"No checkpoint at {path}")
-    found: Any = load_tensors(path)[0] if path.suffix == ".safetensors" else _load_torch(path)
-    while isinstance(found, Mapping) and not _is_tensors(found):
-        inner = next((key for key in WRAPPERS if isinstance(found.get(key), Mapping)), None)
-        if inner is None:
+    kind = what_is(path)
+    is_torch = kind != SAFETENSORS and (path.suffix != ".safetensors" or kind in TORCH)
+    found: Any = _load_torch(path, kind) if is_torch else load_tensors(path)[0]
+    said = _kind(found) if is_torch else SAFETENSORS
+    for _ in WRAPPERS:  # nested, and a pickle may hold itself
+        if not isinstance(found, Mapping) or _is_tensors(found):
             break
-        found = found[inner]
+        found = next((found[key] for key in WRAPPERS if isinstance(found.get(key), Mapping)), None)
     if not isinstance(found, Mapping) or not found or not _is_tensors(found):
         raise RunError(f"{path} is not a state dict: no named tensors at its top or under {', '.join(WRAPPERS)}")
-    return _without_prefixes({str(name): value for name, value in found.items()})
+    for name, value in found.items():
+        if not _is_plain(value) or len(str(name)) > 1000:
+            raise RunError(f"{path}: '{name!s:.120}' is not a plain tensor with all of its values in the file")
+    return _without_prefixes({str(name): value for name, value in found.items()}), said
 
 
-def _load_torch(path: Path) -> Any:
+def described(path: Path, meta: Mapping[str, object] | None = None) -> str:
+    """What a file is that is no model file, and the command that makes one of it.
+
+    Args:
+        meta: its metadata, of a safetensors file.
+    """
+    if meta and "step" in meta:
+        return "the checkpoint of a run; give the folder of the finished run instead"
+    if meta and "identity" in meta:
+        return "a source model that the cache keeps for `bench run`; give the folder of a finished run instead"
+    kind = what_is(path)
+    if kind not in (*TORCH, SAFETENSORS):
+        return str(kind)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        what = " ".join(str(error).split())
-        if "GLOBAL" in what or "Unsupported global" in what:  # a name that torch does not allow
+        tensors, said = read_foreign(path)
+    except RunError as error:
+        return f"{kind} that cannot be converted: {str(error).removeprefix(f'{path} ')}"
+    name = next(iter(tensors))
+    return (
+        f"{said} with {len(tensors)} tensors ('{name:.60}', ...); "
+        f"`bench convert {path} {layout_hint(tensors)} --out model.safetensors` makes a model file of it"
+    )
+
+
+def layout_hint(tensors: Mapping[str, Tensor]) -> str:
+    """Options with which ``bench convert`` takes a checkpoint, by its names."""
+    if "encoder.level2_0.c1.conv.weight" in tensors:
+        return "--layout espnet"
+    if "layer5.conv2d_list.0.weight" in tensors or "layer6.conv2d_list.0.weight" in tensors:
+        return "--layout LAYOUT"
+    return "--network NAME --shift SHIFT"
+
+
+def _load_torch(path: Path, kind: str | None) -> Any:
+    if kind not in (None, *TORCH):
+        raise RunError(f"{path} is not a torch file: it is {kind}")
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+                    raise ValueError("it claims to hold more bytes than it has")
+        with path.open("rb") as file:  # of a path, torch goes by the ending
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # on arbitrary bytes torch's reader fails in every way there is
+        what = " ".join(str(error).split()).rpartition("WeightsUnpickler error: ")[2]
+        if isinstance(error, pickle.UnpicklingError) and ("GLOBAL" in what or "Unsupported global" in what):
+            named = re.search(r"Unsupported global: GLOBAL ([\w.]{1,80})", what)
             raise RunError(
-                f"{path} holds more than tensors (pickled code), which is not loaded; where you trust it, save its "
-                "state dict alone, in the environment that it comes from: torch.save(model.state_dict(), ...)"
+                f"{path} holds more than tensors (pickled code{f', {named[1]}' if named else ''}), which is not loaded; where "
+                "you trust it, save its state dict alone, in the environment that it comes from: "
+                "torch.save(model.state_dict(), ...)"
             ) from None
         raise RunError(f"{path} is damaged or not a torch file ({what:.120})") from None
-    except Exception as error:  # on arbitrary bytes torch's reader fails in every way there is
-        raise RunError(f"{path} is damaged or not a torch file ({' '.join(str(error).split()):.120})") from None
+
+
+def _kind(found: Any) -> str:
+    """What a torch file holds, by the keys at its top."""
+    if not isinstance(found, Mapping) or _is_tensors(found):
+        return "a torch file"
+    meta = found.get("meta")
+    if "pytorch-lightning_version" in found:
+        return "a Lightning checkpoint"
+    if isinstance(meta, Mapping) and {"mmseg_version", "mmengine_version", "mmcv_version"} & set(meta):
+        return "an mmsegmentation checkpoint"
+    return "a torch checkpoint of weights and other things"
 
 
 def _is_tensors(found: Mapping[Any, Any]) -> bool:
     return all(isinstance(value, Tensor) for value in found.values())
+
+
+def _is_plain(value: Tensor) -> bool:
+    """Whether every number of the tensor is there, once: no sparse, quantised, or endlessly repeated one."""
+    if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
+        return False
+    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
 
 
 def _without_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -12,6 +14,16 @@ from torch import Tensor, nn
 
 from bench.core.errors import RunError
 from bench.core.files import whole
+
+MAGIC = {
+    b"PK\x03\x04": "a torch file (or another zip archive)",
+    b"\x80": "a torch file of the old format (or another pickle)",
+    b"\x89HDF": "an HDF5 file, of Keras perhaps",
+    b"<": "a web page; a download needs the link to the file itself",
+    b"/annex/objects": "a git-annex pointer; `git annex get` fetches the file",
+}
+"""What files begin with that are taken for weights."""
+SAFETENSORS = "a safetensors file"
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, object] | None = None) -> None:
@@ -30,35 +42,120 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         scratch.chmod(0o644)  # safetensors makes it private, but caches are shared
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
+def read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, object]]:
+    """Shapes by name, and metadata; no tensor is read.
+
+    Raises:
+        RunError: as :func:`load_tensors`.
+    """
+    with _opened(path) as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}, _metadata(file)  # noqa: SIM118
+
+
+def load_tensors(path: Path, remedy: str = "copy or make it again") -> tuple[dict[str, Tensor], dict[str, object]]:
     """Tensors and metadata of a file.
+
+    Args:
+        remedy: what to do about a damaged one; deleting is for files that are ours.
 
     Raises:
         RunError: the file is missing, truncated or not safetensors.
     """
+    with _opened(path, remedy) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, _metadata(file)  # noqa: SIM118
+
+
+def load_into(module: nn.Module, path: Path) -> dict[str, object]:
+    """Load weights into ``module`` strictly; returns the metadata. Nothing is loaded that does not fit.
+
+    Raises:
+        RunError: damaged file, weights of another network (names, shapes or kinds of number differ), or not finite.
+    """
+    check_shapes(module, path)
+    tensors, metadata = load_tensors(path)
+    own = module.state_dict()
+    for name, value in tensors.items():
+        if value.is_floating_point() != own[name].is_floating_point() or value.is_complex():
+            raise RunError(f"{path}: '{name}' is {value.dtype}, the network's is {own[name].dtype}; save it as that")
+    check_finite(tensors, path)
+    module.load_state_dict(tensors)
+    return metadata
+
+
+def check_shapes(module: nn.Module, path: Path) -> None:
+    """Compare names and shapes of a file with those of ``module``, which may be on the meta device.
+
+    Raises:
+        RunError: as :func:`load_tensors`, or the file holds weights of another network.
+    """
+    found, _ = read_header(path)
+    own = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    if own != found:
+        differing = sorted(set(own.items()) ^ set(found.items()))[0][0]
+        raise RunError(
+            f"{path} holds weights of another network: '{differing:.120}' differs; use the network and fusion it was made "
+            "with"
+        )
+
+
+def check_finite(tensors: Mapping[str, Tensor], path: Path | str) -> None:
+    """Refuse weights with which a network says the same of every picture.
+
+    Raises:
+        RunError: NaN, infinity (also where float32 cannot hold a number), or a negative variance; names the first tensor.
+    """
+    for name, value in tensors.items():
+        if not value.is_floating_point():
+            continue
+        single = value.detach().float()
+        if not bool(single.isfinite().all()):
+            bad = int((~single.isfinite()).sum())
+            raise RunError(f"{path}: '{name:.120}' has {bad} values that are not finite; these weights cannot be used")
+        if name.endswith("running_var") and bool((single < 0).any()):
+            raise RunError(f"{path}: '{name:.120}' has negative variances; these weights cannot be used")
+
+
+@contextmanager
+def _opened(path: Path, remedy: str = "copy or make it again") -> Iterator[Any]:
+    """The file as safetensors' reader; whatever goes wrong in it becomes one line that says what the file is."""
     if not path.is_file():
         raise RunError(f"No checkpoint at {path}")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {}).get("meta", "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise RunError(f"{path} is damaged or not a safetensors file ({error}); delete it and run again") from None
-
-
-def load_into(module: nn.Module, path: Path) -> dict[str, object]:
-    """Load weights into ``module`` strictly; returns the metadata.
-
-    Raises:
-        RunError: damaged file, or weights of another network (names or shapes differ).
-    """
-    tensors, metadata = load_tensors(path)
-    own = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in tensors.items()}
-    if own != found:
-        differing = sorted(set(own.items()) ^ set(found.items()))[0][0]
+            yield file
+    except MemoryError:
+        raise
+    except Exception as error:  # on arbitrary bytes the reader fails in many ways, and none of them is a fault here
+        kind = what_is(path)
+        if kind not in (None, SAFETENSORS):
+            raise RunError(f"{path} is not a safetensors file: it is {kind}") from None
         raise RunError(
-            f"{path} holds weights of another network: '{differing}' differs; use the network and fusion it was made with"
+            f"{path} is damaged or not a safetensors file ({' '.join(str(error).split()):.120}); {remedy}"
+        ) from None
+
+
+def _metadata(file: Any) -> dict[str, object]:
+    found = json.loads((file.metadata() or {}).get("meta", "{}"))
+    if not isinstance(found, dict):
+        raise ValueError("its metadata are no JSON object")
+    return found
+
+
+def what_is(path: Path) -> str | None:
+    """What kind of file it is, from its first bytes; None where they do not tell."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError:
+        return None
+    if head[4:9] == b"\0\0\0\0{":  # a safetensors header's length and beginning
+        return SAFETENSORS
+    if head.startswith(b"version https://git-lfs"):
+        size = next((int(line[5:17]) for line in head.split(b"\n") if line[:5] == b"size " and line[5:17].isdigit()), 0)
+        return (
+            f"a Git LFS pointer to {size / 1e6:.0f} MB that were not downloaded; `git lfs pull` in its repository does"
         )
-    module.load_state_dict(tensors)
-    return metadata
+    for start, kind in MAGIC.items():
+        if head.startswith(start):
+            return kind
+    return None

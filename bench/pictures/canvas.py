@@ -97,8 +97,8 @@ def note_of(path: Path) -> str | None:
             return found[1] if found and path.read_text(encoding="utf-8").rstrip().endswith("</svg>") else None
         with Image_.open(path) as image:
             image.load()  # a truncated one fails here
-            note: str | None = image.info.get("Description")
-            return note
+            note = image.info.get("Description")
+            return None if note is None else str(note)
     except (OSError, SyntaxError, ValueError):
         return None
 

@@ -172,7 +172,7 @@ class Mp4:
         height, width = picture.shape[:2]
         even = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         if self._writer is None:
-            self._scratch = self._whole.enter_context(whole(self.path))
+            self._scratch = self._whole.enter_context(whole(self.path, self.path.suffix))
             self._size = (even.shape[1], even.shape[0])
             fourcc = cv2.VideoWriter_fourcc(*"mp4v")  # type: ignore[attr-defined]
             self._writer = cv2.VideoWriter(str(self._scratch), fourcc, self.rate, self._size)

@@ -6,19 +6,20 @@ canonical JSON is hashed; a run's folder is named by the hash and the shift's ha
 
 from __future__ import annotations
 
-import dataclasses
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import yaml
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, ValidationError
 
-from bench.core.access import stage
-from bench.core.errors import UsageError, unknown
-from bench.core.registry import ROOT, flow_names, import_from, method_names, shift_names
-from bench.core.schema import Model, canonical, hash_of, one_line
-from bench.shifts.protocol import Adaptation, Data, Evaluation, Schedule, Shift
+from bench.core.errors import RunError, UsageError, unknown
+from bench.core.loading import load, shift_file, sources
+from bench.core.registry import KINDS, find, method_names, names, resolve, shift_names
+from bench.core.schema import Model, canonical, hash_of, load_yaml, one_line
+from bench.shifts.protocol import Adaptation, Data, Evaluation, Recorded, Schedule, Shift, TunedOn
+
+from .settings import completed, effective_settings, method_class, resolve_settings, revision_of, usual_settings
 
 
 class RunConfig(Model):
@@ -29,10 +30,18 @@ class RunConfig(Model):
             of from the source model.
         weights: what the backbone of a source model starts from.
         steps: upper limit of all schedules, to try a shift out; such a run is refused by the leaderboard.
+        frames: per clip, where they are not the shift's.
+        ingredients: ``published`` gives the method what its paper has beyond its loss (``PAPER_HAS`` of its class), ``common``
+            what all methods of the shift have.
+        revision: of the method's algorithm (``Method.revision``).
         source_file: hash of a source model that was given as a file, instead of being trained here.
+        plugins: hash of the source of what this repository does not hold, by ``kind/name``: ``{"method/mine": "0123456789ab"}``. A
+            shift is told by ``shift_hash``.
     """
 
-    LATER: ClassVar[tuple[str, ...]] = ("init", "weights", "steps", "source_file")
+    LATER: ClassVar[tuple[str, ...]] = (
+        *("init", "weights", "steps", "frames", "ingredients", "revision", "source_file", "plugins"),
+    )
 
     method: str
     shift: str
@@ -45,12 +54,17 @@ class RunConfig(Model):
     init: Literal["source", "backbone"] = "source"
     weights: Literal["random", "imagenet"] = "random"
     steps: int | None = Field(default=None, ge=1)
+    frames: int | None = Field(default=None, ge=2)
+    ingredients: Literal["common", "published"] = "common"
+    revision: int = Field(default=1, ge=1)
     source_file: str | None = None
+    plugins: dict[str, str] = Field(default={})
 
     @property
     def protocol(self) -> Shift:
         """The shift as this run goes through it."""
         shift = load_shift(self.shift)
+        shift = shift if self.frames is None else shift.with_frames(self.frames)
         return shift if self.steps is None else shift.shortened(self.steps)
 
     @property
@@ -59,45 +73,9 @@ class RunConfig(Model):
         return hash_of(self.model_dump(mode="json"))
 
 
-@stage(processes=True)
-def method_class(name: str) -> Any:
-    """The class of a discovered method. Its file is executed here, so no clip data can be opened meanwhile.
-
-    Raises:
-        UsageError: unknown method.
-    """
-    module = import_from("methods", name, kind="method", exclude=("base",))
-    return module.METHOD
-
-
-@stage(processes=True)
-def resolve_settings(method: str, overrides: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a method with ``overrides`` applied, checked against the types of its ``Settings`` and its own rules.
-
-    Those that its ``LATER`` names are left out where they have their default, so that older runs keep their hash.
-
-    Raises:
-        UsageError: unknown key (with the nearest one), wrong type, value out of range.
-    """
-    settings_class = method_class(method).Settings
-    fields = {f.name: f for f in dataclasses.fields(settings_class)}
-    for key in overrides:
-        if key not in fields:
-            known = [*fields, "fusion", "flow", "network", "weights"]
-            raise unknown("option", key, known, where=f" for method '{method}'")
-        if isinstance(overrides[key], bool) and fields[key].type not in (bool, "bool"):
-            raise UsageError(f"Option of method '{method}': {key}: expected {fields[key].type}, got {overrides[key]}")
-    try:
-        settings = dataclasses.asdict(TypeAdapter(settings_class).validate_python(overrides))
-    except ValidationError as error:
-        raise UsageError(f"Option of method '{method}': {one_line(error)}") from None
-    later = getattr(settings_class, "LATER", ())
-    return {key: value for key, value in settings.items() if key not in later or value != fields[key].default}
-
-
 def every_setting(config: RunConfig) -> dict[str, Any]:
     """Settings of a run, those included that :func:`resolve_settings` leaves out."""
-    return {**dataclasses.asdict(method_class(config.method).Settings()), **config.settings}
+    return completed(config.method, config.settings)
 
 
 def make_run_config(
@@ -112,7 +90,8 @@ def make_run_config(
     """Build the complete configuration of a run from names and ``-o`` options.
 
     Args:
-        options: ``fusion``, ``flow``, ``network``, ``weights`` of its backbone, and settings of the method.
+        options: ``fusion``, ``flow``, ``network``, ``weights`` of its backbone, ``frames`` per clip, ``ingredients``, and
+            settings of the method.
         init: ``source``, or ``backbone`` for UDA methods.
         steps: upper limit of all schedules.
         source_file: hash of a source model that is given as a file.
@@ -122,22 +101,37 @@ def make_run_config(
     """
     options = dict(options or {})
     protocol = load_shift(shift)
+    shift, method = resolve("shift", shift), resolve("method", method)
     method_class(method)  # an unknown method is named before its options are
-    network = str(options.pop("network", protocol.network.name))
+    ingredients = str(options.pop("ingredients", protocol.ingredients))
+    if ingredients not in ("common", "published"):
+        raise unknown("ingredients", ingredients, ["common", "published"])
+    if ingredients == "published":
+        given = method_class(method).PAPER_HAS
+        if twice := sorted(given.keys() & options.keys()):
+            has = ", ".join(f"{key}={value}" for key, value in given.items())
+            raise UsageError(
+                f"ingredients=published gives '{method}' {has}; leave out {' and '.join(twice)}, or ingredients"
+            )
+        options |= given
+    network = resolve("network", str(options.pop("network", protocol.network.name)))
     fusion = str(options.pop("fusion", protocol.network.fusion))
-    flow = str(options.pop("flow", protocol.flow))
+    flow = resolve("flow", str(options.pop("flow", protocol.flow)))
     usual = protocol.network.weights if network == protocol.network.name else "random"
     weights = str(options.pop("weights", usual))
-    from bench.networks.build import fusion_names, network_names
+    frames = options.pop("frames", protocol.data.frames)
+    if not isinstance(frames, int) or isinstance(frames, bool) or frames < 2:
+        raise UsageError(f"frames must be a whole number of 2 or more, got {frames}")
+    from bench.networks.build import check_network, fusion_names
 
-    for kind, name, available in (
-        ("network", network, network_names()),
-        ("fusion", fusion, fusion_names()),
-        ("flow", flow, flow_names()),
-        ("weights", weights, ["random", "imagenet"]),
-    ):
-        if name not in available:
-            raise unknown(kind, name, available)
+    check_network(network)
+    for kind, name in (("network", network), ("flow", flow)):
+        if ":" not in name and not find(kind, name).built_in:
+            load(kind, name)  # what is wrong with it is said now, not after hours
+    if fusion not in fusion_names():
+        raise unknown("fusion", fusion, fusion_names())
+    if weights not in ("random", "imagenet"):
+        raise unknown("weights", weights, ["random", "imagenet"])
     if flow == "exact" and protocol.data.kind == "video":
         raise UsageError(f"Recorded videos of shift '{protocol.name}' come without exact flow; use e.g. -o flow=dis")
     if seed < 0:
@@ -146,6 +140,7 @@ def make_run_config(
         raise unknown("init", init, ["source", "backbone"])
     if init == "backbone" and (setting := method_class(method).card.setting) != "UDA":
         raise UsageError(f"--init backbone is for UDA methods, which see source data; '{method}' is {setting}")
+    settings = resolve_settings(method, options, protocol)
     return RunConfig(
         method=method,
         shift=shift,
@@ -154,12 +149,45 @@ def make_run_config(
         network=network,
         fusion=fusion,
         flow=flow,
-        settings=resolve_settings(method, options),
+        settings=settings,
         init=init,  # type: ignore[arg-type]  # checked above
         weights=weights,  # type: ignore[arg-type]
         steps=steps,
+        frames=None if frames == protocol.data.frames else frames,
+        ingredients=ingredients,  # type: ignore[arg-type]
+        revision=revision_of(method, settings),
         source_file=source_file,
+        plugins=_sources(protocol, method, network, flow),
     )
+
+
+def _sources(shift: Shift, method: str, network: str, flow: str) -> dict[str, str]:
+    data = (("dataset", side.dataset) for side in (shift.data.source, shift.data.target) if isinstance(side, Recorded))
+    return sources((("method", method), ("network", network), ("flow", flow), ("flow", shift.flow), *data))
+
+
+def check_sources(config: RunConfig) -> None:
+    """The plugins of a run must be at hand, as they were when its config was made.
+
+    Raises:
+        UsageError: one is missing, or another one; says which and what to do.
+    """
+    for key in (*config.plugins, f"shift/{config.shift}"):
+        kind, _, name = key.partition("/")
+        if name not in names(kind) and not name.endswith(
+            KINDS[kind].suffixes
+        ):  # of old, shifts were told by their path
+            raise UsageError(
+                f"Run {config.hash} needs the {kind} '{name}', which is not at hand: install its package, or name its "
+                f"file: BENCH_PLUGINS={kind}=path/to/{name}{KINDS[kind].suffixes[0]}"
+            )
+    now = _sources(load_shift(config.shift), config.method, config.network, config.flow)
+    for key in sorted({*now, *config.plugins}):
+        if now.get(key) != (then := config.plugins.get(key, "of this repository")):
+            raise UsageError(
+                f"Run {config.hash} has {key} {then}, at hand is {now.get(key, 'that of this repository')}; "
+                "run it anew, or bring the file back as it was"
+            )
 
 
 def parse_options(pairs: list[str]) -> dict[str, Any]:
@@ -176,7 +204,7 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
         if key in options:
             raise UsageError(f"Option '{key}' is given twice")
         try:
-            value = yaml.safe_load(text) if text else ""
+            value = load_yaml(text) if text else ""
         except yaml.YAMLError:
             raise UsageError(
                 f"Option '{pair}': '{text}' is not a value; put quotes around special characters"
@@ -225,37 +253,64 @@ __all__ = [
     "Schedule",
     "Shift",
     "canonical",
+    "effective_settings",
     "hash_of",
     "load_shift",
     "make_run_config",
+    "method_class",
     "method_names",
     "one_line",
     "parse_options",
+    "resolve_settings",
 ]
 
 
-@lru_cache
 def load_shift(name: str) -> Shift:
-    """Read and validate a shift by name (a file in ``bench/shifts``) or by path of a YAML file.
+    """Read and validate a shift by name, or by path of a YAML file.
 
     Raises:
         UsageError: unknown name, or a file that does not validate (with the field's path).
     """
+    known = resolve("shift", name)
+    if known != name:  # a file, named by its path: it is read anew, and the files that it names
+        _read_shift.cache_clear()
+    path, text = shift_file(known)
+    return _read_shift(path, text, known != name)
+
+
+@lru_cache
+def _read_shift(path: Path, text: str, again: bool) -> Shift:
     from bench.data.splits import check_data  # brings torch, which `bench list` need not wait for
 
-    path = Path(name) if name.endswith((".yaml", ".yml")) else ROOT / "shifts" / f"{name}.yaml"
-    if not path.is_file():
-        raise unknown("shift", name, shift_names())
     try:
-        shift = Shift.model_validate(yaml.safe_load(path.read_text(encoding="utf-8", errors="replace")))
+        shift = Shift.model_validate(_by_name(load_yaml(text), path.parent, again))
         check_data(shift)
+        if isinstance(shift.settings, TunedOn) and shift.settings.tuned_on not in shift_names():
+            raise unknown("shift", shift.settings.tuned_on, shift_names(), where=" in settings.tuned-on")
         return shift
     except ValidationError as error:
         raise UsageError(f"Shift {path.name}: {one_line(error, tags=('ministreet', 'video'))}") from None
-    except ValueError as error:
+    except (ValueError, UsageError, RunError) as error:
         raise UsageError(f"Shift {path.name}: {error}") from None
     except yaml.YAMLError as error:
         raise UsageError(f"Shift {path.name} is not YAML: {' '.join(str(error).split())}") from None
+
+
+def _by_name(told: Any, folder: Path, again: bool) -> Any:
+    """A shift's YAML in which files are named by their names. Their paths are relative to the YAML."""
+    places = {
+        "dataset": ("data.source.dataset", "data.target.dataset"),
+        "network": ("network.name",),
+        "flow": ("flow",),
+    }
+    for kind, where in [(kind, where) for kind, fields in places.items() for where in fields]:
+        *parents, last = where.split(".")
+        part = told
+        for parent in parents:
+            part = part.get(parent) if isinstance(part, dict) else None
+        if isinstance(part, dict) and isinstance(part.get(last), str):
+            part[last] = resolve(kind, part[last], folder, again)
+    return told
 
 
 def shift_or_dataset(name: str) -> Shift | str:
@@ -266,10 +321,10 @@ def shift_or_dataset(name: str) -> Shift | str:
     """
     from bench.data.datasets import dataset_names
 
-    if name in (known := [*dataset_names(), "frames"]):
-        return name
-    if name not in shift_names() and not name.endswith((".yaml", ".yml")):
-        raise unknown("shift or data set", name, [*known, *shift_names()])
+    if (one := resolve("dataset", name)) in dataset_names():
+        return one
+    if name not in names("shift") and not name.endswith((".yaml", ".yml")):
+        raise unknown("shift or data set", name, [*dataset_names(), *names("shift")])
     return load_shift(name)
 
 
@@ -277,10 +332,14 @@ def alterations(config: RunConfig) -> tuple[str, ...]:
     """Options in which a run differs from its shift's and method's defaults, as ``-o`` would set them, sorted."""
     shift = load_shift(config.shift)
     network = shift.network
-    default = {"network": network.name, "fusion": network.fusion, "weights": network.weights, "flow": shift.flow}
-    default |= {"init": "source", "source_file": None, **resolve_settings(config.method, {})}
-    actual = {name: getattr(config, name) for name in ("network", "fusion", "weights", "flow", "init", "source_file")}
-    actual |= config.settings
+    default: dict[str, Any] = {"network": network.name, "fusion": network.fusion, "weights": network.weights}
+    usual = usual_settings(config.method, config.settings, shift)
+    default |= {"flow": shift.flow, "init": "source", "ingredients": shift.ingredients, **usual}
+    if config.ingredients == "published":
+        default |= method_class(config.method).PAPER_HAS
+    parts = ("network", "fusion", "weights", "flow", "init", "frames", "ingredients", "source_file")
+    actual = {name: getattr(config, name) for name in parts}
+    actual |= every_setting(config)
     return tuple(
         f"{key}={value if isinstance(value, str) else canonical(value)}"
         for key, value in sorted(actual.items())

@@ -9,26 +9,19 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.core.errors import RunError
 from bench.core.progress import Progress, quiet
-from bench.data.loaders import ClipLoader
+from bench.data.loaders import ClipLoader, Read
 from bench.data.splits import Store
-from bench.flow.backends.exact import exact
 from bench.shifts.protocol import Evaluation, Shift
 from methods.base import ClipBatch
-from stpl.segmenter import Segmentation, VideoSegmenter
+from stpl.segmenter import VideoSegmenter
 
 from .metrics import ConfusionMatrix, carry_labels, iou_from_confusion, mean_iou, pixel_accuracy
+from .predictions import batch_size, batches, predictions
 from .sequences import SequenceCounts
-from .training import to_device
-
-BATCH = 4
-"""Clips per forward pass in evaluation; scores do not depend on it."""
-LARGE = 512 * 512
-"""Pixels of a label map from which on clips are scored one by one, to bound memory."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +37,6 @@ class Scores:
     sequences: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict, compare=False, repr=False)
 
 
-def batches(loader: ClipLoader, clips: int, size: int | None = None) -> Iterator[ClipBatch]:
-    """The first ``clips`` clips in order, ``size`` (:data:`BATCH`) at a time."""
-    size = size or BATCH
-    for start in range(0, clips, size):
-        yield loader.collate(list(range(start, min(start + size, clips))))
-
-
 @dataclass(frozen=True)
 class Everything:
     """All clips of a split in order, in batches on a device; can be gone through more than once."""
@@ -59,20 +45,7 @@ class Everything:
     device: torch.device
 
     def __iter__(self) -> Iterator[ClipBatch]:
-        of_split = batches(self.loader, len(self.loader.store), self.loader.batch)
-        return (to_device(batch, self.device) for batch in of_split)
-
-
-def predict(
-    out: Segmentation, segmenter: VideoSegmenter, size: tuple[int, int], align_corners: bool
-) -> tuple[Tensor, Tensor]:
-    """Labels ``(N, H, W)`` of the current and, from its own features alone, of the previous frame."""
-
-    def labels(scores: Tensor) -> Tensor:
-        return F.interpolate(scores.float(), size, mode="bilinear", align_corners=align_corners).argmax(1)
-
-    previous = segmenter.classify(segmenter.fuse_alone(out.encoded[-2]))
-    return labels(out.scores), labels(previous)
+        return (batch for _, batch in batches(self.loader, self.device, together=self.loader.batch))
 
 
 def protocol_scores(
@@ -88,7 +61,6 @@ def protocol_scores(
     return evaluate(segmenter, loader, len(shift.classes), shift.evaluation, device, what, progress, unscored)
 
 
-@torch.no_grad()
 def evaluate(
     segmenter: VideoSegmenter,
     loader: ClipLoader,
@@ -105,28 +77,18 @@ def evaluate(
     the model was given; where clips bring none, along the flow that the model was given. Classes in ``unscored`` count in the
     confusion matrix and have no IoU.
     """
-    segmenter.eval()
-    store: Store = loader.store
+    store, done = loader.store, 0
     truth = store.labels()
     pooled, temporal = SequenceCounts(classes), ConfusionMatrix(classes)
-    total = len(store)
-    label_size = (truth[0].shape[-2], truth[0].shape[-1])
-    together = BATCH if label_size[0] * label_size[1] < LARGE else 1
-    for number, batch in enumerate(batches(loader, total, together)):
-        indices = range(number * together, number * together + len(batch.keys))
-        batch = to_device(batch, device)
-        size = (batch.frames.shape[-2], batch.frames.shape[-1])
-        out = segmenter(batch.frames, batch.flow, batch.valid)
-        current, previous = predict(out, segmenter, size, rule.align_corners)
-        scored = current if label_size == size else predict(out, segmenter, label_size, rule.align_corners)[0]
-        for place, (i, now, before) in enumerate(zip(indices, current, previous, strict=True)):
-            pooled.update(store.sequence(i), torch.from_numpy(truth[i].copy()), scored[place].cpu())
-            if store.carries_flow:
-                temporal.update(*carried(store, i, before.cpu(), now.cpu()))
-            else:
-                moved = carry_labels(before[None], batch.flow[place, -1:], batch.valid[place, -1:])
-                temporal.update(moved[0], now)
-        progress(what, indices[-1] + 1, total)
+    size = (truth[0].shape[-2], truth[0].shape[-1])
+    for found in predictions(segmenter, loader, device, rule.align_corners, together=batch_size(size)):
+        current, previous = found.labels(), found.previous_labels().cpu()
+        scored = (current if size == found.size else found.labels(size)).cpu()
+        for read, now, before, guess in zip(found.reads, current.cpu(), previous, scored, strict=True):
+            pooled.update(store.sequence(read.number), torch.from_numpy(truth[read.number].copy()), guess)
+            temporal.update(carried(store, read, before), now)
+        done += len(found.reads)
+        progress(what, done, len(store))
     iou = iou_from_confusion(pooled.matrix)
     iou[list(unscored)] = math.nan
     return Scores(
@@ -138,13 +100,13 @@ def evaluate(
     )
 
 
-def carried(store: Store, index: int, previous: Tensor, current: Tensor) -> tuple[Tensor, Tensor]:
-    """Previous prediction carried along the exact flow (nearest pixel; 255 where invalid) and the current one, ``(H, W)``."""
-    flow, valid = (torch.from_numpy(x[-1:]) for x in exact(store, index))
-    return carry_labels(previous[None], flow, valid)[0], current
+def carried(store: Store, read: Read, previous: Tensor) -> Tensor:
+    """Labels ``(H, W)`` of frame t-1 carried to t along the clip's exact flow, or where clips bring none, along the flow that
+    the model was given (nearest pixel; 255 where invalid)."""
+    flow, valid = (read.clip.flow, read.clip.valid) if store.carries_flow else (read.flow, read.valid)
+    return carry_labels(previous[None], torch.from_numpy(flow[-1:]), torch.from_numpy(valid[-1:]))[0]
 
 
-@torch.no_grad()
 def target_score(segmenter: VideoSegmenter, loader: ClipLoader, clips: int, device: torch.device) -> float:
     """Target-only score, higher is better: ``H(mean p) - mean H(p)`` in nats over pixels of target training clips.
 
@@ -153,11 +115,9 @@ def target_score(segmenter: VideoSegmenter, loader: ClipLoader, clips: int, devi
     Raises:
         RunError: a prediction is NaN or infinite.
     """
-    segmenter.eval()
     mean, entropy, pixels = torch.zeros(()), 0.0, 0
-    for batch in batches(loader, min(clips, len(loader.store))):
-        batch = to_device(batch, device)
-        p = segmenter(batch.frames, batch.flow, batch.valid).scores.float().softmax(1)
+    for found in predictions(segmenter, loader, device, numbers=range(min(clips, len(loader.store)))):
+        p = found.out.scores.float().softmax(1)
         mean = mean.to(device) + p.sum((0, 2, 3))
         entropy += float(-(p * p.clamp_min(1e-12).log()).sum())
         pixels += p[:, 0].numel()
@@ -177,8 +137,7 @@ def reestimate_statistics(segmenter: VideoSegmenter, loader: ClipLoader, clips: 
     for layer in layers:
         layer.reset_running_stats()
         layer.momentum = None  # cumulative average
-    for batch in batches(loader, min(clips, len(loader.store))):
-        batch = to_device(batch, device)
+    for _, batch in batches(loader, device, range(min(clips, len(loader.store)))):
         segmenter(batch.frames, batch.flow, batch.valid)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum

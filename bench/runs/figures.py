@@ -12,31 +12,31 @@ from bench.data.loaders import ClipLoader
 from stpl.segmenter import VideoSegmenter
 
 from .config import Evaluation
-from .evaluate import predict
-from .training import to_device
+from .predictions import predictions
 
 PANELS = 3
 """Clips that are drawn, evenly spread over the split."""
 
 
-def panel_clips(clips: int) -> list[int]:
-    """Numbers of the clips that are drawn."""
-    return sorted({round(i * (clips - 1) / max(1, PANELS - 1)) for i in range(PANELS)})
+def spread_clips(clips: int, count: int = PANELS) -> list[int]:
+    """Numbers of ``count`` clips, evenly spread over a split: no choice that could favour a method.
+
+    >>> spread_clips(100, 3), spread_clips(100, 1)
+    ([0, 50, 99], [50])
+    """
+    count = min(count, clips)
+    if count == 1:
+        return [clips // 2]
+    return [round(i * (clips - 1) / (count - 1)) for i in range(count)]
 
 
-@torch.no_grad()
-def predictions(
+def drawn_labels(
     segmenter: VideoSegmenter, loader: ClipLoader, rule: Evaluation, device: torch.device
 ) -> dict[int, NDArray[np.int64]]:
-    """Predicted labels ``(H, W)`` of the drawn clips."""
-    segmenter.eval()
-    found = {}
-    for index in panel_clips(len(loader.store)):
-        batch = to_device(loader.collate([index]), device)
-        out = segmenter(batch.frames, batch.flow, batch.valid)
-        size = (batch.frames.shape[-2], batch.frames.shape[-1])
-        found[index] = predict(out, segmenter, size, rule.align_corners)[0][0].cpu().numpy()
-    return found
+    """Predicted labels ``(H, W)`` of the drawn clips, by number."""
+    numbers = spread_clips(len(loader.store))
+    passes = predictions(segmenter, loader, device, rule.align_corners, numbers, together=1)
+    return {number: found.labels()[0].cpu().numpy() for number, found in zip(numbers, passes, strict=True)}
 
 
 def draw(
@@ -45,7 +45,7 @@ def draw(
     """Write one PNG per drawn clip into ``folder``; needs the labels' grant.
 
     Args:
-        by_model: for each model (its caption) what :func:`predictions` gave.
+        by_model: for each model (its caption) what :func:`drawn_labels` gave.
         classes: names of the train ids.
     """
     from bench.pictures.canvas import (  # brings matplotlib and scipy: a second that no start need wait for
@@ -54,7 +54,7 @@ def draw(
     )
 
     written = []
-    for index in panel_clips(len(loader.store)):
+    for index in spread_clips(len(loader.store)):
         clip = loader.store.labelled(index)
         maps = {caption: found[index] for caption, found in by_model.items()}
         written.append(

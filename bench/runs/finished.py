@@ -1,48 +1,133 @@
-"""Finished runs, found by method, hash, folder or record file, and their models."""
+"""Finished runs: found by method, hash, folder or record file, with their networks and clips."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+import pandas as pd
+import yaml
 
+from bench.core.access import stage
 from bench.core.errors import RunError, UsageError
+from bench.core.files import disk_errors
+from bench.core.workspace import Workspace
+from bench.data.loaders import ClipLoader
+from bench.data.splits import prepare
+from bench.flow.resolve import open_clips
 from bench.networks.weights import load_into
+from bench.shifts.protocol import Data, Shift, check_protocol
 from stpl.segmenter import VideoSegmenter
 
-from .config import RunConfig, Shift, alterations, load_shift, make_run_config, parse_options
+from .config import RunConfig, alterations, load_shift, make_run_config, parse_options
 from .records import Record, read_record
 from .source import fresh_segmenter
+from .training import place
 
+CONFIG, RECORD, CHECKPOINT = "config.yaml", "record.json", "checkpoint.safetensors"
+"""What the folder of a finished run holds: written first, written last, and the scored weights."""
 LEADERBOARDS = Path("leaderboards")
 _HASH = re.compile(r"[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
-class FinishedRun:
-    """A run folder and its record."""
+class RunFolder:
+    """A finished run: its folder and record, and what is made of them."""
 
     folder: Path
     record: Record
+
+    @classmethod
+    def open(cls, folder: Path, any_protocol: bool = False) -> RunFolder:
+        """The finished run in a folder.
+
+        Args:
+            any_protocol: take also a run that was made before its shift's protocol was changed.
+
+        Raises:
+            UsageError: it is no finished run, or one of another protocol.
+            RunError: its record is damaged.
+        """
+        for name in (RECORD, CONFIG, CHECKPOINT):
+            if not (folder / name).is_file():
+                raise UsageError(f"{folder} is not a finished run: it has no {name}")
+        run = cls(folder, read_record(folder / RECORD))
+        if not any_protocol:
+            remedy = "run it again, or check out the revision that its record names"
+            check_protocol(run.shift, run.record.shift_hash, str(folder), remedy)
+        return run
+
+    @property
+    def config(self) -> RunConfig:
+        """What was run."""
+        return self.record.config
+
+    @property
+    def shift(self) -> Shift:
+        """The shift as this run went through it."""
+        return self.config.protocol
 
     @property
     def name(self) -> str:
         """Title of the method, with the options in which the run differs from the leaderboard's, for captions."""
         return run_name(self.record)
 
-    def model(self, device: torch.device) -> VideoSegmenter:
-        """The scored network in evaluation mode: built by the harness, weights from the run's checkpoint.
+    @property
+    def checkpoint(self) -> Path:
+        """The scored weights."""
+        return self.folder / CHECKPOINT
+
+    def model(self, workspace: Workspace) -> VideoSegmenter:
+        """The scored network in evaluation mode, where the workspace computes: built by the harness, weights from the run.
 
         Raises:
-            RunError: the checkpoint is missing, damaged or of another network.
+            RunError: the checkpoint is damaged or of another network.
         """
-        config = self.record.config
-        segmenter = fresh_segmenter(config, load_shift(config.shift), 0)
-        load_into(segmenter, self.folder / "checkpoint.safetensors")
-        return segmenter.to(device).eval()
+        segmenter = place(fresh_segmenter(self.config, self.shift, 0), workspace)
+        load_into(segmenter, self.checkpoint)
+        return segmenter.eval()
+
+    @contextlib.contextmanager
+    def labelled_clips(self, workspace: Workspace) -> Iterator[ClipLoader]:
+        """Clips of the replicate's validation split with the flow that the run took, and, in this block, their labels.
+
+        Raises:
+            UsageError: no data root for recorded data.
+            RunError: data or flow is missing.
+        """
+        split = prepare(self.shift, "target", "val", self.config.seed, workspace)
+        with stage("target-val", "target-val/label"):
+            yield open_clips(split, self.config.flow, workspace.cache)
+
+
+def finished(folder: Path, config: RunConfig) -> Record | None:
+    """The record in a config's run folder, None if the run is not finished. Its checkpoint may lie on another machine.
+
+    Raises:
+        RunError: the folder holds another config's run, or a damaged record.
+    """
+    foreign = RunError(f"Run folder {folder} holds another config's run; delete it or choose another --runs folder")
+    path = folder / CONFIG
+    if path.is_file():
+        with disk_errors(path):
+            text = path.read_text(encoding="utf-8", errors="replace")
+        if text != config_text(config):
+            raise foreign
+    if not (folder / RECORD).is_file():
+        return None
+    record = read_record(folder / RECORD)
+    if record.config != config:
+        raise foreign
+    return record
+
+
+def config_text(config: RunConfig) -> str:
+    """``config.yaml`` of a run folder."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=True)
 
 
 def run_name(record: Record) -> str:
@@ -67,7 +152,7 @@ def config_of(spec: str, shift: str, seed: int) -> RunConfig:
     return make_run_config(method, shift, seed, parse_options(options))
 
 
-def finished_run(spec: str, shift: str, seed: int, runs: Path) -> FinishedRun:
+def finished_run(spec: str, shift: str, seed: int, runs: Path) -> RunFolder:
     """The finished run of ``method`` or ``method:key=value:...`` on a replicate.
 
     Raises:
@@ -76,15 +161,15 @@ def finished_run(spec: str, shift: str, seed: int, runs: Path) -> FinishedRun:
     """
     config = config_of(spec, shift, seed)
     folder = runs / config.hash
-    if not (folder / "record.json").is_file():
+    if not (folder / RECORD).is_file():
         method, options = split_spec(spec)
         how = " ".join(["bench run --method", method, f"--shift {shift} --seed {seed}", *(f"-o {o}" for o in options)])
         raise UsageError(f"No finished run of '{spec}' (seed {seed}) in {runs}; first: {how}")
-    return FinishedRun(folder, read_record(folder / "record.json"))
+    return RunFolder.open(folder)
 
 
-def finished_runs(specs: Sequence[str], shift: str, seed: int, runs: Path) -> list[FinishedRun]:
-    """:func:`finished_run` of each.
+def finished_runs(specs: Sequence[str], shift: str, seeds: Iterable[int], runs: Path) -> list[RunFolder]:
+    """:func:`finished_run` of each on every replicate.
 
     Raises:
         UsageError: none is named, or one twice.
@@ -93,17 +178,18 @@ def finished_runs(specs: Sequence[str], shift: str, seed: int, runs: Path) -> li
         raise UsageError("--methods names no method; e.g. --methods source_only,stpl,oracle")
     if twice := sorted({spec for spec in specs if specs.count(spec) > 1}):
         raise UsageError(f"--methods names '{twice[0]}' twice")
-    return [finished_run(spec, shift, seed, runs) for spec in specs]
+    return [finished_run(spec, shift, seed, runs) for spec, seed in itertools.product(specs, seeds)]
 
 
-def need_rendered(shift: Shift) -> None:
-    """Refuse shifts of recorded video, whose labels have another size than their frames and other places.
+def rendered_data(shift: Shift) -> Data:
+    """What a shift says of its rendered data, for what is rendered for one picture or film alone.
 
     Raises:
-        UsageError: the shift's clips are not rendered.
+        UsageError: the shift's clips are recorded.
     """
-    if shift.data.kind != "ministreet":
+    if not isinstance(shift.data, Data):
         raise UsageError(f"Shift '{shift.name}' is recorded video; for pictures and films of it use bench predict")
+    return shift.data
 
 
 def is_hash(text: str) -> bool:
@@ -119,12 +205,12 @@ def find_record(reference: str, runs: Path, root: Path = LEADERBOARDS) -> Path:
         UsageError: nothing is there.
     """
     path = Path(reference)
-    if path.is_dir() and (path / "record.json").is_file():
-        return path / "record.json"
+    if path.is_dir() and (path / RECORD).is_file():
+        return path / RECORD
     if path.is_file():
         return path
     if is_hash(reference):
-        places = [runs / reference / "record.json", *sorted((root / "records").glob(f"*/*-{reference}.json"))]
+        places = [runs / reference / RECORD, *sorted((root / "records").glob(f"*/*-{reference}.json"))]
         if found := next((place for place in places if place.is_file()), None):
             return found
     raise UsageError(
@@ -139,8 +225,8 @@ def find_folder(reference: str, runs: Path) -> Path:
         UsageError: nothing is there.
     """
     path = Path(reference)
-    places = [path.parent if path.name == "record.json" and path.is_file() else path, runs / reference]
-    if found := next((place for place in places if (place / "config.yaml").is_file()), None):
+    places = [path.parent if path.name == RECORD and path.is_file() else path, runs / reference]
+    if found := next((place for place in places if (place / CONFIG).is_file()), None):
         return found
     raise UsageError(f"'{reference}' is no run: give a run folder or the hash of a run in {runs}")
 
@@ -155,11 +241,37 @@ def matching(records: Iterable[Record], config: RunConfig) -> dict[int, Record]:
 
 
 def all_records(runs: Path, root: Path, shift: str) -> list[Record]:
-    """Committed records of a shift, then the finished runs in ``runs``; damaged ones among the runs are left out."""
-    found = [read_record(path) for path in sorted((root / "records" / shift).glob("*.json"))]
-    for path in sorted(runs.glob("*/record.json")):
-        try:
+    """Records of a shift's protocol: the committed ones, then those of the finished runs in ``runs`` without the damaged."""
+    now = load_shift(shift)
+    found = [read_record(path) for path in sorted((root / "records" / now.name).glob("*.json"))]
+    for path in sorted(runs.glob(f"*/{RECORD}")):
+        with contextlib.suppress(RunError):  # of another run: that run's business
             found.append(read_record(path))
-        except RunError:  # of another run: that run's business
+    return [record for record in found if record.shift_hash == now.hash]
+
+
+def records_frame(shift: str, root: Path, runs: Path) -> pd.DataFrame:
+    """:func:`all_records` of a shift as a table, each run once: where it came from, what was run, scores in percent, cost."""
+    rows = {}
+    for record in all_records(runs, root, shift):
+        if record.run in rows:
             continue
-    return found
+        rows[record.run] = {
+            "method": record.config.method,
+            "title": record.method["title"],
+            "design": record.method["design"],
+            "setting": record.method["setting"],
+            "options": ", ".join(alterations(record.config)),
+            "seed": record.config.seed,
+            "miou": record.result.miou,
+            "pixel_accuracy": record.result.pixel_accuracy,
+            "temporal_consistency": record.result.temporal_consistency,
+            **{f"iou/{name}": value for name, value in record.result.iou.items()},
+            "steps": record.cost.steps,
+            "seconds": record.cost.seconds,
+            "cpu_seconds": record.cost.cpu_seconds,
+            "peak_memory_mb": record.cost.peak_memory_mb,
+            "run": record.run,
+            "revision": record.code["revision"],
+        }
+    return pd.DataFrame(list(rows.values()))

@@ -7,8 +7,6 @@ neither predicted nor true is NaN and leaves the mean.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -89,15 +87,6 @@ def carry_labels(previous: Tensor, flow: Tensor, valid: Tensor) -> Tensor:
     return torch.where(inside, carried, IGNORE)
 
 
-def temporal_confusion(previous: Tensor, current: Tensor, flow: Tensor, valid: Tensor, num_classes: int) -> Tensor:
-    """Confusion of the carried previous prediction (rows) with the current one (columns) on valid pixels.
-
-    Its mean IoU is the temporal consistency: 1 for predictions that stay put on the surfaces they lie on. Arguments as
-    for :func:`carry_labels`, ``current`` like ``previous``; int64 ``(K, K)``.
-    """
-    return confusion_matrix(carry_labels(previous, flow, valid), current, num_classes)
-
-
 class ConfusionMatrix:
     """A confusion matrix that is filled batch by batch.
 
@@ -115,18 +104,3 @@ class ConfusionMatrix:
     def update(self, label: Labels, prediction: Labels) -> None:
         """Add a batch; see :func:`confusion_matrix`."""
         self.matrix += confusion_matrix(label, prediction, self.num_classes)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """What :meth:`load_state_dict` needs to go on counting from here."""
-        return {"matrix": self.matrix.clone()}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from a saved count.
-
-        Raises:
-            ValueError: if it was made for another number of classes.
-        """
-        matrix = state["matrix"]
-        if matrix.shape != self.matrix.shape:
-            raise ValueError(f"saved matrix is {tuple(matrix.shape)}, expected {tuple(self.matrix.shape)}")
-        self.matrix = matrix.to(torch.int64).clone()

@@ -1,132 +1,106 @@
-"""Pseudo-labels over the steps: saved by a run that is asked to, judged afterwards with labels that the run never saw."""
+"""What a network says of clips, batch by batch: the one pass behind scores, figures, films, pseudo-labels and files."""
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from bench.core.access import stage
-from bench.core.errors import RunError
-from bench.core.files import whole
-from bench.data.labels import IGNORE
-from bench.data.loaders import ClipLoader
-from bench.networks.weights import load_into
-from stpl.segmenter import VideoSegmenter
+from bench.data.loaders import ClipLoader, Read, to_device
+from methods.base import ClipBatch
+from stpl.segmenter import Segmentation, VideoSegmenter
 
-from .evaluate import batches
-from .training import to_device
+BATCH = 4
+"""Clips per forward pass; scores do not depend on it."""
+LARGE = 512 * 512
+"""Pixels of a label map from which on clips are taken one by one, to bound memory."""
 
-THRESHOLDS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
-"""Confidences above which a pseudo-label counts; 0 takes all."""
+Size = tuple[int, int]
+"""``(H, W)`` in pixels."""
+
+
+def batch_size(size: Size) -> int:
+    """Clips per forward pass where their scores are wanted at this size."""
+    return BATCH if size[0] * size[1] < LARGE else 1
+
+
+def batches(
+    loader: ClipLoader, device: torch.device, numbers: Sequence[int] | None = None, together: int | None = None
+) -> Iterator[tuple[list[Read], ClipBatch]]:
+    """Clips by number (all in order), ``together`` (:data:`BATCH`) at a time: as they were read, and on the device."""
+    numbers, together = range(len(loader.store)) if numbers is None else numbers, together or BATCH
+    for start in range(0, len(numbers), together):
+        reads = [loader.read(number) for number in numbers[start : start + together]]
+        yield reads, to_device(loader.together(reads), device)
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a network says of a batch of clips, on its device.
+
+    Attributes:
+        segmenter: the network.
+        batch: N clips.
+        out: its pass over them; scores and features on their own grids.
+        align_corners: of the bilinear upsampling.
+        reads: the clips as they were read from disk, where they were.
+    """
+
+    segmenter: VideoSegmenter
+    batch: ClipBatch
+    out: Segmentation
+    align_corners: bool
+    reads: Sequence[Read]
+
+    @property
+    def size(self) -> Size:
+        """``(H, W)`` of the frames."""
+        return self.batch.frames.shape[-2], self.batch.frames.shape[-1]
+
+    def scores(self, size: Size | None = None) -> Tensor:
+        """Logits of frame t, float32 ``(N, K, H, W)``, upsampled to ``size``, by default the frames'."""
+        return self._upsampled(self.out.scores, size)
+
+    def labels(self, size: Size | None = None) -> Tensor:
+        """Labels of frame t, int64 ``(N, H, W)``."""
+        return self.scores(size).argmax(1)
+
+    @torch.no_grad()
+    def previous_labels(self, size: Size | None = None) -> Tensor:
+        """Labels of frame t-1 from its own features alone, int64 ``(N, H, W)``."""
+        alone = self.segmenter.classify(self.segmenter.fuse_alone(self.out.encoded[-2]))
+        return self._upsampled(alone, size).argmax(1)
+
+    def _upsampled(self, scores: Tensor, size: Size | None) -> Tensor:
+        return F.interpolate(scores.float(), size or self.size, mode="bilinear", align_corners=self.align_corners)
 
 
 @torch.no_grad()
-def save_predictions(
-    folder: Path,
+def predict(
+    segmenter: VideoSegmenter, batch: ClipBatch, align_corners: bool = False, reads: Sequence[Read] = ()
+) -> Predicted:
+    """One pass without gradients, in the mode that the network is in."""
+    return Predicted(segmenter, batch, segmenter(batch.frames, batch.flow, batch.valid), align_corners, reads)
+
+
+def predictions(
     segmenter: VideoSegmenter,
-    weights: Sequence[tuple[int, Path]],
     loader: ClipLoader,
-    clips: int,
-    align_corners: bool,
     device: torch.device,
-) -> list[Path]:
-    """Write what the kept weights of a run say about the first target training clips: ``<folder>/step-000050.npz``.
-
-    Each holds ``label`` and ``confidence`` uint8 ``(N, H, W)`` (round(255 p) of the largest probability, at the frames' size)
-    and the clips' ``keys``. Called after training, without labels, so that nothing of it reaches the method.
+    align_corners: bool = False,
+    numbers: Sequence[int] | None = None,
+    together: int | None = None,
+) -> Iterator[Predicted]:
+    """Pass clips through a network in evaluation mode.
 
     Args:
-        segmenter: of the run's network; its weights are replaced.
-        weights: step and file of each.
+        align_corners: of the upsampling, as the protocol's ``evaluation`` says.
+        numbers: of the clips; all in order by default.
+        together: clips per pass; :data:`BATCH` by default.
     """
-    written = []
     segmenter.eval()
-    for step, path in weights:
-        load_into(segmenter, path)
-        labels, confidences, keys = [], [], []
-        for batch in batches(loader, min(clips, len(loader.store))):
-            batch = to_device(batch, device)
-            size = (batch.frames.shape[-2], batch.frames.shape[-1])
-            scores = segmenter(batch.frames, batch.flow, batch.valid).scores.float()
-            scores = F.interpolate(scores, size, mode="bilinear", align_corners=align_corners)
-            labels.append(scores.argmax(1).to(torch.uint8).cpu().numpy())
-            confidences.append((255 * scores.softmax(1).amax(1)).round().to(torch.uint8).cpu().numpy())
-            keys += batch.keys
-        written.append(
-            _write(
-                folder / f"step-{step:06d}.npz",
-                label=np.concatenate(labels),
-                confidence=np.concatenate(confidences),
-                keys=np.array(keys),
-            )
-        )
-    return written
-
-
-def _write(path: Path, **arrays: npt.NDArray[np.generic]) -> Path:
-    with whole(path) as scratch:
-        np.savez_compressed(scratch, **arrays)  # type: ignore[arg-type]
-    return path
-
-
-def quality(
-    label: npt.NDArray[np.uint8],
-    confidence: npt.NDArray[np.uint8],
-    truth: npt.NDArray[np.uint8],
-    thresholds: Sequence[float] = THRESHOLDS,
-) -> tuple[list[float], list[float | None]]:
-    """Coverage and accuracy of pseudo-labels at each threshold, percent.
-
-    Pixels whose truth is ignored are left out of both. A label counts where its confidence in 1/255 is at least the threshold.
-
-    Args:
-        label, confidence, truth: uint8 of one shape.
-
-    Returns:
-        Percent of the pixels that count, and percent of those that are right (None where none counts).
-    """
-    counted = truth != IGNORE
-    sure, right = confidence[counted] / 255, label[counted] == truth[counted]
-    coverage, accuracy = [], []
-    for threshold in thresholds:
-        taken = sure >= threshold
-        coverage.append(100 * float(taken.mean()))
-        accuracy.append(100 * float(right[taken].mean()) if taken.any() else None)
-    return coverage, accuracy
-
-
-def judge(folder: Path, loader: ClipLoader) -> tuple[int, list[int], list[list[float]], list[list[float | None]]]:
-    """Quality of all that a run has saved; opens the target's *training* labels in a stage of its own.
-
-    Returns:
-        Number of clips, the steps, and for each step what :func:`quality` gives.
-
-    Raises:
-        RunError: nothing saved, a damaged file, or predictions of other clips.
-    """
-    paths = sorted(folder.glob("step-*.npz"))
-    if not paths:
-        raise RunError(f"No predictions in {folder}; make the run with `bench run --save-predictions 8`")
-    store, steps, coverage, accuracy, clips = loader.store, [], [], [], 0
-    with stage("target-train", "target-train/label"):
-        for path in paths:
-            try:
-                with np.load(path, allow_pickle=False) as file:
-                    label, confidence, keys = file["label"], file["confidence"], file["keys"].tolist()
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-                raise RunError(f"{path} is damaged ({error}); run with --force --save-predictions again") from None
-            clips = len(keys)
-            if clips > len(store) or keys != [store.key(i) for i in range(clips)]:
-                raise RunError(f"{path} is of other clips than this run's; run with --force --save-predictions again")
-            truth = np.stack([store.labelled(i).label for i in range(clips)])
-            of_step = quality(label, confidence, truth)
-            steps.append(int(path.stem.removeprefix("step-")))
-            coverage.append(of_step[0])
-            accuracy.append(of_step[1])
-    return clips, steps, coverage, accuracy
+    for reads, batch in batches(loader, device, numbers, together):
+        yield predict(segmenter, batch, align_corners, reads)

@@ -27,9 +27,9 @@ from bench.core.workspace import Workspace
 from methods.base import Method
 from stpl.segmenter import VideoSegmenter
 
+from .adaptation import GRANTS, Context, begin, make_method, open_batches, prepare, schedule_of
 from .config import RunConfig, method_class
 from .evaluate import Everything
-from .run import GRANTS, Context, begin, make_method, open_batches, prepare, schedule_of
 from .training import Trainer
 
 WORK = ("network", "losses", "backward", "optimiser")
@@ -122,31 +122,24 @@ def _timed_loss(clock: Clock, function: Callable[..., Any]) -> Callable[..., Any
 @contextlib.contextmanager
 def timers(method: Method, trainer: Trainer, clock: Clock) -> Iterator[None]:
     """Timers on networks, loss functions, ``backward`` and optimisers, gone afterwards."""
-    imported = [
-        (vars(module), name, function)
-        for module in {sys.modules[cls.__module__] for cls in type(method).__mro__ if issubclass(cls, Method)}
-        for name, function in vars(module).items()
-        if inspect.isfunction(function) and function.__module__ != module.__name__
-    ]
-    hooks: list[Any] = []
-    for network in networks(method):
-        hooks.append(network.register_forward_pre_hook(lambda *_: clock.start("network")))
-        hooks.append(network.register_forward_hook(lambda *_: clock.stop()))
-    for optimiser in trainer.optimisers.values():
-        hooks.append(optimiser.register_step_pre_hook(lambda *_: clock.start("optimiser")))
-        hooks.append(optimiser.register_step_post_hook(lambda *_: clock.stop()))
-    plain = torch.Tensor.backward
-    torch.Tensor.backward = clock.timed("backward", plain)  # type: ignore[method-assign]
-    for names, name, function in imported:
-        names[name] = _timed_loss(clock, function)
-    try:
+    with contextlib.ExitStack() as undo:
+        for network in networks(method):
+            undo.callback(network.register_forward_pre_hook(lambda *_: clock.start("network")).remove)
+            undo.callback(network.register_forward_hook(lambda *_: clock.stop()).remove)
+        for optimiser in trainer.optimisers.values():
+            undo.callback(optimiser.register_step_pre_hook(lambda *_: clock.start("optimiser")).remove)
+            undo.callback(optimiser.register_step_post_hook(lambda *_: clock.stop()).remove)
+        for module in {sys.modules[cls.__module__] for cls in type(method).__mro__ if issubclass(cls, Method)}:
+            plain = {
+                name: function
+                for name, function in vars(module).items()
+                if inspect.isfunction(function) and function.__module__ != module.__name__
+            }
+            undo.callback(vars(module).update, plain)
+            vars(module).update({name: _timed_loss(clock, function) for name, function in plain.items()})
+        undo.callback(setattr, torch.Tensor, "backward", torch.Tensor.backward)
+        torch.Tensor.backward = clock.timed("backward", torch.Tensor.backward)  # type: ignore[method-assign]
         yield
-    finally:
-        for names, name, function in imported:
-            names[name] = function
-        torch.Tensor.backward = plain  # type: ignore[method-assign]
-        for hook in hooks:
-            hook.remove()
 
 
 def profile(config: RunConfig, workspace: Workspace, steps: int) -> dict[str, Any]:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
+from bench.core.files import write_atomically
+from bench.core.registry import file_of, recall
 from bench.core.schema import read_json
 
 from .config import Model, RunConfig
 
 SCHEMA = 1
+TOLERANCE = 0.02
+"""Points by which a score of the same weights, or of a run repeated in its environment, may differ: another number of threads
+changes a few pixels."""
+PLACES = "plugins.json"
 
 
 class Result(Model):
@@ -63,10 +71,11 @@ class Record(Model):
         beside: scores of other weights of the last step: ``student`` for a method that evaluates its own average.
         skipped: clips that could not be read and were replaced (``--skip-bad``), and why.
         flow: what the flow depends on besides the clips (``raft_large-<weights>-12it``), where it does.
+        ingredients: what the method had beyond its own loss: fusion over time, flow, averages of weights, its start.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    LATER: ClassVar[tuple[str, ...]] = ("skipped", "flow")
+    LATER: ClassVar[tuple[str, ...]] = ("skipped", "flow", "ingredients")
 
     schema_version: int = Field(alias="schema", default=SCHEMA)
     run: str
@@ -84,6 +93,7 @@ class Record(Model):
     date: str
     skipped: dict[str, str] | None = None
     flow: str | None = None
+    ingredients: dict[str, str] | None = None
 
     @field_validator("schema_version")
     @classmethod
@@ -97,13 +107,38 @@ class Record(Model):
         return json.dumps(self.model_dump(mode="json", by_alias=True), indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
+def gap(said: float | None, again: float | None) -> float:
+    """Absolute difference of two scores in points; 0 where both are undefined, infinite where one is."""
+    if said is None or again is None:
+        return 0.0 if said == again else math.inf
+    return abs(again - said)
+
+
 def read_record(path: Path) -> Record:
     """Read and validate a record.
 
     Raises:
         RunError: missing, truncated, or not a record (with the field's path).
     """
-    return read_json(path, Record, "Record", "delete it and run again")
+    record = read_json(path, Record, "Record", "delete it and run again")
+    if path.name == "record.json":
+        _recall_places(path.with_name(PLACES))
+    return record
+
+
+def keep_places(folder: Path, config: RunConfig) -> None:
+    """Note in a run's folder where the files of one's own lie that it uses. They are no part of its config or record."""
+    keys = (*config.plugins, f"shift/{config.shift}")
+    if places := {key: path for key in keys if (path := file_of(*key.split("/", 1)))}:
+        write_atomically(folder / PLACES, json.dumps(places, indent=1, sort_keys=True) + "\n")
+
+
+def _recall_places(file: Path) -> None:
+    """So that commands on a run find its files without being told again."""
+    with contextlib.suppress(OSError, ValueError):
+        places = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(places, dict):
+            recall({str(key): str(path) for key, path in places.items()})
 
 
 def read_records(folder: Path) -> list[Record]:

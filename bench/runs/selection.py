@@ -1,4 +1,4 @@
-"""Which of the kept weights are scored. ``last`` is the headline; the other two stand beside it, never mixed with it."""
+"""Which of the kept weights are scored. The last ones are the headline; two rules stand beside it, never mixed with it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,6 @@ class Snapshot:
     step: int
     target_score: float
     miou: float
-
-
-def last(snapshots: Sequence[Snapshot]) -> Snapshot:
-    """The weights after the last step. Looks at nothing."""
-    return max(snapshots, key=lambda s: s.step)
 
 
 def unsupervised(snapshots: Sequence[Snapshot]) -> Snapshot:

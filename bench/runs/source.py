@@ -11,17 +11,18 @@ import torch
 from bench.core.access import stage
 from bench.core.errors import RunError, UsageError
 from bench.core.files import file_hash, locked
+from bench.core.loading import sources
 from bench.core.seeding import seed_for
-from bench.data.loaders import BadClips, LabelledLoader, ahead
+from bench.data.loaders import BadClips, ahead
 from bench.data.splits import check_labels, identity_of, prepare
 from bench.flow.base import module_of
-from bench.flow.resolve import flow_of
+from bench.flow.resolve import open_clips
 from bench.networks.build import build_segmenter
 from bench.networks.weights import load_tensors, save_tensors
-from methods.base import NoSettings, Setup
+from methods.base import NoSettings, Setup, Supervision
 from methods.common.supervised import Supervised
 
-from .config import RunConfig, Shift, hash_of
+from .config import RunConfig, Shift, check_sources, hash_of
 from .training import Trainer, place
 
 if TYPE_CHECKING:
@@ -40,6 +41,12 @@ def source_flow(config: RunConfig, shift: Shift) -> str:
     return config.flow
 
 
+def supervision_of(shift: Shift) -> Supervision:
+    """How labelled clips teach on a shift, as methods are told."""
+    asked = shift.source_training
+    return Supervision(asked.loss, asked.mirror, asked.jitter, asked.auxiliary)
+
+
 def source_identity(config: RunConfig, shift: Shift, workspace: Workspace | None = None) -> dict[str, Any]:
     """Everything that a source model depends on: data, schedule, network, fusion operator, seed, recipe.
 
@@ -55,15 +62,23 @@ def source_identity(config: RunConfig, shift: Shift, workspace: Workspace | None
         "classes": len(shift.classes),
         "seed": seed_for(config.seed, "source model", shift.data.family),
     }
-    if shift.data.kind == "video":
-        identity["flow"] = source_flow(config, shift)
+    flow = source_flow(config, shift)
+    if shift.data.kind == "video" or flow != "exact":
+        identity["flow"] = flow
     if config.weights != "random":
         identity["weights"] = config.weights
+    if plugins := sources((("network", config.network), ("flow", flow))):
+        identity["plugins"] = plugins
     return identity
 
 
 def fresh_segmenter(config: RunConfig, shift: Shift, seed: int) -> VideoSegmenter:
-    """A segmenter initialised from ``seed`` alone; the global generator is left as it was."""
+    """A segmenter initialised from ``seed`` alone; the global generator is left as it was.
+
+    Raises:
+        UsageError: the run is of another network file than the one at hand.
+    """
+    check_sources(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build_segmenter(config.network, config.fusion, len(shift.classes), shift.data.frames)
@@ -107,12 +122,13 @@ def source_model(config: RunConfig, shift: Shift, workspace: Workspace) -> Path:
         model = place(initial_segmenter(config, shift, seed_for(identity["seed"], "init")), workspace)
         schedule = shift.source_training
         with stage("source-train", "source-train/label"):
-            bad = BadClips(workspace.skip_bad)
-            store = split.open()
-            flow = flow_of(source_flow(config, shift), store, split.name, workspace.cache)
-            loader = LabelledLoader(store, flow, schedule.batch, seed_for(identity["seed"], "data"), bad)
-            method = Supervised(model, NoSettings(), Setup(len(shift.classes), schedule.steps, identity["seed"]))
+            bad, order = BadClips(workspace.skip_bad), seed_for(identity["seed"], "data")
+            flow, cache = source_flow(config, shift), workspace.cache
+            loader = open_clips(split, flow, cache, schedule.batch, order, bad, labelled=True)
+            setup = Setup(len(shift.classes), schedule.steps, identity["seed"], supervision_of(shift))
+            method = Supervised(model, NoSettings(), setup)
             with ahead(loader, workspace) as batches:
+                assert batches is not None
                 Trainer(method, schedule, work, workspace.device).fit(batches, None, "train source", workspace.progress)
         save_tensors(path, model.state_dict(), {"identity": identity})
         shutil.rmtree(work, ignore_errors=True)
@@ -128,9 +144,10 @@ def given_model(config: RunConfig, shift: Shift, workspace: Workspace) -> Path:
     path = workspace.source_file
     if path is None or file_hash(path) != config.source_file:
         raise UsageError(f"This run starts from source model {config.source_file}; give that file with --source-model")
-    from bench.networks.model_file import read_info
+    from bench.networks.model_file import check_network, read_info
 
     info = read_info(path)
+    check_network(path, info)
     wanted = {"network": config.network, "fusion": config.fusion, "num_classes": len(shift.classes)}
     if info.classes is not None:
         wanted["classes"] = shift.classes

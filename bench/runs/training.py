@@ -23,7 +23,7 @@ from bench.core.files import disk_errors, write_atomically
 from bench.core.progress import Progress, quiet
 from bench.core.seeding import seed_for
 from bench.core.workspace import Observer
-from bench.data.loaders import moved
+from bench.data.loaders import to_device
 from bench.networks.weights import load_tensors, save_tensors
 from methods.base import ClipBatch, LabelledBatch, Method
 
@@ -257,15 +257,24 @@ class Trainer:
             total = torch.stack([value.float() for value in losses.values()]).sum()
             if number == 0:
                 self.optimiser.zero_grad(set_to_none=True)
-            (total / len(parts) if len(parts) > 1 else total).backward()
-        limit = self.schedule.clip_norm if self.schedule.clip_norm is not None else math.inf
-        norm = torch.nn.utils.clip_grad_norm_(_parameters(self.optimiser), limit).detach()
+            (total / len(parts) if len(parts) > 1 else total).backward()  # type: ignore[no-untyped-call]
+        norm = self._clip()
         keys = tuple(key for target, _ in parts for key in target.keys)
         self._note(Noted(step, "gradient", {" + ".join(names): norm}, keys))
         self.optimiser.step()
         self.method.part = 0
         with self._draws(step, "after step"):
             self.method.after_step(step)
+
+    def _clip(self) -> Tensor:
+        """Clip the gradients of what is clipped together; returns the largest norm before, NaN where any is."""
+        limit = self.schedule.clip_norm if self.schedule.clip_norm is not None else math.inf
+        together: dict[object, list[Tensor]] = {}
+        for group in self.optimiser.param_groups:
+            together.setdefault(group.get("clipped"), []).extend(group["params"])
+        trained = [some for some in together.values() if any(p.grad is not None for p in some)] or [[]]
+        norms = [torch.nn.utils.clip_grad_norm_(some, limit).detach() for some in trained]
+        return norms[0] if len(norms) == 1 else torch.stack(norms).max()
 
     def _note(self, noted: Noted) -> None:
         if self.device.type == "cpu":
@@ -298,7 +307,7 @@ class Trainer:
         if not self.state_path.is_file():
             self.log_path.unlink(missing_ok=True)
             return 0, 0.0, 0.0
-        tensors, meta = load_tensors(self.state_path)
+        tensors, meta = load_tensors(self.state_path, "delete it and run again")
         method = {n.removeprefix("method/"): v for n, v in tensors.items() if n.startswith("method/")}
         if self.method.state_dict().keys() != method.keys() or not {"step", "wall", "cpu"} <= set(meta):
             raise RunError(f"{self.state_path} was saved by other code than this; delete it and run again")
@@ -323,16 +332,11 @@ def _parameters(optimiser: torch.optim.Optimizer) -> list[Tensor]:
     return [p for group in optimiser.param_groups for p in group["params"]]
 
 
-def to_device(batch: ClipBatch, device: torch.device) -> ClipBatch:
-    """The batch on ``device``."""
-    return moved(batch, lambda x: x.to(device, non_blocking=True))
-
-
 def place(segmenter: VideoSegmenter, workspace: Workspace) -> VideoSegmenter:
     """Put a network where it computes: on the device, channels last on a GPU, its encoder compiled where that is asked for."""
     segmenter = segmenter.to(workspace.device)
     if workspace.device.type == "cuda":
-        segmenter = segmenter.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        segmenter = segmenter.to(memory_format=torch.channels_last)
     if workspace.compiled:
         segmenter.encoder.compile()
     return segmenter

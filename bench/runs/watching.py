@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from bench.core.errors import UsageError
 from bench.core.files import disk_errors
 from bench.core.workspace import Observer
+from bench.data.loaders import moved
 from methods.base import ClipBatch
 from stpl.segmenter import VideoSegmenter
+
+from .predictions import predict
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -114,11 +116,10 @@ def pictures(segmenter: VideoSegmenter, clips: Iterable[ClipBatch]) -> list[tupl
 
     found = []
     for batch in clips:
-        with evaluating(segmenter), torch.no_grad():
-            scores = segmenter(batch.frames[:CLIPS], batch.flow[:CLIPS], batch.valid[:CLIPS]).scores.float()
-        size = (batch.frames.shape[-2], batch.frames.shape[-1])
-        labels = F.interpolate(scores, size, mode="bilinear").argmax(1).cpu().numpy()
-        frames = (255 * batch.frames[:CLIPS, -1]).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        batch = moved(batch, lambda x: x[:CLIPS])
+        with evaluating(segmenter):
+            labels = predict(segmenter, batch).labels().cpu().numpy()
+        frames = (255 * batch.frames[:, -1]).round().byte().permute(0, 2, 3, 1).cpu().numpy()
         for key, frame, label in zip(batch.keys, frames, labels, strict=False):
             found.append((f"target/{key.rsplit('/', 1)[-1]}", np.concatenate([frame, colourise(label)], axis=1)))
     return found

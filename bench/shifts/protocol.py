@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from bench.core.errors import RunError, UsageError
 from bench.core.schema import Model, hash_of
 
 
@@ -99,6 +100,22 @@ class Schedule(Model):
         return self
 
 
+class SourceTraining(Schedule):
+    """How source models and the oracle are trained, and the loss of the source terms of UDA methods.
+
+    ``loss: balanced`` weighs each class by (its share in the batch)^-1/2; ``plain`` weighs all pixels alike and compares both
+    heads at the labels' size, as published. ``mirror`` and ``jitter`` (strength of a colour jitter, 0 = none) are views of
+    training from scratch alone. ``auxiliary`` is the weight of the auxiliary head.
+    """
+
+    LATER: ClassVar[tuple[str, ...]] = (*Schedule.LATER, "loss", "mirror", "jitter", "auxiliary")
+
+    loss: Literal["balanced", "plain"] = "balanced"
+    mirror: bool = True
+    jitter: float = Field(default=0.0, ge=0, le=1.5)
+    auxiliary: float = Field(default=0.1, ge=0)
+
+
 class Adaptation(Schedule):
     """Schedule of all methods that train on the target, and the batch-norm policy.
 
@@ -130,8 +147,24 @@ class Evaluation(Model):
     unscored: tuple[str, ...] = ()
 
 
+class TunedOn(Model):
+    """A method's settings are those that were tuned on this shift; published ones where nothing was tuned."""
+
+    tuned_on: str = Field(alias="tuned-on")
+
+
+MINISTREET = TunedOn.model_validate({"tuned-on": "ministreet-dev"})
+
+
 class Shift(Model):
-    """A named source to target benchmark."""
+    """A named source to target benchmark.
+
+    ``settings`` says which values of a method's settings its runs get: the ``published`` ones, or ``{tuned-on: SHIFT}``.
+    ``ingredients`` says what methods have beyond their own loss: ``common``, all the network's fusion above, or ``published``,
+    each what its paper has.
+    """
+
+    LATER: ClassVar[tuple[str, ...]] = ("settings", "ingredients")
 
     name: str
     title: str
@@ -140,9 +173,11 @@ class Shift(Model):
     data: Annotated[Data | Videos, Field(discriminator="kind")]
     network: Network
     flow: str
-    source_training: Schedule
+    source_training: SourceTraining
     adaptation: Adaptation
     evaluation: Evaluation
+    settings: Literal["published"] | TunedOn = MINISTREET
+    ingredients: Literal["common", "published"] = "common"
 
     @model_validator(mode="after")
     def _fits(self) -> Shift:
@@ -157,6 +192,10 @@ class Shift(Model):
         """Hash of the protocol; the title is not part of it."""
         return hash_of(self.model_dump(mode="json", exclude={"title"}))
 
+    def with_frames(self, frames: int) -> Shift:
+        """The same with ``frames`` frames per clip, of which the last are those of the shorter clips."""
+        return self.model_copy(update={"data": self.data.model_copy(update={"frames": frames})})
+
     def shortened(self, steps: int) -> Shift:
         """The same with schedules of at most ``steps`` steps, to try a shift out."""
 
@@ -166,3 +205,19 @@ class Shift(Model):
         return self.model_copy(
             update={"source_training": cut(self.source_training), "adaptation": cut(self.adaptation)}
         )
+
+
+def check_protocol(
+    shift: Shift, made: str, what: str, remedy: str, error: type[UsageError] | type[RunError] = UsageError
+) -> None:
+    """Refuse what was made under another protocol than the shift has now.
+
+    Args:
+        made: hash of the protocol under which it was made.
+        what, remedy: start and end of the line that says so: what it is, and what to do.
+
+    Raises:
+        UsageError: it was; or ``error``.
+    """
+    if made != shift.hash:
+        raise error(f"{what} was made under protocol {made}; '{shift.name}' is now {shift.hash}; {remedy}")

@@ -18,8 +18,8 @@ from bench.core.errors import Busy, RunError, UsageError
 from bench.core.files import disk_errors, locked, write_atomically
 from bench.core.schema import read_yaml
 from bench.runs.config import RunConfig, hash_of, method_class
+from bench.runs.finished import config_text, finished
 from bench.runs.records import Record, read_record
-from bench.runs.run import config_text, finished
 from bench.runs.source import source_flow
 
 from .spec import Planned, Sweep, plan

@@ -49,12 +49,13 @@ from ray.tune.schedulers import AsyncHyperBandScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
 from bench.core.errors import RunError, UsageError  # noqa: E402
+from bench.core.registry import packed  # noqa: E402
 from bench.core.workspace import Workspace  # noqa: E402
 
 from ._left_over import scratch_folder  # noqa: E402
 from .jobs import Job, Jobs, SweepFolder  # noqa: E402
 from .spec import Sweep  # noqa: E402
-from .table import SweepTable, failures  # noqa: E402
+from .table import SweepTable  # noqa: E402
 from .trial import Work, do, reason_of  # noqa: E402
 
 STORE_BYTES = 100_000_000
@@ -259,6 +260,7 @@ def payload(job: Job, sweep: Sweep, workspace: Workspace) -> dict[str, Any]:
         "cache": place(workspace.cache),
         "data_root": place(workspace.data_root),
         "source_file": place(workspace.source_file),
+        "plugins": packed(),
         "cpu": sweep.cpu,
         "device": "auto" if sweep.gpu else "cpu",
         "tuning": sweep.search is not None,
@@ -267,7 +269,7 @@ def payload(job: Job, sweep: Sweep, workspace: Workspace) -> dict[str, Any]:
 
 
 def _check_resources(sweep: Sweep) -> None:
-    there = ray.cluster_resources()
+    there = ray.cluster_resources()  # type: ignore[no-untyped-call]
     for name, asked in (("CPU", float(sweep.cpu)), ("GPU", sweep.gpu)):
         if asked > there.get(name, 0.0):
             raise UsageError(f"{name.lower()}: {asked:g} per trial is asked for, but Ray sees {there.get(name, 0.0):g}")
@@ -283,7 +285,8 @@ def slots(sweep: Sweep) -> int:
         gpus = int(there.get("GPU", 0))
         return min(cores, int(gpus / sweep.gpu) if sweep.gpu >= 1 else gpus * int(1 / sweep.gpu + 1e-9))
 
-    return sum(fit(node["Resources"]) for node in ray.nodes() if node["Alive"])
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return sum(map(fit, alive))
 
 
 # The cluster ----------------------------------------------------------------------------------------------------------
@@ -355,20 +358,3 @@ def wait_for_others() -> None:
     deadline = time.monotonic() + PATIENCE
     while _internal_kv_get(STARTING) == b"1" and time.monotonic() < deadline:
         time.sleep(0.05)
-
-
-# What the command line calls ------------------------------------------------------------------------------------------
-
-
-def closing(jobs: Jobs) -> None:
-    """Raise where runs failed, after all have had their chance.
-
-    Raises:
-        RunError: names each failed run, its reason and its log.
-    """
-    failed = [job for job in jobs.runs if job.state == "failed"]
-    for line in failures(failed, jobs.folder.path):
-        SweepTable(jobs).console.print(f"failed: {line}", highlight=False, markup=False, soft_wrap=True)
-    if failed:
-        again = f"bench sweep --resume {jobs.folder.name}"
-        raise RunError(f"{len(failed)} of {len(jobs.runs)} runs failed; once the causes are gone: {again}")

@@ -19,7 +19,7 @@ import numpy as np
 
 from bench.core.errors import RunError, UsageError
 from bench.core.files import write_atomically
-from bench.core.registry import shift_names
+from bench.core.registry import resolve, shift_names
 from bench.core.seeding import seed_for
 from bench.core.workspace import Workspace
 from bench.runs.config import Shift, canonical, load_shift, make_run_config, method_class
@@ -82,6 +82,7 @@ def tune(
         UsageError: the shift is not for tuning, or the method has nothing to search.
     """
     tuning_shift(shift)
+    method = resolve("method", method)
     if not method_class(method).SEARCH:
         raise UsageError(f"Method '{method}' has no search space: there is nothing to tune")
     done = []

@@ -7,22 +7,25 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import yaml
 from pydantic import Field, field_validator, model_validator
 
 from bench.core.errors import UsageError, unknown
-from bench.core.registry import method_names
-from bench.core.schema import Model, hash_of
+from bench.core.loading import source_hash
+from bench.core.registry import KINDS, file_of, method_names, recall, resolve
+from bench.core.schema import Model, hash_of, load_yaml, read_yaml, validated
 from bench.runs.config import RunConfig, make_run_config, method_class, parse_range, plain_value
 from methods.base import Choice, LogUniform, SearchSpace
 
 from .search import DIGITS, draw, tuning_shift
-from .study import Study, StudyRow, WrittenRow, clean
+from .study import Study, StudyRow, WrittenRow, by_name, clean
 
-COMMON = ("network", "fusion", "flow", "weights", "init")
+COMMON = ("network", "fusion", "flow", "weights", "frames", "ingredients", "init")
 """Options that every method has."""
 
 
@@ -63,8 +66,12 @@ class Sweep(Model):
         cpu: cores, and threads of torch, per trial.
         gpu: GPUs per trial; a share packs several trials onto one.
         retries: how often a failed trial is tried again.
+        plugins: paths of files of one's own by ``kind/name``, so that a sweep finds them again when it goes on.
     """
 
+    LATER: ClassVar[tuple[str, ...]] = ("plugins",)
+
+    plugins: dict[str, str] = Field(default={})
     name: str = Field(default="", pattern=r"^[A-Za-z0-9_.-]*$")
     shift: str = "ministreet"
     methods: Literal["all"] | list[str] = Field(default_factory=list)
@@ -77,6 +84,20 @@ class Sweep(Model):
     cpu: int = Field(default=1, ge=1)
     gpu: float = Field(default=0.0, ge=0)
     retries: int = Field(default=2, ge=0)
+
+    _shift = field_validator("shift")(lambda shift: resolve("shift", shift))
+    _options = field_validator("grid", "options")(by_name)
+
+    @field_validator("plugins")
+    @classmethod
+    def _known_again(cls, value: dict[str, str]) -> dict[str, str]:
+        recall(value)
+        return value
+
+    @field_validator("methods")
+    @classmethod
+    def _methods_by_name(cls, value: Any) -> Any:
+        return value if value == "all" else [resolve("method", name) for name in value]
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -110,11 +131,25 @@ class Sweep(Model):
     @property
     def identity(self) -> str:
         """Hash of which runs it is about: not of its name, nor of how they are spread over the machine."""
-        return hash_of(self.model_dump(mode="json", exclude={"name", "cpu", "gpu", "retries"}))
+        told = self.model_dump(mode="json", exclude={"name", "cpu", "gpu", "retries", "plugins"})
+        sources = {key: source_hash(*key.split("/")) for key in self.files}
+        return hash_of({**told, "plugins": sources} if sources else told)
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Paths of the files of one's own that it is about, by ``kind/name``."""
+        used = [("shift", self.shift), *(("method", row.method) for row in self.rows)]
+        used += [("method", name) for name in self.methods if self.methods != "all"]
+        for options in (self.options, self.grid, *(row.options for row in self.rows)):
+            for option, value in options.items():
+                used += [
+                    (option.rpartition(".")[2], str(one)) for one in (value if isinstance(value, list) else [value])
+                ]
+        return {f"{kind}/{name}": path for kind, name in used if kind in KINDS and (path := file_of(kind, name))}
 
     def to_yaml(self) -> str:
         """As stored in the sweep's folder."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        return yaml.safe_dump(self.model_copy(update={"plugins": self.files}).model_dump(mode="json"), sort_keys=False)
 
 
 @dataclass(frozen=True)
@@ -229,7 +264,48 @@ def parse_grid(texts: list[str]) -> dict[str, list[Any]]:
         if name in grid:
             raise UsageError(f"--grid '{name}' is given twice")
         try:
-            grid[name] = [plain_value(yaml.safe_load(value)) for value in values.split(",")]
+            grid[name] = [plain_value(load_yaml(value)) for value in values.split(",")]
         except yaml.YAMLError:
             raise UsageError(f"--grid '{text}': not values") from None
     return grid
+
+
+def parse_search(kind: str | None, trials: str, asha: bool) -> dict[str, Any] | None:
+    """The ``search`` of a sweep from its options; None without one.
+
+    Raises:
+        UsageError: ``asha`` without a search.
+    """
+    if asha and not kind:
+        raise UsageError("--asha stops trials of a search; add --search random")
+    return {"kind": kind, "trials": trials, "asha": {} if asha else None} if kind else None
+
+
+def asked_for(spec: Path | None, stored: Sweep | None, asked: Mapping[str, Any], spread: Mapping[str, Any]) -> Sweep:
+    """The sweep from whichever way it was asked for.
+
+    Args:
+        spec: a YAML file.
+        stored: a sweep to go on with.
+        asked: its fields.
+        spread: ``cpu``, ``gpu``, ``retries``.
+
+    Raises:
+        UsageError: nothing, or two ways at once.
+    """
+    if stored:
+        if spec or asked:
+            raise UsageError(
+                "--resume NAME goes on with what was asked for then; leave SPEC, --method and the like out"
+            )
+        return stored.model_copy(update=dict(spread))
+    if not spec:
+        if not asked.get("methods"):
+            raise UsageError("What to run? Give a SPEC.yaml, --method a,b, or --resume NAME")
+        return validated(Sweep, {**asked, **spread}, "Sweep").named
+    if extra := set(asked) - {"name", "seeds", "shift", "steps"}:
+        raise UsageError(f"{spec} says what to run; leave out --{min(extra).removesuffix('s')} or the file")
+    if not spec.is_file():
+        raise UsageError(f"No file {spec}")
+    written = read_yaml(spec, Sweep, "Sweep")
+    return validated(Sweep, {**written.model_dump(mode="json"), **asked, **spread}, "Sweep").named

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from bench.core.errors import UsageError, unknown
-from bench.core.registry import ROOT, method_names
+from bench.core.registry import KINDS, ROOT, method_names, resolve
 from bench.core.schema import Model, read_yaml
 from bench.runs.config import RunConfig, make_run_config, parse_range, plain_value
 
@@ -50,12 +50,27 @@ class StudyRow:
         return make_run_config(self.method, shift, seed, options, str(options.pop("init", "source")), steps)
 
 
+def by_name(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options, or lists of their values, in which files of methods, networks and flow backends are named by their names."""
+
+    def named(option: str, value: Any) -> Any:
+        if isinstance(value, list):
+            return [named(option, one) for one in value]
+        kind = option.rpartition(".")[2]
+        return resolve(kind, value) if kind in KINDS and isinstance(value, str) else value
+
+    return {option: named(option, value) for option, value in options.items()}
+
+
 class WrittenRow(Model):
     """A row as it stands in the YAML."""
 
     label: str = Field(min_length=1)
     method: str
     options: dict[str, Any] = Field(default_factory=dict)
+
+    _method = field_validator("method")(lambda method: resolve("method", method))
+    _options = field_validator("options")(by_name)
 
 
 class Study(Model):
@@ -79,6 +94,10 @@ class Study(Model):
     grid: dict[str, Values] = Field(default_factory=dict)
     words: dict[str, dict[str, str]] = Field(default_factory=dict)
     reference: str | dict[str, Any] | None = None
+
+    _shift = field_validator("shift")(lambda shift: resolve("shift", shift))
+    _grid = field_validator("grid")(by_name)
+    _reference = field_validator("reference")(lambda row: by_name(row) if isinstance(row, dict) else row)
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -213,4 +232,5 @@ def load_study(name: str) -> Study:
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
     if not path.is_file():
         raise unknown("study", name, study_names())
-    return read_yaml(path, Study, "Study")
+    study: Study = read_yaml(path, Study, "Study")
+    return study

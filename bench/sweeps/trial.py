@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.errors import RunError, UsageError
+from bench.core.registry import unpack
 from bench.core.workspace import Workspace, pick_device
 from bench.data import splits
+from bench.runs.adaptation import prepare
 from bench.runs.config import RunConfig, method_class
-from bench.runs.run import prepare, run
+from bench.runs.run import run
 
 from .search import tuning_shift
 
@@ -43,6 +45,7 @@ def do(job: dict[str, Any], say: Say) -> dict[str, Any]:
     cv2.setNumThreads(job["cpu"])
     if Path(job["folder"]).is_dir():
         os.chdir(job["folder"])
+    unpack(job["plugins"])
     config = RunConfig.model_validate(job["config"])
     if job["tuning"]:
         tuning_shift(config.shift)

@@ -12,6 +12,7 @@ import torch
 import yaml
 
 import methods
+from bench.core import registry
 from bench.core.registry import ROOT
 from bench.core.workspace import Workspace
 from bench.data.fixtures import Tree, write_all
@@ -47,6 +48,13 @@ def tiny_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trees(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tree]:
     """Small data sets in the layouts of the real ones; nothing in them may be changed by a test (``corrupt`` copies)."""
     return write_all(tmp_path_factory.mktemp("data"), scale=8)
+
+
+@pytest.fixture(autouse=True)
+def no_files_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test names by its path is forgotten when it ends; the next one may have another file of that name."""
+    monkeypatch.setattr(registry, "_files", dict(registry._files))
+    monkeypatch.delenv("BENCH_PLUGINS", raising=False)
 
 
 @pytest.fixture(autouse=True)

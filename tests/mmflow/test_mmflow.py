@@ -94,5 +94,5 @@ def test_its_flow_is_computed_ahead_and_found_by_a_run(worker: Callable[[str], m
         mmflow.WORKER.close()
     assert summary["identity"] == f"mmflow-{RAFT}-random" and summary["pairs"] == 2
     backend = with_precomputed(mmflow.BACKEND, "mmflow", split.open(), split.name, tmp_path)
-    flow, valid = backend(split.open(), 1)
+    flow, valid = backend(split.open()[1], split.open(), 1)
     assert flow.shape == (1, 2, 64, 128) and valid.dtype == np.bool_

@@ -1,24 +1,33 @@
-"""Data sets, one file each, found by file name: ``DATASET`` in it says what lies where and how it is read."""
+"""Data sets, one file each, here or of one's own: ``DATASET`` in it says what lies where and how it is read."""
 
 from __future__ import annotations
 
-from bench.core.registry import import_from, names_in
+from bench.core.errors import RunError
+from bench.core.loading import check_name, load
+from bench.core.registry import names
 
 from ._base import Dataset, Item, locate
 
+PARTS = (*Dataset.__annotations__, "items", "read_frame", "read_label", "look", "guards", "belongs")
+"""What a data set has."""
+
 
 def dataset_names() -> list[str]:
-    """Data sets at hand, one file each in this folder."""
-    return names_in(__name__)
+    """Data sets at hand."""
+    return names("dataset")
 
 
 def dataset(name: str) -> Dataset:
     """A data set by name.
 
     Raises:
-        UsageError: unknown name (with the nearest one).
+        UsageError: unknown name (with the nearest one), or a plugin that calls itself otherwise.
+        RunError: its file cannot be loaded, or lacks something that a data set has.
     """
-    found: Dataset = import_from(__name__, name, kind="data set").DATASET
+    found: Dataset = load("dataset", name).DATASET
+    if missing := [part for part in PARTS if not hasattr(found, part)]:
+        raise RunError(f"Data set '{name}': its DATASET has no {', '.join(missing)}; see bench.data.datasets.Dataset")
+    check_name("dataset", name, found.name)
     return found
 
 

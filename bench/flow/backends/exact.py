@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.data.clip import Clips
+from bench.data.clip import Clip, Clips
 
 
-def exact(clips: Clips, index: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def exact(clip: Clip, clips: Clips, index: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """The clip's own flow and validity."""
-    clip = clips[index]
     return clip.flow, clip.valid
 
 

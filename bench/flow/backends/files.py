@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from bench.core.errors import RunError, UsageError
 from bench.core.schema import hash_of
-from bench.data.clip import Clips
+from bench.data.clip import Clip, Clips
 from bench.data.datasets import synthia_seq
 from stpl.warp import resize_flow
 
@@ -124,7 +124,7 @@ def fit(field: Field, size: tuple[int, int], path: Path) -> Field:
     return np.where(whole, resized, 0).astype(np.float32), whole
 
 
-def files(clips: Clips, index: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def files(clip: Clip, clips: Clips, index: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Flow of every pair from its file; valid where the file says so and it ends inside the frame.
 
     Raises:
@@ -132,7 +132,6 @@ def files(clips: Clips, index: int) -> tuple[NDArray[np.float32], NDArray[np.boo
         RunError: a file is missing, damaged or of other proportions.
     """
     folder, forward = settings()
-    clip = clips[index]
     stem, pairs, size = clip.key.rsplit("/", 1)[-1], len(clip.frames) - 1, clip.frames.shape[2:]
     if pairs > 1 and getattr(clips, "carries_flow", True):
         raise RunError(

@@ -25,6 +25,7 @@ from bench.core.errors import RunError, UsageError
 from bench.core.registry import ROOT
 from bench.data.clip import Flow, Frame
 
+from .. import _mmflow_worker
 from .._estimated import backend, pad
 from .._mmflow_worker import RANDOM, receive, send
 from .._raft import file_hash
@@ -94,13 +95,15 @@ class Worker:
         if not python.is_file():
             raise RunError(f"mmflow has no environment at {python}; build it: make mmflow (or set {PYTHON})")
         self.said = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the process)
-        command = [str(python), "-m", "bench.flow._mmflow_worker", "--config", config, "--checkpoint", checkpoint]
+        # As text: with our folder on its path it would take packages of this environment where we are installed in one.
+        worker = Path(_mmflow_worker.__file__).read_text(encoding="utf-8")
+        command = [str(python), "-c", worker, "--config", config, "--checkpoint", checkpoint]
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.said,
-            env={**os.environ, "PYTHONPATH": str(ROOT.parent)},
+            env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
         )
         atexit.register(self.close)
         self.versions = self._exchange(None)[0].get("versions", {})

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.data.clip import Clips
+from bench.data.clip import Clip, Clips
 
 
-def zero(clips: Clips, index: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def zero(clip: Clip, clips: Clips, index: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Zero flow, valid everywhere."""
-    clip = clips[index]
     return np.zeros_like(clip.flow), np.ones_like(clip.valid)
 
 

@@ -29,7 +29,7 @@ INNER = 128
 class MobileEncoder(nn.Module):
     """RGB in 0..1 ``(N, 3, H, W)`` to features ``(N, 168, H/8, W/8)`` and auxiliary ones ``(N, 160, H/16, W/16)``."""
 
-    stride = 8
+    stride, multiple = 8, 1
 
     def __init__(self) -> None:
         super().__init__()

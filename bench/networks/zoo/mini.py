@@ -38,7 +38,7 @@ class MiniEncoder(nn.Module):
 
     channels = 96
     auxiliary_channels = 96
-    stride = 8
+    stride, multiple = 8, 1
 
     mean: Tensor
     std: Tensor

@@ -17,11 +17,10 @@ from bench.analysis import analyse, data, look
 from bench.core.access import AccessError, stage
 from bench.core.errors import RunError, UsageError
 from bench.core.workspace import Workspace
-from bench.data.loaders import ClipLoader
 from bench.data.splits import prepare
-from bench.flow.base import backend_of
-from bench.runs import predictions
+from bench.runs import pseudo_labels
 from bench.runs.config import load_shift, make_run_config
+from bench.runs.finished import RunFolder
 from bench.runs.records import Record
 from bench.runs.run import run
 
@@ -95,7 +94,7 @@ def test_labels_stay_closed_while_predictions_are_saved(finished: Finished, tmp_
     """What is granted then is read off the hook itself: opening labels is tried where the predictions are made."""
     workspace, _ = finished
     tried: list[str] = []
-    inner = predictions.save_predictions
+    inner = pseudo_labels.save_predictions
 
     def curious(folder: Path, segmenter: Any, weights: Any, loader: Any, *rest: Any) -> Any:
         with pytest.raises(AccessError):
@@ -114,14 +113,14 @@ def test_quality_equals_the_slow_loop() -> None:
     label, truth = (draw.integers(0, 3, (4, 5, 6)).astype(np.uint8) for _ in range(2))
     truth[0, 0] = 255
     confidence = draw.integers(80, 256, (4, 5, 6)).astype(np.uint8)
-    coverage, accuracy = predictions.quality(label, confidence, truth, (0.0, 0.7, 1.0))
+    coverage, accuracy = pseudo_labels.quality(label, confidence, truth, (0.0, 0.7, 1.0))
     pixels = [(g, c, t) for g, c, t in zip(label.flat, confidence.flat, truth.flat, strict=True) if t != 255]
     for at, threshold in enumerate((0.0, 0.7)):
         sure = [(g, t) for g, c, t in pixels if c / 255 >= threshold]
         assert coverage[at] == pytest.approx(100 * len(sure) / len(pixels))
         assert accuracy[at] == pytest.approx(100 * sum(g == t for g, t in sure) / len(sure))
     assert coverage[0] == 100
-    none, unknown = predictions.quality(label, np.minimum(confidence, 200), truth, (0.9,))
+    none, unknown = pseudo_labels.quality(label, np.minimum(confidence, 200), truth, (0.9,))
     assert none == [0.0] and unknown == [None]
 
 
@@ -171,12 +170,7 @@ def test_runs_are_analysed_and_a_page_is_made(finished: Finished, tmp_path: Path
 
 def test_all_models_of_a_replicate_are_shown_the_same_pixels(finished: Finished) -> None:
     workspace, records = finished
-    shift = load_shift(TINY)
-    looks = [
-        look.look(r.config, shift, workspace.runs / r.run / "checkpoint.safetensors", workspace, 200)
-        for r in records.values()
-    ]
-    a, b = looks
+    a, b = (look.look(RunFolder.open(workspace.runs / r.run), workspace, 200) for r in records.values())
     assert torch.equal(a.cells, b.cells) and torch.equal(a.clips, b.clips) and torch.equal(a.labels, b.labels)
     assert torch.bincount(a.clips).tolist() == [50] * 4 and not torch.equal(a.features, b.features)
     assert a.grid == (8, 16) and a.features.shape == (200, 96) and bool((a.labels < 15).all())
@@ -184,18 +178,15 @@ def test_all_models_of_a_replicate_are_shown_the_same_pixels(finished: Finished)
 
 def test_labels_cannot_be_looked_at_during_adaptation(finished: Finished) -> None:
     workspace, records = finished
-    record = records["source_only"]
-    checkpoint = workspace.runs / record.run / "checkpoint.safetensors"
+    run = RunFolder.open(workspace.runs / records["source_only"].run)
     with stage("target-train"), pytest.raises(AccessError):
-        look.look(record.config, load_shift(TINY), checkpoint, workspace, 200)
+        look.look(run, workspace, 200)
 
 
 def test_a_checkpoint_that_scores_otherwise_is_refused(finished: Finished) -> None:
     workspace, records = finished
     record = records["source_only"]
-    seen = look.look(
-        record.config, load_shift(TINY), workspace.runs / record.run / "checkpoint.safetensors", workspace, 400
-    )
+    seen = look.look(RunFolder.open(workspace.runs / record.run), workspace, 400)
     other = record.model_copy(update={"result": record.result.model_copy(update={"miou": record.result.miou + 1})})
     with pytest.raises(RunError, match=f"Run {record.run}: its record says .* run it again"):
         analyse.analyse_run(other, seen, load_shift(TINY).classes, ())
@@ -204,8 +195,7 @@ def test_a_checkpoint_that_scores_otherwise_is_refused(finished: Finished) -> No
 def test_too_few_clips_for_the_neighbours_are_one_line(finished: Finished) -> None:
     workspace, records = finished
     record = records["source_only"]
-    checkpoint = workspace.runs / record.run / "checkpoint.safetensors"
-    seen = look.look(record.config, load_shift(TINY), checkpoint, workspace, 400)
+    seen = look.look(RunFolder.open(workspace.runs / record.run), workspace, 400)
     alone = dataclasses.replace(seen, clips=torch.zeros_like(seen.clips))
     with pytest.raises(RunError, match=rf"Run {record.run}: neighbours in feature space: k must be in 1..0"):
         analyse.analyse_run(record, alone, load_shift(TINY).classes, ("knn",))
@@ -222,13 +212,13 @@ def test_a_run_that_saved_nothing_or_other_clips_is_not_judged(finished: Finishe
     saved = next((workspace.runs / records["self_training"].run / "predictions").glob("*.npz"))
     with np.load(saved, allow_pickle=False) as file:
         arrays = dict(file)
-    loader = ClipLoader(prepare(load_shift(TINY), "target", "train", 0, workspace).open(), backend_of("exact"), 1, 0)
+    store = prepare(load_shift(TINY), "target", "train", 0, workspace).open()
     np.savez(other / "step-000000.npz", **arrays | {"keys": arrays["keys"][::-1]})
     with pytest.raises(RunError, match="is of other clips than this run's"):
-        predictions.judge(other, loader)
+        pseudo_labels.judge(other, store)
     (other / "step-000000.npz").write_bytes(saved.read_bytes()[:1000])
     with pytest.raises(RunError, match="is damaged"):
-        predictions.judge(other, loader)
+        pseudo_labels.judge(other, store)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +226,7 @@ def test_a_run_that_saved_nothing_or_other_clips_is_not_judged(finished: Finishe
     [
         ((), "Name runs, e.g. runs/0123456789ab, or --methods"),
         (("x", "--methods", "stpl"), "Name runs, e.g. runs/0123456789ab, or --methods"),
-        (("0123456789ab",), "No run '0123456789ab': neither a folder nor a run in"),
+        (("0123456789ab",), "'0123456789ab' is no run: give a run folder or the hash of a run in"),
         (("--methods", "stlp"), "Unknown method 'stlp'. Did you mean 'stpl'?"),
         (("--methods", "stpl", "--seeds", "2:1"), "--seeds must be FIRST:END"),
         (("--methods", "stpl", "--shift", TINY), f"first: bench run --method stpl --shift {TINY} --seed 0"),

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
+import yaml
 from typer.testing import CliRunner
 
 from bench import cli
+from bench.analysis.look import look
 from bench.analysis.panels import (
     WRONG,
     Panel,
@@ -23,19 +23,23 @@ from bench.analysis.panels import (
     make_panels,
     panels_figure,
     run_panels,
-    spread_clips,
 )
+from bench.analysis.preview import run_preview
 from bench.analysis.strips import run_strip
 from bench.core.access import stage
 from bench.core.errors import RunError, UsageError
+from bench.core.registry import ROOT
+from bench.core.workspace import Workspace
+from bench.data.fixtures import Tree
 from bench.data.labels import PALETTE
 from bench.pictures.canvas import colourise
-from bench.runs.config import load_shift
-from bench.runs.finished import finished_run, finished_runs
+from bench.runs.config import load_shift, make_run_config
+from bench.runs.figures import spread_clips
+from bench.runs.finished import RunFolder, finished_run, finished_runs
 from bench.runs.records import read_record
+from bench.runs.run import run
 
 SHIFT = "ministreet-tiny"
-CPU = torch.device("cpu")
 
 
 def test_clips_are_spread_evenly() -> None:
@@ -102,21 +106,21 @@ def test_a_finished_runs_model_is_its_checkpoint(finished_tiny: Path, tiny_cache
     from bench.runs.metrics import ConfusionMatrix, iou_from_confusion, mean_iou
 
     shift = load_shift(SHIFT)
-    runs = finished_runs(["source_only", "self_training"], SHIFT, 0, finished_tiny)
-    panels = make_panels(runs, shift, 0, shift.data.target.val, tiny_cache, CPU)
+    runs = finished_runs(["source_only", "self_training"], SHIFT, [0], finished_tiny)
+    panels = make_panels(runs, 99, Workspace(cache=tiny_cache))
     assert [p.name for p in panels] == ["clip 0", "clip 1", "clip 2", "clip 3"]
-    for run in runs:
+    for done in runs:
         pooled = ConfusionMatrix(len(shift.classes))
         for shown in panels:
-            pooled.update(shown.label, shown.predictions[run.name].current)
-        assert 100 * mean_iou(iou_from_confusion(pooled.matrix)) == pytest.approx(run.record.result.miou, abs=1e-6)
+            pooled.update(shown.label, shown.predictions[done.name].current)
+        assert 100 * mean_iou(iou_from_confusion(pooled.matrix)) == pytest.approx(done.record.result.miou, abs=1e-6)
 
 
 def test_labels_are_opened_in_a_stage_of_their_own(finished_tiny: Path, tiny_cache: Path) -> None:
-    runs = finished_runs(["adabn"], SHIFT, 0, finished_tiny)
-    make_panels(runs, load_shift(SHIFT), 0, 1, tiny_cache, CPU)
+    runs, workspace = finished_runs(["adabn"], SHIFT, [0], finished_tiny), Workspace(cache=tiny_cache)
+    make_panels(runs, 1, workspace)
     with stage("target-train"), pytest.raises(RunError, match="closed"):  # not from within an adaptation
-        make_panels(runs, load_shift(SHIFT), 0, 1, tiny_cache, CPU)
+        make_panels(runs, 1, workspace)
 
 
 def test_runs_that_are_not_there(finished_tiny: Path, tmp_path: Path) -> None:
@@ -128,26 +132,46 @@ def test_runs_that_are_not_there(finished_tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Unknown method 'tsp'"):
         finished_run("tsp", SHIFT, 0, finished_tiny)
     with pytest.raises(UsageError, match="names 'adabn' twice"):
-        finished_runs(["adabn", "adabn"], SHIFT, 0, finished_tiny)
+        finished_runs(["adabn", "adabn"], SHIFT, [0], finished_tiny)
     with pytest.raises(UsageError, match="names no method"):
-        finished_runs([], SHIFT, 0, finished_tiny)
+        finished_runs([], SHIFT, [0], finished_tiny)
     run = finished_run("adabn", SHIFT, 0, finished_tiny)
     copied = shutil.copytree(run.folder, tmp_path / run.folder.name)
     (copied / "checkpoint.safetensors").write_bytes(b"x" * 100)
     with pytest.raises(RunError, match="damaged or not a safetensors file"):
-        finished_run("adabn", SHIFT, 0, tmp_path).model(CPU)
+        finished_run("adabn", SHIFT, 0, tmp_path).model(Workspace())
 
 
-def test_recorded_video_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    recorded = SimpleNamespace(name="real", data=SimpleNamespace(kind="video", frames=2), classes=("road",))
-    for module, command in (("panels", run_panels), ("strips", run_strip)):
-        monkeypatch.setattr(f"bench.analysis.{module}.load_shift", lambda _: recorded)
-        monkeypatch.setattr(f"bench.analysis.{module}.finished_runs", lambda *_: [])
-        with pytest.raises(UsageError, match="Shift 'real' is recorded video"):
-            if command is run_panels:
-                run_panels(["adabn"], "real", 0, 1, tmp_path / "a.png", tmp_path, tmp_path, CPU)
-            else:
-                run_strip(["adabn"], "real", 0, 3, 0, 4.0, tmp_path / "a.gif", tmp_path, CPU)
+@pytest.mark.usefixtures("no_figures")
+def test_panels_of_recorded_video_are_at_the_frames_size(
+    trees: dict[str, Tree], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = yaml.safe_load((ROOT / "shifts" / "viper2cityscapes.yaml").read_text(encoding="utf-8"))
+    told["data"]["source"] |= {"height": 64, "width": 96}
+    told["data"]["target"] |= {"height": 64, "width": 128}
+    told["evaluation"] |= {"height": 128, "width": 256}
+    told |= {"network": {"name": "mini", "fusion": "none"}, "flow": "dis"}
+    (tmp_path / "video.yaml").write_text(yaml.safe_dump(told), encoding="utf-8")
+    workspace = Workspace(tmp_path / "runs", tmp_path / "cache", data_root=trees["viper"].root.parent)
+    config = make_run_config("source_only", str(tmp_path / "video.yaml"), steps=1)
+    record = run(config, workspace)
+    done = RunFolder.open(workspace.runs / config.hash)
+    monkeypatch.setattr("bench.analysis.panels.finished_runs", lambda *_: [done])  # whose runs are not cut short
+    found = run_panels(["source_only"], config.shift, 0, 2, tmp_path / "a.png", workspace)
+    assert (tmp_path / "a.png").is_file() and set(found["miou"]) == {"clip 0", "clip 2"}  # type: ignore[call-overload]
+    (first, _) = make_panels([done], 2, workspace)
+    assert first.label.shape == first.predictions[done.name].current.shape == (64, 128)
+    assert look(done, workspace, 200).confusion.sum() > 0 and record.flow == "dis-medium"
+
+
+def test_what_is_rendered_for_a_picture_alone_is_refused_of_recorded_video(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("bench.analysis.strips.finished_runs", lambda *_: [])
+    with pytest.raises(UsageError, match="Shift 'viper2cityscapes' is recorded video"):
+        run_strip(["adabn"], "viper2cityscapes", 0, 3, 0, 4.0, tmp_path / "a.gif", Workspace())
+    with pytest.raises(UsageError, match="Shift 'viper2cityscapes' is recorded video"):
+        run_preview("viper2cityscapes", 1, 0, tmp_path)
 
 
 def call(*arguments: str) -> Any:

@@ -94,12 +94,13 @@ def test_predictions_of_windows_are_those_of_evaluation(finished_tiny: Path, tin
     import torch
 
     from bench.analysis.panels import pair_predictions
+    from bench.core.workspace import Workspace
     from bench.data.loaders import ClipLoader
     from bench.runs.finished import finished_run
 
     shift, cpu = load_shift(TINY), torch.device("cpu")
     store = ClipStore(prepare_split(shift.data, "target", "val", 0, tiny_cache))
-    model = finished_run("adabn", TINY, 0, finished_tiny).model(cpu)
+    model = finished_run("adabn", TINY, 0, finished_tiny).model(Workspace())
     labels = predict_windows(model, [store[0], store[1]], exact, shift.evaluation, cpu)
     expected = pair_predictions(model, ClipLoader(store, exact, 1, 0), [0, 1], shift.evaluation, cpu)
     assert (labels[0] == expected[0].current).all() and (labels[1] == expected[1].current).all()
@@ -133,6 +134,16 @@ def test_a_prediction_that_follows_its_surfaces_does_not_flicker(footage: Footag
     assert len(followed.labels) == len(followed.flicker) == 4
     told = summary({"a": followed})["a"]
     assert told["miou"] == 100 and len(told["changed"]) == len(told["consistency"]) == 4
+    assert not {"mvc8", "mvc16"} & set(told)  # the film is shorter than a window
+
+
+def test_a_long_film_has_a_video_consistency() -> None:
+    film = demonstration(load_shift(TINY), 0, 0, 10)
+    first = np.where(film.labels[:1] == 255, 0, film.labels[:1])
+    still = track(np.repeat(first, 10, 0).astype(np.int64), film.clip, 15, film.labels[1:])
+    drawn = np.random.default_rng(0).integers(0, 15, film.labels.shape)
+    told = summary({"still": still, "random": track(drawn, film.clip, 15, film.labels[1:])})
+    assert told["still"]["mvc8"] == 100 and told["random"]["mvc8"] < 1 and "mvc16" not in told["still"]
 
 
 # Pictures

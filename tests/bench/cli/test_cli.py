@@ -16,6 +16,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from bench import cli
+from bench.cli.common import PANELS
 from bench.core.workspace import Workspace
 from bench.runs import run as adapt
 from bench.runs.records import Record
@@ -67,8 +68,20 @@ def test_every_command_has_json_and_debug(command: str) -> None:
     assert {"--json", "--debug"} <= names
 
 
-def test_without_a_command_it_shows_the_help() -> None:
-    assert all(command.split()[0] in call().output for command in COMMANDS)
+def test_without_a_command_it_shows_what_a_newcomer_needs() -> None:
+    shown = re.findall(r"^  bench (\w+)", call().output, re.MULTILINE)
+    assert call().exit_code == 0 and shown == ["run", "list", "adapt"]
+
+
+def test_the_help_lists_every_command_run_first() -> None:
+    told = call("--help").output
+    assert all(command.split()[0] in told for command in COMMANDS)
+    places = [told.index(f"─ {panel} ─") for panel in PANELS]
+    assert places == sorted(places) and "run" in told[places[0] : places[1]]
+
+
+def test_the_version() -> None:
+    assert re.fullmatch(r"bench \d+\.\d+\.\d+\n", call("--version").output)
 
 
 # Wrong use: exit code 2 -----------------------------------------------------------------------------------------------
@@ -97,7 +110,7 @@ def test_without_a_command_it_shows_the_help() -> None:
             "Unknown kind 'method'. Did you mean 'methods'? Available: datasets, flows, fusions, methods",
         ),
         (("tune", "-m", "stpl", "--shift", "ministreet"), "Shift 'ministreet' is not for tuning; use ministreet-dev"),
-        (("tune", "-m", "stpl", "--trials", "3:1"), "--trials must be FIRST:END"),
+        (("tune", "-m", "stpl", "--trials", "3:1"), "trials must be FIRST:END"),
         (("tune", "-m", "stlp"), "Unknown method 'stlp'. Did you mean 'stpl'?"),
         (("submit", "/nowhere"), "/nowhere is not a finished run: it has no record.json"),
         (("preview", "--shift", "ministret"), "Unknown shift 'ministret'. Did you mean 'ministreet'?"),
@@ -169,10 +182,10 @@ def test_a_folder_that_cannot_be_written_is_exit_code_1(tmp_path: Path, tiny_cac
 def test_the_system_and_ctrl_c_are_one_line_too(
     error: BaseException, says: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr("bench.cli._session.execute", fail)
+    monkeypatch.setattr("bench.runs.run.run", fail)
     result = call("run", "-m", "adabn", *TINY)
     assert result.exit_code == 1 and error_of(result) == says
 
@@ -244,7 +257,7 @@ def test_the_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report = json.loads(result.stdout)
     assert result.exit_code == (1 if report["missing"] else 0)
     assert {"versions", "disk", "data", "gpus", "missing"} <= set(report)
-    monkeypatch.setattr("bench.cli._doctor.NEEDED_GB", 1e9)
+    monkeypatch.setattr("bench.runs.doctor.NEEDED_GB", 1e9)
     result = call("doctor", *where)
     assert result.exit_code == 1 and "GB needed" in " ".join(result.stdout.split())
 

@@ -26,9 +26,10 @@ from bench.core.workspace import Workspace
 from bench.data.loaders import ClipLoader, LabelledLoader
 from bench.data.rendered import ClipStore, prepare_split
 from bench.flow.backends.exact import exact
-from bench.runs import run as adapt
+from bench.runs import adaptation, training
+from bench.runs.adaptation import GRANTS
 from bench.runs.config import load_shift, make_run_config
-from bench.runs.run import GRANTS, run
+from bench.runs.run import run
 from methods.base import LabelledBatch
 
 TINY = "ministreet-tiny"
@@ -415,7 +416,7 @@ def test_a_source_free_run_never_constructs_the_source_data(
 
 def test_validation_data_is_opened_only_after_adaptation(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
-    load, fit, ready = np.load, adapt.Trainer.fit, adapt.save_tensors
+    load, fit, ready = np.load, training.Trainer.fit, adaptation.save_tensors
 
     def spy_load(path: Any, *args: Any, **kwargs: Any) -> Any:
         events.append("/".join(Path(path).parts[-2:]))
@@ -432,8 +433,8 @@ def test_validation_data_is_opened_only_after_adaptation(workspace: Workspace, m
     config = make_run_config("self_training", TINY)
     run(make_run_config("adabn", TINY), workspace)  # so that everything is cached
     monkeypatch.setattr(np, "load", spy_load)
-    monkeypatch.setattr(adapt.Trainer, "fit", spy_fit)
-    monkeypatch.setattr(adapt, "save_tensors", spy_ready)
+    monkeypatch.setattr(training.Trainer, "fit", spy_fit)
+    monkeypatch.setattr(adaptation, "save_tensors", spy_ready)
     run(config, workspace)
     final = max(i for i, event in enumerate(events) if event == "weights are final")
     val = [i for i, event in enumerate(events) if event.startswith("target-val")]

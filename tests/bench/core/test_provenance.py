@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import os
 import subprocess
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
 
 from bench.core import provenance
+
+
+def installed_version() -> str | None:
+    try:
+        return version("stpl-benchmark")
+    except PackageNotFoundError:  # a checkout that is run from its folder
+        return None
 
 
 @pytest.fixture
@@ -48,7 +56,20 @@ def test_outside_a_checkout_nothing_is_claimed(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(provenance, "ROOT", tmp_path / "bench")
     (tmp_path / "bench").mkdir()
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert provenance.code.__wrapped__() == {"revision": None, "dirty": None}
+    assert provenance.code.__wrapped__() == {"revision": None, "dirty": None, "version": installed_version()}
+
+
+def test_a_repository_around_an_installed_package_is_not_ours(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = checkout / "env" / "site-packages"
+    (site / "bench" / "core").mkdir(parents=True)
+    monkeypatch.setattr(provenance, "ROOT", site / "bench")
+    assert provenance.code.__wrapped__() == {"revision": None, "dirty": None, "version": installed_version()}
+    (site / "bench" / provenance.BUILT).write_text('{"revision": "0123456789ab", "dirty": true}\n')
+    assert (
+        provenance.code.__wrapped__()["revision"] == "0123456789ab" and provenance.code.__wrapped__()["dirty"] is True
+    )
+    (site / "bench" / provenance.BUILT).write_text("damaged")
+    assert provenance.code.__wrapped__()["revision"] is None
 
 
 def test_the_processor_is_named_by_model_and_instructions() -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.cli._doctor import examine
 from bench.core.errors import UsageError
 from bench.core.workspace import Workspace, default_cache, default_runs, pick_device
+from bench.runs.doctor import examine
 
 
 def test_folders_come_from_the_environment_or_lie_here(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,6 +19,21 @@ def test_folders_come_from_the_environment_or_lie_here(monkeypatch: pytest.Monke
     monkeypatch.setenv("BENCH_RUNS", "/a")
     monkeypatch.setenv("BENCH_CACHE", "/b")
     assert (Workspace().runs, Workspace().cache) == (Path("/a"), Path("/b"))
+
+
+def test_a_workspace_from_what_a_person_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("RUNS", "CACHE", "DATA"):
+        monkeypatch.setenv(f"BENCH_{name}", f"/{name}")
+    assert Workspace.at(device="cpu") == Workspace(Path("/RUNS"), Path("/CACHE"), data_root=Path("/DATA"))
+    given = Workspace.at("here", tmp_path, "there", "cpu", force=True, workers=3)
+    assert given == Workspace(Path("here"), tmp_path, data_root=Path("there"), force=True, workers=3)
+    torch.set_num_threads(2)
+    Workspace.at(device="cpu")
+    assert torch.get_num_threads() == 2  # 0 leaves them as they are
+    Workspace.at(device="cpu", threads=1)
+    assert torch.get_num_threads() == 1
+    with pytest.raises(UsageError, match="Unknown device 'gpu'"):
+        Workspace.at(device="gpu")
 
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,8 +56,8 @@ def test_the_doctor_names_a_full_disk_and_a_missing_package(tmp_path: Path, monk
     report = examine(tmp_path / "runs", tmp_path / "deep" / "cache")
     assert report["missing"] == [] and set(report["disk"]) == {"runs", "cache"}
     assert not (tmp_path / "runs").exists()  # looking changes nothing
-    monkeypatch.setattr("bench.cli._doctor.NEEDED_GB", 1e9)
-    monkeypatch.setattr("bench.cli._doctor.versions", lambda: {"torch": "1", "safetensors": "missing"})
+    monkeypatch.setattr("bench.runs.doctor.NEEDED_GB", 1e9)
+    monkeypatch.setattr("bench.runs.doctor.versions", lambda: {"torch": "1", "safetensors": "missing"})
     missing = examine(tmp_path, tmp_path)["missing"]
     assert "safetensors: pip install safetensors" in missing
     assert any("GB free for cache" in line and "--cache" in line for line in missing)

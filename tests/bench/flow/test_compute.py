@@ -32,7 +32,7 @@ from bench.runs.config import load_shift
 FAKE = """
 import numpy as np
 from bench.flow._estimated import lands_inside
-def BACKEND(clips, index):
+def BACKEND(clip, clips, index):
     flow = {flow}
     return flow, np.stack([lands_inside(f) for f in flow]){valid}
 def identity():
@@ -48,13 +48,13 @@ def split(tiny_cache: Path) -> Split:
 
 @pytest.fixture
 def fake_flow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
-    """``fake_flow("-clips[index].flow")`` registers a backend that can be computed ahead, and returns its name."""
+    """``fake_flow("-clip.flow")`` registers a backend that can be computed ahead, and returns its name."""
     folder = tmp_path / "fake flows"
     folder.mkdir()
     monkeypatch.setattr(bench.flow.backends, "__path__", [*bench.flow.backends.__path__, str(folder)])
     made: list[str] = []
 
-    def make(flow: str = "clips[index].flow", identity: str = "fake", valid: str = "", more: str = "") -> str:
+    def make(flow: str = "clip.flow", identity: str = "fake", valid: str = "", more: str = "") -> str:
         name = f"fake{len(made)}"
         (folder / f"{name}.py").write_text(FAKE.format(flow=flow, identity=identity, valid=valid, more=more))
         made.append(name)
@@ -128,11 +128,12 @@ def test_a_run_sees_the_same_bits_with_and_without(split: Split, tmp_path: Path)
     assert identity_of("dis", backend) == identity_of("dis", dis.BACKEND) == "dis-medium"
     assert identity_of("exact", backend_of("exact")) is None
     for index in range(len(clips)):
-        for ours, theirs in zip(backend(clips, index), dis.BACKEND(clips, index), strict=True):
+        clip = clips[index]
+        for ours, theirs in zip(backend(clip, clips, index), dis.BACKEND(clip, clips, index), strict=True):
             assert ours.dtype == theirs.dtype
             np.testing.assert_array_equal(ours, theirs)
     with pytest.raises(IndexError):
-        backend(clips, len(clips))
+        backend(clips[0], clips, len(clips))
     assert summary["wrong"] is None and summary["clips"] == len(clips) and summary["shards"] == 3
     error = summary["photometric_error"]
     assert error["flow"] < error["no motion"] < error["negated"]
@@ -221,7 +222,7 @@ def test_a_damaged_shard_is_computed_again_and_no_other(
     clips = split.open()
     if damage in ("cut", "no rows"):
         with pytest.raises(RunError, match=r"Precomputed flow .*00001.npy is damaged; delete its folder and run"):
-            Precomputed(folder)(clips, 5)
+            Precomputed(folder)(clips[5], clips, 5)
     seen: list[int] = []
     assert contents(run(progress=lambda _, done, total: seen.append(done))) == before
     assert seen == [len(clips)]
@@ -256,8 +257,8 @@ class Few:
 @pytest.mark.parametrize(
     ("flow", "says"),
     [
-        ("-clips[index].flow", "points the wrong way, like forward flow t-1 to t: frames differ by "),
-        ("clips[index].flow[:, ::-1].copy()", "explains the frames worse than no motion: frames differ by "),
+        ("-clip.flow", "points the wrong way, like forward flow t-1 to t: frames differ by "),
+        ("clip.flow[:, ::-1].copy()", "explains the frames worse than no motion: frames differ by "),
     ],
 )
 def test_wrong_flow_is_found_and_not_released(
@@ -275,7 +276,7 @@ def test_wrong_flow_is_found_and_not_released(
     assert with_precomputed(dis.BACKEND, name, clips, split.name, tmp_path) is dis.BACKEND
 
 
-@pytest.mark.parametrize("flow", ["clips[index].flow", "0 * clips[index].flow"])
+@pytest.mark.parametrize("flow", ["clip.flow", "0 * clip.flow"])
 def test_right_flow_and_no_flow_at_all_pass(
     split: Split, tmp_path: Path, fake_flow: Callable[..., str], flow: str
 ) -> None:
@@ -299,12 +300,12 @@ def test_lossless_comes_first_and_int16_is_marked(split: Split, tmp_path: Path, 
     lossy = compute(split, name, tmp_path, workers=1, store="int16")
     assert Path(lossy["folder"]).parent.name == "fake-int16"
     backend = with_precomputed(dis.BACKEND, name, clips, split.name, tmp_path)
-    assert 0 < np.abs(backend(clips, 0)[0] - clips[0].flow).max() <= 1 / 128
+    assert 0 < np.abs(backend(clips[0], clips, 0)[0] - clips[0].flow).max() <= 1 / 128
     assert identity_of(name, backend) == "fake-int16"
     exact = compute(split, name, tmp_path, workers=1)
     assert exact["bytes"] > 1.9 * lossy["bytes"]
     backend = with_precomputed(dis.BACKEND, name, clips, split.name, tmp_path)
-    np.testing.assert_array_equal(backend(clips, 0)[0], clips[0].flow)
+    np.testing.assert_array_equal(backend(clips[0], clips, 0)[0], clips[0].flow)
 
 
 def test_without_settings_the_only_one_is_taken_and_several_are_refused(
@@ -345,9 +346,9 @@ def test_the_guard_of_a_splits_clips_holds_for_its_flow(split: Split, tmp_path: 
     clips = split.open()
     backend = with_precomputed(dis.BACKEND, "dis", clips, split.name, tmp_path)
     with stage("target-train"):
-        assert backend(clips, 0)[0].any()
+        assert backend(clips[0], clips, 0)[0].any()
     with stage("source-train"), pytest.raises(AccessError):
-        backend(clips, 0)
+        backend(clips[0], clips, 0)
 
 
 def test_a_damaged_manifest_is_one_line(split: Split, tmp_path: Path, fake_flow: Callable[..., str]) -> None:
@@ -380,7 +381,7 @@ def test_a_backend_that_fails_or_gives_something_else(
     split: Split, tmp_path: Path, fake_flow: Callable[..., str]
 ) -> None:
     with pytest.raises(RunError, match=r"Flow of clip .*/00000 has shape \(1, 2, 32, 64\), its frames need"):
-        compute(split, fake_flow("clips[index].flow[..., ::2, ::2]", "small"), tmp_path, workers=1)
+        compute(split, fake_flow("clip.flow[..., ::2, ::2]", "small"), tmp_path, workers=1)
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"Cannot write .*file"):
         compute(split, "dis", tmp_path / "file", workers=1)

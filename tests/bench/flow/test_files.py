@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,6 +37,10 @@ class Video:
         return Clip(np.zeros((t + 1, 3, *size), np.uint8), *nothing, self.key)
 
 
+def flow_of(video: Video) -> Any:
+    return files.BACKEND(video[0], video, 0)
+
+
 def field(x: float, y: float, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
     return np.broadcast_to(np.array([x, y], np.float32)[:, None, None], (2, height, width)).copy()
 
@@ -61,7 +66,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )
 def test_a_clip_finds_its_file(folder: Path, key: str, sequence: str, name: str) -> None:
     _formats.write(folder / name, field(2, -1))
-    flow, valid = files.BACKEND(Video(key, sequence=sequence), 0)
+    flow, valid = flow_of(Video(key, sequence=sequence))
     np.testing.assert_array_equal(flow, field(2, -1)[None])
     np.testing.assert_array_equal(valid[0], lands_inside(field(2, -1)))
     assert flow.dtype == np.float32 and valid.dtype == np.bool_
@@ -86,24 +91,24 @@ def test_another_data_sets_flow_is_not_taken(folder: Path) -> None:
 
 def test_vipers_flow_is_that_of_the_frame_before_and_is_inverted(folder: Path) -> None:
     _formats.write(folder / "001" / "001_00009.npz", field(2, -1))
-    flow, valid = files.BACKEND(Video("001_00010"), 0)
+    flow, valid = flow_of(Video("001_00010"))
     assert valid.sum() == (HEIGHT - 1) * (WIDTH - 2) and (flow[0][:, valid[0]] == [[-2], [1]]).all()
 
 
 def test_other_formats_may_be_forward_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _formats.write(folder / "a_000009.flo", field(2, -1))
     with pytest.raises(RunError, match=r"No flow of a_000010 in .*: looked for a_000010.flo, a_000010.png, "):
-        files.BACKEND(Video("a_000010"), 0)
+        flow_of(Video("a_000010"))
     backward = files.identity()
     monkeypatch.setenv("BENCH_FLOW_DIRECTION", "forward")
-    flow, valid = files.BACKEND(Video("a_000010"), 0)
+    flow, valid = flow_of(Video("a_000010"))
     assert valid.any() and (flow[0][:, valid[0]] == [[-2], [1]]).all()
     assert files.identity() != backward
 
 
 def test_flow_of_another_size_is_scaled_with_its_vectors(folder: Path) -> None:
     _formats.write(folder / "a.flo", field(4, -2, 2 * HEIGHT, 2 * WIDTH))
-    flow, valid = files.BACKEND(Video("a"), 0)
+    flow, valid = flow_of(Video("a"))
     np.testing.assert_allclose(flow, field(2, -1)[None], atol=1e-6)
     np.testing.assert_array_equal(valid[0], lands_inside(field(2, -1)))
 
@@ -112,31 +117,31 @@ def test_holes_do_not_leak_into_their_neighbours(folder: Path) -> None:
     known = np.ones((2 * HEIGHT, 2 * WIDTH), np.bool_)
     known[10, 10] = False
     _formats.write(folder / "a.flo", field(0, 0, 2 * HEIGHT, 2 * WIDTH), known)
-    flow, valid = files.BACKEND(Video("a"), 0)
+    flow, valid = flow_of(Video("a"))
     assert not valid[0, 5, 5] and valid.sum() == HEIGHT * WIDTH - 1 and not flow.any()
 
 
 def test_other_proportions_are_refused(folder: Path) -> None:
     _formats.write(folder / "a.flo", field(0, 0, HEIGHT, 2 * WIDTH))
     with pytest.raises(RunError, match=r"Flow .*a.flo is 32x12, which cannot be scaled to frames of 16x12"):
-        files.BACKEND(Video("a"), 0)
+        flow_of(Video("a"))
 
 
 def test_longer_clips_of_a_video_take_each_frames_file(folder: Path) -> None:
     _formats.write(folder / "a_0008.flo", field(1, 0))
     _formats.write(folder / "a_0009.flo", field(0, 2))
-    flow, _ = files.BACKEND(Video("a_0009", frames=3), 0)
+    flow, _ = flow_of(Video("a_0009", frames=3))
     np.testing.assert_array_equal(flow[:, :, 0, 0], [[1, 0], [0, 2]])
     rendered = Video("a_0009", frames=3)
     rendered.carries_flow = True
     with pytest.raises(RunError, match="has 3 frames without names"):
-        files.BACKEND(rendered, 0)
+        flow_of(rendered)
 
 
 def test_a_damaged_file_is_named(folder: Path) -> None:
     (folder / "a.flo").write_bytes(b"")
     with pytest.raises(RunError, match=rf"Flow {folder}/a.flo is empty"):
-        files.BACKEND(Video("a"), 0)
+        flow_of(Video("a"))
 
 
 def test_settings_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +150,7 @@ def test_settings_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         files.identity()
     monkeypatch.setenv("BENCH_FLOW_FILES", str(tmp_path / "gone"))
     with pytest.raises(UsageError, match="gone, which is no folder"):
-        files.BACKEND(Video("a"), 0)
+        flow_of(Video("a"))
     monkeypatch.setenv("BENCH_FLOW_FILES", str(tmp_path))
     monkeypatch.setenv("BENCH_FLOW_DIRECTION", "sideways")
     with pytest.raises(UsageError, match="must be backward or forward, got 'sideways'"):

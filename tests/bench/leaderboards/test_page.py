@@ -19,10 +19,10 @@ from bench.leaderboards import page as leaderboard
 from bench.leaderboards.bootstrap import paired_bootstrap
 from bench.leaderboards.page import SEES, build, check, write
 from bench.leaderboards.standings import oracle_and_source_only
+from bench.runs.adaptation import GRANTS
 from bench.runs.config import alterations, load_shift, make_run_config
 from bench.runs.metrics import iou_from_counts, mean_iou
 from bench.runs.records import Record
-from bench.runs.run import GRANTS
 from bench.runs.sequences import place, write_sequences
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -396,10 +396,10 @@ def figures(root: Path) -> list[Path]:
 
 
 def test_write_then_check(root: Path) -> None:
-    page = root / f"{SHIFT}.md"
-    assert check(root) == [page, *figures(root)]
+    page, settings = root / f"{SHIFT}.md", root / "settings.md"
+    assert check(root) == [page, *figures(root), settings]
     written = write(root)
-    assert written == [*figures(root), page]
+    assert written == [*figures(root), page, settings]
     before = {path: path.read_bytes() for path in written}
     assert check(root) == []
     assert f"![mIoU of every method](figures/{SHIFT}.png)".encode() in before[page]
@@ -569,8 +569,8 @@ def test_the_same_bytes_in_another_process_and_locale(with_sequences: Path) -> N
     """Byte for byte, with another order of hashing, another directory and another locale."""
     write(with_sequences)
     code = (
-        "from pathlib import Path; from bench import drawings, leaderboard; drawings.Drawing.stale = lambda _: []; "
-        "print(leaderboard.check(Path('.')))"
+        "from pathlib import Path; from bench.leaderboards import generated, page; generated.Drawing.stale = lambda _: []; "
+        "print(page.check(Path('.')))"
     )
     for seed in ("1", "2"):
         environment = os.environ | {

@@ -304,6 +304,7 @@ def test_a_study_of_runs_that_are_not_committed(tmp_path: Path, monkeypatch: pyt
         hits = 80 if record.config.settings["temperature"] == 0.4 else 90
         counts = {f"{i}": np.array([[hits + i, 100 + i, 100 + i]] * len(classes)) for i in range(9)}
         write_sequences(tmp_path / "runs" / record.run / "sequences.csv", counts, classes)
+    monkeypatch.setattr("bench.leaderboards.page.expand", expand)
     sequences = study_page.sequences_of_runs(tmp_path / "runs", records)
     assert sequences.keys() == {record.run for record in records[:-1]}
     (page,) = study_pages(study, records, tmp_path / "boards", sequences)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +12,34 @@ import pytest
 import torch
 import yaml
 
+import bench.shifts
 from bench.core.errors import RunError, UsageError
 from bench.core.registry import ROOT
 from bench.core.workspace import Workspace
 from bench.leaderboards.submit import rescore, submit_runs
 from bench.networks.weights import load_tensors, save_tensors
 from bench.runs.config import RunConfig, make_run_config
+from bench.runs.finished import RunFolder
 from bench.runs.records import read_record
 from bench.runs.run import run
 
 
 @pytest.fixture(scope="module")
-def reported(tiny_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, Path]:
-    """A finished run on a reported shift (a tiny one), config and folder."""
+def reported(tiny_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunConfig, Path]]:
+    """A finished run on a reported shift of the repository (a tiny one), config and folder."""
     base = tmp_path_factory.mktemp("reported")
     told = yaml.safe_load((ROOT / "shifts" / "ministreet-tiny.yaml").read_text(encoding="utf-8"))
     told["purpose"] = "report"
     (base / "tiny-reported.yaml").write_text(yaml.safe_dump(told), encoding="utf-8")
     torch.set_num_threads(1)
-    config = make_run_config("adabn", str(base / "tiny-reported.yaml"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bench.runs.run._draw", lambda *_: None)
-        patch.setattr("bench.runs.run.code", lambda: {"revision": "abc123abc123", "dirty": False})
-        run(config, Workspace(base / "runs", tiny_cache, torch.device("cpu")))
-    return config, base / "runs" / config.hash
+    with pytest.MonkeyPatch.context() as held:
+        held.setattr(bench.shifts, "__path__", [*bench.shifts.__path__, str(base)])
+        config = make_run_config("adabn", "tiny-reported")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("bench.runs.run._draw", lambda *_: None)
+            patch.setattr("bench.runs.run.code", lambda: {"revision": "abc123abc123", "dirty": False})
+            run(config, Workspace(base / "runs", tiny_cache, torch.device("cpu")))
+        yield config, base / "runs" / config.hash
 
 
 @pytest.fixture
@@ -60,12 +64,9 @@ def test_a_run_is_scored_again_and_its_record_copied(folder: Path, tmp_path: Pat
 
 
 def test_the_second_scoring_is_the_first(folder: Path, tiny_cache: Path) -> None:
-    from bench.runs.config import load_shift
-
-    record = read_record(folder / "record.json")
-    workspace = Workspace(cache=tiny_cache)
-    again = rescore(record.config, load_shift(record.config.shift), folder / "checkpoint.safetensors", workspace)
-    assert again.miou == record.result.miou and again.temporal_consistency == record.result.temporal_consistency
+    done = RunFolder.open(folder)
+    again, first = rescore(done, Workspace(cache=tiny_cache)), done.record.result
+    assert (again.miou, again.temporal_consistency) == (first.miou, first.temporal_consistency)
 
 
 @pytest.mark.parametrize("score", ["miou", "pixel_accuracy", "temporal_consistency"])
@@ -170,7 +171,7 @@ def test_an_unfinished_run_is_wrong_use(missing: str, folder: Path, tmp_path: Pa
 
 def test_a_run_of_another_protocol_is_wrong_use(folder: Path, tmp_path: Path, tiny_cache: Path) -> None:
     change(folder / "record.json", lambda told: told.update(shift_hash="0123456789ab"))
-    with pytest.raises(UsageError, match="ran under protocol 0123456789ab; 'ministreet-tiny' is now"):
+    with pytest.raises(UsageError, match="was made under protocol 0123456789ab; 'ministreet-tiny' is now"):
         submit_runs([folder], tmp_path / "boards", tiny_cache)
 
 
@@ -179,4 +180,14 @@ def test_what_is_not_reported_cannot_be_submitted(workspace: Workspace, tmp_path
     config = make_run_config("source_only", "ministreet-tiny")
     run(config, workspace)
     with pytest.raises(UsageError, match="ran on 'ministreet-tiny', which is for test, not for reporting"):
+        submit_runs([workspace.runs / config.hash], tmp_path / "boards", workspace.cache)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_run_that_was_cut_short_cannot_be_submitted(
+    reported: tuple[RunConfig, Path], workspace: Workspace, tmp_path: Path
+) -> None:
+    config = make_run_config("source_only", reported[0].shift, steps=1)
+    run(config, workspace)
+    with pytest.raises(UsageError, match=r"was cut short with --steps 1; run it whole"):
         submit_runs([workspace.runs / config.hash], tmp_path / "boards", workspace.cache)

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 from bench import cli
 from bench.core.errors import RunError
 from bench.core.workspace import Workspace
-from bench.leaderboards.verify import TOLERANCE, compare, report_text, verify_record
+from bench.leaderboards.verify import compare, report_text, verify_record
 from bench.runs.config import make_run_config
-from bench.runs.records import Record, read_record
+from bench.runs.records import TOLERANCE, Record, read_record
 from bench.runs.run import run
 
 TINY = "ministreet-tiny"

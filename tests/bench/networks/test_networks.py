@@ -17,8 +17,17 @@ from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 import bench.networks.zoo
 from bench.core.errors import UsageError
 from bench.networks._deeplab import AtrousClassifier, DilatedResNet, deeplab
-from bench.networks.build import SCORE_FUSIONS, build_segmenter, fusion_names, network_names, set_checkpointing
-from bench.networks.cost import costs, flops_per_frame
+from bench.networks.build import (
+    SCORE_FUSIONS,
+    build_segmenter,
+    check_size,
+    fusion_names,
+    multiple_of,
+    network_names,
+    rounded_size,
+    set_checkpointing,
+)
+from bench.networks.cost import costs
 from bench.runs.config import make_run_config
 from stpl import FUSIONS, VideoSegmenter, build_fusion
 
@@ -55,7 +64,7 @@ def clip(height: int = 64, width: int = 96) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def test_they_are_found_and_shared_code_is_not_a_network() -> None:
-    assert network_names() == sorted([*NEW, "mini"])
+    assert network_names() == sorted([*NEW, "mini", "espnet", "espnet_q3", "espnet_q5"])
 
 
 @pytest.mark.parametrize("name", NEW)
@@ -103,6 +112,35 @@ def test_a_pass_there_and_back(fusion: str, published: bool) -> None:
     assert all(
         p.grad is not None and bool(p.grad.isfinite().all()) for p in segmenter.encoder.parameters() if p.requires_grad
     )
+
+
+@pytest.mark.parametrize("name", ["espnet", "espnet_q3", "espnet_q5", "mini", *NEW])
+def test_frames_of_the_multiple_that_a_network_says_and_no_others(name: str) -> None:
+    multiple = multiple_of(name)
+    assert multiple == (8 if name.startswith("espnet") else 1)
+    for odd in (5, 97):
+        size = rounded_size(name, odd * multiple, (odd + 2) * multiple)
+        assert size == (odd * multiple, (odd + 2) * multiple)
+        if odd == 97:
+            assert scores_of(name, *size)[2] > 0
+    if multiple > 1:
+        with pytest.raises(RuntimeError):
+            scores_of(name, 5 * multiple, 5 * multiple + multiple // 2)
+
+
+@torch.no_grad()
+def scores_of(name: str, height: int, width: int) -> torch.Size:
+    with torch.device("meta"):
+        segmenter = build_segmenter(name, "none", 3).eval()
+        return segmenter.classify(segmenter.encode(torch.empty(1, 3, height, width))[0]).shape
+
+
+def test_sizes_are_rounded_to_the_nearest_or_refused_with_a_sentence() -> None:
+    assert rounded_size("espnet", 363, 485) == (360, 488) and rounded_size("espnet", 2, 4) == (8, 8)
+    assert rounded_size("mini", 97, 161) == (97, 161)
+    check_size("espnet", 360, 480)
+    with pytest.raises(UsageError, match=r"'espnet' takes frames .* multiples of 8, not 97x160; .* is 96x160"):
+        check_size("espnet", 97, 160)
 
 
 # The layouts ----------------------------------------------------------------------------------------------------------
@@ -263,11 +301,12 @@ def build(num_classes):
     (tmp_path / "counted.py").write_text(code, encoding="utf-8")
     monkeypatch.setattr(bench.networks.zoo, "__path__", [*bench.networks.zoo.__path__, str(tmp_path)])
     cells = (64 // 8) * (128 // 8)
-    assert flops_per_frame("counted", 64, 128, 5) == 2 * cells * (3 * 64 * 16 + 16 * 5)
     (row,) = [row for row in costs(64, 128, 5) if row["network"] == "counted"]
+    assert row["flops"] == 2 * cells * (3 * 64 * 16 + 16 * 5)
     assert row["parameters"] == 3 * 64 * 16 + 16 + 16 * 5 + 5 and row["features"] == [16, 8, 16]
 
 
 def test_flops_of_resnet_50_are_those_it_is_known_for() -> None:
     """4.09 G multiply-adds at 224x224 (torchvision's ``_ops``) without dilation; dilation to stride 8 multiplies layers 3 and 4."""
-    assert 4 * 2 * 4.09e9 < flops_per_frame("deeplabv2_resnet50", 224, 224) < 6 * 2 * 4.09e9
+    flops = {row["network"]: row["flops"] for row in costs(224, 224)}
+    assert 4 * 2 * 4.09e9 < flops["deeplabv2_resnet50"] < 6 * 2 * 4.09e9

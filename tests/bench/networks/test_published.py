@@ -399,7 +399,9 @@ def test_what_is_not_a_checkpoint(refused: Callable[..., str], tmp_path: Path) -
     torch.save([1, 2], path)
     assert f"{path} is not a state dict" in refused(path, 1)
     torch.save({"features.0.weight": torch.zeros(3)}, path)
-    assert "not a DeepLabv2 checkpoint" in refused(path, 1)
+    assert "not a DeepLabv2 checkpoint" in refused(path, 1, "--layout", "advent")
+    line = refused(path, 1, "--classes", "5")
+    assert "lacks" in line and "have no place: 'features.0.weight'" in line
     (tmp_path / "x.safetensors").write_bytes(b"no")
     assert "damaged or not a safetensors file" in refused(tmp_path / "x.safetensors", 1)
 

@@ -15,9 +15,10 @@ from bench.data.clip import Clip
 from bench.data.loaders import ClipLoader
 from bench.flow.backends.exact import exact
 from bench.flow.backends.zero import zero
-from bench.runs import evaluate as module
+from bench.runs import predictions as module
 from bench.runs.config import Evaluation
-from bench.runs.evaluate import Scores, carried, evaluate, predict, reestimate_statistics, target_score
+from bench.runs.evaluate import Scores, carried, evaluate, reestimate_statistics, target_score
+from bench.runs.predictions import predictions
 from stpl.segmenter import Segmentation
 
 CPU = torch.device("cpu")
@@ -187,11 +188,10 @@ def test_a_class_that_never_occurs_leaves_the_mean_and_one_that_is_only_predicte
 def test_carried_equals_a_loop(frames: int) -> None:
     store = Store(2, frames)
     rng = np.random.default_rng(1)
-    previous, current = torch.from_numpy(rng.integers(0, K, (2, HEIGHT, WIDTH)))
+    previous = torch.from_numpy(rng.integers(0, K, (HEIGHT, WIDTH)))
     for index in range(2):
-        moved, same = carried(store, index, previous, current)  # type: ignore[arg-type]
+        moved = carried(store, loader(store, zero).read(index), previous)  # type: ignore[arg-type]
         flow, valid = store[index].flow[-1], store[index].valid[-1]
-        assert same is current
         for i in range(HEIGHT):
             for j in range(WIDTH):
                 x, y = round(float(j + flow[0, i, j])), round(float(i + flow[1, i, j]))
@@ -202,10 +202,9 @@ def test_carried_equals_a_loop(frames: int) -> None:
 
 def test_the_previous_frame_is_labelled_from_its_own_features() -> None:
     store, model = Store(1), Model()
-    batch = loader(store).collate([0])
-    now, before = predict(model(batch.frames, batch.flow, batch.valid), model, (HEIGHT, WIDTH), False)  # type: ignore[arg-type]
-    np.testing.assert_array_equal(now[0].numpy(), slow_labels(model, store[0].frames[1], False))
-    np.testing.assert_array_equal(before[0].numpy(), slow_labels(model, store[0].frames[0], False))
+    (found,) = predictions(model, loader(store), CPU)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(found.labels()[0].numpy(), slow_labels(model, store[0].frames[1], False))
+    np.testing.assert_array_equal(found.previous_labels()[0].numpy(), slow_labels(model, store[0].frames[0], False))
 
 
 # Target-only score ----------------------------------------------------------------------------------------------------

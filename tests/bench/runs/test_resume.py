@@ -60,7 +60,7 @@ def die_at(moment: str) -> None:
         kill_on(os, "replace", lambda _, to: Path(to).parent.name == "sources", half_written=True)
     elif moment.startswith("adaptation step"):
         wanted = int(moment.split()[-1])
-        kill_on(adapt.Trainer, "step", lambda self, step, *_: "sources" not in str(self.folder) and step == wanted)
+        kill_on(training.Trainer, "step", lambda self, step, *_: "sources" not in str(self.folder) and step == wanted)
     elif moment == "state half written":
 
         def second_state(_: Any, to: Path) -> bool:
@@ -70,7 +70,7 @@ def die_at(moment: str) -> None:
     elif moment == "snapshot half written":
         kill_on(os, "replace", lambda _, to: Path(to).name == "snapshot-000009.safetensors", half_written=True)
     elif moment == "log half written":
-        original = adapt.Trainer._log
+        original = training.Trainer._log
 
         def half(self: training.Trainer, entry: dict[str, float]) -> None:
             if "sources" not in str(self.folder) and entry["step"] == 10:
@@ -79,7 +79,7 @@ def die_at(moment: str) -> None:
                 die()
             original(self, entry)
 
-        adapt.Trainer._log = half  # type: ignore[method-assign]
+        training.Trainer._log = half  # type: ignore[method-assign]
     elif moment == "second evaluation":
         kill_on(adapt, "protocol_scores", lambda *_: next(count) == 1)
     elif moment == "record half written":

@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from bench.core.errors import RunError, UsageError
 from bench.core.files import write_atomically
-from bench.runs.run import config_text
+from bench.runs.finished import config_text
 from bench.sweeps.jobs import Job, Jobs, SweepFolder, counts, preparations
 from bench.sweeps.spec import Sweep, plan
 from bench.sweeps.table import SweepTable, as_json, cells, failures, lines

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import bench
 from bench.core.errors import RunError, UsageError
 from bench.core.registry import method_names
 from bench.core.workspace import Workspace
@@ -106,7 +107,7 @@ def test_every_trial_runs_on_every_seed_and_fixed_options_stay(ran: list[Any]) -
     assert [(trial, record.config.seed) for trial, record in done] == [(t, s) for t in trials for s in range(2)]
     assert {c.fusion for c in ran} == {"none"} and {c.settings["drop"] for c in ran} == {0.25}
     assert (
-        ran[0].settings["temperature"] == method_class("stpl").Settings().temperature != ran[2].settings["temperature"]
+        ran[0].settings["temperature"] == resolve_settings("stpl", {})["temperature"] != ran[2].settings["temperature"]
     )
     assert len({c.hash for c in ran}) == 6 and {c.shift for c in ran} == {"ministreet-dev"}
 
@@ -155,7 +156,6 @@ def test_a_log_that_is_none_is_not_overwritten(content: bytes, ran: list[Any], t
 def test_the_command_writes_the_log_after_every_trial(
     ran: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bench.cli._session import search
 
     fake = module.run
 
@@ -167,7 +167,7 @@ def test_the_command_writes_the_log_after_every_trial(
     monkeypatch.setattr(module, "run", stops_in_the_third_trial)
     log = tmp_path / "log.csv"
     with pytest.raises(KeyboardInterrupt):
-        search("hcl", "ministreet-dev", range(4), range(2), {}, log, tmp_path, tmp_path, "cpu", 0)
+        bench.tune("hcl", "ministreet-dev", "0:4", "0:2", log, runs=tmp_path, cache=tmp_path, device="cpu")
     assert len(rows(log)) == 4
 
 

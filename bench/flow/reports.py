@@ -11,13 +11,15 @@ from typing import Any
 from bench.core.errors import unknown
 from bench.core.files import write_atomically
 from bench.core.outputs import Output
+from bench.core.text import markdown
 from bench.core.workspace import Workspace
-from bench.flow._pictures import Row, comparison, flow_sheet
-from bench.flow.compare import Result, compare
-from bench.flow.compute import SPLITS, Layout, backend_of, compute, open_split, peek
-from bench.leaderboards.tables import markdown
 from bench.pictures.canvas import save
 from bench.shifts.protocol import Shift
+
+from ._pictures import Row, comparison, flow_sheet
+from ._shards import Layout
+from .compare import Result, compare
+from .compute import SPLITS, backend_of, compute, open_split, peek
 
 
 def run_compute(

@@ -60,20 +60,3 @@ def _mmflow() -> str:
 
     python = environment()
     return f"environment at {python}" if python.is_file() else "not built; make mmflow"
-
-
-def print_report(report: dict[str, Any]) -> None:
-    """The report as a table on standard output."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table.grid(padding=(0, 2))
-    for key, value in report.items():
-        if isinstance(value, dict):
-            text = "\n".join(f"{k}: {v}" for k, v in value.items())
-        elif isinstance(value, list):
-            text = "\n".join(map(str, value)) or "none"
-        else:
-            text = str(value)
-        table.add_row(f"[bold]{key}[/]", text)
-    Console().print(table)

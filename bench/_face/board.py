@@ -1,0 +1,152 @@
+"""The leaderboard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from .place import LEADERBOARDS, Place, working
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from bench.leaderboards.submit import Submitted
+    from bench.leaderboards.verify import Report
+    from bench.runs.finished import RunFolder
+
+
+def leaderboard(root: str | Path = LEADERBOARDS, check: bool = False) -> list[Path]:
+    """Write the leaderboard pages and figures that are not what the committed records give; returns these files.
+
+    Args:
+        check: write nothing.
+    """
+    from bench.leaderboards import page
+
+    return (page.check if check else page.write)(Path(root))
+
+
+def submit(
+    run: str | Path | Sequence[str | Path],
+    root: str | Path = LEADERBOARDS,
+    allow_dirty: bool = False,
+    cache: str | Path | None = None,
+) -> list[Submitted]:
+    """Score the checkpoints of run folders again, compare, and copy their records to the leaderboard's.
+
+    Args:
+        allow_dirty: accept runs of code that was not committed; the page says so.
+    """
+    from bench.leaderboards.submit import submit_runs
+
+    folders = [run] if isinstance(run, (str, Path)) else run
+    with working({"cache": cache, "device": "cpu"}) as workspace:
+        return submit_runs([Path(one) for one in folders], Path(root), workspace.cache, allow_dirty, workspace.progress)
+
+
+def verify(record: str | Path, full: bool = False, **place: Unpack[Place]) -> Report:
+    """Run a record's config again and say how the new scores differ.
+
+    Args:
+        record: a committed record, or a run folder.
+        full: take nothing from the cache: render the clips and train the source model too.
+        place: ``threads`` 0: as many as the record's run had.
+    """
+    from bench.leaderboards.verify import verify_record
+
+    threads = place.pop("threads", 0)
+    with working(place) as workspace:
+        return verify_record(Path(record), workspace.cache, str(workspace.device), threads, full, workspace.progress)
+
+
+def analyse(
+    runs_: Sequence[str | Path] = (),
+    parts: Sequence[str] = (),
+    *,
+    methods: Sequence[str] = (),
+    seeds: str = "0:3",
+    shift: str = "ministreet",
+    embedding: Literal["tsne", "pca"] | None = None,
+    pseudo_labels: bool = False,
+    cells: int = 25_600,
+    root: str | Path = LEADERBOARDS,
+    check: bool = False,
+    **place: Unpack[Place],
+) -> list[Path]:
+    """Say why finished runs score what they score; numbers go to ``root/analysis``, figures and a page are made of them.
+
+    Args:
+        runs_: folders or hashes of runs; or give ``methods`` and ``seeds`` on a ``shift``. Without either, figures and pages are
+            made of what is kept.
+        parts: of ``knn``, ``separation``, ``confusion``, ``calibration``; without a part all four, unless an embedding or
+            pseudo-labels are asked for.
+        embedding: ``tsne`` or ``pca``: 2-D maps of the features.
+        pseudo_labels: judge what ``run(..., save_predictions=N)`` saved.
+        cells: pixels of the feature grid to look at.
+        check: write nothing, look at no run; return the stale files.
+
+    Returns:
+        The files that were written.
+    """
+    from bench.analysis import page
+    from bench.analysis.analyse import PARTS, judge_runs
+    from bench.analysis.analyse import analyse as look_at
+    from bench.core.errors import UsageError
+
+    if check:
+        return page.check(Path(root))
+    if embedding not in (None, "tsne", "pca"):
+        raise UsageError(f"--embedding is tsne or pca, got '{embedding}'")
+    written: list[Path] = []
+    if runs_ or methods:
+        wanted = list(parts) or ([] if embedding or pseudo_labels else list(PARTS))
+        with working(place) as at:
+            found = _finished(runs_, methods, shift, seeds, at.runs)
+            written += judge_runs(found, Path(root), at) if pseudo_labels else []
+            if wanted or embedding:
+                written += look_at(found, wanted, embedding, Path(root), at, cells)
+    return written + page.write(Path(root))
+
+
+def scorers(
+    runs_: Sequence[str | Path] = (),
+    *,
+    methods: Sequence[str] = (),
+    seeds: str = "0:3",
+    shift: str = "ministreet",
+    root: str | Path = LEADERBOARDS,
+    check: bool = False,
+    **place: Unpack[Place],
+) -> list[Path]:
+    """Score finished runs on unlabelled target clips, and say on a page which score would have chosen well.
+
+    Args:
+        runs_: folders or hashes of runs; or give ``methods`` and ``seeds`` on a ``shift``. Without either, the pages are made of
+            what is kept.
+        check: score nothing; return the stale pages.
+
+    Returns:
+        The files that were written.
+    """
+    from bench.analysis.scorers import score_runs, stale, write_pages
+
+    if check:
+        return stale(Path(root))
+    written: list[Path] = []
+    if runs_ or methods:
+        with working(place) as at:
+            written += score_runs(_finished(runs_, methods, shift, seeds, at.runs), Path(root), at)
+    return written + write_pages(Path(root))
+
+
+def _finished(
+    runs_: Sequence[str | Path], methods: Sequence[str], shift: str, seeds: str, runs: Path
+) -> list[RunFolder]:
+    """Finished runs that are named, or those of methods on replicates."""
+    from bench.runs.config import parse_range
+    from bench.runs.finished import RunFolder, find_folder, finished_runs
+
+    if methods:
+        return finished_runs(methods, shift, parse_range("--seeds", seeds), runs)
+    return [RunFolder.open(find_folder(str(run), runs)) for run in runs_]

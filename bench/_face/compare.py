@@ -1,0 +1,167 @@
+"""Many runs, and comparisons of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .place import LEADERBOARDS, Place, runs_in, working
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from bench.analysis.compare import Comparison
+    from bench.sweeps.jobs import Jobs
+
+
+def sweep(
+    spec: str | Path | None = None,
+    *,
+    resume: str | None = None,
+    gpu: float | None = None,
+    cpu: int | None = None,
+    retries: int | None = None,
+    address: str | None = None,
+    dashboard: bool = False,
+    dry_run: bool = False,
+    runs: str | Path | None = None,
+    cache: str | Path | None = None,
+    data_root: str | Path | None = None,
+    **asked: Any,
+) -> Jobs:
+    """Many runs at once, spread over cores, GPUs and nodes by Ray. What is there already is not run again.
+
+    Args:
+        spec: YAML file that says what to run; else give ``methods`` and the like.
+        resume: name of a sweep to go on with.
+        gpu, cpu, retries: per trial; 0.5 GPU puts two trials on one.
+        address, dashboard: of the Ray cluster.
+        dry_run: list the runs and which are there; run nothing.
+        asked: fields of :class:`bench.sweeps.spec.Sweep`: ``methods`` (``method`` on the command line), ``seeds="0:5"``,
+            ``grid={"stpl.fusion": [...]}``, ``options``, ``search={"kind": "random", "trials": "0:16"}``, ``shift``, ``steps``,
+            ``name``.
+
+    Returns:
+        The jobs with their states; ``.records()`` of those that are done.
+
+    Raises:
+        UsageError: the sweep cannot be run as asked.
+    """
+    from bench.sweeps.jobs import SweepFolder
+    from bench.sweeps.spec import asked_for
+
+    spread = {key: value for key, value in (("gpu", gpu), ("cpu", cpu), ("retries", retries)) if value is not None}
+    place = {"runs": runs, "cache": cache, "data_root": data_root}
+    stored = SweepFolder(runs_in(runs), resume).stored() if resume else None
+    whole = asked_for(Path(spec) if spec else None, stored, asked, spread)
+    return _sweep(whole, place, address, dashboard, dry_run)
+
+
+def _sweep(whole: Any, place: Mapping[str, Any], address: str | None, dashboard: bool, dry_run: bool) -> Jobs:
+    from bench.core.workspace import Workspace
+    from bench.sweeps.jobs import Jobs, SweepFolder
+    from bench.sweeps.spec import plan
+
+    workspace = Workspace.at(**place)
+    if dry_run:
+        return Jobs(SweepFolder(workspace.runs, whole.name), plan(whole), note=False)
+    from bench.sweeps.on_ray import Cluster, sweep_runs
+
+    return sweep_runs(whole, workspace, Cluster(address, dashboard=dashboard))
+
+
+def study(
+    name: str,
+    seeds: str | None = None,
+    root: str | Path = LEADERBOARDS,
+    *,
+    address: str | None = None,
+    dashboard: bool = False,
+    dry_run: bool = False,
+    runs: str | Path | None = None,
+    cache: str | Path | None = None,
+    data_root: str | Path | None = None,
+    **spread: Any,
+) -> tuple[Jobs, list[Path]]:
+    """Run a committed question and write its table and figure.
+
+    Args:
+        name: in ``bench/sweeps/studies``, or a YAML file.
+        seeds: other replicates than the study's, ``0:3``.
+        root: folder for table and figure.
+        spread: ``gpu``, ``cpu``, ``retries`` as for :func:`sweep`.
+
+    Returns:
+        The jobs, and the page and figure of each shift (none after a dry run or where a run failed).
+    """
+    from bench.leaderboards.page import study_pages
+    from bench.leaderboards.study_page import sequences_of_runs
+    from bench.sweeps.spec import from_study
+    from bench.sweeps.study import expand, load_study
+
+    one = load_study(name)
+    expand(one)  # what is wrong with a row is said with the row's label
+    place = {"runs": runs, "cache": cache, "data_root": data_root}
+    jobs = _sweep(from_study(one, seeds, **spread), place, address, dashboard, dry_run)
+    if dry_run or any(job.state == "failed" for job in jobs.runs):
+        return jobs, []
+    found = jobs.records()
+    pages = study_pages(one, found, Path(root), sequences_of_runs(jobs.folder.runs, found))
+    for page in pages:
+        page.write()
+    return jobs, [path for page in pages for path in page.files]
+
+
+def compare(
+    run_a: str | Path, run_b: str | Path, root: str | Path = LEADERBOARDS, runs: str | Path | None = None
+) -> Comparison:
+    """What differs between two runs in config, environment, result and cost; runs by hash, folder or record file."""
+    from bench.analysis.compare import Comparison
+    from bench.runs.finished import find_record
+    from bench.runs.records import read_record
+
+    return Comparison(*(read_record(find_record(str(run), runs_in(runs), Path(root))) for run in (run_a, run_b)))
+
+
+def gains(
+    ours: str,
+    theirs: str,
+    shift: str = "ministreet",
+    out: str | Path | None = None,
+    root: str | Path = LEADERBOARDS,
+    runs: str | Path | None = None,
+) -> dict[str, Any]:
+    """What a method (``stpl``, ``stpl:fusion=none``, or one run) wins and loses over another by class, paired by replicate."""
+    from bench.analysis.gains import run_gains
+
+    return run_gains(ours, theirs, shift, Path(out) if out else None, runs_in(runs), Path(root))
+
+
+def export(run: str | Sequence[str], csv: str | Path = "metrics.csv", runs: str | Path | None = None) -> int:
+    """Write the training logs of runs as one CSV: run, method, seed, step, losses; returns the number of rows."""
+    from bench.analysis.export import export_csv
+
+    return export_csv([run] if isinstance(run, str) else run, Path(csv), runs_in(runs))
+
+
+def tune(
+    method: str,
+    shift: str = "ministreet-dev",
+    trials: str = "0:16",
+    seeds: str = "0:2",
+    log: str | Path = LEADERBOARDS / "tuning" / "log.csv",
+    *,
+    options: Mapping[str, Any] | None = None,
+    **place: Unpack[Place],
+) -> list[dict[str, Any]]:
+    """Random search on development worlds, every run added to a log; returns mIoU and settings by trial, the best first."""
+    from bench.runs.config import parse_range
+    from bench.sweeps import search
+
+    spans, done = (parse_range("trials", trials), parse_range("seeds", seeds)), []
+    with working(place) as workspace:
+        for trial in spans[0]:
+            done += search.tune(method, shift, [trial], spans[1], dict(options or {}), workspace)
+            search.write_log(Path(log), done)
+    return search.summary(done)

@@ -1,0 +1,74 @@
+"""What there is, and pictures of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .place import Place, working
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+def catalogue(what: str = "", shift: str = "") -> dict[str, dict[str, dict[str, Any]]]:
+    """What there is, by kind and name: methods, shifts, fusions, flows, networks, datasets (``bench.list``).
+
+    Args:
+        shift: with ``methods``: every setting of each method on this shift, and where its value is from.
+    """
+    from bench.core.errors import UsageError
+    from bench.runs.catalogue import catalogue, settings
+
+    if shift and what != "methods":
+        raise UsageError("--shift goes with methods: bench list methods --shift NAME")
+    return settings(shift) if shift else catalogue(what)
+
+
+def preview(
+    shift: str = "ministreet", seed: int = 0, clips: int = 3, out: str | Path = Path("preview/clips.png")
+) -> Path:
+    """Write a contact sheet: frame t-1, t, label, flow, warped previous frame, valid mask, of both domains."""
+    from bench.analysis.preview import run_preview
+
+    return run_preview(shift, clips, seed, Path(out))
+
+
+def panels(
+    methods: Sequence[str] = ("source_only", "ur", "hcl", "stpl", "oracle"),
+    shift: str = "ministreet",
+    seed: int = 0,
+    clips: int = 3,
+    out: str | Path = Path("preview/panels.png"),
+    **place: Unpack[Place],
+) -> dict[str, Any]:
+    """Draw frame, truth, predictions and errors of finished runs on validation clips, at t-1 and t."""
+    from bench.analysis.panels import run_panels
+
+    with working(place) as at:
+        return run_panels(methods, shift, seed, clips, Path(out), at)
+
+
+def strip(
+    methods: Sequence[str] = ("source_only", "stpl", "oracle"),
+    shift: str = "ministreet",
+    seed: int = 0,
+    frames: int = 16,
+    clip: int = 0,
+    rate: float = 4.0,
+    out: str | Path = Path("preview/strip.gif"),
+    **place: Unpack[Place],
+) -> dict[str, Any]:
+    """Film a world of no split: frame, truth, predictions, and where they flicker from frame to frame."""
+    from bench.analysis.strips import run_strip
+
+    with working(place) as at:
+        return run_strip(methods, shift, seed, frames, clip, rate, Path(out), at)
+
+
+def doctor(runs: str | Path | None = None, cache: str | Path | None = None) -> dict[str, Any]:
+    """What is installed, which devices there are, free disk, and what is missing and how to get it."""
+    from bench.runs.doctor import examine
+
+    return examine(Path(runs) if runs else None, Path(cache) if cache else None)

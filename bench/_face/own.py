@@ -1,0 +1,153 @@
+"""Models and one's own footage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .place import Place, working
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+def adapt(
+    model: str | Path,
+    frames: str | Path,
+    out: str | Path,
+    method: str = "stpl",
+    *,
+    options: Mapping[str, Any] | None = None,
+    flow: str = "dis",
+    size: tuple[int, int] | None = None,
+    steps: int = 500,
+    batch: int = 4,
+    lr: float = 5e-4,
+    seed: int = 0,
+    masks: bool = True,
+    overlay: bool = True,
+    video: str = "none",
+    rate: float = 10.0,
+    skip_bad: bool = False,
+    force: bool = False,
+    **place: Unpack[Place],
+) -> dict[str, Any]:
+    """Adapt a model to unlabelled footage without its source data: ``out/model.safetensors``, and masks.
+
+    Args:
+        model: a model file, or the folder of a finished run.
+        frames: folder of pictures, a video file, or a YAML about them.
+        method: a source-free one.
+        options: settings of the method.
+        size: ``(height, width)`` the network works at; by default the pictures'.
+        steps, batch, lr: of the schedule; ``lr`` of the encoder.
+        masks: write what :func:`predict` writes; ``overlay``, ``video``, ``rate`` as there.
+        skip_bad: leave out pictures that cannot be read, and count them.
+        force: remove what an earlier ``adapt`` wrote to ``out``.
+    """
+    from bench.footage.adapt import schedule
+    from bench.footage.export import adapt_and_export
+
+    place.setdefault("workers", 2)
+    looks = (overlay, video, rate) if masks else None
+    with working(place, skip_bad=skip_bad, force=force) as at:
+        return adapt_and_export(
+            Path(model), Path(frames), method, Path(out), schedule(steps, batch, lr), looks, at,
+            options=dict(options or {}), flow=flow, size=size, seed=seed,
+        )  # fmt: skip
+
+
+def predict(
+    model: str | Path,
+    out: str | Path,
+    *,
+    shift: str | None = None,
+    frames: str | Path | None = None,
+    split: str = "val",
+    seed: int = 0,
+    flow: str | None = None,
+    size: tuple[int, int] | None = None,
+    overlay: bool = True,
+    video: str = "none",
+    rate: float = 10.0,
+    skip_bad: bool = False,
+    **place: Unpack[Place],
+) -> dict[str, Any]:
+    """Write label maps that the official Cityscapes evaluator accepts, colour overlays, and a film of each sequence.
+
+    Args:
+        model: a model file, or the folder of a finished run.
+        shift: benchmark to predict on; by default the run's.
+        frames: your own footage instead of a shift's.
+        split: ``val`` or ``train``, of the target.
+        seed: replicate, for a model file.
+        flow: backend; by default the run's or the shift's.
+        overlay: write the pictures under their classes' colours.
+        video: ``mp4``, ``gif`` or ``none``; ``rate`` in pictures per second.
+    """
+    from bench.footage.export import predict_and_export
+
+    footage = Path(frames) if frames else None
+    with working(place, skip_bad=skip_bad) as at:
+        return predict_and_export(
+            Path(model), Path(out), (overlay, video, rate), at,
+            shift=shift, frames=footage, split=split, seed=seed, flow=flow, size=size,
+        )  # fmt: skip
+
+
+def convert(
+    checkpoint: str | Path,
+    out: str | Path = "model.safetensors",
+    layout: str = "auto",
+    network: str = "",
+    fusion: str = "",
+    shift: str = "",
+    classes: int = 0,
+    rename: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Turn a checkpoint into a model file with the same scores: published ones, or your own of any network.
+
+    Args:
+        checkpoint: a torch file or .safetensors, from anywhere; never unpickled.
+        layout: ``adaptsegnet``, ``advent``, ``da_vsn``, ``tps``, ``espnet``; ``names`` for any other network; ``auto`` where the
+            names tell.
+        network: which network the weights are of.
+        fusion: instead of the layout's own: the single-frame model.
+        shift: benchmark whose class names go into the file.
+        classes: their number, without a shift.
+        rename: ``THEIRS=OURS``: modules of the file, as we call them.
+
+    Returns:
+        What became of the tensors: matched, renamed, ignored, missing.
+    """
+    from bench.core.outputs import Output
+    from bench.networks.model_file import save_model
+    from bench.networks.published import convert
+    from bench.runs.config import load_shift
+
+    output = Output.of_files("convert", Path(out), inputs={"the checkpoint": Path(checkpoint)})
+    names = load_shift(shift).classes if shift else None
+    found = convert(Path(checkpoint), layout, network, fusion, len(names or ()) or classes, rename)
+    names = names or found.classes
+    origin = {"converted_from": Path(checkpoint).name, "layout": found.layout}
+    what = (found.segmenter, found.network, found.fusion, found.num_classes)
+    with output:
+        save_model(Path(out), *what, classes=names, origin=origin)
+    auxiliary = found.segmenter.auxiliary_classifier is not None
+    told: dict[str, Any] = {"model": str(out), "layout": found.layout, "network": found.network, "fusion": found.fusion}
+    told |= {"num_classes": found.num_classes, "auxiliary": auxiliary, "classes": list(names or ())}
+    told |= {
+        "matched": found.matched,
+        "ignored": list(found.ignored),
+        "missing": list(found.missing),
+        "note": found.note,
+    }
+    return told | {"renamed": [f"{theirs or 'all'} is {ours or 'all'}" for theirs, ours in found.renamed.items()]}
+
+
+def flops(height: int = 512, width: int = 1024, classes: int = 15) -> list[dict[str, Any]]:
+    """How large each network is and how much a frame of ``height`` x ``width`` pixels costs."""
+    from bench.networks.cost import costs
+
+    return costs(height, width, classes)

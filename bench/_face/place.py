@@ -1,0 +1,55 @@
+"""Where and on what a call of the face works."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+if TYPE_CHECKING:
+    from bench.core.workspace import Workspace
+
+LEADERBOARDS = Path("leaderboards")
+"""Folder of committed records and the pages made of them."""
+
+
+class Place(TypedDict, total=False):
+    """Where and on what a call works.
+
+    Attributes:
+        runs, cache, data_root: folders; by default ``$BENCH_RUNS`` or ``runs``, ``$BENCH_CACHE`` or ``cache``, ``$BENCH_DATA``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:0`` ...
+        threads: of torch on the CPU while the call lasts; 0 leaves them.
+        workers: threads that read clips ahead.
+    """
+
+    runs: str | Path | None
+    cache: str | Path | None
+    data_root: str | Path | None
+    device: str
+    threads: int
+    workers: int
+
+
+@contextlib.contextmanager
+def working(place: Mapping[str, Any], **more: Any) -> Iterator[Workspace]:
+    """A workspace with a progress display; torch has its threads back afterwards."""
+    import torch
+
+    from bench.core.progress import ProgressDisplay
+    from bench.core.workspace import Workspace
+
+    before = torch.get_num_threads()
+    try:
+        with ProgressDisplay() as progress:
+            yield Workspace.at(**place, progress=progress, **more)
+    finally:
+        torch.set_num_threads(before)
+
+
+def runs_in(runs: str | Path | None) -> Path:
+    """The folder of runs."""
+    from bench.core.workspace import default_runs
+
+    return Path(runs or default_runs())

@@ -1,0 +1,122 @@
+"""What there is to choose from: methods, shifts, fusion operators, flow backends, networks."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from typing import Any
+
+from bench.core.errors import RunError, UsageError, unknown
+from bench.core.loading import load
+from bench.core.registry import names
+from bench.runs.config import effective_settings, load_shift, method_class
+
+
+def first_sentence(text: str | None) -> str:
+    """First line of a docstring without its leading name."""
+    line = inspect.cleandoc(text or "").split("\n\n")[0].replace("\n", " ")
+    return line.split(": ", 1)[-1].split(". ")[0].rstrip(".").replace("``", "")
+
+
+def _each(names: Iterable[str], describe: Callable[[str], dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What is to be said of each; of one that cannot be loaded, only why."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = describe(name)
+        except (RunError, UsageError) as error:
+            found[name] = {"broken": str(error)}
+    return found
+
+
+def methods() -> dict[str, dict[str, Any]]:
+    """Each method's card."""
+
+    def card(name: str) -> dict[str, Any]:
+        card = method_class(name).card
+        return {"title": card.title, "venue": card.venue, "design": card.design, "setting": card.setting}
+
+    return _each(names("method"), card)
+
+
+def settings(shift: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """Of each method that has any, on a shift: every setting's value, whether it is published, ours or tuned, and where it stands.
+
+    Raises:
+        UsageError: unknown shift.
+    """
+    protocol = load_shift(shift)
+
+    def layers(name: str) -> dict[str, Any]:
+        told = effective_settings(name, {}, protocol)
+        return {key: {"value": v.value, "origin": v.origin, "source": v.source} for key, v in told.items()}
+
+    return {name: told for name, told in _each(names("method"), layers).items() if told and "broken" not in told}
+
+
+def shifts() -> dict[str, dict[str, Any]]:
+    """Each shift's title, purpose and protocol hash."""
+
+    def protocol(name: str) -> dict[str, Any]:
+        shift = load_shift(name)
+        return {"title": shift.title, "purpose": shift.purpose, "hash": shift.hash}
+
+    return _each(names("shift"), protocol)
+
+
+def fusions() -> dict[str, dict[str, Any]]:
+    """Each fusion operator's first sentence; those on scores after those on features."""
+    from bench.networks.build import SCORE_FUSIONS
+    from stpl.fusion import FUSIONS
+    from stpl.segmenter import AccelScoreFusion
+
+    found = {name: {"what": first_sentence(cls.__doc__)} for name, cls in FUSIONS.items()}
+    accel = first_sentence(AccelScoreFusion.__doc__)
+    return found | {name: {"what": f"{accel}; propagates by {how}"} for name, how in SCORE_FUSIONS.items()}
+
+
+def flows() -> dict[str, dict[str, Any]]:
+    """Each flow backend's first sentence."""
+    return _each(names("flow"), lambda name: {"what": first_sentence(load("flow", name).__doc__)})
+
+
+def networks() -> dict[str, dict[str, Any]]:
+    """Each network's first sentence, and how those of libraries are named."""
+    from bench.networks.build import FAMILIES
+
+    families = {how: import_module(f"bench.networks._{family}").__doc__ for family, how in FAMILIES.items()}
+    return _each(names("network"), lambda name: {"what": first_sentence(load("network", name).__doc__)}) | {
+        how: {"what": f"{first_sentence(text)}; pip install 'stpl-benchmark[timm]'"} for how, text in families.items()
+    }
+
+
+def datasets() -> dict[str, dict[str, Any]]:
+    """Each recorded data set's first sentence and its usual folder under the data root."""
+    from bench.data.datasets import dataset
+
+    def place(name: str) -> dict[str, Any]:
+        return {"what": first_sentence(load("dataset", name).__doc__), "folder": dataset(name).folder or "any"}
+
+    return _each(names("dataset"), place)
+
+
+KINDS = {
+    "methods": methods,
+    "shifts": shifts,
+    "fusions": fusions,
+    "flows": flows,
+    "networks": networks,
+    "datasets": datasets,
+}
+
+
+def catalogue(what: str = "") -> dict[str, dict[str, dict[str, Any]]]:
+    """Everything, or one kind.
+
+    Raises:
+        UsageError: unknown kind.
+    """
+    if what and what not in KINDS:
+        raise unknown("kind", what, KINDS)
+    return {kind: make() for kind, make in KINDS.items() if what in ("", kind)}

@@ -1,0 +1,84 @@
+"""``bench list`` shows what can be loaded, and one line for what cannot."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from bench import cli
+from bench.core.errors import RunError, UsageError
+from bench.core.registry import KINDS, ROOT, built_in
+from bench.flow.compute import backend_of
+
+SHOWN = {"method": "methods", "network": "networks", "flow": "flows", "dataset": "datasets", "shift": "shifts"}
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """In each folder of the repository a file ``bad`` that cannot be loaded."""
+    made = {}
+    for name, kind in KINDS.items():
+        made[name] = tmp_path / name / f"bad{kind.suffixes[0]}"
+        made[name].parent.mkdir()
+        made[name].write_text("\nx = undefined\n" if kind.holds else "name: [\n")
+        package = importlib.import_module(kind.package)
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(made[name].parent)])
+    return made
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_broken_file_hides_no_other(kind: str, broken: dict[str, Path]) -> None:
+    result = CliRunner().invoke(cli.app, ["list", SHOWN[kind]])
+    assert result.exit_code == 0
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("bad:")]
+    assert ("Shift bad.yaml is not YAML" if kind == "shift" else f"{broken[kind]}, line 2: NameError") in line
+    told = json.loads(CliRunner().invoke(cli.app, ["list", SHOWN[kind], "--json"]).stdout)[SHOWN[kind]]
+    assert list(told) == built_in(kind) and list(told["bad"]) == ["broken"]
+    assert not any("broken" in entry for name, entry in told.items() if name != "bad")
+    assert all(name in result.stdout for name in told)
+
+
+def test_using_it_is_an_error_of_one_line(broken: dict[str, Path]) -> None:
+    for options in (["-m", "bad"], ["-m", "adabn", "--shift", "bad"]):
+        result = CliRunner().invoke(cli.app, ["run", *options])
+        assert result.exit_code in (1, 2) and result.stderr.count("\n") == 1 and "bad" in result.stderr
+    with pytest.raises(RunError, match=r"Cannot load flow 'bad': .*bad\.py, line 2: NameError"):
+        backend_of("bad")
+
+
+def test_a_broken_flow_backend_is_not_in_the_way_of_the_others(broken: dict[str, Path]) -> None:
+    assert backend_of("dis")[1].startswith("dis")
+    with pytest.raises(UsageError, match=r"Flow 'zero' needs no computing\. Available: dis, .*raft"):
+        backend_of("zero")
+    with pytest.raises(UsageError, match=r"Unknown flow 'rft'\. Did you mean 'raft'"):
+        backend_of("rft")
+
+
+def test_the_cost_of_networks_is_listed_past_a_broken_one(broken: dict[str, Path]) -> None:
+    result = CliRunner().invoke(cli.app, ["flops", "--height", "64", "--width", "64"])
+    assert result.exit_code == 0 and f"bad: Cannot load network 'bad': {broken['network']}, line 2" in result.stdout
+    assert all(f"\n{name}" in result.stdout for name in built_in("network"))
+
+
+def test_the_contract_suite_is_collected_with_a_broken_file_in_it(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("x = undefined\n")
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--collect-only",
+        "tests/methods/test_contract.py",
+    ]
+    environment = {**os.environ, "BENCH_PLUGINS": f"method={tmp_path / 'bad.py'}"}
+    done = subprocess.run(command, cwd=ROOT.parent, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.count("[bad]") == 1 and "[stpl]" in done.stdout, done.stdout[-2000:]

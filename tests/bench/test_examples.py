@@ -1,0 +1,41 @@
+"""The scripts of ``examples/`` run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from bench.core.workspace import Workspace
+from bench.data.fixtures import Tree
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def example(name: str, *arguments: object, at: Path, workspace: Workspace) -> str:
+    """What an example prints, run in an empty folder."""
+    command = [sys.executable, str(ROOT / "examples" / f"{name}.py"), *map(str, arguments)]
+    folders = {"BENCH_RUNS": str(workspace.runs), "BENCH_CACHE": str(workspace.cache)}
+    environment = {**os.environ, **folders, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=at, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_adapting_your_own_network(tmp_path: Path, trees: dict[str, Tree], workspace: Workspace) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for number, picture in enumerate(sorted(trees["frames"].root.rglob("*.png"))[:4]):
+        Image.open(picture).convert("RGB").resize((128, 64)).save(pictures / f"{number}.png")
+    told = example("adapt_your_network", pictures, 5, at=tmp_path, workspace=workspace)
+    assert [line.split()[0] for line in told.splitlines()] == list("01234") and "'contrast'" in told
+
+
+def test_comparing_two_methods(tmp_path: Path, workspace: Workspace) -> None:
+    told = example("compare_two_methods", "ministreet-tiny", 1, at=tmp_path, workspace=workspace)
+    assert told.split()[1:3] == ["adabn", "stpl"] and (tmp_path / "comparison.png").is_file()
+    with Image.open(tmp_path / "comparison.png") as picture:
+        assert len(picture.convert("RGB").getcolors(10**6) or ()) > 20

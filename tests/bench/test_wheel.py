@@ -1,0 +1,135 @@
+"""A wheel, built from the files as they are and installed where there is no checkout, does what the checkout does."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from importlib.metadata import version
+from pathlib import Path
+from sysconfig import get_paths
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def call(*command: object, cwd: Path, fails: bool = False) -> str:
+    """What a command prints; with ``fails`` what it says when it fails."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "BENCH_", "GIT_"))}
+    done = subprocess.run(
+        list(map(str, command)),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env={**clean, "OMP_NUM_THREADS": "1"},
+        timeout=900,
+    )
+    assert (done.returncode != 0) == fails, f"{command}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+    return done.stderr if fails else done.stdout
+
+
+def source(into: Path) -> Path:
+    """A clone of the checkout with its files as they are now."""
+    call("git", "clone", "-q", ROOT, into, cwd=ROOT)
+    for name in call("git", "ls-files", "-z", "--deleted", cwd=ROOT).split("\0")[:-1]:
+        (into / name).unlink(missing_ok=True)
+    for name in call("git", "ls-files", "-z", "--modified", "--others", "--exclude-standard", cwd=ROOT).split("\0")[
+        :-1
+    ]:
+        if (ROOT / name).is_file():
+            (into / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, into / name)
+    return into
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ``bin`` of an environment with the wheel. It sees the packages of this one behind its own, and not the checkout."""
+    base = tmp_path_factory.mktemp("wheel")
+    call(
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        base,
+        source(base / "src"),
+        cwd=base,
+    )
+    shutil.rmtree(base / "src")
+    project = base / "project"  # someone's repository around the environment
+    project.mkdir()
+    call("git", "init", "-q", cwd=project)
+    call("git", "-c", "user.name=n", "-c", "user.email=e", "commit", "-q", "--allow-empty", "-m", "theirs", cwd=project)
+    venv.create(project / "env", with_pip=False, symlinks=True)
+    python = project / "env" / "bin" / "python"
+    (wheel,) = base.glob("*.whl")
+    call(sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps", "--no-index", wheel, cwd=base)
+    own = Path(call(python, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])", cwd=base).strip())
+    (own / "packages-of-the-present-environment.pth").write_text(get_paths()["purelib"] + "\n")
+    return python.parent
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Path:
+    """A folder with nothing in it."""
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    return folder
+
+
+def test_what_runs_is_the_wheel_and_it_knows_where_it_is_from(installed: Path, empty: Path) -> None:
+    said = "import json, bench, methods, stpl; from bench.core.provenance import code; "
+    said += "print(json.dumps([bench.__file__, methods.__file__, stpl.__file__, code()]))"
+    *files, code = json.loads(call(installed / "python", "-c", said, cwd=empty))
+    assert all(Path(file).is_relative_to(installed.parent) for file in files)
+    changed = call("git", "status", "--porcelain", "--", "stpl", "methods", "bench", "pyproject.toml", cwd=ROOT)
+    revision = call("git", "rev-parse", "--short=12", "HEAD", cwd=ROOT).strip()
+    assert code == {"revision": revision, "dirty": bool(changed), "version": version("stpl-benchmark")}
+
+
+def test_in_an_empty_folder_it_lists_runs_sweeps_studies_and_makes_boards(installed: Path, empty: Path) -> None:
+    bench = installed / "bench"
+    there = json.loads(call(bench, "list", "--json", cwd=empty))
+    assert "stpl" in there["methods"] and "viper2cityscapes" in there["shifts"] and "mini" in there["networks"]
+    assert not any("broken" in entry for kind in there.values() for entry in kind.values())
+    record = json.loads(call(bench, "run", "-m", "adabn", "--shift", "ministreet-tiny", "--json", cwd=empty))
+    assert record["result"]["miou"] > 0 and record["code"]["version"] == version("stpl-benchmark")
+    assert (empty / "runs" / record["run"] / "checkpoint.safetensors").is_file()
+    swept = json.loads(
+        call(bench, "sweep", "-m", "adabn,source_only", "--shift", "ministreet-tiny", "--json", cwd=empty)
+    )
+    assert sorted(run["state"] for run in swept["runs"]) == ["done", "found"]
+    assert "temperature=0.07" in call(bench, "study", "temperature", "--seeds", "0:1", "--dry-run", cwd=empty)
+    rows = [
+        {"label": "two frames", "method": "adabn"},
+        {"label": "one frame", "method": "adabn", "options": {"fusion": "none"}},
+    ]
+    told = {"name": "frames", "title": "Frames", "question": "How many?", "shift": "ministreet-tiny", "seeds": "0:1"}
+    (empty / "frames.yaml").write_text(yaml.safe_dump({**told, "rows": rows}))
+    call(bench, "study", "frames.yaml", cwd=empty)
+    assert "one frame" in (empty / "leaderboards" / "ministreet-tiny-frames.md").read_text(encoding="utf-8")
+    records = ROOT / "leaderboards" / "records" / "ministreet"
+    for path in [p for method in ("adabn", "source_only") for p in records.rglob(f"{method}-s[0-2]-*")]:
+        copy = empty / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+    call(bench, "leaderboard", cwd=empty)
+    assert "AdaBN" in (empty / "leaderboards" / "ministreet.md").read_text(encoding="utf-8")
+
+
+def test_an_edited_installation_says_so(installed: Path, empty: Path) -> None:
+    said = "import json; from bench.core.provenance import code; print(json.dumps(code()['dirty']))"
+    (file,) = installed.parent.glob("lib/python*/site-packages/methods/adabn.py")
+    before = file.read_text()
+    file.write_text(before + "# edited\n")
+    assert json.loads(call(installed / "python", "-c", said, cwd=empty)) is True
+    file.write_text(before)
