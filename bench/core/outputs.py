@@ -56,7 +56,8 @@ class Output:
     """
 
     def __init__(self, folder: Path, command: str, names: Iterable[str] | None = None) -> None:
-        self.folder, self.command = Path(os.path.abspath(folder)), command
+        self.folder, self.command = folder, command
+        self._place = Path(os.path.abspath(folder))
         self._only = None if names is None else frozenset(names)
         self._noted: dict[str, set[tuple[int, str]]] = {}
         self._growing: set[str] = set()
@@ -164,9 +165,9 @@ class Output:
     def _admit(self, path: Path, scratch: Path) -> None:
         """Note a file that is about to be moved into place."""
         place = Path(os.path.abspath(path))
-        if self.folder not in place.parents:
+        if self._place not in place.parents:
             return
-        name = place.relative_to(self.folder).as_posix()
+        name = place.relative_to(self._place).as_posix()
         if name == MANIFEST or (self._only is not None and name not in self._only):
             return
         if scratch.is_dir():
