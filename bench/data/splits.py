@@ -6,7 +6,7 @@ Recorded data lies where the user keeps it, so the folders of each split are mad
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -66,7 +66,7 @@ class Store(Protocol):
         """Label maps ``(H, W)`` by number, at the size at which they are used."""
         ...
 
-    def previous_labels(self) -> Sequence[npt.NDArray[np.uint8]]:
+    def previous_labels(self) -> LabelMaps:
         """The same of the frames before t, ``(T-1, H, W)``, of a split that was prepared with them."""
         ...
 

@@ -41,7 +41,7 @@ from bench.shifts.protocol import Adaptation
 from methods.base import Method, Setup
 from stpl.segmenter import VideoSegmenter
 
-from .pictures import Footage, multiple_of, open_footage
+from .pictures import Footage, open_footage
 from .predict import Loaded, load, weights_file
 
 KEPT = (ASKED, RESULT, METRICS) = ("adapt.yaml", "model.safetensors", "metrics.jsonl")
@@ -100,7 +100,7 @@ def opened(
     if given.told is not None:
         check_classes(loaded.classes, given.told.class_names, frames)
     with locked(out / f".{command}"), Output(out, command) as output:
-        footage = open_footage(frames, size, multiple_of(loaded.segmenter), workspace)
+        footage = open_footage(frames, size, loaded.info.network, workspace)
         yield Work(output, loaded, file_hash(weights), footage)
 
 

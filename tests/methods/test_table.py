@@ -202,6 +202,14 @@ def test_ur_labels_a_little_more_in_each_round() -> None:
     assert share[4] > share[0]
 
 
+def test_fda_has_its_entropy_from_a_share_of_the_first_phase_on() -> None:
+    """Published: step 50,000 of 100,000. Here 4 of 6 steps are the first phase, and half of them goes by without it."""
+    method = make("fda", entropy_from=0.5, first_share=0.67)
+    told = [step(method, number, labelled())["entropy"] for number in range(STEPS)]
+    assert told[:2] == [0.0, 0.0] and min(told[2:]) > 0
+    assert step(make("fda"), 0, labelled())["entropy"] > 0  # MiniStreet: at once
+
+
 def test_fda_has_three_sets_of_gradients() -> None:
     groups = make("fda").parameter_groups(0.01, 10.0)
     assert [group["clipped"] for group in groups] == [0, 0, 1, 1, 2, 2]

@@ -113,7 +113,7 @@ class Frames:
                 if path in self.left_out:
                     continue
                 name = self._stem(path)
-                label = None if self.labels is None else str(PurePosixPath(self.labels) / f"{name}{self.label_suffix}")
+                label = None if self.labels is None else self._label(name)
                 key, clip = name.replace("/", "__"), range(t - frames + 1, t + 1)
                 if key in found:
                     raise RunError(f"{root / path}: has the same name as {root / found[key].frames[-1]}; rename one")
@@ -134,6 +134,14 @@ class Frames:
             if path.lower().endswith(PICTURES) and not path.startswith(inside):
                 found[str(PurePosixPath(path).parent)].append(path)
         return {folder: sorted(found[folder], key=_base.natural) for folder in sorted(found, key=_base.natural)}
+
+    def all_labels(self, root: Path) -> set[str]:
+        """Names that labels of the pictures have, be they in the range or not."""
+        stems = (self._stem(path) for of_it in self._sequences(root).values() for path in of_it)
+        return {self._label(stem) for stem in stems}
+
+    def _label(self, stem: str) -> str:
+        return str(PurePosixPath(self.labels or "") / f"{stem}{self.label_suffix}")
 
     def _stem(self, path: str) -> str:
         return str(PurePosixPath(path).relative_to(self.images or ".").with_suffix(""))

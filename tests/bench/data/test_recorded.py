@@ -176,7 +176,7 @@ def test_a_run_stops_before_its_source_model_is_trained(
     tree = write_cityscapes(tmp_path, 16, complete=False)
     for path in (tree.root / "gtFine/val").rglob("*.png"):
         Image.fromarray(np.zeros(tree.size, np.uint8)).save(path)
-    monkeypatch.setattr("bench.runs.run.source_model", lambda *_: pytest.fail("trained for hours"))
+    monkeypatch.setattr("bench.runs.adaptation.source_model", lambda *_: pytest.fail("trained for hours"))
     config = make_run_config("adabn", "viper2cityscapes", 0, {"network": "mini", "flow": "dis"}, steps=1)
     with pytest.raises(RunError, match="None of the 3 labels of target-val"):
         run(config, replace(workspace, data_root=tmp_path))
