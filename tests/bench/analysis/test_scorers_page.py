@@ -15,6 +15,7 @@ from bench.analysis.data import Who
 from bench.analysis.scorers import Scored, build, of_root, score_runs, scorer_rows, snapshot_row
 from bench.core.workspace import Workspace
 from bench.runs.config import make_run_config
+from bench.runs.finished import RunFolder
 from bench.runs.run import run
 from bench.runs.scorers import SCORERS
 
@@ -88,7 +89,7 @@ def test_runs_are_scored_and_the_page_is_made_of_what_is_kept(
     for method in ("source_only", "adabn", "tent"):
         config = make_run_config(method, TINY)
         run(config, workspace)
-        folders.append(workspace.runs / config.hash)
+        folders.append(RunFolder.open(workspace.runs / config.hash))
     root = tmp_path / "boards"
     written = score_runs(folders, root, workspace)
     kept = [json.loads(path.read_text(encoding="utf-8")) for path in written]
@@ -113,7 +114,7 @@ def test_runs_are_scored_and_the_page_is_made_of_what_is_kept(
     [
         (["x", "--methods", "stpl"], "not both"),
         (["--methods", "stpl", "--check"], "--check scores nothing"),
-        (["nowhere"], "No run 'nowhere'"),
+        (["nowhere"], "'nowhere' is no run"),
     ],
 )
 def test_wrong_use(arguments: list[str], says: str, tmp_path: Path) -> None:
