@@ -150,9 +150,14 @@ def scorers(
         The files that were written.
     """
     from bench.analysis.scorers import of_root, score_runs
+    from bench.core.errors import UsageError
 
     if check:
-        return of_root(Path(root)).stale()
+        if not (pages := of_root(Path(root))):
+            raise UsageError(
+                f"Nothing is scored in {Path(root) / 'analysis'}; `bench scorers RUN` puts something there"
+            )
+        return pages.stale()
     written: list[Path] = []
     if runs_ or methods:
         with working(place) as at:

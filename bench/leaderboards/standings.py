@@ -125,9 +125,10 @@ def admit(record: Record, shift: Shift, name: str) -> None:
         if config.method not in method_names():  # of a plugin nothing is executed
             raise unknown("method", config.method, method_names())
         cls, known = method_class(config.method), resolve_settings(config.method, {}, shift)
-    except UsageError as error:
-        raise RunError(f"Record {name}: {error}") from None
-    if config.revision != (today := revision_of(config.method, config.settings)):
+        today = revision_of(config.method, config.settings)
+    except (UsageError, TypeError, ValueError) as error:  # the latter of settings that the method refuses
+        raise RunError(f"Record {name}: {' '.join(str(error).split())}") from None
+    if config.revision != today:
         made = f"was made with revision {config.revision} of '{config.method}', which is now {today}"
         raise RunError(f"Record {name} {made}; remove it or run it again")
     if changed := (known.keys() ^ config.settings.keys()) - set(getattr(cls.Settings, "LATER", ())):

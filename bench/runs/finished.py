@@ -249,7 +249,7 @@ def all_records(runs: Path, root: Path, shift: str) -> list[Record]:
     for path in sorted(runs.glob(f"*/{RECORD}")):
         with contextlib.suppress(RunError):  # of another run: that run's business
             found.append(read_record(path))
-    return [record for record in found if record.shift_hash == now.hash]
+    return [record for record in found if record.config.shift_hash == now.hash]  # also of runs cut short
 
 
 def records_frame(shift: str, root: Path, runs: Path) -> pd.DataFrame:

@@ -15,6 +15,8 @@ from sysconfig import get_paths
 import pytest
 import yaml
 
+from bench.core.provenance import source_here
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -93,6 +95,7 @@ def test_what_runs_is_the_wheel_and_it_knows_where_it_is_from(installed: Path, e
     assert all(Path(file).is_relative_to(installed.parent) for file in files)
     changed = call("git", "status", "--porcelain", "--", "stpl", "methods", "bench", "pyproject.toml", cwd=ROOT)
     revision = call("git", "rev-parse", "--short=12", "HEAD", cwd=ROOT).strip()
+    assert code.pop("source") == source_here()  # the same files, wherever they lie
     assert code == {"revision": revision, "dirty": bool(changed), "version": version("stpl-benchmark")}
 
 

@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 
 from bench import cli
 from bench.analysis.data import Who
-from bench.analysis.scorers import Scored, build, pages, score_runs, scorer_rows, snapshot_row, stale
+from bench.analysis.scorers import Scored, build, of_root, score_runs, scorer_rows, snapshot_row
 from bench.core.workspace import Workspace
 from bench.runs.config import make_run_config
+from bench.runs.finished import RunFolder
 from bench.runs.run import run
 from bench.runs.scorers import SCORERS
 
@@ -88,7 +89,7 @@ def test_runs_are_scored_and_the_page_is_made_of_what_is_kept(
     for method in ("source_only", "adabn", "tent"):
         config = make_run_config(method, TINY)
         run(config, workspace)
-        folders.append(workspace.runs / config.hash)
+        folders.append(RunFolder.open(workspace.runs / config.hash))
     root = tmp_path / "boards"
     written = score_runs(folders, root, workspace)
     kept = [json.loads(path.read_text(encoding="utf-8")) for path in written]
@@ -97,9 +98,10 @@ def test_runs_are_scored_and_the_page_is_made_of_what_is_kept(
         assert found["scores"].keys() == SCORERS.keys() - {"teacher"} and found["clips"] == 8
     assert score_runs(folders, root, workspace) == written  # again, with the same numbers
     assert [json.loads(path.read_text(encoding="utf-8")) for path in written] == kept
-    assert stale(root) == [root / f"{TINY}-scorers.md"]
+    assert of_root(root).stale() == [root / f"{TINY}-scorers.md"]
     done = CliRunner().invoke(cli.app, ["scorers", "--root", str(root), "--json"])
-    assert done.exit_code == 0 and stale(root) == [] and pages(root).keys() == {root / f"{TINY}-scorers.md"}
+    assert done.exit_code == 0 and of_root(root).stale() == []
+    assert [page.path for page in of_root(root).wanted] == [root / f"{TINY}-scorers.md"]
     text = (root / f"{TINY}-scorers.md").read_text(encoding="utf-8")
     assert "3 methods and variants, 1 replicates" in text and text.count("\n| ") > 5
     (root / f"{TINY}-scorers.md").write_text(text + " ", encoding="utf-8")
@@ -112,7 +114,7 @@ def test_runs_are_scored_and_the_page_is_made_of_what_is_kept(
     [
         (["x", "--methods", "stpl"], "not both"),
         (["--methods", "stpl", "--check"], "--check scores nothing"),
-        (["nowhere"], "No run 'nowhere'"),
+        (["nowhere"], "'nowhere' is no run"),
     ],
 )
 def test_wrong_use(arguments: list[str], says: str, tmp_path: Path) -> None:

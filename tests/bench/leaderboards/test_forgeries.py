@@ -164,7 +164,7 @@ EDITED = {
     "flow": (as_config(flow="telepathy"), r"Unknown flow 'telepathy'"),
     "run: way up": (put("run", "../../../x"), r"run: String should match pattern"),
     "run": (put("run", "0" * 12), r"says run 000000000000, but its config gives"),
-    "setting out of range": (as_setting(temperature=-1.0), r"Option of method 'stpl'.*temperature"),
+    "setting out of range": (as_setting(temperature=-1.0), r"temperature must be in 0.01..10, got -1"),
     "setting of another type": (as_setting(times="<b>"), r"Option of method 'stpl'.*times"),
     "saw more": (put("method.setting", "UDA"), r"ran as UDA, but 'stpl' is now SFDA"),
     "looks": (put("selection.oracle.label_looks", 0), r"selection.oracle is .*'label_looks': 0.*; its snapshots give"),

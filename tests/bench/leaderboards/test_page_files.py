@@ -111,12 +111,14 @@ def test_a_page_without_records_is_stale_and_removed(root: Path) -> None:
     assert (root / f"{SHIFT}-notes.md").exists() and not (root / f"{SHIFT}-gone.md").exists()
 
 
-@pytest.mark.parametrize("command", [["leaderboard"], ["leaderboard", "--check"], ["analyse", "--check"]])
+@pytest.mark.parametrize(
+    "command", [["leaderboard"], ["leaderboard", "--check"], ["analyse", "--check"], ["scorers", "--check"]]
+)
 def test_nothing_there_is_an_error(command: list[str], tmp_path: Path) -> None:
     """Not "fresh": most likely the folder is another one than was meant."""
     done = CliRunner().invoke(cli.app, [*command, "--root", str(tmp_path)])
     assert done.exit_code == 2 and done.stdout == "" and len(done.stderr.strip().splitlines()) == 1
-    assert str(tmp_path / ("analysis" if "analyse" in command else "records")) in done.stderr
+    assert str(tmp_path / ("records" if "leaderboard" in command else "analysis")) in done.stderr
 
 
 @pytest.mark.usefixtures("no_drawings")

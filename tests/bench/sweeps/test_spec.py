@@ -171,7 +171,7 @@ def test_reported_worlds_cannot_be_reached_from_a_tuning_sweep(tmp_path: Path) -
         copy_of("ministreet-dev", tmp_path / "b.yaml", purpose="report"),
         copy_of("viper2cityscapes", tmp_path / "c.yaml", purpose="tune"),
         copy_of(  # another source: a family of its own, with the reported target
-            "viper2cityscapes", tmp_path / "d.yaml", purpose="tune", data={**real, "source": real["target"]}
+            "viper2cityscapes", tmp_path / "d.yaml", purpose="tune", data={**real, "source": dict(real["target"])}
         ),
     ]
     for shift in disguised:
