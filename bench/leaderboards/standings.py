@@ -130,8 +130,8 @@ def admit(record: Record, shift: Shift, name: str) -> None:
         made = f"was made with revision {config.revision} of '{config.method}', which is now {today}"
         raise RunError(f"Record {name} {made}; remove it or run it again")
     if changed := (known.keys() ^ config.settings.keys()) - set(later):
-        changed = ", ".join(sorted(changed))
-        raise RunError(f"Record {name}: settings of '{config.method}' changed since ({changed}); run it again")
+        names = ", ".join(sorted(changed))
+        raise RunError(f"Record {name}: settings of '{config.method}' changed since ({names}); run it again")
     if (ran := record.method.get("setting")) != setting:
         raise RunError(f"Record {name} ran as {ran}, but '{config.method}' is now {setting}; run it again")
 
