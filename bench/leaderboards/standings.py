@@ -14,6 +14,7 @@ from bench.runs.records import Record, read_record
 from bench.runs.sequences import Counts, place, sequences_of
 from bench.runs.settings import revision_of
 from bench.shifts.protocol import check_protocol
+from methods.base import later
 
 from .consistency import check_alone, compare_records, pixel_fault
 from .statistics import mean_interval
@@ -131,7 +132,7 @@ def admit(record: Record, shift: Shift, name: str) -> None:
     if config.revision != today:
         made = f"was made with revision {config.revision} of '{config.method}', which is now {today}"
         raise RunError(f"Record {name} {made}; remove it or run it again")
-    if changed := (known.keys() ^ config.settings.keys()) - set(getattr(cls.Settings, "LATER", ())):
+    if changed := (known.keys() ^ config.settings.keys()) - set(later(cls.Settings)):
         what = ", ".join(sorted(changed))
         raise RunError(f"Record {name}: settings of '{config.method}' changed since ({what}); run it again")
     if (ran := record.method.get("setting")) != (setting := cls.card.setting):

@@ -204,7 +204,7 @@ def make_record(
 
 def ingredients_of(config: RunConfig, shift: Shift, method: Method) -> dict[str, str]:
     """What a run's method has beyond its own loss, in words."""
-    start = method.start if method.start == "scratch" else config.init
+    start: str = method.start if method.start == "scratch" else config.init
     start = f"{start}, target statistics" if adapts_statistics(method, shift) else start
     used = {"fusion": config.fusion, "flow": config.flow, "averages": method.averages, "start": start}
     return {"set": config.ingredients, **used}

@@ -149,11 +149,13 @@ def given_model(config: RunConfig, shift: Shift, workspace: Workspace) -> Path:
     info = read_info(path)
     check_network(path, info)
     wanted = {"network": config.network, "fusion": config.fusion, "num_classes": len(shift.classes)}
+    wanted["num_frames"] = shift.data.frames
     if info.classes is not None:
         wanted["classes"] = shift.classes
     for name, value in wanted.items():
         if (found := getattr(info, name)) != value:
-            raise UsageError(f"{path}: {name} is {found}, the run's is {value}; use -o {name}=... or another file")
+            option = name.removeprefix("num_")
+            raise UsageError(f"{path}: {name} is {found}, the run's is {value}; use -o {option}=... or another file")
     return path
 
 

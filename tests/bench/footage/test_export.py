@@ -325,3 +325,5 @@ def test_another_model_than_the_configs_is_refused(model: Path, tiny_cache: Path
         run(given(model), Workspace(tmp_path / "runs", tiny_cache, CPU))
     with pytest.raises(UsageError, match="fusion is conv1x1, the run's is none"):
         run(given(model, fusion="none"), Workspace(tmp_path / "runs", tiny_cache, CPU, source_file=model))
+    with pytest.raises(UsageError, match="num_frames is 2, the run's is 3; use -o frames="):
+        run(given(model, frames=3), Workspace(tmp_path / "runs", tiny_cache, CPU, source_file=model))
