@@ -20,18 +20,20 @@ class Model(BaseModel):
     """Unknown keys, wrong types, NaN and infinity are refused; instances do not change.
 
     Fields named in ``LATER`` came after records had been made. They are left out of the text, and so of the hash, where
-    they have their default: what was named by a hash before keeps its name.
+    they have their default: what was named by a hash before keeps its name. Fields named in ``PLACES`` say where files lie; that is
+    no part of what is described, so they are never in the text.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     LATER: ClassVar[tuple[str, ...]] = ()
+    PLACES: ClassVar[tuple[str, ...]] = ()
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         text: dict[str, Any] = handler(self)
         fields = type(self).model_fields
         unused = {name for name in self.LATER if getattr(self, name) == fields[name].default}
-        return {key: value for key, value in text.items() if key not in unused}
+        return {key: value for key, value in text.items() if key not in unused and key not in self.PLACES}
 
 
 M = TypeVar("M", bound=Model)

@@ -21,6 +21,7 @@ from bench.core.loading import source_hash
 from bench.core.schema import hash_of
 from bench.shifts.protocol import Recorded, Shift, Videos
 
+from . import described
 from .clip import Clip, LabelledClip
 from .datasets import dataset, dataset_names
 from .index import Index, prepare_index
@@ -95,16 +96,18 @@ def check_data(shift: Shift) -> None:
     data = shift.data
     if isinstance(data, Videos):
         for role, side in (("source", data.source), ("target", data.target)):
+            if not isinstance(side, Recorded):
+                continue
             if side.dataset not in dataset_names():
                 raise ValueError(f"data.{role}.dataset is '{side.dataset}'; available: {', '.join(dataset_names())}")
             try:
-                id_table(side.dataset, shift.classes)
+                id_table(side.dataset, shift.label_classes(role))
             except UsageError as error:
                 raise ValueError(f"data.{role}.dataset: {error}") from None
         return
     if shift.classes != CLASSES:
         raise ValueError(f"classes must be those of {data.kind}, in train-id order: {', '.join(CLASSES)}")
-    batches = {"source": shift.source_training.batch, "target": shift.adaptation.batch}
+    batches = {"source": shift.training.batch, "target": shift.adaptation.batch}
     for role, batch in batches.items():
         part = getattr(data, role)
         if part.domain not in DOMAINS:
@@ -113,7 +116,9 @@ def check_data(shift: Shift) -> None:
             raise ValueError(f"data.{role}.train ({part.train}) is smaller than the batch ({batch})")
 
 
-def identity_of(shift: Shift, role: str, split: str, replicate: int, workspace: Workspace | None) -> dict[str, Any]:
+def identity_of(
+    shift: Shift, role: str, split: str, replicate: int, workspace: Workspace | None, labelled: bool = False
+) -> dict[str, Any]:
     """Everything that the clips of a split depend on.
 
     A frame list of recorded data is read from the disk, or found in the cache from an earlier time: source-free runs go on when
@@ -125,6 +130,8 @@ def identity_of(shift: Shift, role: str, split: str, replicate: int, workspace: 
     """
     if not isinstance(shift.data, Videos):
         return split_identity(shift.data, role, split, replicate)
+    if described.side_of(shift, role) is not None:
+        return described.identity(shift, role, split, workspace, labelled or (role, split) != ("target", "train"))
     side: Recorded = getattr(shift.data, role)
     plugin = source_hash("dataset", side.dataset)
     return {
@@ -139,18 +146,25 @@ def identity_of(shift: Shift, role: str, split: str, replicate: int, workspace: 
     }
 
 
-def prepare(shift: Shift, role: str, split: str, replicate: int, workspace: Workspace) -> Split:
+def prepare(shift: Shift, role: str, split: str, replicate: int, workspace: Workspace, labelled: bool = False) -> Split:
     """A split, rendered now if it is not in the cache; of recorded data the frame list is read from the disk.
+
+    Args:
+        labelled: of a target's training pictures those alone that have a label. Of the other splits none is without.
 
     Raises:
         RunError: the cache cannot be written, data is missing.
         UsageError: no data root for recorded data.
     """
-    identity = identity_of(shift, role, split, replicate, workspace)
+    identity = identity_of(shift, role, split, replicate, workspace, labelled)
     if not isinstance(shift.data, Videos):
         folder = prepare_split(shift.data, role, split, replicate, workspace.cache, workspace.progress)
         return Split(folder.name, identity, partial(ClipStore, folder))
     watch(shift, workspace)
+    if described.side_of(shift, role) is not None:
+        labelled = labelled or (role, split) != ("target", "train")
+        clips = described.open_split(shift, role, split, workspace, labelled)
+        return Split(f"{role}-{split}-{hash_of(identity)}", identity, clips)
     side: Recorded = getattr(shift.data, role)
     data, root = dataset(side.dataset), root_of(side, workspace)
     if not root.is_dir():
@@ -159,7 +173,7 @@ def prepare(shift: Shift, role: str, split: str, replicate: int, workspace: Work
     scored = role == "target" and split == "val"
     label_size = (rule.height, rule.width) if scored and rule.height and rule.width else size
     items = _index(shift.data, role, split, workspace).items
-    ids = id_table(side.dataset, shift.classes)
+    ids = id_table(side.dataset, shift.label_classes(role))
     return Split(
         f"{role}-{split}-{hash_of(identity)}", identity, partial(VideoStore, root, data, items, ids, size, label_size)
     )
@@ -173,7 +187,7 @@ def check_labels(split: Split, skip_bad: bool = False) -> None:
     Raises:
         RunError: all labels are ignored throughout, or one cannot be read (BadFile; with ``skip_bad`` it is passed over).
     """
-    if split.identity.get("kind") != "video":
+    if split.identity.get("kind") not in ("video", "pictures"):
         return
     store, unreadable = split.open(), 0
     labels = store.labels()
@@ -187,9 +201,9 @@ def check_labels(split: Split, skip_bad: bool = False) -> None:
                 raise
     name, role = split.identity["dataset"], split.name.rsplit("-", 1)[0]
     rest = f", {unreadable} cannot be read" if unreadable else ""
+    see = "`bench shift check`" if split.identity["kind"] == "pictures" else f"`bench data check {name}`"
     raise RunError(
-        f"None of the {len(store)} labels of {role} ({name}) has a pixel of the classes: all are ignored{rest}; "
-        f"see `bench data check {name}`"
+        f"None of the {len(store)} labels of {role} ({name}) has a pixel of the classes: all are ignored{rest}; see {see}"
     )
 
 
@@ -214,5 +228,7 @@ def root_of(side: Recorded, workspace: Workspace) -> Path:
 def watch(shift: Shift, workspace: Workspace) -> None:
     """Make known which grant it takes to open the files of both sides of a shift of recorded videos."""
     if isinstance(shift.data, Videos):
+        described.close_folders(shift, workspace)
         for role, side in (("source", shift.data.source), ("target", shift.data.target)):
-            guard(root_of(side, workspace), role, dataset(side.dataset).guards())
+            if isinstance(side, Recorded):
+                guard(root_of(side, workspace), role, dataset(side.dataset).guards())

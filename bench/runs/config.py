@@ -20,6 +20,7 @@ from bench.core.loading import check_name, load, shift_file, sources
 from bench.core.registry import KINDS, find, method_names, names, resolve
 from bench.core.schema import Model, canonical, hash_of, load_yaml, one_line
 from bench.shifts.protocol import Adaptation, Data, Evaluation, Recorded, Schedule, Shift
+from bench.shifts.sides import TAGS
 
 
 class RunConfig(Model):
@@ -155,7 +156,11 @@ def make_run_config(
         raise UsageError(f"seed must be 0 or more, got {seed}")
     if init not in ("source", "backbone"):
         raise unknown("init", init, ["source", "backbone"])
-    if init == "backbone" and (setting := method_class(method).card.setting) != "UDA":
+    setting = method_class(method).card.setting
+    if (why := protocol.refuses(setting, init)) is not None:
+        what = "--init backbone" if init == "backbone" else f"method '{method}' ({setting})"
+        raise UsageError(f"Shift '{protocol.name}' cannot be run with {what}: {why}")
+    if init == "backbone" and setting != "UDA":
         raise UsageError(f"--init backbone is for UDA methods, which see source data; '{method}' is {setting}")
     return RunConfig(
         method=method,
@@ -294,10 +299,11 @@ def _read_shift(path: Path, text: str, again: bool) -> Shift:
 
     try:
         shift = Shift.model_validate(_by_name(load_yaml(text), path.parent, again))
+        shift._folder = path.parent
         check_data(shift)
         return shift
     except ValidationError as error:
-        raise UsageError(f"Shift {path.name}: {one_line(error, tags=('ministreet', 'video'))}") from None
+        raise UsageError(f"Shift {path.name}: {one_line(error, tags=('ministreet', 'video', *TAGS))}") from None
     except (ValueError, UsageError, RunError) as error:
         raise UsageError(f"Shift {path.name}: {error}") from None
     except yaml.YAMLError as error:

@@ -24,7 +24,7 @@ PLACES = "plugins.json"
 
 
 class Result(Model):
-    """Scores in percent. A class that never occurs has IoU null and is left out of the mean; temporal consistency is null
+    """Scores in percent. A class without a labelled pixel has IoU null and is left out of the mean; temporal consistency is null
     where no pixel has a valid predecessor."""
 
     iou: dict[str, float | None]
@@ -68,13 +68,15 @@ class Record(Model):
 
     Attributes:
         result: scores of the headline weights.
-        beside: scores of other weights of the last step: ``student`` for a method that evaluates its own average.
+        beside: scores of other weights of the last step: ``student`` for a method that evaluates its own average; or of the same
+            on other clips: ``transductive``, which may hold what was adapted to.
         skipped: clips that could not be read and were replaced (``--skip-bad``), and why.
         flow: what the flow depends on besides the clips (``raft_large-<weights>-12it``), where it does.
+        data: of pictures of one's own what each split is known by, and of a source that is a model file the SHA-256 of its weights.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    LATER: ClassVar[tuple[str, ...]] = ("skipped", "flow")
+    LATER: ClassVar[tuple[str, ...]] = ("skipped", "flow", "data")
 
     schema_version: int = Field(alias="schema", default=SCHEMA)
     run: str
@@ -92,6 +94,7 @@ class Record(Model):
     date: str
     skipped: dict[str, str] | None = None
     flow: str | None = None
+    data: dict[str, str] | None = None
 
     @field_validator("schema_version")
     @classmethod

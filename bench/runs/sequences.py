@@ -22,7 +22,7 @@ from bench.core.errors import RunError
 from bench.core.files import write_atomically
 from bench.core.schema import finite
 
-from .metrics import ConfusionMatrix, Labels, iou_from_counts, mean_iou
+from .metrics import ConfusionMatrix, Labels, counts_of, iou_from_counts, mean_iou
 from .records import Record, Result
 
 FILE = "sequences.csv"
@@ -56,10 +56,7 @@ class SequenceCounts:
 
     def counts(self) -> dict[str, Counts]:
         """Pixels by sequence, in the order in which the sequences came."""
-        return {
-            name: torch.stack([of.matrix.diagonal(), of.matrix.sum(1), of.matrix.sum(0)], 1).numpy()
-            for name, of in self.matrices.items()
-        }
+        return {name: counts_of(of.matrix).numpy() for name, of in self.matrices.items()}
 
 
 # Files ----------------------------------------------------------------------------------------------------------------
