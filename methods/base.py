@@ -6,6 +6,7 @@ precision, optimiser, schedule, clipping, logging and checkpoints; it hands a me
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -30,7 +31,6 @@ class Card:
         design: ``image`` or ``video``; ``-`` for floors and ceilings.
         setting: ``none`` (no adaptation), ``SFDA`` (trained model + unlabelled target), ``UDA`` (source data too),
             ``oracle`` (target labels). The harness opens data by it.
-        published: published mIoU by shift, from ``published_results.csv``; empty where there is none.
         floor: True for a baseline outside the paper's table that every SFDA method must beat.
     """
 
@@ -42,7 +42,6 @@ class Card:
     url: str
     design: Design
     setting: Setting
-    published: Mapping[str, float] = field(default_factory=dict)
     floor: bool = False
 
 
@@ -65,9 +64,13 @@ class ClipBatch:
 
 @dataclass(frozen=True)
 class LabelledBatch(ClipBatch):
-    """Clips with the current frame's label: int64 ``(N, H, W)``, 255 = ignore."""
+    """Clips with the current frame's label: int64 ``(N, H, W)``, 255 = ignore.
+
+    ``previous_label``: those of the frames before it, ``(N, T-1, H, W)``, oldest first, for methods that ask for them.
+    """
 
     label: Tensor
+    previous_label: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -97,17 +100,106 @@ SearchSpace = Mapping[str, Choice | LogUniform | Uniform]
 
 
 @dataclass(frozen=True)
+class Value:
+    """A value of a setting, and where it is from.
+
+    Attributes:
+        origin: ``published`` in the paper or its code; ``ours`` where nothing is published or it cannot be kept; ``tuned`` by a
+            search; ``-o`` for this one run.
+        source: section, file or trial; of ours, why.
+    """
+
+    value: Any
+    origin: Literal["published", "ours", "tuned", "-o"]
+    source: str = ""
+
+
+Layer = Mapping[str, Value]
+"""Values by setting, of some settings of a method."""
+
+
+def published(value: Any, source: str, **by_source: Any) -> Any:
+    """A field of a settings class with its published value.
+
+    Args:
+        source: where it stands: section or table of the paper, file of the code.
+        by_source: another published value by source data set, ``synthia_seq=1.0``.
+    """
+    values = {name: Value(other, "published", source) for name, other in by_source.items()}
+    return field(default=value, metadata={"value": Value(value, "published", source), "by_source": values})
+
+
+def ours(value: Any, why: str) -> Any:
+    """A field of a settings class for which nothing is published, or nothing that could be kept."""
+    return field(default=value, metadata={"value": Value(value, "ours", why)})
+
+
+def tuned_on(shift: str, *layers: Layer) -> dict[str, Layer]:
+    """What :attr:`Method.TUNED` is: ``tuned_on("ministreet-dev", trial(3, decay=0.9), by_hand("small frames", blur=2.0))``."""
+    return {shift: {name: value for layer in layers for name, value in layer.items()}}
+
+
+def trial(number: int, **values: Any) -> Layer:
+    """Values that this trial of the method's search chose (``leaderboards/tuning/log.csv``)."""
+    return {name: Value(value, "tuned", f"trial {number}") for name, value in values.items()}
+
+
+def by_hand(why: str, **values: Any) -> Layer:
+    """Values that were set for a family of shifts without a search."""
+    return {name: Value(value, "ours", why) for name, value in values.items()}
+
+
+def declared(settings: type, source: str = "") -> dict[str, Value]:
+    """Each setting's published value, or ours where there is none.
+
+    Args:
+        settings: a settings class.
+        source: data set of the shift's source domain, which some published values depend on.
+    """
+    found, usual = {}, settings()
+    for one in dataclasses.fields(usual):
+        value = one.metadata.get("value", Value(getattr(usual, one.name), "ours"))
+        found[one.name] = one.metadata.get("by_source", {}).get(source, value)
+    return found
+
+
+def later(settings: type) -> Mapping[str, Any]:
+    """Settings that came after records had been made, each with the value that its absence from a record stands for."""
+    found: Mapping[str, Any] = getattr(settings, "LATER", {})
+    return found
+
+
+@dataclass(frozen=True)
 class NoSettings:
     """For methods without anything to set."""
 
 
 @dataclass(frozen=True)
+class Supervision:
+    """How labelled clips teach on this shift (``methods.common.losses``, ``methods.common.supervised``).
+
+    Attributes:
+        loss: ``balanced`` over classes, or ``plain`` as published.
+        mirror: training from scratch mirrors clips with probability 1/2.
+        jitter: strength of its colour jitter, 0 = none.
+        auxiliary: weight of the auxiliary head.
+    """
+
+    loss: Literal["balanced", "plain"] = "balanced"
+    mirror: bool = True
+    jitter: float = 0.0
+    auxiliary: float = 0.1
+
+
+@dataclass(frozen=True)
 class Setup:
-    """What the harness tells a method about the run: classes K, number of steps, seed of its own random draws."""
+    """What the harness tells a method about the run: classes K, number of steps, seed of its own random draws, how labelled
+    clips teach."""
 
     num_classes: int
     steps: int
     seed: int
+    supervision: Supervision = Supervision()
 
 
 class Method(nn.Module, ABC):
@@ -126,6 +218,9 @@ class Method(nn.Module, ABC):
     card: ClassVar[Card]
     Settings: ClassVar[type] = NoSettings
     SEARCH: ClassVar[SearchSpace] = {}
+    TUNED: ClassVar[Mapping[str, Layer]] = {}
+    """Values for a family of shifts, by the shift that they were tuned on; they go over those in :attr:`Settings`, which are
+    the published ones. A shift says whether it takes them. ``"ministreet-dev teacher=none"`` goes on top for that option."""
     start: ClassVar[Literal["source", "target_statistics", "scratch"]] = "target_statistics"
     """Where the method starts: the source model as it is, with batch-norm statistics of the target where the shift's
     policy says so, or a fresh network trained with the source schedule (oracle)."""
@@ -134,6 +229,13 @@ class Method(nn.Module, ABC):
     evaluates_average: ClassVar[bool] = False
     """True where the paper scores the method's own average of weights: :meth:`evaluated` returns it whatever the shift's
     readout is, and the student's score is recorded beside it."""
+    PAPER_HAS: ClassVar[Mapping[str, str]] = {"fusion": "none"}
+    """Options that give the method what its paper has beyond its loss (``-o ingredients=published``): fusion over time, and
+    settings such as a teacher. An image method has no fusion."""
+    averages: str = "none"
+    """Which averages of weights take part, for the record: ``teacher`` that labels, ``historical`` models, ``evaluated`` one."""
+    previous_labels: ClassVar[bool] = False
+    """True for a UDA method that needs the source's labels of every frame: its batches bring ``previous_label``."""
     part: int = 0
     """Number of the batch within a step, set by the harness where a step sums the gradients of several; draws depend on it."""
 
@@ -142,6 +244,14 @@ class Method(nn.Module, ABC):
         self.segmenter = segmenter
         self.settings = settings
         self.setup = setup
+
+    @classmethod
+    def revision(cls, settings: Any) -> int:
+        """Number of the algorithm, raised when a change of code changes what a run with these settings computes.
+
+        It is part of a run's config, where it is not 1: records of an earlier revision are refused until they are run again.
+        """
+        return 1
 
     @abstractmethod
     def losses(self, target: ClipBatch, source: LabelledBatch | None, step: int) -> dict[str, Tensor]:
@@ -186,7 +296,11 @@ class Method(nn.Module, ABC):
         return self.segmenter
 
     def parameter_groups(self, lr: float, head_multiplier: float) -> list[dict[str, Any]]:
-        """Optimiser groups: the segmenter's, plus one at head rate for what the method itself trains."""
+        """Optimiser groups: the segmenter's, plus one at head rate for what the method itself trains.
+
+        Besides SGD's own options a group may have ``clipped``: groups of one value are clipped together, each value apart, so
+        that networks that are trained side by side do not shorten each other's steps.
+        """
         groups: list[dict[str, Any]] = self.segmenter.parameter_groups(lr, head_multiplier)
         known = {id(p) for group in groups for p in group["params"]}
         own = [p for p in self.parameters() if p.requires_grad and id(p) not in known]

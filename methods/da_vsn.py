@@ -8,10 +8,9 @@ of [s_t, s_{t-1}], the spatial one that of [s_t, s_t]; their own loss adds ``adv
 look at different things. The auxiliary head has the same terms: 0.2 of the adversarial one, a consistency of its own, a pair of
 discriminators of its own.
 
-Differs from the published code: every clip of a batch uses its own flow. Starts from the source model. The discriminators have a
-quarter of the published width, for a network of 0.6 M parameters, and see maps at half the image's size. They step one after the
-other, so the second one's weight discrepancy sees the first one's new weights. The segmenter's gradient is clipped at the
-shift's norm.
+Differs from the published code: every clip of a batch uses its own flow. Starts from the source model. The discriminators step one
+after the other, so the second one's weight discrepancy sees the first one's new weights. The segmenter's gradient is clipped at
+the shift's norm (published: 1).
 """
 
 from __future__ import annotations
@@ -24,7 +23,19 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from methods.base import Card, ClipBatch, LabelledBatch, LogUniform, Method, SearchSpace, Setup
+from methods.base import (
+    Card,
+    ClipBatch,
+    LabelledBatch,
+    LogUniform,
+    Method,
+    SearchSpace,
+    Setup,
+    by_hand,
+    published,
+    trial,
+    tuned_on,
+)
 from methods.common.adversarial import Adversary, judged, weight_discrepancy
 from methods.common.checks import in_range
 from methods.common.losses import supervised_terms
@@ -39,11 +50,11 @@ AUXILIARY = 0.2
 class DAVSNSettings:
     """Values without a unit."""
 
-    itcr_weight: float = 0.769  # ours; published 0.001: lamda_u
-    adversarial_weight: float = 0.00235  # ours; published 0.001: lamda_u, times lamda_sa = lamda_wd = 1
-    discriminator_lr: float = 4.98e-5  # ours; published 1e-4
-    width: int = 16  # ours; published 64, for a backbone of 2048 channels
-    judged_stride: int = 2  # ours; published 1: image size over the size of the maps that discriminators see
+    itcr_weight: float = published(0.001, "config.py: lamda_u")
+    adversarial_weight: float = published(0.001, "config.py: lamda_u, times lamda_sa = lamda_wd = 1")
+    discriminator_lr: float = published(1e-4, "config.py: LEARNING_RATE_D")
+    width: int = published(64, "ADVENT, discriminator.py: ndf")
+    judged_stride: int = published(1, "train_video_UDA.py: maps are brought to the image's size, over this")
 
     def __post_init__(self) -> None:
         in_range("itcr_weight", self.itcr_weight, 0, 100)
@@ -65,7 +76,6 @@ class DAVSN(Method):
         url="https://arxiv.org/abs/2107.11004",
         design="video",
         setting="UDA",
-        published={"viper2cityscapes": 47.8, "synthia2cityscapes": 49.5},
     )
     Settings = DAVSNSettings
     SEARCH: ClassVar[SearchSpace] = {
@@ -73,6 +83,12 @@ class DAVSN(Method):
         "adversarial_weight": LogUniform(0.0005, 0.1),
         "discriminator_lr": LogUniform(3e-5, 1e-3),
     }
+    TUNED = tuned_on(
+        "ministreet-dev",
+        trial(5, itcr_weight=0.769, adversarial_weight=0.00235, discriminator_lr=4.98e-5),
+        by_hand("for a network of 0.6 M parameters", width=16, judged_stride=2),
+    )
+    PAPER_HAS: ClassVar[Mapping[str, str]] = {"fusion": "accel_splat"}
     settings: DAVSNSettings
 
     def __init__(self, segmenter: VideoSegmenter, settings: DAVSNSettings, setup: Setup) -> None:
@@ -96,7 +112,7 @@ class DAVSN(Method):
         assert source is not None, "da_vsn needs source clips"
         s, segmenter = self.settings, self.segmenter
         of_source = segmenter(source.frames, source.flow, source.valid)
-        losses = supervised_terms(of_source, source.label)
+        losses = supervised_terms(of_source, source.label, self.setup.supervision)
         of_target = segmenter(target.frames, target.flow, target.valid)
         now = frame_scores(segmenter, of_target, -1)
         with torch.no_grad():

@@ -5,6 +5,9 @@ The only method that is handed target labels (its card says so, and the harness 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from methods.base import Card
 from methods.common.supervised import Supervised
 
@@ -21,8 +24,8 @@ class Oracle(Supervised):
         url="",
         design="-",
         setting="oracle",
-        published={"viper2cityscapes": 69.9},
     )
+    PAPER_HAS: ClassVar[Mapping[str, str]] = {"fusion": "accel_warp"}  # as source_only
 
 
 METHOD = Oracle

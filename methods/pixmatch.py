@@ -3,12 +3,12 @@
 Melas-Kyriazi, Manrai, "PixMatch: Unsupervised Domain Adaptation via Pixelwise Consistency Training", CVPR 2021. UDA, image.
 
 ``y = argmax sg p(x_T)``; ``L = CE(s(x_S), y_S) + weight * (CE(s(aug x_T), y) + 0.1 CE(aux, y_aux))``. The auxiliary head learns the
-mean of both heads' predictions. ``aug`` is photometric noise and a random crop, the low frequencies of a source frame
-(Fourier), or CutMix between target clips. An average of the weights is evaluated, whatever the shift's readout is.
+mean of both heads' predictions. ``aug`` is photometric noise and a random crop, the low frequencies of a source frame (Fourier),
+or CutMix with labelled source clips, in which both heads learn one label map. An average of the weights is evaluated, whatever the
+shift's readout is.
 
 Differs from the published code: the auxiliary head's labels go through the same draw of the augmentation as the image. Fourier
-styles are resized to the content. CutMix pastes from the next target clip of the batch, with its flow and validity. Starts
-from the source model, and the average's decay fits the shift's short schedule.
+styles are resized to the content. A mixed clip has the flow and validity of either part. Starts from the source model.
 """
 
 from __future__ import annotations
@@ -20,13 +20,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from methods.base import Card, Choice, ClipBatch, LabelledBatch, LogUniform, Method, SearchSpace, Setup
+from methods.base import (
+    Card,
+    Choice,
+    ClipBatch,
+    LabelledBatch,
+    LogUniform,
+    Method,
+    SearchSpace,
+    Setup,
+    ours,
+    published,
+    trial,
+    tuned_on,
+)
 from methods.common.augment import Geometry, strong_view
 from methods.common.checks import in_range
 from methods.common.ema import ema_update, frozen_copy
 from methods.common.fourier import fourier_mix
 from methods.common.losses import supervised
-from methods.common.mixing import cut_mix, cut_mix_labels, random_boxes
+from methods.common.mixing import cut_mix, random_boxes
 from methods.common.selection import two_head_labels
 from stpl import VideoSegmenter, pseudo_label_cross_entropy
 
@@ -35,14 +48,14 @@ from stpl import VideoSegmenter, pseudo_label_cross_entropy
 class PixMatchSettings:
     """Values without a unit."""
 
-    weight: float = 0.986  # ours; published 0.1: of the consistency term
-    auxiliary: float = 0.1  # published code: of the auxiliary head within it
-    threshold: float = 0.0  # published code: a label needs more confidence than this
-    augmentation: Literal["photometric", "fourier", "cutmix"] = "photometric"  # paper §3.2: its three kinds
-    strength: float = 0.5  # ours: of the photometric noise
-    max_zoom: float = 1.5  # ours: of the random crop
-    fraction: float = 0.01  # published code: window of the Fourier style, share of the shorter side
-    ema_decay: float = 0.9  # ours; published 0.999, for 90,000 steps
+    weight: float = published(0.1, "README: lam_aug, of the consistency term")
+    auxiliary: float = published(0.1, "configs: lam_aux, of the auxiliary head within it")
+    threshold: float = published(0.0, "configs: pseudolabel_threshold, a label needs more confidence than this")
+    augmentation: Literal["photometric", "fourier", "cutmix"] = published("photometric", "README: the baseline")
+    strength: float = ours(0.5, "of the photometric noise, which has other ranges than the published one")
+    max_zoom: float = ours(1.5, "published: crops of 0.2 to 1 of the area, resized to 512 x 512")
+    fraction: float = published(0.01, "configs: fourier_beta, window of the style, share of the shorter side")
+    ema_decay: float = published(0.999, "configs: ema_decay, for 40,000 steps")
 
     def __post_init__(self) -> None:
         in_range("weight", self.weight, 0, 100)
@@ -66,7 +79,6 @@ class PixMatch(Method):
         url="https://arxiv.org/abs/2105.08128",
         design="image",
         setting="UDA",
-        published={"viper2cityscapes": 46.7, "synthia2cityscapes": 51.0},
     )
     Settings = PixMatchSettings
     SEARCH: ClassVar[SearchSpace] = {
@@ -75,7 +87,9 @@ class PixMatch(Method):
         "augmentation": Choice(("photometric", "fourier", "cutmix")),
         "ema_decay": Choice((0.9, 0.97, 0.99)),
     }
+    TUNED = tuned_on("ministreet-dev", trial(3, weight=0.986, threshold=0.0, augmentation="photometric", ema_decay=0.9))
     evaluates_average = True
+    averages = "evaluated"
     settings: PixMatchSettings
 
     def __init__(self, segmenter: VideoSegmenter, settings: PixMatchSettings, setup: Setup) -> None:
@@ -85,9 +99,13 @@ class PixMatch(Method):
     def restart(self) -> None:
         self.average.load_state_dict(self.segmenter.state_dict())
 
+    @classmethod
+    def revision(cls, settings: PixMatchSettings) -> int:
+        return 2 if settings.augmentation == "cutmix" else 1  # 1 pasted from another target clip
+
     def losses(self, target: ClipBatch, source: LabelledBatch | None, step: int) -> dict[str, Tensor]:
         assert source is not None, "pixmatch needs source clips"
-        losses = supervised(self.segmenter, source)
+        losses = supervised(self.segmenter, source, self.setup.supervision)
         labels, auxiliary_labels = self.label(target)
         view, labels, auxiliary_labels = self.augment(target, source, labels, auxiliary_labels, step)
         out = self.segmenter(view.frames, view.flow, view.valid)
@@ -113,7 +131,7 @@ class PixMatch(Method):
     ) -> tuple[ClipBatch, Tensor, Tensor]:
         """The augmented clips and both heads' labels, moved by one draw."""
         s, generator = self.settings, self.generator(step, "strong view")
-        n, size = len(target.keys), (target.frames.shape[-2], target.frames.shape[-1])
+        n = len(target.keys)
         if s.augmentation == "fourier":
             frames = fourier_mix(target.frames.flatten(0, 1), source.frames.flatten(0, 1), s.fraction)
             return (
@@ -122,8 +140,9 @@ class PixMatch(Method):
                 auxiliary_labels,
             )
         if s.augmentation == "cutmix":
-            boxes = random_boxes(n, size, (0.25, 0.5), generator)
-            return cut_mix(target, boxes), cut_mix_labels(labels, boxes), cut_mix_labels(auxiliary_labels, boxes)
+            boxes = random_boxes(n, (source.frames.shape[-2], source.frames.shape[-1]), generator)
+            mixed = cut_mix(target, labels, source, boxes)
+            return mixed, mixed.label, mixed.label
         geometry = Geometry.draw(n, s.max_zoom, generator)
         view = strong_view(target, geometry, s.strength, generator)
         return view, geometry.labels(labels), geometry.labels(auxiliary_labels)

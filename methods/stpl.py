@@ -4,26 +4,45 @@ Lo, Oza, Chennupati, Galindo, Patel, "Spatio-Temporal Pixel-Level Contrastive Le
 for Video Semantic Segmentation", CVPR 2023. Source-free, video.
 
 Features of frame t-1 are warped to frame t by optical flow and fused with those of t (``stpl.fusion``), in the source model
-already. On the target a teacher labels the weak view; the student learns these labels on the strong view (CE), and pixel
-embeddings of one pseudo-class are pulled together and pushed away from the other classes (contrast), over the fused features
-of t and the features of t-1, in both views. ``L = CE(s_strong, y) + weight * L_con``.
+already. On the target a labeller, a teacher or the student itself, labels the weak view; the student learns these labels on the
+strong view (CE), and pixel embeddings of one pseudo-class are pulled together and pushed away from the other classes (contrast),
+over the fused features of t and the features of t-1, in both views. ``L = CE(s_strong, y) + weight * L_con``.
 
-Differs from the paper / published code: no code was ever published, and the paper leaves open what is fixed here. The
-teacher is an average over steps. The weak view is the clip as it is; it enters the contrast, as anchors too, through the
-teacher, without gradient, unless ``weak_view=student`` (which costs another pass). Frame t-1 has no earlier frame in a
-two-frame clip, so its embedding is that of its own features. The projection, which starts from random weights, has a rate of
-its own. Default values were chosen on ``ministreet-dev`` (RULES.md).
+What supports what. Contrast in space and time: the paper's abstract, "STPL explicitly learns semantic correlations among pixels in
+the spatio-temporal space, providing strong self-supervision for adaptation to the unlabeled target domain". That pseudo-labels say
+which pixels are positives and which are negatives, and the fusion of warped features: the CVPR slides. A teacher that averages
+the student: neither; it is ours, from self_training. ``teacher=none`` is the method without it, with a search of its own.
+
+Differs from the paper / published code: no code was ever published, and abstract and slides leave open what is fixed here. The weak
+view is the clip as it is; it enters the contrast, as anchors too, as its labeller sees it, without gradient, unless
+``weak_view=student`` (which costs another pass). The features of t-1 are fused with those of the frames before it; in a
+two-frame clip there is none, so its embedding is that of its own features. The projection, which starts from random weights, has
+a rate of its own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from methods.base import Card, Choice, ClipBatch, LabelledBatch, LogUniform, Method, SearchSpace, Setup, Uniform
+from methods.base import (
+    Card,
+    Choice,
+    ClipBatch,
+    LabelledBatch,
+    LogUniform,
+    Method,
+    SearchSpace,
+    Setup,
+    Uniform,
+    ours,
+    trial,
+    tuned_on,
+)
 from methods.common.augment import Geometry, strong_view
 from methods.common.checks import in_range
 from methods.common.ema import ema_update, frozen_copy
@@ -33,23 +52,24 @@ from stpl import ProjectionHead, Segmentation, VideoSegmenter, stpl_objective
 
 @dataclass(frozen=True)
 class STPLSettings(TeacherSettings):
-    """Teacher and views as in self_training, plus the contrast. "ours" = chosen on ministreet-dev within the stated budget."""
+    """Teacher and views as in self_training, plus the contrast. The paper's own values are not published."""
 
-    ema_decay: float = 0.995  # ours
-    drop: float = 0.539  # ours
-    strength: float = 0.776  # ours
-    temperature: float = 0.0954  # ours, within the usual 0.07-0.1
-    contrast_weight: float = 2.88  # lambda; ours, above the usual 0.1-1
-    contrast: bool = True  # ablation
-    ce: bool = True  # ablation
-    times: Literal["both", "current", "previous"] = (
-        "both"  # whose embeddings are contrasted: of t and t-1, or of one alone
+    teacher: Literal["average", "none"] = ours("average", "who labels; none: the student, as no source names a teacher")
+    ema_decay: float = ours(0.999, "of the average, as of a mean teacher")
+    temperature: float = ours(0.1, "usual for pixel contrast: 0.07 to 0.1")
+    contrast_weight: float = ours(1.0, "lambda; usual: 0.1 to 1")
+    contrast: bool = ours(True, "ablation")
+    ce: bool = ours(True, "ablation")
+    times: Literal["both", "current", "previous"] = ours("both", "whose embeddings are contrasted: of t, of t-1")
+    weak_view: Literal["teacher", "student", "none"] = ours(
+        "teacher", "who sees the contrasted weak view; teacher: who labels"
     )
-    weak_view: Literal["teacher", "student", "none"] = "teacher"  # how the weak view enters the contrast
-    denominator: Literal["pair", "supcon"] = "pair"  # METHODS.md item 4
-    pixels_per_class: int = 128  # ours
-    dimension: int = 128  # usual for pixel contrast
-    projection_rate: float = 17.2  # ours: rate of the projection, times the heads'; it starts from random weights
+    denominator: Literal["pair", "supcon"] = ours("pair", "what an anchor's positives compete with: negatives, or all")
+    pixels_per_class: int = ours(128, "drawn from all maps together")
+    dimension: int = ours(128, "usual for pixel contrast")
+    projection_rate: float = ours(10.0, "rate of the projection, times the heads'; it starts from random weights")
+
+    LATER: ClassVar[Mapping[str, Any]] = {**TeacherSettings.LATER, "teacher": "average"}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,7 +94,6 @@ class STPL(Method):
         url="https://arxiv.org/abs/2303.14361",
         design="video",
         setting="SFDA",
-        published={"viper2cityscapes": 52.5, "synthia2cityscapes": 51.8},
     )
     Settings = STPLSettings
     SEARCH: ClassVar[SearchSpace] = {
@@ -85,13 +104,28 @@ class STPL(Method):
         "temperature": LogUniform(0.05, 0.3),
         "projection_rate": LogUniform(1.0, 100.0),
     }
+    TUNED = tuned_on(
+        "ministreet-dev",
+        trial(
+            1,
+            ema_decay=0.995,
+            drop=0.539,
+            strength=0.776,
+            contrast_weight=2.88,
+            temperature=0.0954,
+            projection_rate=17.2,
+        ),
+    )
+    PAPER_HAS: ClassVar[Mapping[str, str]] = {"fusion": "conv1x1", "teacher": "none"}
     settings: STPLSettings
 
     def __init__(self, segmenter: VideoSegmenter, settings: STPLSettings, setup: Setup) -> None:
         super().__init__(segmenter, settings, setup)
         self.head = ProjectionHead(segmenter.fusion.out_channels, settings.dimension)
-        self.teacher = Teacher(segmenter, setup.num_classes, settings.drop, settings.cap)
-        self.teacher_head = frozen_copy(self.head)
+        average = settings.teacher == "average"
+        self.averages = "teacher" if average else "none"
+        self.teacher = Teacher(segmenter, setup.num_classes, settings.drop, settings.cap, average)
+        self.teacher_head = frozen_copy(self.head) if average else None
 
     def parameter_groups(self, lr: float, head_multiplier: float) -> list[dict[str, Any]]:
         *groups, own = super().parameter_groups(lr, head_multiplier)
@@ -102,20 +136,21 @@ class STPL(Method):
 
     def losses(self, target: ClipBatch, source: LabelledBatch | None, step: int) -> dict[str, Tensor]:
         s = self.settings
-        weak = self.teacher.label(target, s.label_noise, self.generator(step, "label noise"))
+        weak = self.teacher.label(target, s.label_noise, self.generator(step, "label noise"), self.segmenter)
         generator = self.generator(step, "strong view")
         geometry = Geometry.draw(len(target.keys), s.max_zoom, generator)
         view = strong_view(target, geometry, s.strength, generator)
         strong = self.segmenter(view.frames, view.flow, view.valid)
 
         moved = TeacherLabels(geometry.labels(weak.current), geometry.labels(weak.previous), weak.out)
-        embeddings, labels = self.embed(self.segmenter, self.head, strong, moved)
+        embeddings, labels = self.embed(self.segmenter, self.head, view, strong, moved)
         if s.weak_view == "teacher":
             with torch.no_grad():
-                more = self.embed(self.teacher.segmenter, self.teacher_head, weak.out, weak)
+                labeller, head = self.teacher.labeller(self.segmenter), self.teacher_head or self.head
+                more = self.embed(labeller, head, target, weak.out, weak)
         elif s.weak_view == "student":
             out = self.segmenter(target.frames, target.flow, target.valid)
-            more = self.embed(self.segmenter, self.head, out, weak)
+            more = self.embed(self.segmenter, self.head, target, out, weak)
         else:
             more = [], []
         return stpl_objective(
@@ -132,7 +167,12 @@ class STPL(Method):
         )
 
     def embed(
-        self, segmenter: VideoSegmenter, head: ProjectionHead, out: Segmentation, labels: TeacherLabels
+        self,
+        segmenter: VideoSegmenter,
+        head: ProjectionHead,
+        clips: ClipBatch,
+        out: Segmentation,
+        labels: TeacherLabels,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Embedding maps of a view, one per time, and the labels of each time."""
         maps, their_labels = [], []
@@ -140,16 +180,17 @@ class STPL(Method):
             maps.append(head(out.features).float())
             their_labels.append(labels.current)
         if self.settings.times != "current":
-            maps.append(head(segmenter.fuse_alone(out.encoded[-2])).float())
+            maps.append(head(segmenter.fuse_at(out.encoded, clips.flow, clips.valid, -2)).float())
             their_labels.append(labels.previous)
         return maps, their_labels
 
     def after_step(self, step: int) -> None:
         self.teacher.follow(self.segmenter, self.settings.ema_decay)
-        ema_update(self.teacher_head, self.head, self.settings.ema_decay)
+        if self.teacher_head is not None:
+            ema_update(self.teacher_head, self.head, self.settings.ema_decay)
 
     def evaluated(self, readout: str) -> VideoSegmenter:
-        return self.teacher.segmenter if readout == "teacher" else self.segmenter
+        return self.teacher.labeller(self.segmenter) if readout == "teacher" else self.segmenter
 
 
 METHOD = STPL

@@ -8,8 +8,8 @@ by the mean of each frame's prediction and the flow-warped predictions of the fr
 class left out; ``L = CE(s_T, y)``.
 
 Differs from the published code: there is none that we know of; phases are shares of one run, and start from the source model. The
-mean counts valid pixels of a warp only. Confidence is filtered by class-wise quantiles over the whole target. Discriminators
-have a quarter of the usual width and see maps at half the image's size, as in da_vsn here.
+mean counts valid pixels of a warp only. Confidence is filtered by class-wise quantiles over the whole target. The discriminators
+are ADVENT's.
 """
 
 from __future__ import annotations
@@ -22,7 +22,22 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from methods.base import Card, Choice, ClipBatch, LabelledBatch, LogUniform, Method, SearchSpace, Setup, Uniform
+from methods.base import (
+    Card,
+    Choice,
+    ClipBatch,
+    LabelledBatch,
+    LogUniform,
+    Method,
+    SearchSpace,
+    Setup,
+    Uniform,
+    by_hand,
+    ours,
+    published,
+    trial,
+    tuned_on,
+)
 from methods.common.adversarial import Adversary, judged
 from methods.common.checks import in_range
 from methods.common.losses import supervised_terms
@@ -35,14 +50,14 @@ from stpl import Segmentation, VideoSegmenter, pseudo_label_cross_entropy
 class VATVSTSettings:
     """Values without a unit."""
 
-    first_share: float = 0.25  # ours: of the steps, for phase 1
-    rounds: int = 1  # ours: of offline labels in phase 2
-    drop: float = 0.532  # ours: share of each class without a label
-    cap: float = 0.9  # FDA: no threshold is above this confidence
-    adversarial_weight: float = 0.00221  # ours; ADVENT 0.001
-    discriminator_lr: float = 3.86e-4  # ours; ADVENT 1e-4
-    width: int = 16  # ours; ADVENT 64, for a backbone of 2048 channels
-    judged_stride: int = 2  # ours; ADVENT 1: image size over the size of the maps that discriminators see
+    first_share: float = ours(0.5, "of the steps, for phase 1")
+    rounds: int = ours(1, "of offline labels in phase 2")
+    drop: float = ours(0.5, "share of each class without a label")
+    cap: float = published(0.9, "FDA, getSudoLabel_multi.py: no threshold is above this confidence")
+    adversarial_weight: float = published(0.001, "ADVENT, config.py: LAMBDA_ADV_MAIN")
+    discriminator_lr: float = published(1e-4, "ADVENT, config.py: LEARNING_RATE_D")
+    width: int = published(64, "ADVENT, discriminator.py: ndf")
+    judged_stride: int = published(1, "ADVENT, train_UDA.py: maps are brought to the image's size, over this")
 
     def __post_init__(self) -> None:
         in_range("first_share", self.first_share, 0, 1)
@@ -67,7 +82,6 @@ class VATVST(Method):
         url="https://arxiv.org/abs/2107.11052",
         design="video",
         setting="UDA",
-        published={"viper2cityscapes": 48.7, "synthia2cityscapes": 47.1},
     )
     Settings = VATVSTSettings
     SEARCH: ClassVar[SearchSpace] = {
@@ -76,6 +90,12 @@ class VATVST(Method):
         "first_share": Choice((0.25, 0.5, 0.75)),
         "drop": Uniform(0.0, 0.8),
     }
+    TUNED = tuned_on(
+        "ministreet-dev",
+        trial(2, adversarial_weight=0.00221, discriminator_lr=3.86e-4, first_share=0.25, drop=0.532),
+        by_hand("for a network of 0.6 M parameters", width=16, judged_stride=2),
+    )
+    PAPER_HAS: ClassVar[Mapping[str, str]] = {"fusion": "accel_warp"}
     settings: VATVSTSettings
 
     def __init__(self, segmenter: VideoSegmenter, settings: VATVSTSettings, setup: Setup) -> None:
@@ -102,7 +122,7 @@ class VATVST(Method):
         if step >= self.first:
             return {"ce": pseudo_label_cross_entropy(of_target.scores.float(), self.bank.of(target.keys))}
         of_source = self.segmenter(source.frames, source.flow, source.valid)
-        losses = supervised_terms(of_source, source.label)
+        losses = supervised_terms(of_source, source.label, self.setup.supervision)
         image, sequence = self.see(of_target, target)
         with torch.no_grad():
             source_image, source_sequence = self.see(of_source, source)

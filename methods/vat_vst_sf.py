@@ -11,14 +11,27 @@ Differs from the published code: there is none; otherwise as phase 2 of vat_vst.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
 from torch import Tensor
 
-from methods.base import Card, Choice, ClipBatch, LabelledBatch, Method, SearchSpace, Setup, Uniform
+from methods.base import (
+    Card,
+    Choice,
+    ClipBatch,
+    LabelledBatch,
+    Method,
+    SearchSpace,
+    Setup,
+    Uniform,
+    ours,
+    published,
+    trial,
+    tuned_on,
+)
 from methods.common.checks import in_range
 from methods.common.rounds import LabelBank, even_rounds, label_confident
 from methods.common.temporal import aggregated_prediction
@@ -29,9 +42,9 @@ from stpl import VideoSegmenter, pseudo_label_cross_entropy
 class VATVSTSFSettings:
     """Values without a unit."""
 
-    rounds: int = 3  # ours: of offline labels
-    drop: float = 0.277  # ours: share of each class without a label
-    cap: float = 0.9  # FDA: no threshold is above this confidence
+    rounds: int = ours(1, "of offline labels")
+    drop: float = ours(0.5, "share of each class without a label")
+    cap: float = published(0.9, "FDA, getSudoLabel_multi.py: no threshold is above this confidence")
 
     def __post_init__(self) -> None:
         in_range("rounds", self.rounds, 1, 100)
@@ -51,10 +64,11 @@ class VATVSTSF(Method):
         url="https://arxiv.org/abs/2107.11052",
         design="video",
         setting="SFDA",
-        published={"viper2cityscapes": 43.6},
     )
     Settings = VATVSTSFSettings
     SEARCH: ClassVar[SearchSpace] = {"rounds": Choice((1, 2, 3)), "drop": Uniform(0.0, 0.8)}
+    TUNED = tuned_on("ministreet-dev", trial(5, rounds=3, drop=0.277))
+    PAPER_HAS: ClassVar[Mapping[str, str]] = {"fusion": "accel_warp"}
     settings: VATVSTSFSettings
 
     def __init__(self, segmenter: VideoSegmenter, settings: VATVSTSFSettings, setup: Setup) -> None:

@@ -40,9 +40,10 @@ class AccelScoreFusion(nn.Module):
     """Score fusion of Accel as DA-VSN and TPS use it: one 1x1 convolution on [current, propagated] scores.
 
     ``scores = W [s_t; propagate(s_{t-1})]``, ``W`` without bias, initialised ``[I | 0]``: at first the current scores
-    pass unchanged. Main and auxiliary head share it. No gradient flows through the previous frame. The flow is resized
-    as published (``align_corners=True``, both components times score height / flow height, in float64) and there is
-    no validity mask: splatting leaves zeros in holes, warping repeats the edge.
+    pass unchanged. Main and auxiliary head share it. However long the clip is, it looks one frame back, as published. No
+    gradient flows through the previous frame. The flow is resized as published (``align_corners=True``, both components
+    times score height / flow height, in float64) and there is no validity mask: splatting leaves zeros in holes,
+    warping repeats the edge.
 
     Args:
         num_classes: K.
@@ -112,6 +113,21 @@ class VideoSegmenter(nn.Module):
     def fuse_alone(self, features: Tensor) -> Tensor:
         """``S`` of a frame that has no past: every previous frame counts as invalid. For single-frame predictions."""
         return self.fuse(features, (), ())
+
+    def fuse_at(self, encoded: Sequence[Tensor], flow: Tensor, valid: Tensor, frame: int) -> Tensor:
+        """``S`` of one frame of a clip from its own features and those of the frames before it.
+
+        Args:
+            encoded: features of the clip's T frames, oldest first.
+            flow: ``(N, T-1, 2, H, W)``, as for :meth:`warp_to_current`.
+            valid: bool ``(N, T-1, H, W)``.
+            frame: counted from the end, -1 = current, -2 = t-1; the oldest one, ``-T``, has no past.
+        """
+        past = len(encoded) + frame
+        if past == 0:
+            return self.fuse_alone(encoded[0])
+        previous, masks = self.warp_to_current(encoded[: past + 1], flow[:, :past], valid[:, :past])
+        return self.fuse(encoded[past], previous, masks)
 
     def classify(self, features: Tensor) -> Tensor:
         """Logits ``(N, K, H', W')`` of fused features."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,17 +14,37 @@ if TYPE_CHECKING:
 
     from bench.leaderboards.submit import Submitted
     from bench.leaderboards.verify import Report
+    from bench.runs.finished import RunFolder
 
 
-def leaderboard(root: str | Path = LEADERBOARDS, check: bool = False) -> list[Path]:
+def leaderboard(
+    root: str | Path = LEADERBOARDS,
+    check: bool = False,
+    sample: int = 0,
+    runs: str | Path | None = None,
+    cache: str | Path | None = None,
+    data_root: str | Path | None = None,
+) -> list[Path]:
     """Write the leaderboard pages and figures that are not what the committed records give; returns these files.
 
     Args:
         check: write nothing.
+        sample: with ``check``: score so many records again, drawn from those whose runs lie in ``runs``; says on standard error
+            how many could be.
     """
+    from bench.core.errors import UsageError
     from bench.leaderboards import page
 
-    return (page.check if check else page.write)(Path(root))
+    if sample and not check:
+        raise UsageError("sample scores records again; it goes with check")
+    found = (page.check if check else page.write)(Path(root))
+    if sample:
+        from bench.leaderboards.sample import score_sample
+
+        with working({"runs": runs, "cache": cache, "data_root": data_root, "device": "cpu"}) as workspace:
+            done = score_sample(Path(root), sample, workspace)
+        sys.stderr.write(f"bench: {done.text}\n")
+    return found
 
 
 def submit(
@@ -92,8 +113,6 @@ def analyse(
     from bench.analysis.analyse import PARTS, judge_runs
     from bench.analysis.analyse import analyse as look_at
     from bench.core.errors import UsageError
-    from bench.runs.config import parse_range
-    from bench.runs.finished import RunFolder, find_folder, finished_runs
 
     if check:
         return page.check(Path(root))
@@ -103,11 +122,51 @@ def analyse(
     if runs_ or methods:
         wanted = list(parts) or ([] if embedding or pseudo_labels else list(PARTS))
         with working(place) as at:
-            if methods:
-                found = finished_runs(methods, shift, parse_range("--seeds", seeds), at.runs)
-            else:
-                found = [RunFolder.open(find_folder(str(run), at.runs)) for run in runs_]
+            found = _finished(runs_, methods, shift, seeds, at.runs)
             written += judge_runs(found, Path(root), at) if pseudo_labels else []
             if wanted or embedding:
                 written += look_at(found, wanted, embedding, Path(root), at, cells)
     return written + page.write(Path(root))
+
+
+def scorers(
+    runs_: Sequence[str | Path] = (),
+    *,
+    methods: Sequence[str] = (),
+    seeds: str = "0:3",
+    shift: str = "ministreet",
+    root: str | Path = LEADERBOARDS,
+    check: bool = False,
+    **place: Unpack[Place],
+) -> list[Path]:
+    """Score finished runs on unlabelled target clips, and say on a page which score would have chosen well.
+
+    Args:
+        runs_: folders or hashes of runs; or give ``methods`` and ``seeds`` on a ``shift``. Without either, the pages are made of
+            what is kept.
+        check: score nothing; return the stale pages.
+
+    Returns:
+        The files that were written.
+    """
+    from bench.analysis.scorers import of_root, score_runs
+
+    if check:
+        return of_root(Path(root)).stale()
+    written: list[Path] = []
+    if runs_ or methods:
+        with working(place) as at:
+            written += score_runs(_finished(runs_, methods, shift, seeds, at.runs), Path(root), at)
+    return written + of_root(Path(root)).write()
+
+
+def _finished(
+    runs_: Sequence[str | Path], methods: Sequence[str], shift: str, seeds: str, runs: Path
+) -> list[RunFolder]:
+    """Finished runs that are named, or those of methods on replicates."""
+    from bench.runs.config import parse_range
+    from bench.runs.finished import RunFolder, find_folder, finished_runs
+
+    if methods:
+        return finished_runs(methods, shift, parse_range("--seeds", seeds), runs)
+    return [RunFolder.open(find_folder(str(run), runs)) for run in runs_]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .place import LEADERBOARDS, Place, runs_in, working
+from .place import LEADERBOARDS, Place, runs_in
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -39,8 +40,8 @@ def sweep(
         address, dashboard: of the Ray cluster.
         dry_run: list the runs and which are there; run nothing.
         asked: fields of :class:`bench.sweeps.spec.Sweep`: ``methods`` (``method`` on the command line), ``seeds="0:5"``,
-            ``grid={"stpl.fusion": [...]}``, ``options``, ``search={"kind": "random", "trials": "0:16"}``, ``shift``, ``steps``,
-            ``name``.
+            ``grid={"stpl.fusion": [...]}``, ``options``, ``search={"kind": "random", "trials": "0:16"}``, ``log``, ``shift``,
+            ``steps``, ``name``.
 
     Returns:
         The jobs with their states; ``.records()`` of those that are done.
@@ -53,12 +54,19 @@ def sweep(
 
     spread = {key: value for key, value in (("gpu", gpu), ("cpu", cpu), ("retries", retries)) if value is not None}
     place = {"runs": runs, "cache": cache, "data_root": data_root}
-    stored = SweepFolder(runs_in(runs), resume).stored() if resume else None
+    stored = SweepFolder(runs_in(runs), resume).stored if resume else None
     whole = asked_for(Path(spec) if spec else None, stored, asked, spread)
     return _sweep(whole, place, address, dashboard, dry_run)
 
 
-def _sweep(whole: Any, place: Mapping[str, Any], address: str | None, dashboard: bool, dry_run: bool) -> Jobs:
+def _sweep(
+    whole: Any,
+    place: Mapping[str, Any],
+    address: str | None = None,
+    dashboard: bool = False,
+    dry_run: bool = False,
+    cores: int | None = None,
+) -> Jobs:
     from bench.core.workspace import Workspace
     from bench.sweeps.jobs import Jobs, SweepFolder
     from bench.sweeps.spec import plan
@@ -68,7 +76,7 @@ def _sweep(whole: Any, place: Mapping[str, Any], address: str | None, dashboard:
         return Jobs(SweepFolder(workspace.runs, whole.name), plan(whole), note=False)
     from bench.sweeps.on_ray import Cluster, sweep_runs
 
-    return sweep_runs(whole, workspace, Cluster(address, dashboard=dashboard))
+    return sweep_runs(whole, workspace, Cluster(address, cores, dashboard=dashboard))
 
 
 def study(
@@ -155,13 +163,40 @@ def tune(
     options: Mapping[str, Any] | None = None,
     **place: Unpack[Place],
 ) -> list[dict[str, Any]]:
-    """Random search on development worlds, every run added to a log; returns mIoU and settings by trial, the best first."""
-    from bench.runs.config import parse_range
-    from bench.sweeps import search
+    """Random search on development worlds, every run added to a log: ``sweep(search={"kind": "random"}, log=...)``.
 
-    spans, done = (parse_range("trials", trials), parse_range("seeds", seeds)), []
-    with working(place) as workspace:
-        for trial in spans[0]:
-            done += search.tune(method, shift, [trial], spans[1], dict(options or {}), workspace)
-            search.write_log(Path(log), done)
-    return search.summary(done)
+    Args:
+        options: that stay fixed over the trials.
+        place: ``threads`` of each trial, 0: as many as torch takes.
+
+    Returns:
+        Mean mIoU and settings by trial, the best first.
+
+    Raises:
+        UsageError: the shift is not for tuning, or the method has nothing to search.
+        RunError: a run failed; what the others gave is in the log.
+    """
+    import torch
+
+    from bench.core.errors import RunError
+    from bench.core.schema import validated
+    from bench.core.workspace import pick_device
+    from bench.runs.config import parse_range
+    from bench.sweeps.search import summary
+    from bench.sweeps.spec import Sweep
+
+    parse_range("trials", trials), parse_range("seeds", seeds)  # named as they are called here
+    device, threads = pick_device(place.pop("device", "auto")), place.pop("threads", 0) or torch.get_num_threads()
+    if device.index is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(device.index)  # Ray gives out what it sees
+    asked = {
+        "methods": [method], "shift": shift, "seeds": seeds, "options": dict(options or {}), "log": str(log),
+        "search": {"trials": trials}, "cpu": threads, "gpu": int(device.type == "cuda"),
+    }  # fmt: skip
+    place.pop("workers", None)  # of a single run
+    cores = max(threads, len(os.sched_getaffinity(0)))  # more threads than cores are slow, not wrong
+    jobs = _sweep(validated(Sweep, asked, "Tuning").named, place, cores=cores)
+    if failed := [job for job in jobs.runs if job.state == "failed"]:
+        said = f"{len(failed)} of {len(jobs.runs)} runs failed, the first, {failed[0].label}: {failed[0].reason}"
+        raise RunError(f"{said}; once the causes are gone, the same again goes on from here")
+    return summary(jobs.tries())

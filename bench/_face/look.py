@@ -12,11 +12,18 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-def catalogue(what: str = "") -> dict[str, dict[str, dict[str, Any]]]:
-    """What there is, by kind and name: methods, shifts, fusions, flows, networks, datasets (``bench.list``)."""
-    from bench.runs.catalogue import catalogue
+def catalogue(what: str = "", shift: str = "") -> dict[str, dict[str, dict[str, Any]]]:
+    """What there is, by kind and name: methods, shifts, fusions, flows, networks, datasets (``bench.list``).
 
-    return catalogue(what)
+    Args:
+        shift: with ``methods``: every setting of each method on this shift, and where its value is from.
+    """
+    from bench.core.errors import UsageError
+    from bench.runs.catalogue import catalogue, settings
+
+    if shift and what != "methods":
+        raise UsageError("--shift goes with methods: bench list methods --shift NAME")
+    return settings(shift) if shift else catalogue(what)
 
 
 def preview(

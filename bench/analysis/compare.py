@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.core.errors import UsageError
+from bench.core.text import listed
 from bench.runs.config import load_shift
 from bench.runs.finished import run_name
 from bench.runs.records import Record
@@ -88,12 +89,8 @@ def verdict(found: Mapping[str, Mapping[str, Difference]]) -> str:
     if not differing:
         return "The two records are the same in config, environment, result and cost."
     agreeing = [name for name in SECTIONS if not found[name]]
-    said = f"They differ in {_listed(differing)}"
-    return f"{said}; {_listed(agreeing)} {'is' if len(agreeing) == 1 else 'are'} the same." if agreeing else f"{said}."
-
-
-def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    said = f"They differ in {listed(differing)}"
+    return f"{said}; {listed(agreeing)} {'is' if len(agreeing) == 1 else 'are'} the same." if agreeing else f"{said}."
 
 
 @dataclass(frozen=True)

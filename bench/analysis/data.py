@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from bench.core.files import write_atomically
-from bench.core.schema import M, Model, read_json
+from bench.core.schema import Hash, M, Model, Name, read_json
 from bench.runs.config import alterations, load_shift
 from bench.runs.records import Record
 
@@ -28,14 +28,14 @@ VARIANTS = {
 class Who(Model):
     """The run that numbers belong to; ``miou`` in percent, from its record."""
 
-    run: str
-    method: str
+    run: Hash
+    method: Name
     title: str
     design: str
     setting: str
     altered: tuple[str, ...]
     seed: int
-    shift: str
+    shift: Name
     shift_hash: str
     miou: float
 

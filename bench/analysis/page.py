@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from bench.core.files import write_atomically
-from bench.leaderboards.generated import check_own
+from bench.core.errors import UsageError
+from bench.core.text import plain
+from bench.leaderboards.generated import Page, Pages, check_own, orphans
 from bench.pictures.canvas import save
 from bench.runs.config import load_shift
 from bench.runs.records import TOLERANCE, gap, read_record
@@ -158,7 +159,7 @@ def build(of: Kept, drawn: set[str]) -> str:
         return [f"![{caption}](figures/{of.shift}-{name}.png)"] if name in drawn else []
 
     parts = [
-        f"{HEAD}{shift.title}",
+        f"{HEAD}{plain(shift.title)}",
         "Why the methods score what they score. Made by `bench analyse` from the files in "
         f"[analysis/{of.shift}](analysis/{of.shift}); do not edit.",
         _provenance(of),
@@ -258,15 +259,22 @@ def _text(root: Path, of: Kept) -> str:
     return build(of, set(names))
 
 
+def of_root(root: Path) -> Pages:
+    """The pages of all shifts that are analysed under ``root``, and those of shifts that are not any more. Figures are not
+    among them: they are drawn anew."""
+    wanted = [Page(page, _text(root, kept(root, shift))) for shift, page in analysed(root).items()]
+    return Pages(wanted, orphans(sorted(root.glob("*-analysis.md")), (HEAD,), wanted))
+
+
 def check(root: Path) -> list[Path]:
-    """Pages that are not what the analyses give: stale, missing, or of a shift without any. Writes nothing."""
-    wanted = analysed(root)
-    stale = []
-    for shift, page in wanted.items():
-        if not page.is_file() or page.read_bytes() != _text(root, kept(root, shift)).encode():
-            stale.append(page)
-    orphans = [page for page in sorted(root.glob("*-analysis.md")) if page not in wanted.values()]
-    return stale + [page for page in orphans if page.read_text(encoding="utf-8").startswith(HEAD)]
+    """Pages that are not what the analyses give: stale, missing, or of a shift without any. Writes nothing.
+
+    Raises:
+        UsageError: neither analyses nor a page.
+    """
+    if not (pages := of_root(root)):
+        raise UsageError(f"Nothing is analysed in {root / 'analysis'}; `bench analyse RUN` puts something there")
+    return pages.stale()
 
 
 def foreign(root: Path, shift: str) -> list[Path]:
@@ -285,17 +293,10 @@ def write(root: Path) -> list[Path]:
     Returns:
         The files that were written.
     """
-    written, wanted = [], analysed(root)
-    for page in check(root):
-        if page.name.endswith("-analysis.md") and page not in wanted.values():
-            page.unlink()
-    for shift, page in wanted.items():
-        own = page.is_file() and page.read_text(encoding="utf-8", errors="replace").startswith(HEAD)
-        check_own(page, own)
-        of = kept(root, shift)
-        for name, _, figure in figures(of):
-            check_own(path := _figure_path(root, shift, name), own)  # figures are their page's
-            written.append(save(figure, path, DPI))
-        write_atomically(page, _text(root, of))
-        written.append(page)
-    return written
+    pages, drawn = of_root(root), []
+    own = {page.path: page.is_own() for page in pages.wanted}
+    for shift, path in analysed(root).items():
+        for name, _, figure in figures(kept(root, shift)):
+            check_own(figure_path := _figure_path(root, shift, name), own[path])  # figures are their page's
+            drawn.append(save(figure, figure_path, DPI))
+    return drawn + of_root(root).write()

@@ -6,7 +6,7 @@ The world is rendered for this alone: it belongs to no split, so nothing that is
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from bench.runs.config import Evaluation, Shift, load_shift
 from bench.runs.finished import finished_runs, rendered_data
 from bench.runs.metrics import ConfusionMatrix, carry_labels, confusion_matrix, iou_from_confusion, mean_iou
 from bench.runs.predictions import predictions
+from bench.runs.video_consistency import video_consistencies
 from stpl.segmenter import VideoSegmenter
 
 STAYED, CHANGED, UNKNOWN = (255, 255, 255), (214, 39, 40), (200, 200, 200)
@@ -66,12 +67,13 @@ class Flicker:
 
 @dataclass(frozen=True)
 class Track:
-    """One model over a strip: labels int64 ``(F, H, W)``, flicker of each frame against the one before, and mIoU in percent
-    over the whole strip (None without truth)."""
+    """One model over a strip: labels int64 ``(F, H, W)``, flicker of each frame against the one before, and in percent mIoU
+    over the whole strip (None without truth) and mVC8, mVC16 (where there is truth and the strip is that long)."""
 
     labels: npt.NDArray[np.int64]
     flicker: tuple[Flicker, ...]
     miou: float | None
+    mvc: Mapping[str, float] = field(default_factory=dict)
 
 
 def demonstration_world(seed: int, family: str) -> int:
@@ -153,12 +155,12 @@ def track(labels: npt.NDArray[np.int64], clip: Clip, classes: int, truth: npt.ND
     count = len(labels) - 1
     pairs = zip(labels[:-1], labels[1:], clip.flow[-count:], clip.valid[-count:], strict=True)
     found = tuple(flicker(*pair, classes) for pair in pairs)
-    miou = None
-    if truth is not None:
-        pooled = ConfusionMatrix(classes)
-        pooled.update(truth, labels[1:])
-        miou = 100 * mean_iou(iou_from_confusion(pooled.matrix))
-    return Track(labels[1:], found, miou)
+    if truth is None:
+        return Track(labels[1:], found, None)
+    pooled = ConfusionMatrix(classes)
+    pooled.update(truth, labels[1:])
+    miou = 100 * mean_iou(iou_from_confusion(pooled.matrix))
+    return Track(labels[1:], found, miou, video_consistencies(truth, labels[1:]))
 
 
 def run_strip(
@@ -175,7 +177,8 @@ def run_strip(
     the other.
 
     Returns:
-        The file, and by model its mIoU over the strip, temporal consistency and share of changed pixels by frame, percent.
+        The file, and by model, in percent, its mIoU over the strip, temporal consistency and share of changed pixels by frame,
+        mVC8 and mVC16 where there are that many frames.
 
     Raises:
         UsageError: a run is not there, or another ending than .gif, .mp4, .png.
@@ -215,6 +218,7 @@ def summary(tracks: Mapping[str, Track]) -> dict[str, dict[str, Any]]:
             "miou": None if of.miou is None else numbers([of.miou])[0],
             "consistency": numbers([each.consistency for each in of.flicker]),
             "changed": numbers([each.share for each in of.flicker]),
+            **{name: numbers([value])[0] for name, value in of.mvc.items()},
         }
         for name, of in tracks.items()
     }

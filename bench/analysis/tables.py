@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from bench.core.errors import RunError
-from bench.core.text import markdown
+from bench.core.text import plain, table
 from bench.leaderboards.statistics import NOTHING, RankCorrelation, mean_interval, rank_agreement, spread
 
 from .calibration import expected_calibration_error
@@ -106,7 +106,7 @@ def answer(groups: Sequence[Group]) -> str:
 
 def swaps(groups: Sequence[Group]) -> list[str]:
     """Pairs whose mean mIoU and mean same-class share disagree, the largest difference in mIoU first, in words."""
-    rows = [(g.label, g.share("headline", "mean", HEADLINE), g.miou) for g in groups]
+    rows = [(plain(g.label), g.share("headline", "mean", HEADLINE), g.miou) for g in groups]
     means = [
         (label, np.mean(list(share.values())), np.mean([miou[s] for s in share]))
         for label, share, miou in rows
@@ -138,13 +138,13 @@ def knn_table(groups: Sequence[Group]) -> str:
     for group in groups:
         if not group.curves("headline"):
             continue
-        row = {"method": group.label, "n": str(len(group.runs)), "mIoU, %": spread(group.miou.values())}
+        row = {"method": plain(group.label), "n": str(len(group.runs)), "mIoU, %": spread(group.miou.values())}
         row |= {f"k = {k}, %": spread(group.share("headline", "mean", k).values()) for k in (1, HEADLINE, K)}
         row[f"over pixels, k = {HEADLINE}"] = spread(group.share("headline", "pixels", HEADLINE).values())
         row["own clip counted"] = spread(group.share("own clip", "mean", HEADLINE).values())
         row["balanced"] = spread(group.share("balanced", "mean", HEADLINE).values())
         rows.append(row)
-    return markdown(rows)
+    return table(rows)
 
 
 def agreement_table(groups: Sequence[Group]) -> str:
@@ -161,7 +161,7 @@ def agreement_table(groups: Sequence[Group]) -> str:
             found = agreement(inner, variant, over, HEADLINE)
             row[f"without the ends, k = {HEADLINE}"] = _rho(found) if found else NOTHING
             rows.append(row)
-    return markdown(rows)
+    return table(rows)
 
 
 def class_shares(groups: Sequence[Group], classes: Sequence[str]) -> dict[str, list[float | None]]:
@@ -185,13 +185,13 @@ def separation_table(groups: Sequence[Group]) -> str:
         if made:
             rows.append(
                 {
-                    "method": group.label,
+                    "method": plain(group.label),
                     "mIoU, %": spread(group.miou.values()),
                     "Davies-Bouldin (lower is better)": spread([s.davies_bouldin for s in made], 2),
                     "silhouette, −1..1": spread([s.silhouette for s in made], 3),
                 }
             )
-    return markdown(rows)
+    return table(rows)
 
 
 def errors_of(group: Group) -> list[float]:
@@ -216,13 +216,13 @@ def calibration_table(groups: Sequence[Group]) -> str:
         )
         rows.append(
             {
-                "method": group.label,
+                "method": plain(group.label),
                 "calibration error, points": spread(errors_of(group)),
                 "mean confidence, %": spread(confidence),
                 "pixel accuracy, %": spread(accuracy),
             }
         )
-    return markdown(rows)
+    return table(rows)
 
 
 def pseudo_label_table(values: Sequence[PseudoLabels]) -> str:
@@ -233,14 +233,14 @@ def pseudo_label_table(values: Sequence[PseudoLabels]) -> str:
         for step, coverage, accuracy in zip(value.steps, value.coverage, value.accuracy, strict=True):
             rows.append(
                 {
-                    "method": f"{value.who.label}, seed {value.who.seed}",
+                    "method": f"{plain(value.who.label)}, seed {value.who.seed}",
                     "step": str(step),
                     "accuracy of all, %": _percent(accuracy[0]),
                     f"coverage at {SURE:g}, %": _percent(coverage[at]),
                     f"accuracy at {SURE:g}, %": _percent(accuracy[at]),
                 }
             )
-    return markdown(rows)
+    return table(rows)
 
 
 def _percent(value: float | None) -> str:

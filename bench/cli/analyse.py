@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .common import COMPARE, ROOT, SHIFT, Says, app, command, names, wrote
+from .common import COMPARE, ROOT, SHIFT, Says, app, command, fresh, names, wrote
 
 
 def part(name: str, text: str) -> bool:
@@ -62,14 +62,15 @@ def analyse(
     if check:
         from bench.analysis import page
 
-        if stale := bench.analyse(root=root, check=True):
-            raise RunError(f"Stale: {', '.join(map(str, stale))}; run `bench analyse --figures-only` and commit")
-        if foreign := [path for shift in page.analysed(root) for path in page.foreign(root, shift)]:
+        said = fresh(bench.analyse(root=root, check=True), "bench analyse --figures-only", "Analysis pages are fresh")
+        if not said.error and (
+            foreign := [path for shift in page.analysed(root) for path in page.foreign(root, shift)]
+        ):
             raise RunError(
                 f"{len(foreign)} analyses, the first {foreign[0]}, are of another training than the committed record says; "
                 "analyse the recorded run again"
             )
-        return Says({"stale": []}, "Analysis pages are fresh")
+        return said
     if not figures_only and bool(runs_) == bool(methods):
         raise UsageError("Name runs, e.g. runs/0123456789ab, or --methods, e.g. --methods source_only,stpl")
     written = bench.analyse(

@@ -207,6 +207,12 @@ def names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+def fresh(stale: list[Any], write: str, text: str) -> Says:
+    """What ``--check`` says of generated pages: ``text``, or an error that names the stale files and the command to write them."""
+    error = f"Stale: {', '.join(map(str, stale))}; run `{write}` and commit" if stale else ""
+    return Says({"stale": list(map(str, stale))}, "" if stale else text, error)
+
+
 def wrote(paths: list[Any]) -> str:
     """A line per file that was written."""
     return "\n".join(f"Wrote {path}" for path in paths)

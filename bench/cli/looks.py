@@ -15,16 +15,19 @@ METHODS = Annotated[
 ]
 
 
-@command(app, "bench list methods", name="list", panel=LOOK)
+@command(app, "bench list methods --shift viper2cityscapes", name="list", panel=LOOK)
 def list_(
     what: Annotated[
         str, typer.Argument(help="methods, shifts, fusions, flows, networks or datasets; all without it.")
+    ] = "",
+    shift: Annotated[
+        str, typer.Option("--shift", help="With methods: what every setting is on this shift, and where it is from.")
     ] = "",
 ) -> Says:
     """List what is there, by discovery."""
     import bench
 
-    found = bench.list(what)
+    found = bench.list(what, shift)
     return Says(found, lambda: catalogue_tables(found))
 
 

@@ -44,6 +44,9 @@ def sweep(
         typer.Option("--search", help="random or grid over each method's search space, on a shift for tuning only."),
     ] = None,
     trials: Annotated[str, typer.Option("--trials", help="First and end of the trials of a random search.")] = "0:16",
+    log: Annotated[
+        Path | None, typer.Option("--log", help="CSV to which every run of a random search is added.")
+    ] = None,
     asha: Annotated[
         bool, typer.Option("--asha", help="Stop worse trials of a search early, by their target-only score.")
     ] = False,
@@ -69,7 +72,7 @@ def sweep(
     asked: dict[str, Any] = {
         "methods": method if method == "all" else names(method), "seeds": seeds, "grid": parse_grid(grid or []),
         "options": parse_options(option or []), "search": parse_search(search, trials, asha), "shift": shift,
-        "steps": steps, "name": name,
+        "steps": steps, "log": str(log) if log else None, "name": name,
     }  # fmt: skip
     jobs = bench.sweep(
         spec, resume=resume, gpu=gpu, cpu=cpu, retries=retries, address=address, dashboard=dashboard, dry_run=dry_run,

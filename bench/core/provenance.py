@@ -12,11 +12,14 @@ import platform
 import resource
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 from .registry import ROOT
 
+CODE = ("stpl", "methods", "bench")
+"""Folders of the code, beside each other."""
 BUILT = "core/built.json"
 """In ``bench``, written by ``setup.py`` into the wheel: what :func:`code` said where it was built."""
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "safetensors")
@@ -34,17 +37,40 @@ def _git(*arguments: str) -> str | None:
 
 @lru_cache
 def code() -> dict[str, Any]:
-    """Revision of the checkout and whether code differs from it; None where git does not say.
+    """Revision of the checkout and whether code differs from it, None where git does not say; digest of the code itself.
 
     Of an installed package: the revision that it was built from, whether it differed from that or was edited since, its version.
     """
-    if not _git(
-        "ls-files", "--", "bench"
-    ):  # no checkout of this repository, though perhaps a folder inside another one
-        return _installed()
+    # What git does not track is no checkout, though it may lie inside another repository.
+    if not _git("ls-files", "--", "bench"):
+        return {**_installed(), "source": source_here()}
     revision = _git("rev-parse", "--short=12", "HEAD")
-    dirty = _git("status", "--porcelain", "--", "stpl", "methods", "bench", "pyproject.toml")
-    return {"revision": revision, "dirty": bool(dirty) if revision and dirty is not None else None}
+    dirty = _git("status", "--porcelain", "--", *CODE, "pyproject.toml")
+    known = {"revision": revision, "dirty": bool(dirty) if revision and dirty is not None else None}
+    return {**known, "source": source_here()}
+
+
+def source_here() -> str:
+    """SHA-256 over the files of the code as they lie here: Python and YAML, each by path and git's name for its bytes."""
+    files = (path for name in CODE for path in (ROOT.parent / name).rglob("*") if path.suffix in (".py", ".yaml"))
+    return _digest({path.relative_to(ROOT.parent).as_posix(): _blob(path.read_bytes()) for path in files})
+
+
+def source_at(revision: str) -> str | None:
+    """The same of a revision, None where the history of this checkout has no such one."""
+    if _git("merge-base", "--is-ancestor", revision, "HEAD") is None:
+        return None
+    lines = (_git("ls-tree", "-r", revision, "--", *CODE) or "").splitlines()
+    files = {path: facts.split()[2] for facts, _, path in (line.partition("\t") for line in lines)}
+    return _digest({path: blob for path, blob in files.items() if path.endswith((".py", ".yaml"))})
+
+
+def _blob(content: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def _digest(files: Mapping[str, str]) -> str:
+    return hashlib.sha256("\n".join(f"{blob} {path}" for path, blob in sorted(files.items())).encode()).hexdigest()
 
 
 def _installed() -> dict[str, Any]:

@@ -140,12 +140,13 @@ def flow_names() -> list[str]:
     return names("flow")
 
 
-def _built_in(kind: str) -> Iterator[Offer]:
+def _built_in(kind: str, only: str | None = None) -> Iterator[Offer]:
     package, suffixes = KINDS[kind].package, KINDS[kind].suffixes
     for folder in map(Path, importlib.import_module(package).__path__):
-        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        wanted = folder.glob("*") if only is None else (folder / f"{only}{suffix}" for suffix in suffixes)
+        for path in wanted:
             name = path.stem
-            if path.suffix not in suffixes or name.startswith("_") or name in KINDS[kind].exclude:
+            if path.suffix not in suffixes or name.startswith("_") or name in KINDS[kind].exclude or not path.is_file():
                 continue
             module = f"{package}.{name}" if KINDS[kind].holds else ""
             yield Offer(name, str(path), module, str(path), built_in=True)
@@ -162,8 +163,8 @@ def _installed(group: str) -> tuple[Offer, ...]:
     return tuple(sorted(found, key=lambda offer: (offer.name, offer.place)))
 
 
-def offers(kind: str) -> list[Offer]:
-    """All places that offer a name of a kind.
+def offers(kind: str, only: str | None = None) -> list[Offer]:
+    """All places that offer a name of a kind, or one name only.
 
     Raises:
         UsageError: ``$BENCH_PLUGINS`` names something else than a file of a kind.
@@ -174,12 +175,13 @@ def offers(kind: str) -> list[Offer]:
             raise UsageError(f"$BENCH_PLUGINS: '{item}' is not KIND=FILE; kinds are {', '.join(KINDS)}")
         if one == kind and (kind, Path(path).stem) not in _files:
             _take(kind, Path(path))
-    return _all(kind)
+    return _all(kind, only)
 
 
-def _all(kind: str) -> list[Offer]:
+def _all(kind: str, only: str | None = None) -> list[Offer]:
     own = [offer for (one, _), offer in _files.items() if one == kind]
-    return [*_built_in(kind), *own, *_installed(KINDS[kind].group)]
+    found = [*_built_in(kind, only), *own, *_installed(KINDS[kind].group)]
+    return found if only is None else [offer for offer in found if offer.name == only]
 
 
 def find(kind: str, name: str) -> Offer:
@@ -188,7 +190,7 @@ def find(kind: str, name: str) -> Offer:
     Raises:
         UsageError: no place does (with the nearest name), or several do (with both places).
     """
-    found = [offer for offer in offers(kind) if offer.name == name]
+    found = offers(kind, name)
     if not found:
         raise unknown(KINDS[kind].word, name, names(kind))
     _refuse_clash(kind, found)
@@ -227,8 +229,8 @@ def resolve(kind: str, reference: str, folder: Path | None = None, again: bool =
 def _take(kind: str, path: Path, said: str = "", recalled: bool = False) -> str:
     path, name, word = Path(os.path.abspath(path)), path.stem, KINDS[kind].word
     if not path.is_file():
-        raise unknown(word, said or str(path), names(kind), where=": no such file")
-    if any(offer.name == name and os.path.samefile(offer.path, path) for offer in _built_in(kind)):
+        raise unknown(word, said or str(path), {offer.name for offer in _all(kind)}, where=": no such file")
+    if any(os.path.samefile(offer.path, path) for offer in _built_in(kind, name)):
         return name
     if not _NAME.fullmatch(name):
         raise UsageError(f"{path}: a {word} is called as its file; letters, digits, '_', '-' and '.' are allowed")
@@ -246,13 +248,14 @@ def _take(kind: str, path: Path, said: str = "", recalled: bool = False) -> str:
             other.recalled or offer.digest == other.digest or offer.path == other.path or not Path(other.path).is_file()
         )
 
-    others = [other for other in _all(kind) if other.name == name and not gives_way(other)]
+    others = [other for other in _all(kind, name) if not gives_way(other)]
     _refuse_clash(kind, [*others, offer])
     _files[kind, name] = offer
     return name
 
 
 def digest_of(source: bytes) -> str:
+    """First 12 hex digits of SHA-256."""
     return hashlib.sha256(source).hexdigest()[:12]
 
 

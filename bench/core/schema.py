@@ -8,12 +8,19 @@ import math
 import re
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from .errors import RunError, UsageError
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+"""What may become part of a file's name: no separator, no way up."""
+Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
+"""What :func:`hash_of` gives."""
+OTHER_VERSION = "other_version"
+"""Type of a pydantic error that says that a file is whole, but of another version of the code."""
 
 
 class Model(BaseModel):
@@ -56,6 +63,9 @@ def read_json(path: Path, kind: type[M], what: str, remedy: str) -> M:
     except UnicodeDecodeError:
         raise RunError(f"{what} {path} is damaged: not text; {remedy}") from None
     except ValidationError as error:
+        for problem in error.errors():
+            if problem["type"] == OTHER_VERSION:
+                raise RunError(f"{what} {path} {problem['msg']}") from None
         raise RunError(f"{what} {path} is damaged: {one_line(error)}; {remedy}") from None
 
 
@@ -144,8 +154,9 @@ def one_line(error: ValidationError, tags: Collection[str] = ()) -> str:
     problems = error.errors()
     first = problems[0]
     path = ".".join(str(part) for part in first["loc"] if part not in tags)
-    if not path:  # a rule over the whole, which names its fields itself
-        return str(first["msg"]).removeprefix("Value error, ")
+    said = str(first["msg"]).removeprefix("Value error, ")
+    if not path or said != first["msg"]:  # a rule over several fields, which names them itself
+        return f"{path}{'.' if re.match(r'[a-z_.]+: ', said) else ': '}{said}" if path else said
     rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return f"{path}: {first['msg']}, got {first['input']!r:.60}{rest}"
 

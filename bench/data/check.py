@@ -126,7 +126,7 @@ def check_split(
     ]
     if isinstance(data, Frames):
         report.notes += data.remarks(root)
-        report.findings += _footage_labels(data, index, present) if data.labels is not None else []
+        report.findings += _footage_labels(data, root, index, present) if data.labels is not None else []
     _look_at_ids(report, data, ids, _spaces(data, classes))
     if not partial:
         report.findings += _against_published(data, index, usual)
@@ -172,10 +172,9 @@ def _missing(root: Path, path: str, why: str, clips: Mapping[str, Item], present
     return Finding("missing", path, "no such file")
 
 
-def _footage_labels(data: Frames, index: Index, present: set[str]) -> list[Finding]:
+def _footage_labels(data: Frames, root: Path, index: Index, present: set[str]) -> list[Finding]:
     """Labels of one's own footage are optional: pictures without one are told, labels without a picture are wrong."""
-    used = {item.label for item in index.items}
-    inside = f"{data.labels}/"
+    inside, used = f"{data.labels}/", data.all_labels(root)
     return [
         *(Finding("label without image", path, "has no picture of its name")
           for path in sorted(present - used) if path.startswith(inside)),

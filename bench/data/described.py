@@ -182,7 +182,7 @@ def identity(shift: Shift, role: str, split: str, workspace: Workspace | None, l
         "size": [side.height, side.width],
         "frames": shift.data.frames,
         "classes": list(shift.label_classes(role)),
-        "labels": [sorted(side.ids.items()), sorted(side.colors.items())],
+        "labels": hash_of([sorted(side.ids.items()), sorted(side.colors.items())]),
     }
 
 

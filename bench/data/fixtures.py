@@ -167,10 +167,10 @@ def write_viper(out: Path, scale: int = 1, sequences: int = 2, colours: bool = F
         for place, t in enumerate((10, 20)):
             images, raw = _draw("viper", "sim", 10 * number + place, size, 3)
             own = _cars(images, raw, own=number % 2 == 1)
-            for k, image in zip(range(t - 2, t + 1), images, strict=True):
+            for k, image, ids in zip(range(t - 2, t + 1), images, raw, strict=True):
                 _save(image, root / f"train/img/{number:03d}/{number:03d}_{k:05d}.jpg")
-            label = palette[raw[-1]].transpose(2, 0, 1) if colours else raw[-1]
-            _save(label, root / f"train/cls/{number:03d}/{number:03d}_{t:05d}.png")
+                label = palette[ids].transpose(2, 0, 1) if colours else ids
+                _save(label, root / f"train/cls/{number:03d}/{number:03d}_{k:05d}.png")
             key = f"{number:03d}_{t:05d}"
             tree.raw[key], tree.own_car[key] = raw[-1], own
     return tree

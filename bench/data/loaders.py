@@ -52,6 +52,7 @@ class Read:
         number: of the clip in its store.
         flow, valid: what the run's backend says of it; ``clip`` has what came with it.
         label: uint8 ``(H, W)`` train ids, from a loader of labelled clips alone.
+        previous_label: of the frames before t, uint8 ``(T-1, H, W)``, oldest first, where the loader brings them.
     """
 
     number: int
@@ -59,6 +60,7 @@ class Read:
     flow: NDArray[np.float32]
     valid: NDArray[np.bool_]
     label: NDArray[np.uint8] | None = None
+    previous_label: NDArray[np.uint8] | None = None
 
 
 class ClipLoader:
@@ -128,19 +130,38 @@ class ClipLoader:
 
 
 class LabelledLoader(ClipLoader):
-    """The same with labels; opening them is refused where the stage does not grant it."""
+    """The same with labels; opening them is refused where the stage does not grant it.
 
-    def __init__(self, store: Store, flow: FlowBackend, batch: int, seed: int, bad: BadClips | None = None) -> None:
+    Args:
+        earlier: bring the labels of the frames before t too.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        flow: FlowBackend,
+        batch: int,
+        seed: int,
+        bad: BadClips | None = None,
+        earlier: bool = False,
+    ) -> None:
         super().__init__(store, flow, batch, seed, bad)
         self.labels = store.labels()
+        self.previous_labels = store.previous_labels() if earlier else None
 
     def _read(self, number: int) -> Read:
         label = self.labels[number]  # before the frames: a clip without its label is not worth decoding
-        return replace(super()._read(number), label=label)
+        previous = None if self.previous_labels is None else self.previous_labels[number]
+        return replace(super()._read(number), label=label, previous_label=previous)
 
     def together(self, clips: Sequence[Read]) -> LabelledBatch:
-        batch, labels = super().together(clips), np.stack([np.asarray(read.label) for read in clips])
-        return LabelledBatch(batch.frames, batch.flow, batch.valid, batch.keys, torch.from_numpy(labels).long())
+        batch, label = super().together(clips), _stacked([read.label for read in clips])
+        previous = None if self.previous_labels is None else _stacked([read.previous_label for read in clips])
+        return LabelledBatch(batch.frames, batch.flow, batch.valid, batch.keys, label, previous)
+
+
+def _stacked(labels: Sequence[NDArray[np.uint8] | None]) -> Tensor:
+    return torch.from_numpy(np.stack([np.asarray(label) for label in labels])).long()
 
 
 class Ahead:
@@ -197,7 +218,8 @@ def moved(batch: ClipBatch, move: Callable[[Tensor], Tensor]) -> ClipBatch:
     """The batch with ``move`` applied to its tensors."""
     frames, flow, valid = move(batch.frames), move(batch.flow), move(batch.valid)
     if isinstance(batch, LabelledBatch):
-        return LabelledBatch(frames, flow, valid, batch.keys, move(batch.label))
+        previous = None if batch.previous_label is None else move(batch.previous_label)
+        return LabelledBatch(frames, flow, valid, batch.keys, move(batch.label), previous)
     return ClipBatch(frames, flow, valid, batch.keys)
 
 

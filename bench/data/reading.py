@@ -91,12 +91,21 @@ def open_picture(file: Path, data: bytes, expect: Size | None = None) -> Image.I
 
 def turned(picture: Image.Image, data: bytes) -> int:
     """EXIF orientation, 1 for upright. A TIFF is turned by Pillow itself."""
-    if picture.format == "TIFF" or (
-        picture.format == "PNG" and b"eXIf" not in data and b"Raw profile type exif" not in data
-    ):
-        return 1  # a PNG without these would be decoded whole in search of them
+    if picture.format == "TIFF" or (picture.format == "PNG" and not _png_has_exif(data)):
+        return 1  # a PNG without it would be decoded whole in search of it
     found = picture.getexif().get(ORIENTATION, 1)
     return found if found in range(1, 9) else 1
+
+
+def _png_has_exif(data: bytes) -> bool:
+    """Whether a chunk of a PNG file holds EXIF, by the chunks' names: the pixels are passed over."""
+    at = 8
+    while at + 12 <= len(data):
+        kind = data[at + 4 : at + 8]
+        if kind == b"eXIf" or (kind[1:] in (b"EXt", b"TXt") and data.startswith(b"Raw profile type exif", at + 8)):
+            return True
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+    return False
 
 
 def upright(picture: Image.Image, data: bytes) -> Size:

@@ -7,7 +7,7 @@ No flow comes with such clips: it is zero and nowhere valid, and ``carries_flow`
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,16 +23,16 @@ from .reading import AS_THEY_ARE, Ids, Size, lookup, native_size, picture_size, 
 
 
 class Labels(Sequence[npt.NDArray[np.uint8]]):
-    """Label maps of a store by number."""
+    """Label maps of a store by number, as ``read`` gives them."""
 
-    def __init__(self, store: VideoStore) -> None:
-        self.store = store
+    def __init__(self, store: VideoStore, read: Callable[[int], npt.NDArray[np.uint8]]) -> None:
+        self.store, self.read = store, read
 
     def __len__(self) -> int:
         return len(self.store)
 
     def __getitem__(self, index: int) -> npt.NDArray[np.uint8]:  # type: ignore[override]
-        return self.store.label(index)
+        return self.read(index)
 
 
 def unnamed(data: Dataset, ids: Sequence[int]) -> str:
@@ -149,11 +149,24 @@ class VideoStore:
         """
         return self._label(index, self.label_size)
 
-    def _label(self, index: int, size: Size | None) -> npt.NDArray[np.uint8]:
+    def previous_label(self, index: int) -> npt.NDArray[np.uint8]:
+        """Train ids of the frames before t at ``label_size``, ``(T-1, H, W)``, oldest first; refused likewise.
+
+        Raises:
+            BadFile: the data set has none, or one of them cannot be used.
+            AccessError: labels are closed in this stage.
+        """
+        earlier = self._item(index).previous_labels
+        if not earlier:
+            raise BadFile(self.root / self._item(index).frames[-2], "missing", "has no label")
+        return np.stack([self._label(index, self.label_size, path) for path in earlier])
+
+    def _label(self, index: int, size: Size | None, path: str | None = None) -> npt.NDArray[np.uint8]:
         item = self._item(index)
-        if self.ids is None or item.label is None:
+        path = path or item.label
+        if self.ids is None or path is None:
             raise BadFile(self.root / item.frames[-1], "missing", "has no label")
-        file = self.root / item.label
+        file = self.root / path
         raw = self.dataset.read_label(file, AS_THEY_ARE, size, self._expected(item))
         if to_train(raw, self._unnamed).any():  # said once for each id
             new = [int(one) for one in np.unique(raw) if self._unnamed[one]]
@@ -170,7 +183,11 @@ class VideoStore:
         if self.items:  # refused here already, not at the first batch
             with contextlib.suppress(BadFile):
                 self.label(0)
-        return Labels(self)
+        return Labels(self, self.label)
+
+    def previous_labels(self) -> Labels:
+        """Those of the frames before t, read when they are asked for."""
+        return Labels(self, self.previous_label)
 
     def labelled(self, index: int) -> LabelledClip:
         """A clip with its label at the size of its frames; refused where the stage does not grant it."""

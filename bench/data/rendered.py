@@ -1,6 +1,7 @@
 """Rendered clips on disk: one folder per split, named by the hash of everything it depends on.
 
-A folder holds ``frames.npy flow.npy valid.npy label.npy`` and ``manifest.json`` with the size and CRC-32 of each. It is
+A folder holds ``frames.npy flow.npy valid.npy label.npy`` and ``manifest.json`` with the size and CRC-32 of each; one of
+earlier labels, which is made for methods that ask for them, holds ``label.npy`` alone. It is
 written under a temporary name and moved into place whole. A half-written, damaged or foreign folder does not match its
 manifest; it is deleted and rendered again. Two processes that need the same split do not render it twice (file lock).
 """
@@ -14,8 +15,9 @@ import os
 import shutil
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,8 @@ from bench.shifts.protocol import Data
 from .clip import Clip, LabelledClip
 
 ARRAYS = ("frames", "flow", "valid", "label")
+EARLIER = "earlier labels"
+"""What the identity of a folder with labels of the frames before t is marked with."""
 
 
 class ClipStore:
@@ -39,8 +43,8 @@ class ClipStore:
 
     carries_flow = True
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, earlier: Path | None = None) -> None:
+        self.folder, self.earlier = folder, earlier
         self.frames = np.load(folder / "frames.npy", mmap_mode="r")
         self.flow = np.load(folder / "flow.npy", mmap_mode="r")
         self.valid = np.load(folder / "valid.npy", mmap_mode="r")
@@ -65,6 +69,11 @@ class ClipStore:
     def labels(self) -> npt.NDArray[np.uint8]:
         """All labels ``(clips, H, W)``, memory-mapped; refused where the stage does not grant them."""
         return np.load(self.folder / "label.npy", mmap_mode="r")  # type: ignore[no-any-return]
+
+    def previous_labels(self) -> npt.NDArray[np.uint8]:
+        """Labels of the frames before t, ``(clips, T-1, H, W)``, of a split that was prepared with them; refused likewise."""
+        assert self.earlier is not None, "the split was prepared without labels of earlier frames"
+        return np.load(self.earlier / "label.npy", mmap_mode="r")  # type: ignore[no-any-return]
 
     def labelled(self, index: int) -> LabelledClip:
         """A clip with its label; refused where the stage does not grant it."""
@@ -97,13 +106,15 @@ def prepare_split(
     cache: Path,
     progress: Progress = quiet,
     workers: int | None = None,
+    earlier: bool = False,
 ) -> Path:
-    """Folder of a split, rendered now if it is not there whole.
+    """Folder of a split, rendered now if it is not there whole; with ``earlier`` that of the labels of its frames before t, which
+    is another folder, so that the clips' own stays as it is.
 
     Raises:
         RunError: the cache cannot be written, or another process holds it for more than ten minutes.
     """
-    identity = split_identity(data, role, split, replicate)
+    identity = split_identity(data, role, split, replicate) | ({"holds": EARLIER} if earlier else {})
     folder = cache / "clips" / f"{role}-{split}-{hash_of(identity)}"
     if is_whole(folder):
         return folder
@@ -121,11 +132,36 @@ def prepare_split(
     return folder
 
 
-def _render_one(job: tuple[str, int, int, int, int, int]) -> LabelledClip:
+Job = tuple[str, int, int, int, int, int]
+
+
+def _render_one(job: Job) -> LabelledClip:
     from .ministreet import render_clip
 
     domain, world, index, height, width, frames = job
     return render_clip(domain, world, index, height, width, frames)
+
+
+@dataclass(frozen=True)
+class EarlierLabels:
+    """Labels of a clip's frames before t, uint8 ``(T-1, H, W)``, oldest first."""
+
+    label: npt.NDArray[np.uint8]
+
+
+Rendered = LabelledClip | EarlierLabels
+
+
+def _render_earlier(job: Job) -> EarlierLabels:
+    from .ministreet import render_labels
+
+    domain, world, index, height, width, frames = job
+    return EarlierLabels(render_labels(domain, world, index, height, width, frames)[:-1])
+
+
+def arrays_of(identity: dict[str, Any]) -> tuple[str, ...]:
+    """Names of the arrays in the folder of an identity."""
+    return ("label",) if identity.get("holds") == EARLIER else ARRAYS
 
 
 def _render_into(folder: Path, identity: dict[str, Any], what: str, progress: Progress, workers: int | None) -> None:
@@ -138,14 +174,19 @@ def _render_into(folder: Path, identity: dict[str, Any], what: str, progress: Pr
         "valid": ((total, frames - 1, height, width), np.bool_),
         "label": ((total, height, width), np.uint8),
     }
+    names = arrays_of(identity)
+    render: Callable[[Job], Rendered] = _render_one
+    if names != ARRAYS:
+        shapes = {"label": ((total, frames - 1, height, width), np.uint8)}
+        render, what = _render_earlier, f"{what}, {EARLIER}"
     out = {name: _new_array(folder / f"{name}.npy", shape, dtype) for name, (shape, dtype) in shapes.items()}
-    for index, clip in enumerate(_rendered(jobs, workers or len(os.sched_getaffinity(0)))):
-        for name in ARRAYS:
+    for index, clip in enumerate(_rendered(render, jobs, workers or len(os.sched_getaffinity(0)))):
+        for name in names:
             out[name][index] = getattr(clip, name)
         progress(what, index + 1, total)
     for array in out.values():
         array.flush()
-    manifest = {"identity": identity, "files": {f"{n}.npy": _fingerprint(folder / f"{n}.npy") for n in ARRAYS}}
+    manifest = {"identity": identity, "files": {f"{n}.npy": _fingerprint(folder / f"{n}.npy") for n in names}}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
 
 
@@ -162,13 +203,13 @@ def _new_array(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.m
     return array
 
 
-def _rendered(jobs: list[Any], workers: int) -> Iterator[LabelledClip]:
+def _rendered(render: Callable[[Job], Rendered], jobs: list[Job], workers: int) -> Iterator[Rendered]:
     if workers == 1 or len(jobs) < 32:  # starting processes costs more than it saves
-        yield from map(_render_one, jobs)
+        yield from map(render, jobs)
         return
     context = multiprocessing.get_context("spawn")  # never fork a process that may hold torch's threads
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_single_thread) as pool:
-        yield from pool.map(_render_one, jobs, chunksize=8)
+        yield from pool.map(render, jobs, chunksize=8)
 
 
 def _single_thread() -> None:
@@ -194,6 +235,6 @@ def is_whole(folder: Path) -> bool:
             return False
         return all(_fingerprint(folder / name) == found for name, found in manifest["files"].items()) and set(
             manifest["files"]
-        ) == {f"{n}.npy" for n in ARRAYS}
+        ) == {f"{n}.npy" for n in arrays_of(manifest["identity"])}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False

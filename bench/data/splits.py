@@ -67,6 +67,10 @@ class Store(Protocol):
         """Label maps ``(H, W)`` by number, at the size at which they are used."""
         ...
 
+    def previous_labels(self) -> LabelMaps:
+        """The same of the frames before t, ``(T-1, H, W)``, of a split that was prepared with them."""
+        ...
+
     def labelled(self, index: int) -> LabelledClip:
         """A clip with its label at the clip's size."""
         ...
@@ -146,23 +150,35 @@ def identity_of(
     }
 
 
-def prepare(shift: Shift, role: str, split: str, replicate: int, workspace: Workspace, labelled: bool = False) -> Split:
+def prepare(
+    shift: Shift,
+    role: str,
+    split: str,
+    replicate: int,
+    workspace: Workspace,
+    previous_labels: bool = False,
+    labelled: bool = False,
+) -> Split:
     """A split, rendered now if it is not in the cache; of recorded data the frame list is read from the disk.
 
     Args:
+        previous_labels: with the labels of the frames before t; name and identity of the split stay the same.
         labelled: of a target's training pictures those alone that have a label. Of the other splits none is without.
 
     Raises:
         RunError: the cache cannot be written, data is missing.
-        UsageError: no data root for recorded data.
+        UsageError: no data root for recorded data; no labels of earlier frames where they are asked for.
     """
     identity = identity_of(shift, role, split, replicate, workspace, labelled)
     if not isinstance(shift.data, Videos):
-        folder = prepare_split(shift.data, role, split, replicate, workspace.cache, workspace.progress)
-        return Split(folder.name, identity, partial(ClipStore, folder))
+        where = shift.data, role, split, replicate, workspace.cache, workspace.progress
+        folder, earlier = prepare_split(*where), [prepare_split(*where, earlier=True)] if previous_labels else []
+        return Split(folder.name, identity, partial(ClipStore, folder, *earlier))
     watch(shift, workspace)
     if described.side_of(shift, role) is not None:
         labelled = labelled or (role, split) != ("target", "train")
+        if previous_labels:
+            raise UsageError("This method needs labels of the frames before t too, which pictures of one's own do not bring")
         clips = described.open_split(shift, role, split, workspace, labelled)
         return Split(f"{role}-{split}-{hash_of(identity)}", identity, clips)
     side: Recorded = getattr(shift.data, role)
@@ -173,6 +189,8 @@ def prepare(shift: Shift, role: str, split: str, replicate: int, workspace: Work
     scored = role == "target" and split == "val"
     label_size = (rule.height, rule.width) if scored and rule.height and rule.width else size
     items = _index(shift.data, role, split, workspace).items
+    if previous_labels and not all(item.previous_labels for item in items):
+        raise UsageError(f"This method needs labels of the frames before t too, and data set '{side.dataset}' has none")
     ids = id_table(side.dataset, shift.label_classes(role))
     return Split(
         f"{role}-{split}-{hash_of(identity)}", identity, partial(VideoStore, root, data, items, ids, size, label_size)

@@ -146,7 +146,7 @@ def _read_kitti(data: bytes) -> Field:
     try:
         picture = Image.open(io.BytesIO(data), formats=("PNG",))
         _check_size(picture.height, picture.width)
-        check_sums(data, picture)
+        check_sums(data, picture)  # not every OpenCV does
     except _Malformed:
         raise
     except Exception as error:  # whatever comes up in a damaged header

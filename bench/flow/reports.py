@@ -11,7 +11,7 @@ from typing import Any
 from bench.core.errors import unknown
 from bench.core.files import write_atomically
 from bench.core.outputs import Output
-from bench.core.text import markdown
+from bench.core.text import table
 from bench.core.workspace import Workspace
 from bench.pictures.canvas import save
 from bench.shifts.protocol import Shift
@@ -104,7 +104,7 @@ def compute_table(summaries: list[dict[str, Any]]) -> str:
                 "check": "good" if one["wrong"] is None else "WRONG",
             }
         )
-    return markdown(rows)
+    return table(rows)
 
 
 def run_compare(
@@ -152,7 +152,7 @@ def run_compare(
 
 def compare_table(results: list[Result]) -> str:
     """Backends against exact flow, in markdown; a rate by wall clock is marked with w."""
-    return markdown(
+    return table(
         [
             {
                 "backend": one.backend,

@@ -34,20 +34,23 @@ def open_clips(
     seed: int = 0,
     bad: BadClips | None = None,
     labelled: bool = False,
+    earlier: bool = False,
 ) -> ClipLoader:
     """A loader of a split's clips with the flow that a run takes.
 
     Args:
         flow: name of the backend.
         batch, seed, bad: of the loader; by default one by one, and none is skipped.
-        labelled: with labels, where the stage grants them.
+        labelled: with labels, where the stage grants them; ``earlier``: those of the frames before t too.
 
     Raises:
         UsageError, RunError: see :func:`flow_of`.
     """
     store = split.open()
-    loader = LabelledLoader if labelled else ClipLoader
-    return loader(store, flow_of(flow, store, split.name, cache), batch, seed, bad)
+    backend = flow_of(flow, store, split.name, cache)
+    if labelled:
+        return LabelledLoader(store, backend, batch, seed, bad, earlier)
+    return ClipLoader(store, backend, batch, seed, bad)
 
 
 def identity_of(name: str, flow: FlowBackend) -> str | None:

@@ -34,14 +34,14 @@ from bench.data.loaders import BadClips, ClipLoader, ahead
 from bench.data.splits import Store
 from bench.flow.base import backend_of
 from bench.networks.model_file import save_model
-from bench.runs.config import method_class, resolve_settings
 from bench.runs.evaluate import Everything, reestimate_statistics
+from bench.runs.settings import method_class, resolve_settings, settings_of
 from bench.runs.training import Trainer
 from bench.shifts.protocol import Adaptation
 from methods.base import Method, Setup
 from stpl.segmenter import VideoSegmenter
 
-from .pictures import Footage, multiple_of, open_footage
+from .pictures import Footage, open_footage
 from .predict import Loaded, load, weights_file
 
 KEPT = (ASKED, RESULT, METRICS) = ("adapt.yaml", "model.safetensors", "metrics.jsonl")
@@ -100,7 +100,7 @@ def opened(
     if given.told is not None:
         check_classes(loaded.classes, given.told.class_names, frames)
     with locked(out / f".{command}"), Output(out, command) as output:
-        footage = open_footage(frames, size, multiple_of(loaded.segmenter), workspace)
+        footage = open_footage(frames, size, loaded.info.network, workspace)
         yield Work(output, loaded, file_hash(weights), footage)
 
 
@@ -231,7 +231,7 @@ def _fit(
     setup = Setup(classes, plan.steps, seed_for(request.seed, "own video"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(setup.seed, "method init"))
-        method = cls(segmenter, cls.Settings(**request.settings), setup).to(device)
+        method = cls(segmenter, settings_of(request.method, request.settings), setup).to(device)
     bad = BadClips(workspace.skip_bad)
     loader = ClipLoader(store, backend_of(request.flow), plan.batch, seed_for(setup.seed, "target"), bad)
     with stage("target-train"):

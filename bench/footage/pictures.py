@@ -17,14 +17,14 @@ from bench.core.workspace import Workspace
 from bench.data.datasets.frames import Frames, open_frames
 from bench.data.reading import Size, as_colours, check_colours, open_picture, picture_size, read_bytes, shown, turned
 from bench.data.recorded import VideoStore
-from stpl.segmenter import VideoSegmenter
+from bench.networks.build import multiple_of, rounded_size
 
 FRAMES = 2
 """Frames per clip: the picture and the one before it."""
 LARGEST = 1024
 """Longer side, in pixels, to which pictures are reduced unless a size is given; what the published networks are made for."""
-SMALLEST = 32
-"""Shortest side that a network works at, in pixels."""
+MULTIPLE, SMALLEST = 8, 32
+"""Without a size sides are multiples of the one and no shorter than the other, pixels."""
 OFTEN = 100
 """Pictures between two reports of progress: a look is quick."""
 NAMED = 20
@@ -114,26 +114,14 @@ def look_through(root: Path, paths: Sequence[str], whole: bool, progress: Progre
     return seen
 
 
-def multiple_of(segmenter: VideoSegmenter) -> int:
-    """What the sides of a network's pictures are multiples of: its encoder's ``stride``."""
-    return max(1, int(getattr(segmenter.encoder, "stride", 8)))
-
-
-def fitting(size: tuple[float, float], multiple: int) -> Size:
-    """The nearest size whose sides are multiples, and not too small."""
-    least = -(-SMALLEST // multiple) * multiple
-    height, width = (max(least, round(side / multiple) * multiple) for side in size)
-    return height, width
-
-
-def open_footage(path: Path, size: Size | None, multiple: int, workspace: Workspace) -> Footage:
+def open_footage(path: Path, size: Size | None, network: str, workspace: Workspace) -> Footage:
     """One's own pictures as clips. What is odd about them is said once.
 
     Args:
         path: folder, video or YAML (``bench.data.datasets.frames``).
         size: ``(height, width)`` the network works at; by default the description's, else the first picture's, reduced to
-            :data:`LARGEST`.
-        multiple: both sides are brought to multiples of it.
+            :data:`LARGEST` and brought to multiples of :data:`MULTIPLE`.
+        network: it says what sides must be multiples of.
         workspace: with ``skip_bad`` pictures that cannot be read are left out, as if they were not there.
 
     Raises:
@@ -165,10 +153,11 @@ def open_footage(path: Path, size: Size | None, multiple: int, workspace: Worksp
     for remark in (*frames.remarks(root), *seen.remarks()):
         say(remark)
     asked = size or frames.size
-    wanted = fitting(asked or _reduced(picture_size(root / items[0].frames[-1])), multiple)
+    wanted = rounded_size(network, *(asked or _own_size(picture_size(root / items[0].frames[-1]))))
     if asked and wanted != asked:
+        multiple = multiple_of(network)
         say(
-            f"size {shown(asked)} becomes {shown(wanted)}: the network's sides are multiples of {multiple}, {SMALLEST} or more"
+            f"size {shown(asked)} becomes {shown(wanted)}: the sides of network '{network}' are multiples of {multiple}"
         )
     files = {path: seen.digests[path] for item in items for path in item.frames}
     content = hash_of({"clips": [[item.key, *item.frames] for item in items], "files": files})
@@ -177,6 +166,7 @@ def open_footage(path: Path, size: Size | None, multiple: int, workspace: Worksp
     return Footage(frames, VideoStore(root, frames, items, ids, wanted), content, left_out)
 
 
-def _reduced(size: Size) -> tuple[float, float]:
+def _own_size(size: Size) -> Size:
     scale = min(1.0, LARGEST / max(size))
-    return size[0] * scale, size[1] * scale
+    height, width = (max(SMALLEST, round(side * scale / MULTIPLE) * MULTIPLE) for side in size)
+    return height, width

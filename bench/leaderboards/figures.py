@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.core.registry import method_names
 from bench.runs.config import Shift
 
 from .generated import Drawing
@@ -62,7 +61,7 @@ def _first_page(root: Path, shift: Shift, main: Sequence[Group]) -> Drawing | No
 
     if not any(group.card.setting in ("UDA", "SFDA") for group in main):
         return None
-    panels = [measured_panel(shift, main), *published_panels(shift)]
+    panels = [measured_panel(shift, main), *published_panels(shift, main)]
     path = root / "figures" / f"{shift.name}-first-page.png"
     caption = "mIoU against restriction: measured here (left), published (right); the panels do not compare"
     return Drawing(caption, path, as_data(panels), lambda: first_page_figure(panels), (path.with_suffix(".svg"),))
@@ -81,13 +80,13 @@ def measured_panel(shift: Shift, main: Sequence[Group]) -> Panel:
     return Panel(f"Measured: {shift.title}", source, marks)
 
 
-def published_panels(shift: Shift) -> list[Panel]:
-    """The paper's numbers on the shift itself, or on the one that stands in; of the methods that are here, so that both panels
+def published_panels(shift: Shift, main: Sequence[Group]) -> list[Panel]:
+    """The paper's numbers on the shift itself, or on the one that stands in; of the methods with records, so that both panels
     show the same ones."""
     from .first_page import Mark, Panel
 
-    real = compared_with(shift.name)
-    rows = [row for row in published_rows() if row.shift == real and row.method in method_names()]
+    real, measured = compared_with(shift.name), {group.method for group in main}
+    rows = [row for row in published_rows() if row.shift == real and row.method in measured]
     marks = [Mark(_short(_title(row)), row.setting, row.design, row.miou) for row in rows]
     sources = sorted({row.source.split(";")[0] for row in rows})
     return [Panel(f"Published: {_arrow(real)}", "; ".join(sources), marks)] if marks else []

@@ -110,8 +110,8 @@ def _lanes(designs: Sequence[str]) -> list[float]:
 
 def apart(values: Sequence[float], gap: float) -> npt.NDArray[np.float64]:
     """Places for labels of ascending values, at least ``gap`` apart and, in the sense of least squares, nearest to them."""
-    steps = gap * np.arange(len(values))
-    return np.asarray(isotonic_regression(np.asarray(values) - steps).x + steps) if len(values) else steps
+    steps: npt.NDArray[np.float64] = gap * np.arange(len(values), dtype=np.float64)
+    return np.asarray(isotonic_regression(np.asarray(values) - steps).x + steps, np.float64) if len(values) else steps
 
 
 def as_data(panels: Sequence[Panel]) -> list[Mapping[str, object]]:

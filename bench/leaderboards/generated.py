@@ -9,7 +9,7 @@ has another hash, when it is missing, or when it is not whole. A change of the d
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,6 +105,11 @@ class Page:
         """The page and its figures."""
         return [self.path, *(path for drawing in self.drawings for path in drawing.paths)]
 
+    def is_own(self) -> bool:
+        """Whether what lies there starts like this page: an earlier one."""
+        head = self.text.partition(": ")[0].encode()
+        return self.path.is_file() and self.path.read_bytes().startswith(head)
+
     def _is_stale(self) -> bool:
         return not self.path.is_file() or self.path.read_bytes() != self.text.encode()
 
@@ -118,14 +123,50 @@ class Page:
         Raises:
             RunError: the disk is full or read-only.
         """
-        check_own(
-            self.path, self.path.is_file() and self.path.read_bytes().startswith(self.text.partition(": ")[0].encode())
-        )
+        check_own(self.path, self.is_own())
         written = [path for drawing in self.drawings for path in drawing.write()]
         if self._is_stale():
             write_atomically(self.path, self.text)
             written.append(self.path)
         return written
+
+
+@dataclass(frozen=True)
+class Pages:
+    """Generated pages of a kind.
+
+    Attributes:
+        wanted: those that have to be there.
+        orphans: those on disk that nothing belongs to any more.
+    """
+
+    wanted: Sequence[Page]
+    orphans: Sequence[Path]
+
+    def __bool__(self) -> bool:
+        """Whether there is any page, wanted or left over."""
+        return bool(self.wanted or self.orphans)
+
+    def stale(self) -> list[Path]:
+        """Pages and figures that are missing, not what they have to be, or of nothing. Writes nothing."""
+        return [*(path for page in self.wanted for path in page.stale()), *self.orphans]
+
+    def write(self) -> list[Path]:
+        """Write what is stale and remove the orphans; returns the figures and pages written.
+
+        Raises:
+            RunError: the disk is full or read-only.
+        """
+        for path in self.orphans:
+            path.unlink()
+        return [path for page in self.wanted for path in page.write()]
+
+
+def orphans(places: Iterable[Path], heads: tuple[str, ...], wanted: Sequence[Page]) -> list[Path]:
+    """Which files at these places start like a generated page and are none that is wanted."""
+    known = {page.path for page in wanted}
+    found = (path for path in dict.fromkeys(places) if path not in known and path.is_file())
+    return [path for path in found if path.read_text(encoding="utf-8", errors="replace").startswith(heads)]
 
 
 def rounded(value: Any) -> Any:

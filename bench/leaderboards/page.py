@@ -11,18 +11,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bench.core.errors import RunError
+from bench.core.errors import RunError, UsageError, unknown
 from bench.core.registry import shift_names
+from bench.core.text import plain
 from bench.runs.config import Shift, load_shift
 from bench.runs.records import Record
 from bench.runs.sequences import Counts
 from bench.sweeps.study import Study, expand
 
-from . import study_page
+from . import published_page, settings_page, study_page
 from .figures import drawings
-from .generated import Page
+from .generated import Page, Pages, orphans
 from .provenance import provenance
-from .published import compared_with
+from .published import compared_with, published_shifts
 from .standings import ORDER, Committed, Group, admit, grouped, ranked, read_committed
 from .study_figure import study_drawing
 from .tables import (
@@ -85,7 +86,7 @@ def build(
     told = {record.run for study in studies for record in study.records}
     controls = [g for g in groups if g.altered and not all(record.run in told for record in g.records.values())]
     parts = [
-        f"{HEAD}{shift.title}",
+        f"{HEAD}{plain(shift.title)}",
         f"Domain adaptation for video semantic segmentation, {len(shift.classes)} classes, scored on "
         f"{shift.data.scored}. Made by `bench leaderboard` from the files in [records/{shift.name}](records/{shift.name}); "
         "do not edit.",
@@ -94,10 +95,12 @@ def build(
         "\n".join(f"- {name}: {SEES[name]}" for name in reversed(ORDER)),
         *(_main_sections(main, shift, figures) if main else ()),
     ]
+    if shift.name in published_shifts():
+        parts += published_page.sections(shift, main)
     if studies:
         parts += [
             "## Studies",
-            "\n".join(f"- [{study.title}]({study.page_name}): {study.summary}" for study in studies),
+            "\n".join(f"- [{plain(study.title)}]({study.page_name}): {study.summary}" for study in studies),
         ]
     if controls:
         parts += [
@@ -126,7 +129,7 @@ def _main_sections(main: Sequence[Group], shift: Shift, figures: Sequence[tuple[
         main_table(main, real),
         f"The last two columns were **not measured here**: mIoU on {real} as published, with other data, networks and "
         "checkpoint selection; they do not compare with the measured columns. † a floor, not in the paper's table.",
-        *(f"![{caption}]({address})" for caption, address in figures),
+        *(f"![{plain(caption)}]({address})" for caption, address in figures),
         *_order_section(main, real),
         "## IoU per class",
         "Percent, mean over replicates. Bold: the best source-free (SFDA) method of a column.",
@@ -195,13 +198,19 @@ def _order_section(main: Sequence[Group], real: str) -> list[str]:
 
 
 def pages(root: Path) -> list[Page]:
-    """Pages of each shift that has records under ``root/records``: its leaderboard, then its studies.
+    """Pages of each shift that has records under ``root/records``: its leaderboard, then its studies; last, the settings. A real
+    shift without records whose page is there (:mod:`.published_page`) keeps it.
 
     Raises:
         RunError: a record or its sequences do not belong; names the file.
     """
-    folders = sorted(path for path in (root / "records").glob("*") if path.is_dir() and any(path.glob("*.json")))
-    return [page for folder in folders for page in shift_pages(root, folder.name, read_committed(root, folder.name))]
+    names = sorted(p.name for p in (root / "records").glob("*") if p.is_dir() and any(p.glob("*.json")))
+    if strange := set(names) - set(shift_names()):
+        raise unknown("shift", min(strange), shift_names(), where=f" in {root / 'records'}")
+    boards = [page for name in names for page in shift_pages(root, name, read_committed(root, name))]
+    kept = sorted(name for name in set(published_shifts()) - set(names) if (root / f"{name}.md").is_file())
+    boards += [published_page.page(root, load_shift(name), HEAD) for name in kept]
+    return [*boards, settings_page.page(root)] if boards else []
 
 
 def shift_pages(root: Path, shift_name: str, committed: Committed) -> list[Page]:
@@ -228,19 +237,26 @@ def study_pages(
     return [of_study(report, root) for report in reports if report is not None]
 
 
-def orphans(root: Path, wanted: Sequence[Page]) -> list[Path]:
-    """Generated pages of shifts and studies that have no records any more."""
-    known = {page.path for page in wanted}
-    own = [root / f"{name}.md" for name in shift_names()]
-    own += sorted(path for name in shift_names() for path in root.glob(f"{name}-*.md"))
-    heads = (HEAD, study_page.HEAD)
-    return [p for p in dict.fromkeys(own) if p not in known and p.is_file() and p.read_text("utf-8").startswith(heads)]
+def of_root(root: Path) -> Pages:
+    """The pages of all shifts that have records under ``root``, and those of shifts and studies without.
+
+    Raises:
+        UsageError: neither records nor a page.
+        RunError: a record that does not belong.
+    """
+    wanted, names = pages(root), shift_names()
+    places = [root / f"{name}.md" for name in names] + [p for n in names for p in sorted(root.glob(f"{n}-*.md"))]
+    found = Pages(wanted, orphans(places, (HEAD, study_page.HEAD), wanted))
+    if not found:
+        raise UsageError(
+            f"There is no leaderboard: no records in {root / 'records'}; `bench submit RUN` puts some there"
+        )
+    return found
 
 
 def check(root: Path) -> list[Path]:
     """Pages and figures that are not what the records give: stale, missing, or of no records. Writes nothing."""
-    wanted = pages(root)
-    return [path for page in wanted for path in page.stale()] + orphans(root, wanted)
+    return of_root(root).stale()
 
 
 def write(root: Path) -> list[Path]:
@@ -252,7 +268,4 @@ def write(root: Path) -> list[Path]:
     Raises:
         RunError: a record that does not belong, or a disk that cannot be written.
     """
-    wanted = pages(root)
-    for path in orphans(root, wanted):
-        path.unlink()
-    return [path for page in wanted for path in page.write()]
+    return of_root(root).write()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bench.core.text import plain
 from bench.runs.config import Shift
 from bench.runs.records import Record
 
@@ -24,16 +25,16 @@ def provenance(shift: Shift, records: Sequence[Record]) -> str:
         for record in records
     }
     lines = {
-        "Runs": f"{len(records)}, of {dates[0] if len(dates) == 1 else f'{dates[0]} to {dates[-1]}'}",
+        "Runs": f"{len(records)}, of {plain(dates[0] if len(dates) == 1 else f'{dates[0]} to {dates[-1]}')}",
         "Replicates": f"{len(seeds)} (seeds {', '.join(map(str, seeds))}); each draws its own worlds, source model and "
         "adaptation seed",
         "Protocol": f"`{shift.name}`, hash `{shift.hash}`; {shift.adaptation.steps} adaptation steps, "
         f"network {shift.network.name}, fusion {shift.network.fusion}, flow {shift.flow}",
         "Selection": "rule `last`, 0 looks at the reported labels",
         "Readout": f"the {shift.evaluation.readout}'s weights are scored; of a method whose paper scores its own average, that",
-        "Code": ", ".join(sorted(revisions)),
-        "Versions": ", ".join(versions),
-        "Hardware": "; ".join(sorted(machines)),
+        "Code": plain(", ".join(sorted(revisions))),
+        "Versions": plain(", ".join(versions)),
+        "Hardware": plain("; ".join(sorted(machines))),
     }
     if mixed := processors(records):
         lines["Processors"] = mixed

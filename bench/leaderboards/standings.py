@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.core.errors import RunError, UsageError
+from bench.core.errors import RunError, UsageError, unknown
+from bench.core.registry import method_names
 from bench.runs.config import Shift, alterations, load_shift, method_class, resolve_settings
 from bench.runs.records import Record, read_record
 from bench.runs.sequences import Counts, place, sequences_of
+from bench.runs.settings import revision_of
 from bench.shifts.protocol import check_protocol
 
+from .consistency import check_alone, compare_records, pixel_fault
 from .statistics import mean_interval
 
 ORDER = ("oracle", "UDA", "SFDA", "none")
@@ -67,33 +70,35 @@ class Group:
 
 @dataclass(frozen=True)
 class Committed:
-    """What is committed of a shift: its records in order of their file names, and by run its pixels per target sequence, of
-    the records that have them."""
+    """What is committed of a shift: its records in order of their file names, and by run its pixels per target sequence."""
 
     records: list[Record]
     sequences: Mapping[str, Mapping[str, Counts]]
 
 
 def read_committed(root: Path, shift_name: str) -> Committed:
-    """The committed records of a shift and their sequences, each checked.
+    """The committed records of a shift and their sequences, each checked, alone and against the others.
 
     Raises:
-        RunError: a record that does not belong on this leaderboard, or sequences that are not those of a record; names the
-            file.
+        RunError: a record that does not belong on this leaderboard or cannot be, or sequences that are not those of a record;
+            names the file.
     """
-    shift, records, sequences = load_shift(shift_name), [], {}
+    shift, records, sequences = load_shift(shift_name), dict[str, Record](), dict[str, Mapping[str, Counts]]()
     files = sorted((root / "records" / shift_name).glob("*.json"))
     for path in files:
         record = read_record(path)
         admit(record, shift, str(path))
-        records.append(record)
-        if (found := sequences_of(record, path, shift.classes)) is not None:
-            sequences[record.run] = found
+        check_alone(record, shift, str(path))
+        counts = sequences_of(record, path, shift)
+        if (fault := pixel_fault(counts, shift)) is not None:
+            raise RunError(f"{place(path)}: {fault}; submit the run again")
+        records[str(path)], sequences[str(path)] = record, counts
+    compare_records(records, sequences, shift)
     known = {place(path) for path in files}
     for path in sorted((root / "records" / shift_name / "sequences").glob("*.csv")):
         if path not in known:
             raise RunError(f"{path} belongs to no record; remove it, or submit its run again")
-    return Committed(records, sequences)
+    return Committed(list(records.values()), {records[name].run: counts for name, counts in sequences.items()})
 
 
 def admit(record: Record, shift: Shift, name: str) -> None:
@@ -117,18 +122,18 @@ def admit(record: Record, shift: Shift, name: str) -> None:
     if record.run != config.hash:
         raise RunError(f"Record {name} says run {record.run}, but its config gives {config.hash}: edited; run it again")
     try:
-        cls = method_class(config.method)
-        known, setting, later = (
-            resolve_settings(config.method, {}),
-            cls.card.setting,
-            getattr(cls.Settings, "LATER", ()),
-        )
+        if config.method not in method_names():  # of a plugin nothing is executed
+            raise unknown("method", config.method, method_names())
+        cls, known = method_class(config.method), resolve_settings(config.method, {}, shift)
     except UsageError as error:
         raise RunError(f"Record {name}: {error}") from None
-    if changed := (known.keys() ^ config.settings.keys()) - set(later):
-        changed = ", ".join(sorted(changed))
-        raise RunError(f"Record {name}: settings of '{config.method}' changed since ({changed}); run it again")
-    if (ran := record.method.get("setting")) != setting:
+    if config.revision != (today := revision_of(config.method, config.settings)):
+        made = f"was made with revision {config.revision} of '{config.method}', which is now {today}"
+        raise RunError(f"Record {name} {made}; remove it or run it again")
+    if changed := (known.keys() ^ config.settings.keys()) - set(getattr(cls.Settings, "LATER", ())):
+        what = ", ".join(sorted(changed))
+        raise RunError(f"Record {name}: settings of '{config.method}' changed since ({what}); run it again")
+    if (ran := record.method.get("setting")) != (setting := cls.card.setting):
         raise RunError(f"Record {name} ran as {ran}, but '{config.method}' is now {setting}; run it again")
 
 

@@ -30,7 +30,7 @@ def study_drawing(report: Report, root: Path) -> Drawing:
     """The figure of a study's page, under ``root/figures``."""
     rows = [[row.label, row.values, row.group.miou] for row in report.rows]
     data = [report.title, report.factors.as_data(), report.words, rows]
-    path = root / "figures" / f"{report.shift}-{report.name}.png"
+    path = root / "figures" / f"{report.stem}.png"
     return Drawing(f"{report.title}: mIoU by row", path, data, lambda: study_figure(report))
 
 
@@ -149,10 +149,10 @@ def _point(
     dots = (offsets, values) if along == "y" else (values, offsets)
     drawn: list[Artist] = [*axes.plot(*dots, ".", color=colour, alpha=0.45, markersize=6, zorder=2)]
     place = (at, mean) if along == "y" else (mean, at)
-    error = {"yerr" if along == "y" else "xerr": half}
+    yerr, xerr = (half, None) if along == "y" else (None, half)
     bar = axes.errorbar(
-        *place, **error, color=colour, fmt=marker, markersize=7.5, capsize=3, markeredgecolor="white", elinewidth=1.5,
-        label=label, zorder=4,
+        *place, yerr=yerr, xerr=xerr, color=colour, fmt=marker, markersize=7.5, capsize=3, markeredgecolor="white",
+        elinewidth=1.5, label=label, zorder=4,
     )  # fmt: skip
     if aside is not None:
         _moved(axes, [*drawn, *bar.get_children()], aside)

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bench.core.text import markdown
+from bench.core.errors import RunError
+from bench.core.text import beside, code, listed, plain, table
 from bench.runs.config import RunConfig, alterations, canonical, every_setting, load_shift
 from bench.runs.records import Record
 from bench.runs.sequences import FILE as SEQUENCES
@@ -26,10 +27,7 @@ from .standings import Group, group_of
 from .statistics import spread
 from .study_factors import Factor, Factors, factors_of, value_of, value_text
 from .study_text import Comparison, compare, sentence
-from .tables import beside, comparisons, median_cost
-
-if TYPE_CHECKING:
-    pass
+from .tables import comparisons, median_cost
 
 HEAD = "# Study: "
 Sequences = Mapping[str, Mapping[str, Counts]]
@@ -53,10 +51,11 @@ class Report:
         name: of the study; names the page.
         title: one line.
         question: what it asks.
-        shift: the benchmark's name.
+        shift: the benchmark, as its runs name it.
         rows: in the study's order; those without a record are left out.
         reference: place among the rows of the one that the others are compared with.
         words: how values are called, by option and value as text.
+        missing: labels of the rows without a record.
     """
 
     name: str
@@ -66,11 +65,17 @@ class Report:
     rows: tuple[Row, ...]
     reference: int
     words: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+
+    @property
+    def stem(self) -> str:
+        """Name of its files: the shift, which may have been given as a file, and the study."""
+        return f"{load_shift(self.shift).name}-{self.name}"
 
     @property
     def page_name(self) -> str:
         """File of the page, beside the leaderboard's."""
-        return f"{self.shift}-{self.name}.md"
+        return f"{self.stem}.md"
 
     @property
     def records(self) -> list[Record]:
@@ -88,10 +93,18 @@ class Report:
         options vary; else of the rows with the reference, and of all rows among themselves."""
         if self.factors.crossed:
             averaged = [self.averaged(factor) for factor in self.factors.crossed]
-            names = [f"Averaged over `{other.name}`, " for other in reversed(self.factors.crossed)]
+            names = [f"Averaged over {code(other.name)}, " for other in reversed(self.factors.crossed)]
             return [sentence(of, start=start) for of, start in zip(averaged, names, strict=True)]
         found = [sentence(compare({row.label: row.group.miou for row in self.rows}, self.rows[self.reference].label))]
         return found + ([_groups(self.rows)] if len(self.rows) > 2 else [])
+
+    @property
+    def gaps(self) -> list[str]:
+        """A sentence on the rows without records, where there are any."""
+        if not self.missing:
+            return []
+        are = "is in no comparison: it has" if len(self.missing) == 1 else "are in no comparison: they have"
+        return [f"{listed(map(code, self.missing))} {are} no records here."]
 
     @property
     def summary(self) -> str:
@@ -122,13 +135,13 @@ class Report:
         """The page."""
         shift = load_shift(self.shift)
         parts = [
-            f"{HEAD}{self.title}",
-            f"{self.question} On [{shift.title}]({shift.name}.md). Made by `bench leaderboard` from "
+            f"{HEAD}{plain(self.title)}",
+            f"{plain(self.question)} On [{plain(shift.title)}]({shift.name}.md). Made by `bench leaderboard` from "
             f"[records/{shift.name}](records/{shift.name}); do not edit.",
-            "\n".join(f"- {line}" for line in self.conclusions),
-            f"![{self.title}](figures/{self.shift}-{self.name}.png)",
+            "\n".join(f"- {line}" for line in [*self.conclusions, *self.gaps]),
+            f"![{plain(self.title)}](figures/{self.stem}.png)",
             "## Rows",
-            f"mIoU: mean ± 95 % t-interval over n replicates. Difference: row minus `{self.rows[self.reference].label}`, mIoU "
+            f"mIoU: mean ± 95 % t-interval over n replicates. Difference: row minus {code(self.rows[self.reference].label)}, mIoU "
             "points, paired by replicate. p: paired t-test, two-sided; Holm: corrected for the number of rows. Bootstrap: both on "
             "the same draw of replicates and, within them, target sequences. Group: rows that share a letter cannot be told apart "
             "(all pairs, Holm-corrected). With few replicates only large differences can be told.",
@@ -137,7 +150,7 @@ class Report:
         for factor in self.factors.crossed:
             of = self.averaged(factor)
             other = next(name for name in self.factors.crossed if name != factor)
-            parts += [f"## {factor.name}, averaged over {other.name}", of.table(factor.name)]
+            parts += [f"## {plain(factor.name)}, averaged over {plain(other.name)}", of.table(factor.name)]
         return "\n\n".join([*parts, "## Provenance", provenance(shift, self.records)]) + "\n"
 
     @property
@@ -152,9 +165,9 @@ class Report:
         for row in self.rows:
             group = row.group
             facts = {
-                "row": row.label,
-                "method": f"`{row.method}`",
-                "changed options": ", ".join(f"`{text}`" for text in group.altered) or "none",
+                "row": plain(row.label),
+                "method": code(row.method),
+                "changed options": ", ".join(map(code, group.altered)) or "none",
                 "n": str(len(group.records)),
                 "mIoU, %": spread(group.miou.values()),
                 "temporal cons., %": spread(group.of(lambda record: record.result.temporal_consistency).values()),
@@ -165,7 +178,7 @@ class Report:
             sides.append(empty if row is reference else next(tested))
         columns = next((side for side in sides if side), {})
         blank = dict.fromkeys(columns, "") | ({"difference": "reference"} if columns else {})
-        return markdown(beside(lines, [side or blank for side in sides]))
+        return table(beside(lines, [side or blank for side in sides]))
 
 
 def _groups(rows: Sequence[Row]) -> str:
@@ -180,14 +193,8 @@ def _groups(rows: Sequence[Row]) -> str:
     best, alike = of.names[0], [name for name in of.names[1:] if not of.told_apart(of.names[0], name)]
     start = f"Of all {len(tested)} pairs of rows {apart} can be told apart (Holm-corrected over all of them)"
     if not alike:
-        return f"{start}; `{best}`, the best, is told apart from every other row."
-    return f"{start}; the best row, `{best}`, cannot be told apart from {listed(alike)}."
-
-
-def listed(names: Iterable[str]) -> str:
-    """```a`, `b` and `c```."""
-    *first, last = [f"`{name}`" for name in names]
-    return f"{', '.join(first)} and {last}" if first else last
+        return f"{start}; {code(best)}, the best, is told apart from every other row."
+    return f"{start}; the best row, {code(best)}, cannot be told apart from {listed(map(code, alike))}."
 
 
 # From studies and records ---------------------------------------------------------------------------------------------
@@ -203,10 +210,16 @@ def report(
     """A study's report on a shift; None where it has no two rows with records there, or where no row changes an option: such a
     study is the leaderboard itself.
 
+    Rows without a record are named on the page. The reference is the row that the study names, else the first that changes
+    nothing, else the first.
+
     Args:
         study: a ``bench.sweeps.study.Study``.
         expanded: its rows, seeds and configs, from ``bench.sweeps.study.expand``.
         records: of any runs; those that are not the study's are left alone.
+
+    Raises:
+        RunError: the reference has no record: against another row the conclusions would be others.
     """
     by_run = {record.run: record for record in records if record.config.shift == shift_name}
     seeds: dict[str, dict[int, Record]] = {}
@@ -225,16 +238,23 @@ def report(
             rows.append(Row(label, row.method, group, _values(config, keys)))
     if len(rows) < 2 or not any(row.group.altered for row in rows):
         return None
+    missing = tuple(label for label in configs if label not in seeds)
     wanted = study.reference_row()
-    named = [i for i, row in enumerate(rows) if wanted is not None and row.label == wanted.label]
-    plain = [i for i, row in enumerate(rows) if not row.group.altered]
-    reference = [*named, *plain, 0][0]
-    return Report(study.name, study.title, study.question, shift_name, tuple(rows), reference, study.words)
+    unaltered = (label for label, (_, config) in configs.items() if not alterations(config))
+    reference = wanted.label if wanted is not None else next(unaltered, next(iter(configs)))
+    if reference in missing:
+        raise RunError(
+            f"Study '{study.name}' on {shift_name}: its reference '{reference}' has no records, and {len(rows)} other rows do; "
+            f"run it (bench study {study.name}) and submit it"
+        )
+    place = [row.label for row in rows].index(reference)
+    return Report(study.name, study.title, study.question, shift_name, tuple(rows), place, study.words, missing)
 
 
 def _values(config: RunConfig, keys: Sequence[str]) -> dict[str, Any]:
     """What a run's method and these options are, defaults included."""
-    own, settings = {"method": config.method}, every_setting(config)
+    own: dict[str, Any] = {"method": config.method}
+    settings = every_setting(config)
     for key in keys:
         value = settings[key] if key in settings else getattr(config, key, None)
         own[key] = value if isinstance(value, (int, float, str)) else canonical(value)

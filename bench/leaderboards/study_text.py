@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bench.core.text import markdown
+from bench.core.text import code, listed, table
 
 from .ranking import ALPHA, holm
 from .statistics import Paired, difference, p_value, paired_difference, spread
@@ -33,7 +33,7 @@ class Comparison:
         for name, values in self.scores.items():
             test = self.tests.get(name)
             cells = {
-                "row": f"`{name}`",
+                "row": code(name),
                 "n": str(len(values)),
                 "mIoU, %": spread(values.values()),
                 "difference": "reference" if name == self.reference else difference(test),
@@ -41,7 +41,7 @@ class Comparison:
                 "p, Holm": "" if name == self.reference else p_value(self.corrected[name]),
             }
             rows.append({what if key == "row" else key: cell for key, cell in cells.items()})
-        return markdown(rows, left=(what,))
+        return table(rows, left=(what,))
 
 
 def compare(scores: Mapping[str, Mapping[int, float]], reference: str) -> Comparison:
@@ -56,22 +56,24 @@ def sentence(of: Comparison, start: str = "") -> str:
     """One sentence: what differs from the reference by how much, or that nothing can be told apart from it."""
     tested = {name: test for name, test in of.tests.items() if test is not None and test.p is not None}
     if not tested:
-        return _said(start, f"nothing can be tested against `{of.reference}`: there are no two replicates of both.")
+        return _said(start, f"nothing can be tested against {code(of.reference)}: there are no two replicates of both.")
     by_size = sorted(tested, key=lambda name: -abs(tested[name].difference))
     apart = [name for name in by_size if (p := of.corrected[name]) is not None and p < ALPHA]
     rest = [name for name in by_size if name not in apart]
     if not apart:
         largest = by_size[0]
         if len(by_size) == 1:
-            return _said(start, f"`{largest}` cannot be told apart from `{of.reference}`: {_numbers(of, largest)}.")
-        none = f"none of the {len(by_size)} others can be told apart from `{of.reference}`"
-        return _said(start, f"{none}; the largest difference is that of `{largest}`, {_numbers(of, largest)}.")
-    text = f"`{apart[0]}` differs from `{of.reference}` by {_numbers(of, apart[0])}"
+            return _said(
+                start, f"{code(largest)} cannot be told apart from {code(of.reference)}: {_numbers(of, largest)}."
+            )
+        none = f"none of the {len(by_size)} others can be told apart from {code(of.reference)}"
+        return _said(start, f"{none}; the largest difference is that of {code(largest)}, {_numbers(of, largest)}.")
+    text = f"{code(apart[0])} differs from {code(of.reference)} by {_numbers(of, apart[0])}"
     if len(apart) > 1:
-        more = [f"`{name}` ({difference(tested[name])})" for name in apart[1:]]
-        text += f", and so {'does' if len(more) == 1 else 'do'} {_and(more)}"
+        more = [f"{code(name)} ({difference(tested[name])})" for name in apart[1:]]
+        text += f", and so {'does' if len(more) == 1 else 'do'} {listed(more)}"
     if rest:
-        text += f"; {_and([f'`{name}`' for name in rest])} cannot be told apart from it"
+        text += f"; {listed(map(code, rest))} cannot be told apart from it"
     return _said(start, f"{text}.")
 
 
@@ -80,11 +82,6 @@ def _numbers(of: Comparison, name: str) -> str:
     count = "p" if len(of.corrected) == 1 else "Holm-corrected p"
     replicates = f"{test.n} replicates" if test else ""
     return f"{difference(test)} mIoU points over {replicates} (paired t-test, {count} {f'< {p[1:]}' if p[0] == '<' else f'= {p}'})"
-
-
-def _and(texts: Sequence[str]) -> str:
-    *first, last = texts
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _said(start: str, text: str) -> str:

@@ -1,12 +1,12 @@
 """``bench submit``: a run's record goes to the leaderboard after its checkpoint has been scored again.
 
-Beside the record go its scores per target sequence. They must give the record's IoU to the last bit, so they are those that the
-run wrote itself, or, for a run made before it did so, those of the second scoring.
+Beside the record go the scores per target sequence that the run wrote: they give the record's IoU to the last bit, and the second
+scoring has the same labels. What else can be derived is checked first (:mod:`.consistency`, :mod:`.evidence`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +21,14 @@ from bench.core.schema import finite
 from bench.core.workspace import Workspace
 from bench.runs.config import Shift
 from bench.runs.evaluate import Scores, protocol_scores
-from bench.runs.finished import CONFIG, RunFolder, config_text
+from bench.runs.finished import CONFIG, RECORD, RunFolder, config_text
 from bench.runs.records import TOLERANCE, Record, gap
 from bench.runs.sequences import FILE as SEQUENCES
-from bench.runs.sequences import Counts, mismatch, place, read_sequences, to_csv
+from bench.runs.sequences import Counts, mismatch, place, read_sequences, sequences_of, to_csv
+
+from .consistency import MOST_THREADS, check_alone, pixel_fault
+from .evidence import missing_evidence, wrong_source_model
+from .standings import admit
 
 
 @dataclass(frozen=True)
@@ -34,19 +38,19 @@ class Submitted:
     Attributes:
         record: the committed file.
         new: False where the same record with its sequences was there already; it was not scored again.
-        sequences: the committed scores per sequence; None where no counts give the record's IoU exactly.
+        sequences: the committed scores per sequence.
     """
 
     record: Path
     new: bool
-    sequences: Path | None
+    sequences: Path
 
 
 @contextmanager
 def threads_of(record: Record) -> Iterator[None]:
     """As many threads as the run had: sums in the same order, so that the second scoring is the first one."""
     before, wanted = torch.get_num_threads(), record.hardware.get("threads")
-    torch.set_num_threads(wanted if isinstance(wanted, int) and wanted > 0 else before)
+    torch.set_num_threads(wanted if isinstance(wanted, int) and 0 < wanted <= MOST_THREADS else before)
     try:
         yield
     finally:
@@ -87,15 +91,15 @@ def submit_runs(
 
 def _admitted(folder: Path, allow_dirty: bool) -> RunFolder:
     """A finished run that may be reported; nothing is scored here."""
-    run = RunFolder.open(folder)
-    record, config, shift = run.record, run.config, run.shift
-    outside = [*config.plugins]
-    outside += [] if config.shift in shift_names() else [f"shift/{config.shift}"]
+    config = RunFolder.open(folder, any_protocol=True).config
+    outside = [*config.plugins, *([] if config.shift in shift_names() else [f"shift/{config.shift}"])]
     if outside:
+        told = ", ".join(" ".join(key.split("/", 1)) for key in outside)
         raise UsageError(
-            f"{folder} ran with {', '.join(outside).replace('/', ' ')} from outside this repository; add the file to it "
-            "(CONTRIBUTING.md), commit, and run it again"
+            f"{folder} ran with {told} from outside this repository; add the file to it (CONTRIBUTING.md), commit, and run it again"
         )
+    run = RunFolder.open(folder)
+    record, shift, name = run.record, run.shift, str(folder / RECORD)
     if shift.purpose != "report":
         raise UsageError(f"{folder} ran on '{shift.name}', which is for {shift.purpose}, not for reporting")
     if config.steps is not None:
@@ -103,11 +107,10 @@ def _admitted(folder: Path, allow_dirty: bool) -> RunFolder:
     text = (folder / CONFIG).read_text(encoding="utf-8", errors="replace")
     if text != config_text(config) or config.hash != record.run:
         raise RunError(f"{folder}: config.yaml, record.json and the run's hash do not belong together; run it again")
-    if record.code.get("dirty") and not allow_dirty:
-        raise RunError(
-            f"{folder} ran with changes that are not in revision {record.code.get('revision')}; commit and run it again, "
-            "or submit with --allow-dirty"
-        )
+    admit(record, shift, name)
+    check_alone(record, shift, name)
+    if (fault := missing_evidence(run, allow_dirty)) is not None:
+        raise RunError(f"{folder} {fault}")
     return run
 
 
@@ -116,19 +119,40 @@ def _submit(run: RunFolder, root: Path, workspace: Workspace) -> Submitted:
     target = root / "records" / shift.name / f"{record.config.method}-s{record.config.seed}-{record.run}.json"
     if _is_there(target, record, shift):
         return Submitted(target, False, place(target))
-    with threads_of(record):
-        again = rescore(run, workspace)
-    for name in ("miou", "pixel_accuracy", "temporal_consistency"):
-        said, scored = getattr(record.result, name), finite(getattr(again, name))
-        if gap(said, scored) > TOLERANCE:
-            raise RunError(f"{folder}: the record says {said} {name}, its checkpoint scores {scored}")
-    sequences, there = _sequences(folder, record, shift, again), place(target)
-    if sequences is None:
-        there.unlink(missing_ok=True)  # of an earlier record
-    else:
-        write_atomically(there, to_csv(sequences, shift.classes))
+    if (fault := wrong_source_model(run, workspace)) is not None:
+        raise RunError(f"{folder} {fault}")
+    sequences = _sequences(run)
+    compare_scores(str(folder), run, sequences, workspace)
+    write_atomically(place(target), to_csv(sequences, shift.classes))
     write_atomically(target, record.to_json())
-    return Submitted(target, True, None if sequences is None else there)
+    return Submitted(target, True, place(target))
+
+
+def compare_scores(name: str, run: RunFolder, sequences: Mapping[str, Counts], workspace: Workspace) -> None:
+    """Score a run's checkpoint again and compare with its record.
+
+    Args:
+        name: of the record, for errors.
+        sequences: the record's pixels per target sequence.
+
+    Raises:
+        RunError: other scores than the record's, or other labels than those of its pixels.
+    """
+    result, classes = run.record.result, run.shift.classes
+    with threads_of(run.record):
+        again = rescore(run, workspace)
+    # A class counts once in the mean over classes.
+    told = {f"IoU of {c}": (result.iou.get(c), x, len(classes)) for c, x in zip(classes, again.iou, strict=True)}
+    for key in ("temporal_consistency", "pixel_accuracy", "miou"):
+        told = {key: (getattr(result, key), getattr(again, key), 1), **told}
+    for key, (said, scored, times) in told.items():
+        if gap(said, finite(scored)) > times * TOLERANCE:
+            raise RunError(f"{name}: the record says {said} {key}, its checkpoint scores {finite(scored)}")
+    if sequences.keys() != again.sequences.keys():
+        raise RunError(f"{name}: its {len(sequences)} sequences are not the {len(again.sequences)} of the data")
+    for sequence, counts in again.sequences.items():
+        if (counts[:, 1] != sequences[sequence][:, 1]).any():
+            raise RunError(f"{name}: the pixels of sequence '{sequence}' are not those of its labels")
 
 
 def _is_there(target: Path, record: Record, shift: Shift) -> bool:
@@ -136,21 +160,24 @@ def _is_there(target: Path, record: Record, shift: Shift) -> bool:
     try:
         if target.read_text(encoding="utf-8") != record.to_json():
             return False
-        return mismatch(read_sequences(place(target), shift.classes), record.result, shift.classes) is None
+        sequences_of(record, target, shift)
+        return True
     except (OSError, UnicodeDecodeError, RunError):
         return False
 
 
-def _sequences(folder: Path, record: Record, shift: Shift, again: Scores) -> dict[str, Counts] | None:
-    """The run's own counts, or else those of the second scoring if they give the record's IoU exactly.
+def _sequences(run: RunFolder) -> dict[str, Counts]:
+    """The run's own counts.
 
     Raises:
-        RunError: the run's own counts are damaged, or not those of its record.
+        RunError: missing, damaged, or not those of its record or data.
     """
-    if (folder / SEQUENCES).is_file():
-        own = read_sequences(folder / SEQUENCES, shift.classes)
-        if (wrong := mismatch(own, record.result, shift.classes)) is not None:
-            raise RunError(f"{folder / SEQUENCES} does not belong to the run's record: {wrong}; run it again")
-        return own
-    scored = dict(again.sequences)
-    return scored if mismatch(scored, record.result, shift.classes) is None else None
+    path, shift = run.folder / SEQUENCES, run.shift
+    if not path.is_file():
+        raise RunError(f"{run.folder} has no scores per sequence ({SEQUENCES}); run it again")
+    own = read_sequences(path, shift.classes)
+    if (wrong := mismatch(own, run.record.result, shift.classes, shift.evaluation.unscored)) is not None:
+        raise RunError(f"{path} does not belong to the run's record: {wrong}; run it again")
+    if (wrong := pixel_fault(own, shift)) is not None:
+        raise RunError(f"{path}: {wrong}; run it again")
+    return own

@@ -1,4 +1,4 @@
-"""The tables of a leaderboard page: rows from groups of records, set in markdown. Pure functions."""
+"""The tables of a leaderboard page: rows from groups of records. Pure functions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bench.core.text import markdown
+from bench.core.text import beside, code, link, plain, table
 from bench.runs.config import resolve_settings
 from bench.runs.records import Record
 
@@ -39,7 +39,7 @@ def main_table(groups: Sequence[Group], real: str) -> str:
         own_ceiling = {} if group.method == "oracle" else ceiling
         per_step = group.of(_cpu_per_step)
         cells = {
-            "method": f"[{card.title}]({card.url})" if card.url else str(card.title),
+            "method": link(card.title, card.url),
             "setting": card.setting,
             "design": card.design.replace("-", NOTHING),
             "n": str(len(group.records)),
@@ -52,10 +52,10 @@ def main_table(groups: Sequence[Group], real: str) -> str:
             "CPU s/step": _median(per_step, 3),
             "step, ×": _times(per_step, slowness),
             f"PUBLISHED mIoU, {real}, %": f"*{row.miou:.1f}*" if row else "†" if card.floor else NOTHING,
-            "source of the published number": f"*{row.source}*" if row else NOTHING,
+            "source of the published number": f"*{plain(row.source)}*" if row else NOTHING,
         }
         rows.append(cells)
-    return markdown(rows)
+    return table(rows)
 
 
 def families_of(groups: Sequence[Group]) -> dict[str, Family]:
@@ -79,7 +79,7 @@ def _letters(of: Family | None, method: str) -> str:
 
 def pair_table(groups: Sequence[Group], of: Family) -> str:
     """Row minus column for every pair of a setting, bold where they are told apart."""
-    titles = {group.method: str(group.card.title) for group in groups}
+    titles = {group.method: plain(group.card.title) for group in groups}
     rows = []
     for a in of.names:
         cells = {"method": titles[a]}
@@ -88,7 +88,7 @@ def pair_table(groups: Sequence[Group], of: Family) -> str:
             text = "" if pair is None else difference(pair)
             cells[titles[b]] = f"**{text}**" if text and of.told_apart(a, b) else text
         rows.append(cells)
-    return markdown(rows[:-1])
+    return table(rows[:-1])
 
 
 def cost_table(groups: Sequence[Group]) -> str:
@@ -98,7 +98,7 @@ def cost_table(groups: Sequence[Group]) -> str:
     for group in groups:
         cpu, wall, memory = group.of(_cpu_per_step), group.of(_per_step), group.of(_memory)
         cells = {
-            "method": str(group.card.title),
+            "method": plain(group.card.title),
             "setting": group.card.setting,
             "CPU s/step": _median(cpu, 3),
             "step, ×": _times(cpu, _yardstick(groups)),
@@ -110,7 +110,7 @@ def cost_table(groups: Sequence[Group]) -> str:
             "parameters, M": f"{next(iter(group.of(lambda record: record.cost.parameters / 1e6).values())):.2f}",
         }
         rows.append(cells)
-    return markdown(rows)
+    return table(rows)
 
 
 def _seconds(record: Record) -> float | None:
@@ -152,17 +152,17 @@ def _times(values: Mapping[int, float], reference: Mapping[int, float]) -> str:
 
 def class_table(groups: Sequence[Group], classes: Sequence[str]) -> str:
     """Mean IoU per class and their mean; the best source-free method of each column in bold."""
-    columns = {name: [_mean(group.iou(name)) for group in groups] for name in classes}
+    columns = {plain(name): [_mean(group.iou(name)) for group in groups] for name in classes}
     columns["mIoU"] = [_mean(group.miou) for group in groups]
     rivals = [row for row, group in enumerate(groups) if group.card.setting == "SFDA"]
-    rows = [{"method": str(group.card.title)} for group in groups]
+    rows = [{"method": plain(group.card.title)} for group in groups]
     for name, means in columns.items():
         known = [mean for row in rivals if (mean := means[row]) is not None]
         best = max(known) if len(known) > 1 else None
         for row, mean in enumerate(means):
             text = NOTHING if mean is None else f"{mean:.1f}"
             rows[row][name] = f"**{text}**" if row in rivals and mean is not None and mean == best else text
-    return markdown(rows)
+    return table(rows)
 
 
 def _mean(values: Mapping[int, float]) -> float | None:
@@ -178,7 +178,7 @@ def selection_table(groups: Sequence[Group]) -> str:
         best = group.of(lambda record: record.selection.oracle["miou"])
         looks = sorted({int(record.selection.oracle["label_looks"]) for record in group.records.values()})
         cells = {
-            "method": str(group.card.title),
+            "method": plain(group.card.title),
             "n": str(len(group.records)),
             "`last` (0 looks)": spread(group.miou.values()),
             "unsupervised (0 looks)": spread(quiet.values()),
@@ -186,7 +186,7 @@ def selection_table(groups: Sequence[Group]) -> str:
             "its looks per run": ", ".join(map(str, looks)),
         }
         rows.append(cells)
-    return markdown(rows)
+    return table(rows)
 
 
 def order_table(groups: Sequence[Group], real: str) -> str:
@@ -205,7 +205,7 @@ def order_table(groups: Sequence[Group], real: str) -> str:
             interval = NOTHING if found.low is None else f"{found.low:+.2f} to {found.high:+.2f}"
             cells = {"rows of the paper's table": name, "methods": str(found.methods), "n": str(found.seeds)}
             rows.append(cells | {"Spearman's ρ": f"{found.rho:+.2f}", "95 % interval": interval})
-    return markdown(rows)
+    return table(rows)
 
 
 def average_table(groups: Sequence[Group]) -> str:
@@ -214,10 +214,10 @@ def average_table(groups: Sequence[Group]) -> str:
     for group in groups:
         students = group.of(lambda record: record.beside["student"].miou if "student" in record.beside else None)
         if students:
-            cells = {"method": str(group.card.title), "n": str(len(students))}
+            cells = {"method": plain(group.card.title), "n": str(len(students))}
             cells |= {"its average (the row above)": spread(group.miou.values()), "student": spread(students.values())}
             rows.append(cells)
-    return markdown(rows)
+    return table(rows)
 
 
 def comparison_table(groups: Sequence[Group]) -> str:
@@ -226,8 +226,8 @@ def comparison_table(groups: Sequence[Group]) -> str:
     others = [g.method for g in groups if g.card.setting == "SFDA" and not g.card.floor]
     wanted = [("adabn", "source_only"), ("self_training", "adabn"), *((name, "self_training") for name in others)]
     pairs = [(by_method[a], by_method[b]) for a, b in wanted if a in by_method and b in by_method]
-    names = [{"method": str(a.card.title), "minus": str(b.card.title)} for a, b in pairs]
-    return markdown(beside(names, comparisons(pairs)))
+    names = [{"method": plain(a.card.title), "minus": plain(b.card.title)} for a, b in pairs]
+    return table(beside(names, comparisons(pairs)))
 
 
 def control_table(groups: Sequence[Group], everything: Sequence[Group]) -> str:
@@ -238,23 +238,23 @@ def control_table(groups: Sequence[Group], everything: Sequence[Group]) -> str:
         everything: where the unaltered methods are looked up.
     """
     unaltered = {group.method: group for group in everything if not group.altered}
-    plain = {group.altered: group.miou for group in everything if group.method == "self_training"}
-    shared = {"fusion", "flow", "network", *resolve_settings("self_training", {})}
+    floors = {group.altered: group.miou for group in everything if group.method == "self_training"}
+    shared = {"fusion", "flow", "network", "frames", "ingredients", *resolve_settings("self_training", {})}
     cells, pairs, over = [], [], []
     for group in groups:
         reference = unaltered.get(group.method, Group(group.method, (), {}))
         same = tuple(text for text in group.altered if text.split("=")[0] in shared)
-        rival = {} if group.method == "self_training" else plain.get(same, {})
+        rival = {} if group.method == "self_training" else floors.get(same, {})
         facts = {
-            "method": str(group.card.title),
-            "changed options": ", ".join(f"`{text}`" for text in group.altered),
+            "method": plain(group.card.title),
+            "changed options": ", ".join(map(code, group.altered)),
             "mIoU, %": spread(group.miou.values()),
             "unchanged, %": spread(reference.miou[seed] for seed in sorted(reference.miou.keys() & group.miou.keys())),
         }
         cells.append(facts)
         pairs.append((group, reference))
         over.append({"minus self-training, same options": difference(paired_difference(group.miou, rival))})
-    return markdown(beside(beside(cells, comparisons(pairs)), over))
+    return table(beside(beside(cells, comparisons(pairs)), over))
 
 
 def comparisons(pairs: Sequence[tuple[Group, Group]]) -> list[dict[str, str]]:
@@ -280,8 +280,3 @@ def comparisons(pairs: Sequence[tuple[Group, Group]]) -> list[dict[str, str]]:
 
 def _drawn(of: Resampled | None) -> str:
     return NOTHING if of is None else bounds(of.low, of.high)
-
-
-def beside(left: Sequence[Mapping[str, str]], right: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    """Two tables of as many rows, side by side."""
-    return [{**a, **b} for a, b in zip(left, right, strict=True)]

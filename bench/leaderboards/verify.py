@@ -23,6 +23,7 @@ from bench.runs.config import load_shift
 from bench.runs.records import TOLERANCE, Record, gap, read_record
 from bench.runs.run import run
 
+from .consistency import check_config
 from .submit import threads_of
 
 ENVIRONMENT = ("cpu", "cpu_model", "threads", "device", "system")
@@ -104,6 +105,7 @@ def verify_record(
     record = read_record(path / "record.json" if path.is_dir() else path)
     if record.run != record.config.hash:
         raise RunError(f"Record {path} says run {record.run}, but its config gives {record.config.hash}: edited")
+    check_config(record.config, str(path), outside=True)  # names become paths in a run
     with tempfile.TemporaryDirectory(prefix="bench-verify-") as scratch, threads_of(record):
         if threads:
             torch.set_num_threads(threads)

@@ -24,7 +24,8 @@ from stpl.segmenter import VideoSegmenter
 
 from .config import RunConfig, Schedule, Shift, method_class
 from .evaluate import Everything, reestimate_statistics, target_score
-from .source import fresh_segmenter, initial_segmenter, source_flow, source_model
+from .settings import settings_of
+from .source import fresh_segmenter, initial_segmenter, source_flow, source_model, supervision_of
 from .training import Batches, Fitted, Trainer, place, snapshot_steps
 
 GRANTS = {
@@ -58,14 +59,15 @@ def prepare(config: RunConfig, shift: Shift, workspace: Workspace) -> tuple[Path
     cls = method_class(config.method)
     bare = cls.start == "scratch" or config.init == "backbone"
     needed = [("target", "train"), ("target", "val")]
-    if cls.card.setting == "UDA":
-        needed.append(("source", "train"))
     if isinstance(shift.data.target, Pictures) and shift.data.target.transductive:
         needed.append(("target", "transductive"))
     oracle = cls.card.setting == "oracle"
     splits = {
-        f"{role}-{split}": prepare_split(shift, role, split, config.seed, workspace, oracle) for role, split in needed
+        f"{role}-{split}": prepare_split(shift, role, split, config.seed, workspace, labelled=oracle)
+        for role, split in needed
     }
+    if cls.card.setting == "UDA":
+        splits["source-train"] = prepare_split(shift, "source", "train", config.seed, workspace, cls.previous_labels)
     for name, split in splits.items():
         if name != "target-train" or oracle:
             check_labels(split, workspace.skip_bad)
@@ -83,7 +85,8 @@ def make_method(context: Context, cls: type[Method], source: Path | None) -> Met
     steps = schedule_of(cls, shift).steps
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(seed, "method init"))  # projection heads and the like
-        method = cls(segmenter, cls.Settings(**config.settings), Setup(len(shift.classes), steps, seed))
+        setup = Setup(len(shift.classes), steps, seed, supervision_of(shift))
+        method = cls(segmenter, settings_of(config.method, config.settings), setup)
     return method.to(context.workspace.device)
 
 
@@ -101,7 +104,8 @@ def open_batches(
 
     def clips(role: str, flow: str, labelled: bool) -> ClipLoader:
         split, cache = splits[f"{role}-train"], context.workspace.cache
-        return open_clips(split, flow, cache, batch, seed_for(seed, role), context.bad, labelled)
+        earlier = labelled and role == "source" and cls.previous_labels
+        return open_clips(split, flow, cache, batch, seed_for(seed, role), context.bad, labelled, earlier)
 
     unlabelled = clips("target", config.flow, labelled=False)
     target = clips("target", config.flow, labelled=True) if setting == "oracle" else unlabelled

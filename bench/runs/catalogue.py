@@ -10,7 +10,7 @@ from typing import Any
 from bench.core.errors import RunError, UsageError, unknown
 from bench.core.loading import load
 from bench.core.registry import names
-from bench.runs.config import load_shift, method_class
+from bench.runs.config import effective_settings, load_shift, method_class
 
 
 def first_sentence(text: str | None) -> str:
@@ -38,6 +38,21 @@ def methods() -> dict[str, dict[str, Any]]:
         return {"title": card.title, "venue": card.venue, "design": card.design, "setting": card.setting}
 
     return _each(names("method"), card)
+
+
+def settings(shift: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """Of each method that has any, on a shift: every setting's value, whether it is published, ours or tuned, and where it stands.
+
+    Raises:
+        UsageError: unknown shift.
+    """
+    protocol = load_shift(shift)
+
+    def layers(name: str) -> dict[str, Any]:
+        told = effective_settings(name, {}, protocol)
+        return {key: {"value": v.value, "origin": v.origin, "source": v.source} for key, v in told.items()}
+
+    return {name: told for name, told in _each(names("method"), layers).items() if told and "broken" not in told}
 
 
 def shifts() -> dict[str, dict[str, Any]]:

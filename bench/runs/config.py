@@ -6,21 +6,21 @@ canonical JSON is hashed; a run's folder is named by the hash and the shift's ha
 
 from __future__ import annotations
 
-import dataclasses
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import yaml
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, ValidationError
 
-from bench.core.access import stage
 from bench.core.errors import RunError, UsageError, unknown
-from bench.core.loading import check_name, load, shift_file, sources
-from bench.core.registry import KINDS, find, method_names, names, resolve
+from bench.core.loading import load, shift_file, sources
+from bench.core.registry import KINDS, find, method_names, names, resolve, shift_names
 from bench.core.schema import Model, canonical, hash_of, load_yaml, one_line
-from bench.shifts.protocol import Adaptation, Data, Evaluation, Recorded, Schedule, Shift
+from bench.shifts.protocol import Adaptation, Data, Evaluation, Recorded, Schedule, Shift, TunedOn
 from bench.shifts.sides import TAGS
+
+from .settings import completed, effective_settings, method_class, resolve_settings, revision_of, usual_settings
 
 
 class RunConfig(Model):
@@ -31,12 +31,18 @@ class RunConfig(Model):
             of from the source model.
         weights: what the backbone of a source model starts from.
         steps: upper limit of all schedules, to try a shift out; such a run is refused by the leaderboard.
+        frames: per clip, where they are not the shift's.
+        ingredients: ``published`` gives the method what its paper has beyond its loss (``PAPER_HAS`` of its class), ``common``
+            what all methods of the shift have.
+        revision: of the method's algorithm (``Method.revision``).
         source_file: hash of a source model that was given as a file, instead of being trained here.
         plugins: hash of the source of what this repository does not hold, by ``kind/name``: ``{"method/mine": "0123456789ab"}``. A
             shift is told by ``shift_hash``.
     """
 
-    LATER: ClassVar[tuple[str, ...]] = ("init", "weights", "steps", "source_file", "plugins")
+    LATER: ClassVar[tuple[str, ...]] = (
+        *("init", "weights", "steps", "frames", "ingredients", "revision", "source_file", "plugins"),
+    )
 
     method: str
     shift: str
@@ -49,6 +55,9 @@ class RunConfig(Model):
     init: Literal["source", "backbone"] = "source"
     weights: Literal["random", "imagenet"] = "random"
     steps: int | None = Field(default=None, ge=1)
+    frames: int | None = Field(default=None, ge=2)
+    ingredients: Literal["common", "published"] = "common"
+    revision: int = Field(default=1, ge=1)
     source_file: str | None = None
     plugins: dict[str, str] = Field(default={})
 
@@ -56,6 +65,7 @@ class RunConfig(Model):
     def protocol(self) -> Shift:
         """The shift as this run goes through it."""
         shift = load_shift(self.shift)
+        shift = shift if self.frames is None else shift.with_frames(self.frames)
         return shift if self.steps is None else shift.shortened(self.steps)
 
     @property
@@ -64,51 +74,9 @@ class RunConfig(Model):
         return hash_of(self.model_dump(mode="json"))
 
 
-@stage(processes=True)
-def method_class(name: str) -> Any:
-    """The class of a method. Its file is executed here, so no clip data can be opened meanwhile.
-
-    Raises:
-        UsageError: unknown method, or a plugin whose card has another key than its name.
-        RunError: its file cannot be loaded, or holds no method.
-    """
-    from methods.base import Card, Method  # brings torch
-
-    cls = load("method", name).METHOD
-    if not (isinstance(cls, type) and issubclass(cls, Method) and isinstance(getattr(cls, "card", None), Card)):
-        raise RunError(f"{find('method', name).place}: METHOD is no subclass of methods.base.Method with a card")
-    check_name("method", name, cls.card.key)
-    return cls
-
-
-@stage(processes=True)
-def resolve_settings(method: str, overrides: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a method with ``overrides`` applied, checked against the types of its ``Settings`` and its own rules.
-
-    Those that its ``LATER`` names are left out where they have their default, so that older runs keep their hash.
-
-    Raises:
-        UsageError: unknown key (with the nearest one), wrong type, value out of range.
-    """
-    settings_class = method_class(method).Settings
-    fields = {f.name: f for f in dataclasses.fields(settings_class)}
-    for key in overrides:
-        if key not in fields:
-            known = [*fields, "fusion", "flow", "network", "weights"]
-            raise unknown("option", key, known, where=f" for method '{method}'")
-        if isinstance(overrides[key], bool) and fields[key].type not in (bool, "bool"):
-            raise UsageError(f"Option of method '{method}': {key}: expected {fields[key].type}, got {overrides[key]}")
-    try:
-        settings = dataclasses.asdict(TypeAdapter(settings_class).validate_python(overrides))
-    except ValidationError as error:
-        raise UsageError(f"Option of method '{method}': {one_line(error)}") from None
-    later = getattr(settings_class, "LATER", ())
-    return {key: value for key, value in settings.items() if key not in later or value != fields[key].default}
-
-
 def every_setting(config: RunConfig) -> dict[str, Any]:
     """Settings of a run, those included that :func:`resolve_settings` leaves out."""
-    return {**dataclasses.asdict(method_class(config.method).Settings()), **config.settings}
+    return completed(config.method, config.settings)
 
 
 def make_run_config(
@@ -123,7 +91,8 @@ def make_run_config(
     """Build the complete configuration of a run from names and ``-o`` options.
 
     Args:
-        options: ``fusion``, ``flow``, ``network``, ``weights`` of its backbone, and settings of the method.
+        options: ``fusion``, ``flow``, ``network``, ``weights`` of its backbone, ``frames`` per clip, ``ingredients``, and
+            settings of the method.
         init: ``source``, or ``backbone`` for UDA methods.
         steps: upper limit of all schedules.
         source_file: hash of a source model that is given as a file.
@@ -135,11 +104,25 @@ def make_run_config(
     protocol = load_shift(shift)
     shift, method = resolve("shift", shift), resolve("method", method)
     method_class(method)  # an unknown method is named before its options are
+    ingredients = str(options.pop("ingredients", protocol.ingredients))
+    if ingredients not in ("common", "published"):
+        raise unknown("ingredients", ingredients, ["common", "published"])
+    if ingredients == "published":
+        given = method_class(method).PAPER_HAS
+        if twice := sorted(given.keys() & options.keys()):
+            has = ", ".join(f"{key}={value}" for key, value in given.items())
+            raise UsageError(
+                f"ingredients=published gives '{method}' {has}; leave out {' and '.join(twice)}, or ingredients"
+            )
+        options |= given
     network = resolve("network", str(options.pop("network", protocol.network.name)))
     fusion = str(options.pop("fusion", protocol.network.fusion))
     flow = resolve("flow", str(options.pop("flow", protocol.flow)))
     usual = protocol.network.weights if network == protocol.network.name else "random"
     weights = str(options.pop("weights", usual))
+    frames = options.pop("frames", protocol.data.frames)
+    if not isinstance(frames, int) or isinstance(frames, bool) or frames < 2:
+        raise UsageError(f"frames must be a whole number of 2 or more, got {frames}")
     from bench.networks.build import check_network, fusion_names
 
     check_network(network)
@@ -162,6 +145,7 @@ def make_run_config(
         raise UsageError(f"Shift '{protocol.name}' cannot be run with {what}: {why}")
     if init == "backbone" and setting != "UDA":
         raise UsageError(f"--init backbone is for UDA methods, which see source data; '{method}' is {setting}")
+    settings = resolve_settings(method, options, protocol)
     return RunConfig(
         method=method,
         shift=shift,
@@ -170,10 +154,13 @@ def make_run_config(
         network=network,
         fusion=fusion,
         flow=flow,
-        settings=resolve_settings(method, options),
+        settings=settings,
         init=init,  # type: ignore[arg-type]  # checked above
         weights=weights,  # type: ignore[arg-type]
         steps=steps,
+        frames=None if frames == protocol.data.frames else frames,
+        ingredients=ingredients,  # type: ignore[arg-type]
+        revision=revision_of(method, settings),
         source_file=source_file,
         plugins=_sources(protocol, method, network, flow),
     )
@@ -271,12 +258,15 @@ __all__ = [
     "Schedule",
     "Shift",
     "canonical",
+    "effective_settings",
     "hash_of",
     "load_shift",
     "make_run_config",
+    "method_class",
     "method_names",
     "one_line",
     "parse_options",
+    "resolve_settings",
 ]
 
 
@@ -301,6 +291,8 @@ def _read_shift(path: Path, text: str, again: bool) -> Shift:
         shift = Shift.model_validate(_by_name(load_yaml(text), path.parent, again))
         shift._folder = path.parent
         check_data(shift)
+        if isinstance(shift.settings, TunedOn) and shift.settings.tuned_on not in shift_names():
+            raise unknown("shift", shift.settings.tuned_on, shift_names(), where=" in settings.tuned-on")
         return shift
     except ValidationError as error:
         raise UsageError(f"Shift {path.name}: {one_line(error, tags=('ministreet', 'video', *TAGS))}") from None
@@ -347,9 +339,13 @@ def alterations(config: RunConfig) -> tuple[str, ...]:
     shift = load_shift(config.shift)
     network = shift.network
     default: dict[str, Any] = {"network": network.name, "fusion": network.fusion, "weights": network.weights}
-    default |= {"flow": shift.flow, "init": "source", **resolve_settings(config.method, {})}
-    actual = {name: getattr(config, name) for name in ("network", "fusion", "weights", "flow", "init", "source_file")}
-    actual |= config.settings
+    usual = usual_settings(config.method, config.settings, shift)
+    default |= {"flow": shift.flow, "init": "source", "ingredients": shift.ingredients, **usual}
+    if config.ingredients == "published":
+        default |= method_class(config.method).PAPER_HAS
+    parts = ("network", "fusion", "weights", "flow", "init", "frames", "ingredients", "source_file")
+    actual = {name: getattr(config, name) for name in parts}
+    actual |= every_setting(config)
     return tuple(
         f"{key}={value if isinstance(value, str) else canonical(value)}"
         for key, value in sorted(actual.items())

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -15,6 +16,7 @@ import yaml
 from bench.core.access import stage
 from bench.core.errors import RunError, UsageError
 from bench.core.files import disk_errors
+from bench.core.registry import resolve
 from bench.core.workspace import Workspace
 from bench.data.loaders import ClipLoader
 from bench.data.splits import prepare
@@ -252,16 +254,19 @@ def all_records(runs: Path, root: Path, shift: str) -> list[Record]:
 
 def records_frame(shift: str, root: Path, runs: Path) -> pd.DataFrame:
     """:func:`all_records` of a shift as a table, each run once: where it came from, what was run, scores in percent, cost."""
-    rows = {}
-    for record in all_records(runs, root, shift):
+    rows: dict[str, dict[str, Any]] = {}
+    for record in all_records(runs, root, resolve("shift", shift)):
         if record.run in rows:
             continue
+        altered: Sequence[str] = ("unknown",)
+        with contextlib.suppress(UsageError, RunError):  # its plugin has gone
+            altered = alterations(record.config)
         rows[record.run] = {
             "method": record.config.method,
             "title": record.method["title"],
             "design": record.method["design"],
             "setting": record.method["setting"],
-            "options": ", ".join(alterations(record.config)),
+            "options": ", ".join(altered),
             "seed": record.config.seed,
             "miou": record.result.miou,
             "pixel_accuracy": record.result.pixel_accuracy,

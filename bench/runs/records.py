@@ -6,17 +6,20 @@ import contextlib
 import json
 import math
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from bench.core.files import write_atomically
 from bench.core.registry import file_of, recall
-from bench.core.schema import read_json
+from bench.core.schema import OTHER_VERSION, Hash, read_json
 
 from .config import Model, RunConfig
 
 SCHEMA = 1
+Percent = Annotated[float, Field(ge=0, le=100)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 TOLERANCE = 0.02
 """Points by which a score of the same weights, or of a run repeated in its environment, may differ: another number of threads
 changes a few pixels."""
@@ -27,10 +30,10 @@ class Result(Model):
     """Scores in percent. A class without a labelled pixel has IoU null and is left out of the mean; temporal consistency is null
     where no pixel has a valid predecessor."""
 
-    iou: dict[str, float | None]
-    miou: float
-    pixel_accuracy: float
-    temporal_consistency: float | None
+    iou: dict[str, Percent | None]
+    miou: Percent
+    pixel_accuracy: Percent
+    temporal_consistency: Percent | None
 
 
 class Selection(Model):
@@ -55,12 +58,19 @@ class Cost(Model):
     """What the adaptation took: wall and CPU seconds of the training loop (without evaluation), of the whole command,
     peak resident memory of the process in MB, parameters of the segmenter."""
 
-    steps: int
-    seconds: float
-    cpu_seconds: float
-    total_seconds: float
-    peak_memory_mb: float
-    parameters: int
+    steps: int = Field(ge=0)
+    seconds: float = Field(ge=0)
+    cpu_seconds: float = Field(ge=0)
+    total_seconds: float = Field(gt=0)
+    peak_memory_mb: float = Field(gt=0)
+    parameters: int = Field(gt=0)
+
+
+class Digests(Model):
+    """SHA-256 of the run's checkpoint and, where it started from one, of its source model."""
+
+    checkpoint: Sha256
+    source_model: Sha256 | None = None
 
 
 class Record(Model):
@@ -72,14 +82,16 @@ class Record(Model):
             on other clips: ``transductive``, which may hold what was adapted to.
         skipped: clips that could not be read and were replaced (``--skip-bad``), and why.
         flow: what the flow depends on besides the clips (``raft_large-<weights>-12it``), where it does.
+        ingredients: what the method had beyond its own loss: fusion over time, flow, averages of weights, its start.
+        digests: of the files that the run started from and ended with.
         data: of pictures of one's own what each split is known by, and of a source that is a model file the SHA-256 of its weights.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    LATER: ClassVar[tuple[str, ...]] = ("skipped", "flow", "data")
+    LATER: ClassVar[tuple[str, ...]] = ("skipped", "flow", "ingredients", "digests", "data")
 
     schema_version: int = Field(alias="schema", default=SCHEMA)
-    run: str
+    run: Hash
     config: RunConfig
     shift_hash: str
     source_model: str | None
@@ -94,13 +106,17 @@ class Record(Model):
     date: str
     skipped: dict[str, str] | None = None
     flow: str | None = None
+    ingredients: dict[str, str] | None = None
+    digests: Digests | None = None
     data: dict[str, str] | None = None
 
     @field_validator("schema_version")
     @classmethod
     def _known(cls, value: int) -> int:
         if value != SCHEMA:
-            raise ValueError(f"schema {value} is not the one this version reads ({SCHEMA})")
+            told = {"made": value, "read": SCHEMA}
+            says = "is of schema {made}; this version of bench reads schema {read}: use the version that made it"
+            raise PydanticCustomError(OTHER_VERSION, says, told)
         return value
 
     def to_json(self) -> str:

@@ -19,7 +19,7 @@ import torch
 
 from bench.core.access import stage
 from bench.core.errors import UsageError
-from bench.core.files import disk_errors, locked, write_atomically
+from bench.core.files import disk_errors, locked, sha256_of, write_atomically
 from bench.core.provenance import code, hardware, peak_memory_mb, reset_peak_memory, versions
 from bench.core.schema import finite
 from bench.core.workspace import Workspace
@@ -32,19 +32,23 @@ from methods.base import Method
 from stpl.segmenter import VideoSegmenter
 
 from . import selection
-from .adaptation import GRANTS, TRANSDUCTIVE, Context, adapt, make_method, prepare
+from .adaptation import GRANTS, TRANSDUCTIVE, Context, adapt, adapts_statistics, make_method, prepare
 from .config import RunConfig, Shift, check_sources, load_shift, method_class
 from .evaluate import Scores, protocol_scores
 from .figures import draw, drawn_labels
 from .finished import CHECKPOINT, CONFIG, RECORD, config_text, finished
-from .pseudo_labels import save_predictions
 from .known_data import check_finished, same_data, what_data
-from .records import Cost, Record, Result, Selection, keep_places
+from .pseudo_labels import save_predictions
+from .records import Cost, Digests, Record, Result, Selection, keep_places
 from .selection import Snapshot
 from .sequences import FILE as SEQUENCES
 from .sequences import write_sequences
+from .settings import revision_of
 from .source import fresh_segmenter
 from .training import place
+
+ANEW = "make the config anew, or check out the revision that its record names"
+"""What to do about a config of another time."""
 
 
 def run(config: RunConfig, workspace: Workspace) -> Record:
@@ -62,8 +66,10 @@ def run(config: RunConfig, workspace: Workspace) -> Record:
         RunError: disk, damaged files, NaN; the last good state is kept.
     """
     check_sources(config)
-    remedy = "make the config anew, or check out the revision that its record names"
-    check_protocol(load_shift(config.shift), config.shift_hash, "This config", remedy)
+    check_protocol(load_shift(config.shift), config.shift_hash, "This config", ANEW)
+    if config.revision != (today := revision_of(config.method, config.settings)):
+        changed = f"revision {config.revision} of method '{config.method}', which is now {today}"
+        raise UsageError(f"This config was made for {changed}; {ANEW}")
     folder = workspace.runs / config.hash
     with locked(folder):
         if workspace.force:
@@ -199,7 +205,20 @@ def make_record(
         date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         skipped=context.bad.found or None,
         flow=flow,
+        ingredients=ingredients_of(config, context.shift, method),
+        digests=Digests(
+            checkpoint=sha256_of(context.folder / CHECKPOINT),
+            source_model=sha256_of(source) if source else None,
+        ),
     )
+
+
+def ingredients_of(config: RunConfig, shift: Shift, method: Method) -> dict[str, str]:
+    """What a run's method has beyond its own loss, in words."""
+    start = method.start if method.start == "scratch" else config.init
+    start = f"{start}, target statistics" if adapts_statistics(method, shift) else start
+    used = {"fusion": config.fusion, "flow": config.flow, "averages": method.averages, "start": start}
+    return {"set": config.ingredients, **used}
 
 
 def _result(shift: Shift, scores: Scores) -> Result:

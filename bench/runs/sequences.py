@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ import torch
 from bench.core.errors import RunError
 from bench.core.files import write_atomically
 from bench.core.schema import finite
+from bench.shifts.protocol import Shift
 
 from .metrics import ConfusionMatrix, Labels, counts_of, iou_from_counts, mean_iou
 from .records import Record, Result
@@ -123,20 +124,26 @@ def place(record_file: Path) -> Path:
 # Against the record ---------------------------------------------------------------------------------------------------
 
 
-def mismatch(sequences: Mapping[str, Counts], result: Result, classes: Sequence[str]) -> str | None:
+def mismatch(
+    sequences: Mapping[str, Counts], result: Result, classes: Sequence[str], unscored: Collection[str] = ()
+) -> str | None:
     """What the pooled counts do not reproduce of a result, in words; None where they give all of it.
 
-    The IoU of every class and pixel accuracy must be equal to the last bit, the mean up to :data:`MEAN_TOLERANCE`. A class to
-    which the record gives no IoU (not scored by the protocol, or nowhere in truth or prediction) stays out of the mean.
+    The IoU of every class and pixel accuracy must be equal to the last bit, the mean up to :data:`MEAN_TOLERANCE`. A class has
+    no IoU, and stays out of the mean, where the protocol does not score it or it is nowhere in truth or prediction; only there.
+
+    Args:
+        unscored: classes that the protocol does not score.
     """
+    for name, of in sequences.items():
+        if (of[:, 0] > of[:, 1:].min(1)).any() or of[:, 1].sum() != of[:, 2].sum():
+            what = "more true positives than pixels, or truth and predicted of different number"
+            return f"the counts of sequence '{name}' are impossible ({what})"
     counts = torch.from_numpy(np.sum(list(sequences.values()), axis=0))
-    impossible = (counts[:, 0] > counts[:, 1:].min(1).values).any() or counts[:, 1].sum() != counts[:, 2].sum()
-    if impossible:
-        return "the counts are impossible (more true positives than pixels, or truth and predicted of different number)"
     iou = iou_from_counts(counts)
     for name, value in zip(classes, iou, strict=True):
-        said, pooled = result.iou.get(name), finite(100 * float(value))
-        if said is not None and said != pooled:
+        said, pooled = result.iou.get(name), None if name in unscored else finite(100 * float(value))
+        if said != pooled:
             return f"IoU of {name} is {said} in the record, {pooled} from the counts"
     accuracy = 100 * float(counts[:, 0].sum().double() / counts[:, 1].sum())
     if result.pixel_accuracy != accuracy:
@@ -147,16 +154,16 @@ def mismatch(sequences: Mapping[str, Counts], result: Result, classes: Sequence[
     return None
 
 
-def sequences_of(record: Record, record_file: Path, classes: Sequence[str]) -> dict[str, Counts] | None:
-    """The committed sequences of a record, checked against it; None where it has none (made before they were kept).
+def sequences_of(record: Record, record_file: Path, shift: Shift) -> dict[str, Counts]:
+    """The committed sequences of a record, checked against it.
 
     Raises:
-        RunError: damaged, or not what the record says; one line that names the file.
+        RunError: missing, damaged, or not what the record says; one line that names the file.
     """
     path = place(record_file)
     if not path.is_file():
-        return None
-    found = read_sequences(path, classes)
-    if (wrong := mismatch(found, record.result, classes)) is not None:
+        raise RunError(f"Record {record_file} has no scores per sequence ({path}); submit its run again")
+    found = read_sequences(path, shift.classes)
+    if (wrong := mismatch(found, record.result, shift.classes, shift.evaluation.unscored)) is not None:
         raise RunError(f"{path} does not belong to {record_file.name}: {wrong}; submit the run again")
     return found

@@ -20,7 +20,7 @@ from bench.flow.resolve import open_clips
 from bench.networks.build import build_segmenter
 from bench.networks.weights import save_tensors
 from bench.shifts.sides import ModelFile
-from methods.base import NoSettings, Setup
+from methods.base import NoSettings, Setup, Supervision
 from methods.common.supervised import Supervised
 
 from .config import RunConfig, Shift, check_sources, hash_of
@@ -41,6 +41,13 @@ def source_flow(config: RunConfig, shift: Shift) -> str:
     if shift.data.kind == "ministreet" or getattr(module_of(config.flow), "WRONG", False):
         return shift.flow
     return config.flow
+
+
+def supervision_of(shift: Shift) -> Supervision:
+    """How labelled clips teach on a shift, as methods are told."""
+    if (asked := shift.source_training) is None:  # the source is a trained model: nothing labelled is ever read
+        return Supervision()
+    return Supervision(asked.loss, asked.mirror, asked.jitter, asked.auxiliary)
 
 
 def source_identity(config: RunConfig, shift: Shift, workspace: Workspace | None = None) -> dict[str, Any]:
@@ -126,7 +133,8 @@ def source_model(config: RunConfig, shift: Shift, workspace: Workspace) -> Path:
             bad, order = BadClips(workspace.skip_bad), seed_for(identity["seed"], "data")
             flow, cache = source_flow(config, shift), workspace.cache
             loader = open_clips(split, flow, cache, schedule.batch, order, bad, labelled=True)
-            method = Supervised(model, NoSettings(), Setup(len(shift.classes), schedule.steps, identity["seed"]))
+            setup = Setup(len(shift.classes), schedule.steps, identity["seed"], supervision_of(shift))
+            method = Supervised(model, NoSettings(), setup)
             with ahead(loader, workspace) as batches:
                 assert batches is not None
                 Trainer(method, schedule, work, workspace.device).fit(batches, None, "train source", workspace.progress)

@@ -258,14 +258,23 @@ class Trainer:
             if number == 0:
                 self.optimiser.zero_grad(set_to_none=True)
             (total / len(parts) if len(parts) > 1 else total).backward()  # type: ignore[no-untyped-call]
-        limit = self.schedule.clip_norm if self.schedule.clip_norm is not None else math.inf
-        norm = torch.nn.utils.clip_grad_norm_(_parameters(self.optimiser), limit).detach()
+        norm = self._clip()
         keys = tuple(key for target, _ in parts for key in target.keys)
         self._note(Noted(step, "gradient", {" + ".join(names): norm}, keys))
         self.optimiser.step()
         self.method.part = 0
         with self._draws(step, "after step"):
             self.method.after_step(step)
+
+    def _clip(self) -> Tensor:
+        """Clip the gradients of what is clipped together; returns the largest norm before, NaN where any is."""
+        limit = self.schedule.clip_norm if self.schedule.clip_norm is not None else math.inf
+        together: dict[object, list[Tensor]] = {}
+        for group in self.optimiser.param_groups:
+            together.setdefault(group.get("clipped"), []).extend(group["params"])
+        trained = [some for some in together.values() if any(p.grad is not None for p in some)] or [[]]
+        norms = [torch.nn.utils.clip_grad_norm_(some, limit).detach() for some in trained]
+        return norms[0] if len(norms) == 1 else torch.stack(norms).max()
 
     def _note(self, noted: Noted) -> None:
         if self.device.type == "cpu":

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Discriminator, Field, PrivateAttr, Tag, model_validator
 
 from bench.core.errors import RunError, UsageError
-from bench.core.schema import Model, hash_of
+from bench.core.schema import Model, Name, hash_of
 
 from .sides import ModelFile, Pictures, kind_of
 
@@ -132,6 +132,22 @@ class Schedule(Model):
         return self
 
 
+class SourceTraining(Schedule):
+    """How source models and the oracle are trained, and the loss of the source terms of UDA methods.
+
+    ``loss: balanced`` weighs each class by (its share in the batch)^-1/2; ``plain`` weighs all pixels alike and compares both
+    heads at the labels' size, as published. ``mirror`` and ``jitter`` (strength of a colour jitter, 0 = none) are views of
+    training from scratch alone. ``auxiliary`` is the weight of the auxiliary head.
+    """
+
+    LATER: ClassVar[tuple[str, ...]] = (*Schedule.LATER, "loss", "mirror", "jitter", "auxiliary")
+
+    loss: Literal["balanced", "plain"] = "balanced"
+    mirror: bool = True
+    jitter: float = Field(default=0.0, ge=0, le=1.5)
+    auxiliary: float = Field(default=0.1, ge=0)
+
+
 class Adaptation(Schedule):
     """Schedule of all methods that train on the target, and the batch-norm policy.
 
@@ -168,19 +184,37 @@ class Evaluation(Model):
     counts: Literal["sequence", "frame"] = "sequence"
 
 
-class Shift(Model):
-    """A named source to target benchmark. ``purpose``: reported, tuned on, for tests, or one's own (``private``)."""
+class TunedOn(Model):
+    """A method's settings are those that were tuned on this shift; published ones where nothing was tuned."""
 
-    name: str
+    tuned_on: str = Field(alias="tuned-on")
+
+
+MINISTREET = TunedOn.model_validate({"tuned-on": "ministreet-dev"})
+
+
+class Shift(Model):
+    """A named source to target benchmark.
+
+    ``settings`` says which values of a method's settings its runs get: the ``published`` ones, or ``{tuned-on: SHIFT}``.
+    ``ingredients`` says what methods have beyond their own loss: ``common``, all the network's fusion above, or ``published``,
+    each what its paper has.
+    """
+
+    LATER: ClassVar[tuple[str, ...]] = ("settings", "ingredients")
+
+    name: Name
     title: str
     purpose: Literal["report", "tune", "test", "private"]
     classes: tuple[str, ...] = Field(min_length=2)
     data: Annotated[Data | Videos, Field(discriminator="kind")]
     network: Network
     flow: str
-    source_training: Schedule | None = None
+    source_training: SourceTraining | None = None
     adaptation: Adaptation
     evaluation: Evaluation
+    settings: Literal["published"] | TunedOn = MINISTREET
+    ingredients: Literal["common", "published"] = "common"
     _folder: Path = PrivateAttr(default=Path())
 
     @model_validator(mode="after")
@@ -246,7 +280,7 @@ class Shift(Model):
         return (*self.evaluation.unscored, *((NO_GROUP,) if NO_GROUP in self.score_classes else ()))
 
     @property
-    def training(self) -> Schedule:
+    def training(self) -> SourceTraining:
         """Schedule of source models and of the oracle.
 
         Raises:
@@ -273,6 +307,10 @@ class Shift(Model):
     def hash(self) -> str:
         """Hash of the protocol; the title is not part of it."""
         return hash_of(self.model_dump(mode="json", exclude={"title"}))
+
+    def with_frames(self, frames: int) -> Shift:
+        """The same with ``frames`` frames per clip, of which the last are those of the shorter clips."""
+        return self.model_copy(update={"data": self.data.model_copy(update={"frames": frames})})
 
     def shortened(self, steps: int) -> Shift:
         """The same with schedules of at most ``steps`` steps, to try a shift out."""

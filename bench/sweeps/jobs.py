@@ -7,6 +7,7 @@ and early stops, one line each) and ``logs/`` (tracebacks).
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from bench.runs.finished import config_text, finished
 from bench.runs.records import Record, read_record
 from bench.runs.source import source_flow
 
+from .search import Tries, write_log
 from .spec import Planned, Sweep, plan
 
 State = Literal["waiting", "running", "done", "found", "stopped", "failed"]
@@ -173,10 +175,22 @@ class Jobs:
         planned: its runs.
         retries: how often a failed job is tried again.
         note: False leaves the journal alone.
+        log: CSV to which every finished run of a search is added as soon as it is there.
+
+    Raises:
+        RunError: the log is another file, or cannot be written.
     """
 
-    def __init__(self, folder: SweepFolder, planned: Sequence[Planned], retries: int = 0, note: bool = True) -> None:
-        self.folder, self.retries, self._notes = folder, retries, note
+    def __init__(
+        self,
+        folder: SweepFolder,
+        planned: Sequence[Planned],
+        retries: int = 0,
+        note: bool = True,
+        log: str | None = None,
+    ) -> None:
+        self.folder, self.retries, self._notes, self._log = folder, retries, note, log
+        self._trials = {one.config.hash: one.trials for one in planned}
         before, needs = preparations(planned)
         runs = [Job(p.config.hash, "run", p.label, p.config, needs[p.config.hash]) for p in planned]
         self.by_key = {job.key: job for job in [*before, *runs]}
@@ -188,6 +202,7 @@ class Jobs:
         for job in before:
             if job.key not in wanted:
                 job.state = "found"
+        self.write_log()
 
     def _look(self, job: Job, stopped: dict[str, float]) -> None:
         """Whether the run is there already."""
@@ -249,6 +264,8 @@ class Jobs:
                 return
             job.score = found.result.miou
         job.state = "done"
+        with contextlib.suppress(RunError):  # said at the end of the sweep: what runs need not stop for the log
+            self.write_log()
 
     def stop(self, job: Job, score: float) -> None:
         """A run was stopped early on purpose."""
@@ -280,6 +297,20 @@ class Jobs:
         """Records of all finished runs, in the sweep's order."""
         there = [job for job in self.runs if job.state in ("done", "found")]
         return [read_record(self.folder.runs / job.key / "record.json") for job in there]
+
+    def tries(self) -> Tries:
+        """Trials and records of all finished runs of a search, in the order of the trials."""
+        told = [(trial, record) for record in self.records() for trial in self._trials[record.run]]
+        return sorted(told, key=lambda one: (one[0], one[1].config.seed))
+
+    def write_log(self) -> None:
+        """Bring the log up to date, where there is one.
+
+        Raises:
+            RunError: it is another file, or cannot be written.
+        """
+        if self._log:
+            write_log(Path(self._log), self.tries())
 
 
 def counts(jobs: Iterable[Job]) -> dict[str, int]:

@@ -102,13 +102,14 @@ def sweep_runs(sweep: Sweep, workspace: Workspace, cluster: Cluster | None = Non
     folder = SweepFolder(workspace.runs.resolve(), sweep.name)
     planned = folder.open(sweep)
     with folder.held():
-        jobs = Jobs(folder, planned, sweep.retries)
+        jobs = Jobs(folder, planned, sweep.retries, log=sweep.log)
         with SweepTable(jobs) as table:
             if not jobs.over:
                 with started(cluster or Cluster()) as scratch:
                     _check_resources(sweep)
                     _tune(sweep, jobs, table, workspace, scratch, work or do)
             table.show()
+        jobs.write_log()
     return jobs
 
 

@@ -1,35 +1,63 @@
-"""Random search over a method's ``SEARCH`` on development worlds, with a stated budget and every try written down.
+"""Search over a method's ``SEARCH`` on development worlds, with a stated budget and every try written down.
 
-The first trial is always the defaults; the others are drawn from a seed that depends on the method's name alone, so the
-same budget means the same trials on every machine. Only a shift whose purpose is ``tune`` is accepted: the reported worlds
-cannot be reached from here.
+The first trial of a random search is always the defaults; the others are drawn from a seed that depends on the method's name
+alone, so the same budget means the same trials on every machine. Only a shift whose purpose is ``tune`` is accepted: the
+reported worlds cannot be reached from here. What is drawn here is run by a sweep (``bench sweep --search``, ``bench tune``).
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from bench.core.errors import RunError, UsageError
 from bench.core.files import write_atomically
-from bench.core.registry import resolve, shift_names
+from bench.core.registry import shift_names
+from bench.core.schema import Model
 from bench.core.seeding import seed_for
-from bench.core.workspace import Workspace
-from bench.runs.config import Shift, canonical, load_shift, make_run_config, method_class
+from bench.runs.config import Shift, canonical, load_shift, method_class, parse_range
 from bench.runs.records import Record
-from bench.runs.run import run
 from bench.shifts.protocol import Videos
-from methods.base import Choice, LogUniform, Uniform
+from methods.base import Choice, LogUniform, SearchSpace, Uniform
 
 DIGITS = 3
 """Significant digits of drawn numbers: what is written down is what was run."""
+
+
+class Asha(Model):
+    """Stop the worse part of the trials early, by their target-only score (no label is used).
+
+    Attributes:
+        grace: share of the steps that every trial gets.
+        reduction: of the trials that reach a rung, one in so many goes on.
+    """
+
+    grace: float = Field(default=0.25, gt=0, lt=1)
+    reduction: float = Field(default=3, gt=1)
+
+
+class Search(Model):
+    """Values drawn from each method's ``SEARCH``.
+
+    Attributes:
+        kind: ``random`` draws trials (:func:`draw`); ``grid`` all combinations of ``points`` values per range.
+        trials: of the random search, ``"0:16"``; trial 0 is the defaults.
+        points: of the grid, per range; choices give all their values.
+    """
+
+    kind: Literal["random", "grid"] = "random"
+    trials: str = "0:16"
+    points: int = Field(default=3, ge=2)
+    asha: Asha | None = None
 
 
 def draw(method: str, trial: int) -> dict[str, Any]:
@@ -52,6 +80,31 @@ def _rounded(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")
 
 
+def searched(method: str, search: Search) -> dict[int, dict[str, Any]]:
+    """Settings to try, by trial of a random search or by place in the grid.
+
+    Raises:
+        UsageError: the method has no search space.
+    """
+    space: SearchSpace = method_class(method).SEARCH
+    if not space:
+        raise UsageError(f"Method '{method}' has no search space: there is nothing to tune")
+    if search.kind == "random":
+        return {trial: draw(method, trial) for trial in parse_range("trials", search.trials)}
+    values = [_points(one, search.points) for one in space.values()]
+    return dict(enumerate(dict(zip(space, chosen, strict=True)) for chosen in itertools.product(*values)))
+
+
+def _points(space: Choice | LogUniform | Uniform, points: int) -> list[Any]:
+    """Evenly spaced values from end to end, in the logarithm where the space is; all values of a choice."""
+    if isinstance(space, Choice):
+        return list(space.values)
+    logarithmic = isinstance(space, LogUniform)
+    low, high = (math.log(space.low), math.log(space.high)) if logarithmic else (space.low, space.high)
+    spaced = [low + (high - low) * i / (points - 1) for i in range(points)]
+    return [_rounded(math.exp(x) if logarithmic else x) for x in spaced]
+
+
 def tuning_shift(name: str) -> Shift:
     """The shift, if it may be tuned on: made for that, and of worlds or data sets that are not reported on.
 
@@ -70,34 +123,19 @@ def _scored_on(shift: Shift) -> set[str]:
     return {shift.data.family} | ({shift.data.target.title} if isinstance(shift.data, Videos) else set())
 
 
-def tune(
-    method: str, shift: str, trials: Sequence[int], seeds: Sequence[int], options: dict[str, Any], workspace: Workspace
-) -> list[tuple[int, Record]]:
-    """Run the trials on every seed.
-
-    Args:
-        options: fixed overrides, on top of which the drawn settings go.
-
-    Raises:
-        UsageError: the shift is not for tuning, or the method has nothing to search.
-    """
-    tuning_shift(shift)
-    method = resolve("method", method)
-    if not method_class(method).SEARCH:
-        raise UsageError(f"Method '{method}' has no search space: there is nothing to tune")
-    done = []
-    for trial in trials:
-        for seed in seeds:
-            config = make_run_config(method, shift, seed, {**draw(method, trial), **options})
-            done.append((trial, run(config, workspace)))
-    return done
-
-
 COLUMNS = ("method", "trial", "seed", "miou", "searched", "config", "run", "shift_hash", "revision", "date")
 
 
-def write_log(path: Path, done: Sequence[tuple[int, Record]]) -> None:
-    """Add runs to the committed log (CSV, one line per run; a run already there is not written twice)."""
+Tries = Sequence[tuple[int, Record]]
+"""Trial and record of each finished run."""
+
+
+def write_log(path: Path, done: Tries) -> None:
+    """Add runs to the committed log (CSV, one line per run; a run already there is not written twice).
+
+    Raises:
+        RunError: the file is another one, or the disk cannot be written.
+    """
     rows: dict[str, dict[str, Any]] = {}
     if path.is_file():
         with path.open(encoding="utf-8", newline="", errors="replace") as file:
@@ -129,7 +167,7 @@ def write_log(path: Path, done: Sequence[tuple[int, Record]]) -> None:
     write_atomically(path, text.getvalue())
 
 
-def summary(done: Sequence[tuple[int, Record]]) -> list[dict[str, Any]]:
+def summary(done: Tries) -> list[dict[str, Any]]:
     """Mean mIoU of each trial over its seeds, best first."""
     trials: dict[int, list[Record]] = {}
     for trial, record in done:

@@ -6,9 +6,8 @@ A sweep with ``search`` is a tuning sweep: it takes development worlds only (``b
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -20,40 +19,12 @@ from bench.core.loading import source_hash
 from bench.core.registry import KINDS, file_of, method_names, recall, resolve
 from bench.core.schema import Model, hash_of, load_yaml, read_yaml, validated
 from bench.runs.config import RunConfig, make_run_config, method_class, parse_range, plain_value
-from methods.base import Choice, LogUniform, SearchSpace
 
-from .search import DIGITS, draw, tuning_shift
+from .search import Search, searched, tuning_shift
 from .study import Study, StudyRow, WrittenRow, by_name, clean
 
-COMMON = ("network", "fusion", "flow", "weights", "init")
+COMMON = ("network", "fusion", "flow", "weights", "frames", "ingredients", "init")
 """Options that every method has."""
-
-
-class Asha(Model):
-    """Stop the worse part of the trials early, by their target-only score (no label is used).
-
-    Attributes:
-        grace: share of the steps that every trial gets.
-        reduction: of the trials that reach a rung, one in so many goes on.
-    """
-
-    grace: float = Field(default=0.25, gt=0, lt=1)
-    reduction: float = Field(default=3, gt=1)
-
-
-class Search(Model):
-    """Values drawn from each method's ``SEARCH``.
-
-    Attributes:
-        kind: ``random`` gives the trials of ``bench tune``; ``grid`` all combinations of ``points`` values per range.
-        trials: of the random search, ``"0:16"``; trial 0 is the defaults.
-        points: of the grid, per range; choices give all their values.
-    """
-
-    kind: Literal["random", "grid"] = "random"
-    trials: str = "0:16"
-    points: int = Field(default=3, ge=2)
-    asha: Asha | None = None
 
 
 class Sweep(Model):
@@ -61,6 +32,7 @@ class Sweep(Model):
 
     Attributes:
         seeds: ``"0:5"`` in quotes, or a list.
+        log: CSV to which every finished run of a random search is added.
         grid: values by option; ``stpl.fusion`` is for one method, ``fusion`` for every method that has it.
         options: what stays fixed, named likewise.
         cpu: cores, and threads of torch, per trial.
@@ -69,10 +41,10 @@ class Sweep(Model):
         plugins: paths of files of one's own by ``kind/name``, so that a sweep finds them again when it goes on.
     """
 
-    LATER: ClassVar[tuple[str, ...]] = ("plugins",)
+    LATER: ClassVar[tuple[str, ...]] = ("log", "plugins")
 
     plugins: dict[str, str] = Field(default={})
-    name: str = Field(default="", pattern=r"^[A-Za-z0-9_.-]*$")
+    name: str = Field(default="", pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.-]*)?$")
     shift: str = "ministreet"
     methods: Literal["all"] | list[str] = Field(default_factory=list)
     rows: tuple[WrittenRow, ...] = ()
@@ -81,6 +53,7 @@ class Sweep(Model):
     options: dict[str, Any] = Field(default_factory=dict)
     search: Search | None = None
     steps: int | None = Field(default=None, ge=1)
+    log: str | None = None
     cpu: int = Field(default=1, ge=1)
     gpu: float = Field(default=0.0, ge=0)
     retries: int = Field(default=2, ge=0)
@@ -121,6 +94,8 @@ class Sweep(Model):
             raise ValueError(f"grid.{empty[0]}: give at least one value")
         if self.search and self.rows:
             raise ValueError("search: needs methods, not rows written out")
+        if self.log and not (self.search and self.search.kind == "random"):
+            raise ValueError("log: only the trials of a random search are logged")
         return self
 
     @property
@@ -131,7 +106,7 @@ class Sweep(Model):
     @property
     def identity(self) -> str:
         """Hash of which runs it is about: not of its name, nor of how they are spread over the machine."""
-        told = self.model_dump(mode="json", exclude={"name", "cpu", "gpu", "retries", "plugins"})
+        told = self.model_dump(mode="json", exclude={"name", "log", "cpu", "gpu", "retries", "plugins"})
         sources = {key: source_hash(*key.split("/")) for key in self.files}
         return hash_of({**told, "plugins": sources} if sources else told)
 
@@ -154,10 +129,11 @@ class Sweep(Model):
 
 @dataclass(frozen=True)
 class Planned:
-    """One run of a sweep and what it is called."""
+    """One run of a sweep, what it is called, and which trials of a search it is: several, where they drew the same."""
 
     label: str
     config: RunConfig
+    trials: tuple[int, ...] = ()
 
 
 def from_study(study: Study, seeds: str | None = None, **spread: Any) -> Sweep:
@@ -184,7 +160,9 @@ def plan(sweep: Sweep) -> list[Planned]:
             options = dict(row.options)
             init = str(options.pop("init", "source"))
             config = make_run_config(row.method, sweep.shift, seed, options, init, sweep.steps)
-            found.setdefault(config.hash, Planned(row.label, config))
+            one = found.get(config.hash, Planned(row.label, config))
+            trials = (row.factors["trial"],) if "trial" in row.factors else ()
+            found[config.hash] = replace(one, trials=(*one.trials, *trials))
     return list(found.values())
 
 
@@ -198,19 +176,18 @@ def method_rows(sweep: Sweep, methods: list[str]) -> list[StudyRow]:
         having = [owner] if owner else methods
         if not any(option in accepts[method] for method in having):
             raise unknown("option", option, set().union(*(accepts[m] for m in having)), where=f" ({', '.join(having)})")
-    rows = []
+    rows, random = [], sweep.search is not None and sweep.search.kind == "random"
     for method in methods:
         fixed = {k: plain_value(v) for k, v in _own(sweep.options, method, accepts[method]).items()}
         grid = _own(sweep.grid, method, accepts[method])
-        drawn = searched(method, sweep.search) if sweep.search else [{}]
-        for number, values in enumerate(drawn):
+        drawn = searched(method, sweep.search) if sweep.search else {0: {}}
+        for trial, values in drawn.items():
             for combination in itertools.product(*grid.values()):
                 chosen = dict(zip(grid, map(plain_value, combination), strict=True))
-                shown = [f"{key}={value}" for key, value in {**values, **chosen}.items()]
-                if sweep.search and sweep.search.kind == "random":
-                    number_in_log = list(parse_range("trials", sweep.search.trials))[number]
-                    shown = [f"trial {number_in_log}", *(f"{k}={v}" for k, v in chosen.items())]
-                rows.append(StudyRow(" ".join([method, *shown]), method, {**values, **fixed, **chosen}))
+                named = [f"trial {trial}"] if random else [f"{key}={value}" for key, value in values.items()]
+                label = " ".join([method, *named, *(f"{key}={value}" for key, value in chosen.items())])
+                options = {**values, **fixed, **chosen}
+                rows.append(StudyRow(label, method, options, {"trial": trial} if random else {}))
     return rows
 
 
@@ -223,31 +200,6 @@ def _own(options: dict[str, Any], method: str, accepts: set[str]) -> dict[str, A
     plain = {name: value for name, value in options.items() if "." not in name and name in accepts}
     start = f"{method}."
     return plain | {name.removeprefix(start): value for name, value in options.items() if name.startswith(start)}
-
-
-def searched(method: str, search: Search) -> list[dict[str, Any]]:
-    """Settings to try.
-
-    Raises:
-        UsageError: the method has no search space.
-    """
-    space: SearchSpace = method_class(method).SEARCH
-    if not space:
-        raise UsageError(f"Method '{method}' has no search space: there is nothing to tune")
-    if search.kind == "random":
-        return [draw(method, trial) for trial in parse_range("trials", search.trials)]
-    values = [_points(one, search.points) for one in space.values()]
-    return [dict(zip(space, combination, strict=True)) for combination in itertools.product(*values)]
-
-
-def _points(space: Any, points: int) -> list[Any]:
-    """Evenly spaced values from end to end, in the logarithm where the space is; all values of a choice."""
-    if isinstance(space, Choice):
-        return list(space.values)
-    logarithmic = isinstance(space, LogUniform)
-    low, high = (math.log(space.low), math.log(space.high)) if logarithmic else (space.low, space.high)
-    spaced = [low + (high - low) * i / (points - 1) for i in range(points)]
-    return [float(f"{math.exp(x) if logarithmic else x:.{DIGITS}g}") for x in spaced]
 
 
 def parse_grid(texts: list[str]) -> dict[str, list[Any]]:
@@ -281,12 +233,14 @@ def parse_search(kind: str | None, trials: str, asha: bool) -> dict[str, Any] | 
     return {"kind": kind, "trials": trials, "asha": {} if asha else None} if kind else None
 
 
-def asked_for(spec: Path | None, stored: Sweep | None, asked: Mapping[str, Any], spread: Mapping[str, Any]) -> Sweep:
+def asked_for(
+    spec: Path | None, stored: Callable[[], Sweep] | None, asked: Mapping[str, Any], spread: Mapping[str, Any]
+) -> Sweep:
     """The sweep from whichever way it was asked for.
 
     Args:
         spec: a YAML file.
-        stored: a sweep to go on with.
+        stored: reads the sweep to go on with.
         asked: its fields.
         spread: ``cpu``, ``gpu``, ``retries``.
 
@@ -298,12 +252,12 @@ def asked_for(spec: Path | None, stored: Sweep | None, asked: Mapping[str, Any],
             raise UsageError(
                 "--resume NAME goes on with what was asked for then; leave SPEC, --method and the like out"
             )
-        return stored.model_copy(update=dict(spread))
+        return stored().model_copy(update=dict(spread))
     if not spec:
         if not asked.get("methods"):
             raise UsageError("What to run? Give a SPEC.yaml, --method a,b, or --resume NAME")
         return validated(Sweep, {**asked, **spread}, "Sweep").named
-    if extra := set(asked) - {"name", "seeds", "shift", "steps"}:
+    if extra := set(asked) - {"name", "seeds", "shift", "steps", "log"}:
         raise UsageError(f"{spec} says what to run; leave out --{min(extra).removesuffix('s')} or the file")
     if not spec.is_file():
         raise UsageError(f"No file {spec}")

@@ -13,6 +13,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
 from methods.base import ClipBatch
+from stpl.pseudo_labels import IGNORE
 
 
 def uniform(shape: int | tuple[int, ...], low: float, high: float, generator: torch.Generator) -> Tensor:
@@ -26,8 +27,9 @@ class Geometry:
 
     Attributes:
         sign: ``(N,)``, -1 where the clip is mirrored left to right.
-        zoom: ``(N,)``, 1 or more; the crop is ``1/zoom`` of each side.
-        offset: ``(N, 2)`` x then y, in -1..1 units, within ``1 - 1/zoom`` so that the crop stays inside.
+        zoom: ``(N,)``; from 1 on the crop is ``1/zoom`` of each side, below 1 the clip fills ``zoom`` of each side and what is
+            around it is black, has no valid flow and no label.
+        offset: ``(N, 2)`` x then y, in -1..1 units, within ``|1 - 1/zoom|`` so that the crop stays inside.
     """
 
     sign: Tensor
@@ -35,11 +37,13 @@ class Geometry:
     offset: Tensor
 
     @classmethod
-    def draw(cls, clips: int, max_zoom: float, generator: torch.Generator, mirror: bool = True) -> Geometry:
-        """Random geometry: mirrored with probability 1/2, zoom uniform in ``1..max_zoom``, anywhere inside."""
+    def draw(
+        cls, clips: int, max_zoom: float, generator: torch.Generator, mirror: bool = True, min_zoom: float = 1.0
+    ) -> Geometry:
+        """Random geometry: mirrored with probability 1/2, zoom uniform in ``min_zoom..max_zoom``, anywhere inside."""
         coin = torch.rand(clips, generator=generator) < 0.5
         sign = torch.where(coin & torch.tensor(mirror), -1.0, 1.0)
-        zoom = uniform(clips, 1.0, max_zoom, generator)
+        zoom = uniform(clips, min_zoom, max_zoom, generator)
         offset = uniform((clips, 2), -1.0, 1.0, generator) * (1 - 1 / zoom)[:, None]
         return cls(sign, zoom, offset)
 
@@ -58,7 +62,13 @@ class Geometry:
 
     def labels(self, label: Tensor) -> Tensor:
         """Move integer maps ``(N, H, W)``, nearest neighbour."""
-        return self.maps(label[:, None].float(), "nearest")[:, 0].to(label.dtype)
+        moved = self.maps(label[:, None].float(), "nearest")[:, 0].to(label.dtype)
+        around = self._around((label.shape[1], label.shape[2]), label.device)
+        return moved if around is None else moved.masked_fill(around, IGNORE)
+
+    def _around(self, size: tuple[int, int], device: torch.device) -> Tensor | None:
+        """Bool ``(N, H, W)``: pixels beyond the clip; None where there are none."""
+        return None if bool((self.zoom >= 1).all()) else (self._grid(size, device).abs() > 1).any(-1)
 
     def flow(self, flow: Tensor) -> Tensor:
         """Move flow ``(N, 2, H, W)``: zoom lengthens the vectors, a mirror turns the sign of x."""
@@ -77,6 +87,9 @@ class Geometry:
         frames = moved[:, : 3 * t].reshape(n, t, 3, height, width)
         flow = moved[:, 3 * t :].reshape(n, t - 1, 2, height, width) * self._lengthening(moved.device)[:, None]
         valid = self.maps(batch.valid.float(), "nearest") > 0.5
+        if (around := self._around((height, width), moved.device)) is not None:
+            frames, flow = (x.masked_fill(around[:, None, None], 0.0) for x in (frames, flow))
+            valid = valid & ~around[:, None]
         return ClipBatch(frames, flow, valid, batch.keys)
 
 

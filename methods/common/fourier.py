@@ -72,14 +72,20 @@ def _low(length: int, border: int, last: int, device: torch.device) -> Tensor:
 
 
 def swap_amplitude(spectrum: Tensor, other: Tensor, where: Tensor) -> Tensor:
-    """Complex ``spectrum`` with the amplitude of ``other`` where the mask says so; phase 0 where the amplitude is 0."""
+    """Complex ``spectrum`` with the amplitude of ``other`` where the mask says so; phase 0 where there is none."""
     return torch.where(where, other.abs() * unit_phase(spectrum), spectrum)
 
 
 def unit_phase(spectrum: Tensor) -> Tensor:
-    """``F / |F|``, complex; 1 where F is 0."""
+    """``F / |F|``, complex; 1 where F is 0 but for the transform's rounding, whose phase means nothing.
+
+    Rounding is what is below one machine epsilon of the largest |F| of an image's channel. Measured on constant pictures, whose
+    other frequencies should be 0: none at powers of two, up to 0.45 of it at 30 x 34 to 720 x 1280.
+    """
     amplitude = spectrum.abs()
-    return torch.where(amplitude > 0, spectrum / amplitude.clamp_min(torch.finfo(amplitude.dtype).tiny), 1.0)
+    limits = torch.finfo(amplitude.dtype)
+    known = amplitude > limits.eps * amplitude.amax((-2, -1), keepdim=True)
+    return torch.where(known, spectrum / amplitude.clamp_min(limits.tiny), 1.0)
 
 
 def fourier_mix(content: Tensor, style: Tensor, fraction: float) -> Tensor:

@@ -20,12 +20,13 @@ def instance_contrast(
     historical_labels: Tensor,
     reliability: Tensor,
     temperature: float,
+    ignore: int | None = None,
 ) -> Tensor:
     """Historical contrastive instance discrimination (HCID), over n samples of each image.
 
     With ``s_ij = f_i . h_j / t``: ``l_ij = s_ij - ln(sum_{k != i} r_k exp s_ik + 1e-20) + ln(r_j + 1e-20)``,
     ``loss = - mean_i (1/n) sum_{j != i, y'_j = y_i} l_ij``. Published peculiarities that are kept: the divisor is n, not the number
-    of positives; position i itself is left out although its current and historical features differ; 255 is a class like others.
+    of positives; position i itself is left out although its current and historical features differ.
 
     Args:
         features: current, unit length, ``(N, n, D)``.
@@ -34,18 +35,23 @@ def instance_contrast(
         historical_labels: of the historical ones.
         reliability: r of the historical ones, positive.
         temperature: t, 0.07 as published.
+        ignore: samples with this label are left out, on both sides and in n; None: it is a class like others, as in the published
+            code, whose labels have no gaps.
 
     Returns:
         Scalar; 0 without positives.
     """
     historical, reliability = historical.detach(), reliability.detach()
+    known, known_before = (y != (-1 if ignore is None else ignore) for y in (labels, historical_labels))
+    reliability = reliability * known_before
     s = features @ historical.transpose(1, 2) / temperature
     s = s - s.max(2, keepdim=True).values.detach()
     own = torch.eye(s.shape[1], dtype=torch.bool, device=s.device)
     weighted = (s.exp() * reliability[:, None]).masked_fill(own, 0.0)
     log_share = s - torch.log(weighted.sum(2, keepdim=True) + 1e-20) + torch.log(reliability + 1e-20)[:, None]
-    positive = (labels[:, :, None] == historical_labels[:, None]) & ~own
-    return -torch.where(positive, log_share, 0.0).sum(2).mean() / s.shape[1]
+    positive = (labels[:, :, None] == historical_labels[:, None]) & known[:, :, None] & known_before[:, None] & ~own
+    n = known.sum(1).clamp(min=1)
+    return -(torch.where(positive, log_share, 0.0).sum((1, 2)) / n**2).mean()
 
 
 def reliability(scores: Tensor, size: tuple[int, int]) -> Tensor:
@@ -57,6 +63,14 @@ def reliability(scores: Tensor, size: tuple[int, int]) -> Tensor:
     """
     maps = F.interpolate(self_information(scores.softmax(1)), size, mode="bilinear", align_corners=True)
     return (1.1 - maps.sum(1)).clamp(0.9, 1.1)
+
+
+def projector(channels: int, dimension: int = 128) -> nn.Sequential:
+    """HCL's projection of features for the contrast: 1x1 convolution to twice the channels, batch norm, ReLU, 1x1 convolution."""
+    inner = 2 * channels
+    return nn.Sequential(
+        nn.Conv2d(channels, inner, 1), nn.BatchNorm2d(inner), nn.ReLU(), nn.Conv2d(inner, dimension, 1)
+    )
 
 
 def samples(maps: Tensor) -> Tensor:

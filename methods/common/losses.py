@@ -6,11 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from methods.base import LabelledBatch
+from methods.base import LabelledBatch, Supervision
 from stpl import Segmentation, VideoSegmenter, pseudo_label_cross_entropy
-
-AUXILIARY_WEIGHT = 0.1
-"""Weight of the auxiliary head's cross entropy (published code of DA-VSN and TPS: LAMBDA_SEG_AUX)."""
 
 
 def balanced_weights(label: Tensor, num_classes: int) -> Tensor:
@@ -27,36 +24,47 @@ def balanced_weights(label: Tensor, num_classes: int) -> Tensor:
     return torch.where(known, weight[label.clamp(0, num_classes - 1)], 0.0)
 
 
-def upsampled_cross_entropy(scores: Tensor, label: Tensor, weight: Tensor | None = None) -> Tensor:
+def upsampled_cross_entropy(
+    scores: Tensor, label: Tensor, weight: Tensor | None = None, align_corners: bool = False
+) -> Tensor:
     """Mean cross entropy over labelled pixels, scores brought bilinearly to the label's size ``(N, H, W)`` first.
 
     0 (with zero gradient) where every pixel is ignored.
     """
     size = (label.shape[1], label.shape[2])
-    upsampled = F.interpolate(scores.float(), size, mode="bilinear", align_corners=False)
+    upsampled = F.interpolate(scores.float(), size, mode="bilinear", align_corners=align_corners)
     return pseudo_label_cross_entropy(upsampled, label, weight)
 
 
-def supervised(segmenter: VideoSegmenter, batch: LabelledBatch) -> dict[str, Tensor]:
+def supervised(segmenter: VideoSegmenter, batch: LabelledBatch, how: Supervision) -> dict[str, Tensor]:
     """:func:`supervised_terms` of a forward pass on a labelled batch."""
-    return supervised_terms(segmenter(batch.frames, batch.flow, batch.valid), batch.label)
+    return supervised_terms(segmenter(batch.frames, batch.flow, batch.valid), batch.label, how)
 
 
-def supervised_terms(out: Segmentation, label: Tensor) -> dict[str, Tensor]:
-    """Class-balanced cross entropy of the main head at the label's size, plus 0.1 of the auxiliary head's if there is one.
+def supervised_terms(out: Segmentation, label: Tensor, how: Supervision) -> dict[str, Tensor]:
+    """Cross entropy of the main head at the label's size, plus a share of the auxiliary head's if there is one.
 
-    The auxiliary head only supervises the backbone; it is compared at its own, coarser resolution, which costs a tenth.
+    ``balanced``: pixels weigh by their class (:func:`balanced_weights`), and the auxiliary head, which only supervises the
+    backbone, is compared at its own, coarser resolution, which costs a tenth. ``plain``: all labelled pixels weigh the same and
+    both heads' scores are brought to the label's size with aligned corners, as in the published code of ADVENT, DA-VSN and TPS.
 
     Args:
         out: a pass over clips.
         label: int64 ``(N, H, W)`` of their current frames, 255 = ignore.
+        how: the shift's.
 
     Returns:
         ``{"ce": ..., "ce_aux": ...}``, weighted.
     """
-    weight = balanced_weights(label, out.scores.shape[1])
-    losses = {"ce": upsampled_cross_entropy(out.scores, label, weight)}
+    plain = how.loss == "plain"
+    weight = None if plain else balanced_weights(label, out.scores.shape[1])
+    losses = {"ce": upsampled_cross_entropy(out.scores, label, weight, align_corners=plain)}
     if out.auxiliary_scores is not None:
-        auxiliary = pseudo_label_cross_entropy(out.auxiliary_scores.float(), label, weight)
-        losses["ce_aux"] = AUXILIARY_WEIGHT * auxiliary
+        scores = out.auxiliary_scores.float()
+        auxiliary = (
+            upsampled_cross_entropy(scores, label, align_corners=True)
+            if plain
+            else pseudo_label_cross_entropy(scores, label, weight)
+        )
+        losses["ce_aux"] = how.auxiliary * auxiliary
     return losses

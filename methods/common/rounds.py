@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods.base import ClipBatch
-from stpl import class_quantiles
+from methods.common.augment import Geometry
+from methods.common.supervision import rescale
+from methods.common.temporal import rescaled
+from stpl import VideoSegmenter, class_quantiles
 from stpl.pseudo_labels import IGNORE
 
 
@@ -74,6 +79,47 @@ class LabelBank(nn.Module):
             if prefix + name in state:
                 setattr(self, name, torch.empty_like(state[prefix + name], device=self.names.device))
         super()._load_from_state_dict(state, prefix, *args)
+
+
+@contextlib.contextmanager
+def in_mode(mode: str, *modules: nn.Module) -> Iterator[None]:
+    """``eval`` or ``train`` (batch norm by its running statistics, or by the batch's) until the block ends, then ``train``."""
+    for module in modules:
+        module.train(mode == "train")
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.train()
+
+
+@torch.no_grad()
+def mean_over_views(
+    segmenter: VideoSegmenter, clips: ClipBatch, percents: Sequence[int] = (100,), auxiliary: float = 0.0
+) -> Tensor:
+    """Probabilities ``(N, K, h, w)`` of the current frame, averaged over sizes and, of each, over the clip and its mirror image.
+
+    Args:
+        percents: of the clip's size; the maps are brought to those of the first one (bilinear, aligned corners).
+        auxiliary: what of the auxiliary head's scores is added to the main head's before the softmax.
+    """
+    n, maps = len(clips.keys), []
+    mirror = Geometry(-torch.ones(n), torch.ones(n), torch.zeros(n, 2))
+    for percent in percents:
+        view = clips if percent == 100 else rescale(clips, percent)
+        for turned in (False, True):
+            moved = mirror.clips(view) if turned else view
+            out = segmenter(moved.frames, moved.flow, moved.valid)
+            scores = out.scores.float()
+            if auxiliary > 0 and out.auxiliary_scores is not None:
+                more = F.interpolate(
+                    out.auxiliary_scores.float(), scores.shape[-2:], mode="bilinear", align_corners=False
+                )
+                scores = scores + auxiliary * more
+            p = scores.softmax(1)
+            maps.append(p.flip(-1) if turned else p)
+    size = (maps[0].shape[-2], maps[0].shape[-1])
+    return sum(p if p.shape[-2:] == size else rescaled(p, size) for p in maps) / len(maps)  # type: ignore[return-value]
 
 
 @torch.no_grad()

@@ -10,26 +10,29 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
-from methods.base import ClipBatch
+from methods.base import ClipBatch, published
 from methods.common.augment import Geometry, uniform
 from methods.common.checks import in_range
 from methods.common.temporal import FrameScores, flow_at, rescaled, warped_labels
 from stpl import VideoSegmenter, pseudo_label_cross_entropy, resize_flow
+
+CODE = "train_video_UDA.py"
+"""Of TPS's published code."""
 
 
 @dataclass(frozen=True)
 class StrongViewSettings:
     """What tps and tps_sf share: the strong view. Values without a unit unless said."""
 
-    jitter: float = 0.8  # published code: range of brightness, contrast and saturation factors, 1 -+ this
-    hue: float = 0.2  # published code: range of the hue's shift, of the whole circle
-    jitter_probability: float = 0.8  # ours: share of clips whose colours are jittered
-    grey_probability: float = 0.2  # ours: share of clips that turn grey
-    blur_probability: float = 0.5  # ours: share of clips that are blurred
-    blur: float = 2.25  # ours: largest sigma, pixels, the smallest is 5/9 of it; published 5 to 9 at 512x1024
-    low: int = 80  # published code: smallest scale, percent
-    high: int = 119  # published code: largest scale, percent
-    auxiliary: float = 0.1  # published code: weight of the auxiliary head
+    jitter: float = published(0.8, f"{CODE}: range of brightness, contrast and saturation factors, 1 -+ this")
+    hue: float = published(0.2, f"{CODE}: range of the hue's shift, of the whole circle")
+    jitter_probability: float = published(0.8, f"{CODE}: share of clips whose colours are jittered")
+    grey_probability: float = published(0.2, f"{CODE}: share of clips that turn grey")
+    blur_probability: float = published(0.6, f"{CODE}: share of clips that are blurred")
+    blur: float = published(9.0, f"{CODE}: largest sigma, pixels, the smallest is 5/9 of it (5, 7 or 9 at 512 x 1024)")
+    low: int = published(80, "config.py: SCALING_RATIO, smallest scale, percent")
+    high: int = published(119, "config.py: SCALING_RATIO, largest scale, percent")
+    auxiliary: float = published(0.1, "config.py: LAMBDA_SEG_AUX, weight of the auxiliary head")
 
     def __post_init__(self) -> None:
         in_range("jitter", self.jitter, 0, 1)
@@ -82,9 +85,13 @@ def strong_colours(frames: Tensor, s: StrongViewSettings, generator: torch.Gener
 
 def rescale(clips: ClipBatch, percent: int) -> ClipBatch:
     """Clips at ``percent`` of their size, in multiples of 8 pixels, flow and validity with them."""
-    t = clips.frames.shape[1]
-    size = [max(8, round(side * percent / 800) * 8) for side in clips.frames.shape[-2:]]
-    height, width = size
+    height, width = (max(8, round(side * percent / 800) * 8) for side in clips.frames.shape[-2:])
+    return resized(clips, (height, width))
+
+
+def resized(clips: ClipBatch, size: tuple[int, int]) -> ClipBatch:
+    """Clips at another size ``(H, W)``, flow and validity with them."""
+    t, (height, width) = clips.frames.shape[1], size
     frames = F.interpolate(clips.frames.flatten(0, 1), (height, width), mode="bilinear", align_corners=False)
     flow = torch.stack([resize_flow(clips.flow[:, k], (height, width)) for k in range(t - 1)], 1)
     valid = F.interpolate(clips.valid.float(), (height, width), mode="nearest-exact") > 0.5

@@ -1,14 +1,15 @@
-"""A mean teacher that labels target clips: current and previous frame, class-wise confidence thresholds."""
+"""Who labels target clips, current and previous frame, with class-wise confidence thresholds: a mean teacher, or the student."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from methods.base import ClipBatch
+from methods.base import ClipBatch, ours, published
 from methods.common.checks import in_range
 from methods.common.ema import ema_update, frozen_copy
 from stpl import RunningThresholds, Segmentation, VideoSegmenter
@@ -17,20 +18,16 @@ from stpl.pseudo_labels import IGNORE
 
 @dataclass(frozen=True)
 class TeacherSettings:
-    """What self_training and stpl share; values without a unit, "ours" where a comment says nothing else.
+    """What self_training and stpl share; values without a unit."""
 
-    Either method searches these within its own budget on ministreet-dev (RULES.md), and has its own defaults.
-    """
+    ema_decay: float = published(0.999, "mean teacher, appendix B: decay after the ramp-up")
+    drop: float = ours(0.5, "share of each predicted class left unlabelled, the least confident first")
+    cap: float = published(0.9, "FDA, getSudoLabel_multi.py: a class threshold is never above this confidence")
+    strength: float = ours(0.5, "of the strong view's photometric noise")
+    max_zoom: float = ours(1.5, "of the strong view")
+    label_noise: float = ours(0.0, "ablation: share of pseudo-labels that are replaced by a class drawn at random")
 
-    ema_decay: float = 0.99  # ours; 0 = no teacher, the student labels itself
-    drop: float = 0.5  # ours: share of each predicted class left unlabelled, the least confident first
-    cap: float = 0.9  # FDA: a class threshold is never above this confidence
-    strength: float = 0.5  # ours: of the strong view's photometric noise
-    max_zoom: float = 1.5  # ours: of the strong view
-    label_noise: float = 0.0  # ablation: share of pseudo-labels that are replaced by a class drawn at random
-
-    # Settings that came after records had been made: not part of a run's text where they have their default.
-    LATER: ClassVar[tuple[str, ...]] = ("label_noise",)  # nothing to set
+    LATER: ClassVar[Mapping[str, Any]] = {"label_noise": 0.0}
 
     def __post_init__(self) -> None:
         in_range("ema_decay", self.ema_decay, 0, 1)
@@ -64,38 +61,58 @@ def noisy(labels: Tensor, share: float, num_classes: int, generator: torch.Gener
 
 
 class Teacher(nn.Module):
-    """Average of the student over steps, in train mode (each batch's own batch-norm statistics).
+    """Average of the student over steps, in train mode (each batch's own batch-norm statistics); or thresholds alone, with
+    which the student labels its own weak view.
 
     Args:
         student: the segmenter it follows.
         num_classes: K.
         drop: share of each predicted class that gets no label, the least confident first.
         cap: no class threshold is above this confidence.
+        average: False keeps no average.
+
+    Attributes:
+        segmenter: the average, None without one.
     """
 
-    def __init__(self, student: VideoSegmenter, num_classes: int, drop: float, cap: float) -> None:
+    segmenter: VideoSegmenter | None
+
+    def __init__(
+        self, student: VideoSegmenter, num_classes: int, drop: float, cap: float, average: bool = True
+    ) -> None:
         super().__init__()
-        self.segmenter = frozen_copy(student)
+        self.segmenter = frozen_copy(student) if average else None
         self.thresholds = RunningThresholds(num_classes, drop, cap)
+
+    def labeller(self, student: VideoSegmenter) -> VideoSegmenter:
+        """Who labels: the average, or the student where there is none."""
+        return student if self.segmenter is None else self.segmenter
 
     def restart(self, student: VideoSegmenter) -> None:
         """Become a copy of the student as it is now."""
-        self.segmenter.load_state_dict(student.state_dict())
+        if self.segmenter is not None:
+            self.segmenter.load_state_dict(student.state_dict())
 
     @torch.no_grad()
-    def label(self, clips: ClipBatch, noise: float, generator: torch.Generator) -> TeacherLabels:
+    def label(
+        self, clips: ClipBatch, noise: float, generator: torch.Generator, student: VideoSegmenter | None = None
+    ) -> TeacherLabels:
         """Label a batch of weakly augmented clips; the thresholds follow the current frame's confidences.
 
         Args:
             noise: share of labels replaced at random, see :func:`noisy`.
+            student: labels where there is no average.
         """
-        out: Segmentation = self.segmenter(clips.frames, clips.flow, clips.valid)
+        segmenter = self.segmenter or student
+        assert segmenter is not None, "without an average the student labels: give it"
+        out: Segmentation = segmenter(clips.frames, clips.flow, clips.valid)
         now = out.scores.float().softmax(1)
-        before = self.segmenter.classify(self.segmenter.fuse_alone(out.encoded[-2])).float().softmax(1)
+        before = segmenter.classify(segmenter.fuse_at(out.encoded, clips.flow, clips.valid, -2)).float().softmax(1)
         self.thresholds.update(now)
         current, previous = (noisy(self.thresholds(p)[0], noise, p.shape[1], generator) for p in (now, before))
         return TeacherLabels(current, previous, out)
 
     def follow(self, student: VideoSegmenter, decay: float) -> None:
         """Move towards the student."""
-        ema_update(self.segmenter, student, decay)
+        if self.segmenter is not None:
+            ema_update(self.segmenter, student, decay)

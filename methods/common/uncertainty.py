@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+LOG2_E = 1.442695
+"""1 / ln 2 to as many digits as UR's published code has."""
+
 
 def diversity(probabilities: Tensor) -> Tensor:
-    """``sum_c q_c log2 q_c`` with q the mean probability over batch and pixels: minus the entropy of q in bits; 0 log 0 = 0.
+    """``1.442695 sum_c q_c ln q_c`` with q the mean probability over batch and pixels: minus the entropy of q in bits; 0 log 0 = 0.
 
     Least where all classes are predicted equally often. Source: UR, published code (its prior is 1 for every class).
     """
     mean = probabilities.mean([0, *range(2, probabilities.dim())])
-    return torch.xlogy(mean, mean).sum() / math.log(2)
+    return torch.xlogy(mean, mean).sum() * LOG2_E
 
 
 def decoder_disagreement(auxiliary_scores: Sequence[Tensor], probabilities: Tensor) -> Tensor:

@@ -109,22 +109,21 @@ def test_in_an_empty_folder_it_lists_runs_sweeps_studies_and_makes_boards(instal
     )
     assert sorted(run["state"] for run in swept["runs"]) == ["done", "found"]
     assert "temperature=0.07" in call(bench, "study", "temperature", "--seeds", "0:1", "--dry-run", cwd=empty)
-    rows = [{"label": name, "method": name} for name in ("source_only", "adabn")]
-    told = {
-        "name": "two",
-        "title": "Two",
-        "question": "Which?",
-        "shift": "ministreet-tiny",
-        "seeds": "0:1",
-        "rows": rows,
-    }
-    (empty / "two.yaml").write_text(yaml.safe_dump(told))
-    call(bench, "study", "two.yaml", cwd=empty)
-    assert (
-        "AdaBN" in (empty / "leaderboards" / "ministreet-tiny-two.md").read_text()
-        or "adabn" in (empty / "leaderboards" / "ministreet-tiny-two.md").read_text()
-    )
+    rows = [
+        {"label": "two frames", "method": "adabn"},
+        {"label": "one frame", "method": "adabn", "options": {"fusion": "none"}},
+    ]
+    told = {"name": "frames", "title": "Frames", "question": "How many?", "shift": "ministreet-tiny", "seeds": "0:1"}
+    (empty / "frames.yaml").write_text(yaml.safe_dump({**told, "rows": rows}))
+    call(bench, "study", "frames.yaml", cwd=empty)
+    assert "one frame" in (empty / "leaderboards" / "ministreet-tiny-frames.md").read_text(encoding="utf-8")
+    records = ROOT / "leaderboards" / "records" / "ministreet"
+    for path in [p for method in ("adabn", "source_only") for p in records.rglob(f"{method}-s[0-2]-*")]:
+        copy = empty / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
     call(bench, "leaderboard", cwd=empty)
+    assert "AdaBN" in (empty / "leaderboards" / "ministreet.md").read_text(encoding="utf-8")
 
 
 def test_an_edited_installation_says_so(installed: Path, empty: Path) -> None:

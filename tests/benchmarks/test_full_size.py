@@ -45,6 +45,7 @@ def trainer(name: str, precision: str, folder: Path, steps: int, checkpointing: 
     """The harness's own trainer around a method on the full-size network."""
     from bench.networks.build import build_segmenter, set_checkpointing
     from bench.runs.config import load_shift, method_class, resolve_settings
+    from bench.runs.settings import settings_of
     from bench.runs.training import Trainer
     from methods.base import Setup
 
@@ -54,7 +55,7 @@ def trainer(name: str, precision: str, folder: Path, steps: int, checkpointing: 
     if checkpointing:
         set_checkpointing(segmenter)
     cls = method_class(name)
-    method = cls(segmenter, cls.Settings(**resolve_settings(name, {})), Setup(CLASSES, steps, 0))
+    method = cls(segmenter, settings_of(name, resolve_settings(name, {})), Setup(CLASSES, steps, 0))
     method.restart()
     changes = {
         "steps": steps,

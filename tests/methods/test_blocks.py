@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import methods.common as common
 from bench.networks.build import build_segmenter
-from methods.base import ClipBatch
+from methods.base import ClipBatch, LabelledBatch
 from methods.common import (
     Adversary,
     Discriminator,
@@ -22,7 +22,6 @@ from methods.common import (
     band_map,
     class_balanced_portion,
     cut_mix,
-    cut_mix_labels,
     decoder_disagreement,
     diversity,
     drop_channels,
@@ -49,6 +48,8 @@ from methods.common import (
     warped_labels,
     weight_discrepancy,
 )
+from methods.common.fourier import unit_phase
+from methods.common.supervision import resized
 
 
 def gen(seed: int = 0) -> torch.Generator:
@@ -247,22 +248,67 @@ def test_rescaling_scales_the_flow() -> None:
     torch.testing.assert_close(same.frames, moved.frames)
 
 
-def test_cut_mix_moves_images_flow_and_labels_together() -> None:
-    batch = clips(n=3)
-    boxes = random_boxes(3, (32, 64), (0.25, 0.25), gen())
-    assert boxes.float().mean((1, 2)).tolist() == pytest.approx([0.25] * 3)
-    mixed = cut_mix(batch, boxes)
-    label = torch.arange(3)[:, None, None].expand(3, 32, 64)
-    labels = cut_mix_labels(label, boxes)
+def test_boxes_are_the_published_draw() -> None:
+    """Area uniform in 0..1, cut off at the border, turned inside out for half of them: either picture is pasted as often."""
+    boxes = random_boxes(400, (32, 64), gen())
+    corners = boxes[:, [0, 0, -1, -1], [0, -1, 0, -1]].sum(
+        1
+    )  # a box reaches one corner as a rule, all but one inside out
+    assert 0.4 < (corners >= 3).float().mean() < 0.6
+    area = torch.where(corners >= 3, 1 - boxes.float().mean((1, 2)), boxes.float().mean((1, 2)))
+    assert area.min() >= 0 and area.max() > 0.5 and 0.2 < area.mean() < 0.4  # what is cut off makes it less than 1/2
+    for box in boxes[corners < 3][:20]:
+        rows, columns = box.any(1).nonzero().flatten(), box.any(0).nonzero().flatten()
+        if len(rows):
+            assert box[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
+
+
+def test_cut_mix_pastes_labelled_source_clips_with_their_flow_and_labels() -> None:
+    target, other = clips(n=3), clips(n=3, size=(48, 96))
+    source = LabelledBatch(other.frames, other.flow, other.valid, other.keys, torch.full((3, 48, 96), 7))
+    boxes = random_boxes(3, (48, 96), gen(2))
+    pseudo = torch.arange(3)[:, None, None].expand(3, 8, 16)  # at the resolution of scores
+    mixed = cut_mix(target, pseudo, source, boxes)
+    moved = resized(target, (48, 96))
+    assert mixed.keys == target.keys and mixed.label.shape == (3, 48, 96)
     for i in range(3):
-        inside, donor = boxes[i], (i + 1) % 3
-        assert (labels[i][inside] == donor).all() and (labels[i][~inside] == i).all()
-        for field in ("frames", "flow"):
-            maps, own = getattr(mixed, field)[i], getattr(batch, field)
-            assert torch.equal(maps[..., inside], own[donor][..., inside])
-            assert torch.equal(maps[..., ~inside], own[i][..., ~inside])
-    alone = clips(n=1)
-    assert torch.equal(cut_mix(alone, boxes[:1]).frames, alone.frames)
+        inside = boxes[i]
+        assert (mixed.label[i][inside] == 7).all() and (mixed.label[i][~inside] == i).all()
+        for field in ("frames", "flow", "valid"):
+            maps = getattr(mixed, field)[i]
+            assert torch.equal(maps[..., inside], getattr(source, field)[i][..., inside])
+            assert torch.equal(maps[..., ~inside], getattr(moved, field)[i][..., ~inside])
+
+
+def test_contrast_leaves_out_what_has_no_label() -> None:
+    """As if those samples were not there: neither anchors nor positives nor in the denominator, and n is that of the others."""
+    f, h = (torch.nn.functional.normalize(torch.randn(1, 7, 4, generator=gen(k)), dim=2) for k in (0, 1))
+    r = torch.rand(1, 7, generator=gen(2)) * 0.2 + 0.9
+    y = torch.tensor([[0, 255, 1, 0, 255, 1, 1]])
+    kept = (y[0] != 255).nonzero().flatten()
+    alone = instance_contrast(f[:, kept], h[:, kept], y[:, kept], y[:, kept], r[:, kept], 0.07)
+    torch.testing.assert_close(instance_contrast(f, h, y, y, r, 0.07, ignore=255), alone)
+    assert not torch.isclose(instance_contrast(f, h, y, y, r, 0.07), alone)  # published: a class like others
+    nothing = torch.full_like(y, 255)
+    assert instance_contrast(f, h, nothing, nothing, r, 0.07, ignore=255) == 0
+
+
+@pytest.mark.parametrize("size", [(36, 50), (30, 34), (65, 129), (128, 256)])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_what_rounding_leaves_of_a_spectrum_has_no_phase(size: tuple[int, int], kind: torch.dtype) -> None:
+    """A constant picture has one frequency. Transforms leave others at 1e-8 of it, with any phase; a style's amplitude under
+    those would be noise instead of the style's own spectrum at phase 0."""
+    content = torch.full((1, 1, *size), 0.3, dtype=kind)
+    phase = unit_phase(torch.fft.fft2(content))
+    torch.testing.assert_close(phase, torch.ones_like(phase))
+    style = torch.rand(1, 1, *size, generator=gen(), dtype=kind)
+    border = int(0.2 * min(size))
+    low = [torch.tensor([min(k, n - k) <= border for k in range(n)]) for n in size]
+    window = low[0][:, None] & low[1]
+    expected = torch.fft.ifft2(torch.where(window, torch.fft.fft2(style).abs(), 0.0)).real
+    torch.testing.assert_close(spectral_transfer(content, style, 0.2), expected, atol=1e-4, rtol=1e-4)
+    true = torch.fft.fft2(style)
+    torch.testing.assert_close(unit_phase(true), true / true.abs())
 
 
 # Labels ---------------------------------------------------------------------------------------------------------------

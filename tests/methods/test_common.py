@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from bench.core.errors import UsageError
 from bench.networks.build import build_segmenter
 from bench.runs.config import method_class, resolve_settings
-from methods.base import ClipBatch, LabelledBatch, Method, Setup
+from bench.runs.settings import settings_of
+from methods.base import ClipBatch, LabelledBatch, Method, Setup, Supervision
 from methods.common.augment import Geometry, photometric, strong_view
 from methods.common.checks import in_range
 from methods.common.ema import ema_update, frozen_copy
-from methods.common.losses import AUXILIARY_WEIGHT, balanced_weights, supervised, upsampled_cross_entropy
+from methods.common.losses import balanced_weights, supervised, upsampled_cross_entropy
 from methods.common.teacher import Teacher
 from stpl import backward_warp, confident_labels, pseudo_label_cross_entropy
 
@@ -116,6 +117,23 @@ def test_a_draw_stays_inside_the_image_and_is_its_own_for_each_clip(seed: int) -
     again = Geometry.draw(200, 1.5, seeded(seed))
     assert torch.equal(g.sign, again.sign) and torch.equal(g.zoom, again.zoom) and torch.equal(g.offset, again.offset)
     assert (Geometry.draw(50, 1.5, seeded(seed), mirror=False).sign == 1).all()
+
+
+def test_a_smaller_clip_has_black_without_label_and_flow_around_it() -> None:
+    """Zoom 1/2 in the middle: a quarter of the pixels shows the clip, at half its flow."""
+    g = Geometry(torch.ones(1), torch.full((1,), 0.5), torch.zeros(1, 2))
+    batch = ClipBatch(
+        torch.ones(1, 2, 3, 32, 48), torch.full((1, 1, 2, 32, 48), 4.0), torch.ones(1, 1, 32, 48) > 0, ("a",)
+    )
+    view, label = g.clips(batch), g.labels(torch.full((1, 32, 48), 3))
+    inside = torch.zeros(32, 48, dtype=torch.bool)
+    inside[8:24, 12:36] = True
+    assert torch.equal(view.frames[0, 0, 0], inside.float()) and torch.equal(view.valid[0, 0], inside)
+    assert torch.equal(view.flow[0, 0, 0], 2.0 * inside) and torch.equal(label[0] == 3, inside)
+    assert (label[0][~inside] == 255).all()
+    drawn = Geometry.draw(200, 1.5, seeded(), min_zoom=0.5)
+    assert 0.5 <= drawn.zoom.min() < 0.6 and 1.4 < drawn.zoom.max() <= 1.5
+    assert torch.equal(Geometry.draw(4, 1.5, seeded()).zoom, Geometry.draw(4, 1.5, seeded(), min_zoom=1.0).zoom)
 
 
 def test_geometry_is_the_same_for_all_frames_of_a_clip() -> None:
@@ -268,7 +286,9 @@ def test_balanced_weights_by_hand() -> None:
 def test_everything_ignored_is_zero_with_zero_gradient() -> None:
     model, batch = segmenter(), clips()
     labelled = LabelledBatch(batch.frames, batch.flow, batch.valid, batch.keys, torch.full((2, 32, 48), 255))
-    losses = supervised(model, labelled)
+    for how in (Supervision(), Supervision(loss="plain")):
+        losses = supervised(model, labelled, how)
+        assert set(losses) == {"ce", "ce_aux"} and all(v.item() == 0 for v in losses.values())
     assert set(losses) == {"ce", "ce_aux"} and all(v.item() == 0 for v in losses.values())
     torch.stack(list(losses.values())).sum().backward()
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())
@@ -278,13 +298,50 @@ def test_the_auxiliary_head_counts_a_tenth() -> None:
     model, batch = segmenter(), clips()
     label = torch.randint(0, CLASSES, (2, 32, 48), generator=seeded())
     labelled = LabelledBatch(batch.frames, batch.flow, batch.valid, batch.keys, label)
-    losses = supervised(model, labelled)
+    losses = supervised(model, labelled, Supervision())
     out = model(batch.frames, batch.flow, batch.valid)
-    assert AUXILIARY_WEIGHT == 0.1
     weight = balanced_weights(label, CLASSES)
     torch.testing.assert_close(losses["ce"], upsampled_cross_entropy(out.scores, label, weight))
     auxiliary = pseudo_label_cross_entropy(out.auxiliary_scores, label, weight)
     torch.testing.assert_close(losses["ce_aux"], 0.1 * auxiliary)
+
+
+def test_plain_supervision_is_the_published_one() -> None:
+    """Both heads' scores brought to the label's size with aligned corners, all labelled pixels alike (DA-VSN, TPS: loss_calc)."""
+    model, batch = segmenter(), clips()
+    label = torch.randint(0, CLASSES, (2, 32, 48), generator=seeded())
+    label[:, :5] = 255
+    labelled = LabelledBatch(batch.frames, batch.flow, batch.valid, batch.keys, label)
+    losses = supervised(model, labelled, Supervision(loss="plain", auxiliary=0.3))
+    out = model(batch.frames, batch.flow, batch.valid)
+    for name, share, scores in (("ce", 1.0, out.scores), ("ce_aux", 0.3, out.auxiliary_scores)):
+        upsampled = torch.nn.functional.interpolate(scores, (32, 48), mode="bilinear", align_corners=True)
+        expected = torch.nn.functional.cross_entropy(upsampled, label, ignore_index=255)
+        torch.testing.assert_close(losses[name], share * expected)
+
+
+def test_training_from_scratch_sees_the_views_that_the_shift_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    import methods.common.supervised as module
+
+    seen: list[LabelledBatch] = []
+    monkeypatch.setattr(module, "supervised", lambda model, batch, how: seen.append(batch) or {})
+    batch = clips()
+    label = torch.randint(0, CLASSES, (2, 32, 48), generator=seeded())
+    labelled = LabelledBatch(batch.frames, batch.flow, batch.valid, batch.keys, label)
+
+    def view(step: int, **asked: Any) -> LabelledBatch:
+        setup = Setup(CLASSES, 10, 0, Supervision(**asked))
+        method_class("oracle")(segmenter(), None, setup).losses(labelled, None, step)
+        return seen[-1]
+
+    assert view(0, mirror=False) is labelled  # untouched, not resampled
+    turned = [not torch.equal(view(step).label, label) for step in range(4)]
+    assert any(turned)
+    jittered = view(0, mirror=False, jitter=0.5)
+    assert jittered.label is label and not torch.equal(jittered.frames, labelled.frames)
+    means = [clip.mean((-3, -2, -1)) for clip in (jittered.frames, labelled.frames)]
+    assert jittered.frames.min() >= 0 and jittered.frames.max() <= 1 and not torch.allclose(*means)
+    assert torch.equal(view(0, mirror=False, jitter=0.5).frames, jittered.frames)
 
 
 def test_supervised_training_moves_labels_with_the_frames(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,7 +350,7 @@ def test_supervised_training_moves_labels_with_the_frames(monkeypatch: pytest.Mo
 
     seen: list[LabelledBatch] = []
     monkeypatch.setattr("methods.common.augment.photometric", lambda frames, *_: frames)
-    monkeypatch.setattr(module, "supervised", lambda model, batch: seen.append(batch) or {})
+    monkeypatch.setattr(module, "supervised", lambda model, batch, how: seen.append(batch) or {})
     oracle: Method = method_class("oracle")(segmenter(), None, Setup(CLASSES, 10, 0))
     label = torch.randint(0, CLASSES, (2, 32, 48), generator=seeded())
     frames = (label / CLASSES).float()[:, None, None].expand(2, 2, 3, 32, 48).contiguous()
@@ -312,7 +369,7 @@ def make(name: str, **overrides: Any) -> Method:
     torch.manual_seed(0)
     cls = method_class(name)
     model = build_segmenter("mini", "conv1x1", CLASSES)
-    method: Method = cls(model, cls.Settings(**resolve_settings(name, overrides)), Setup(CLASSES, 10, 0))
+    method: Method = cls(model, settings_of(name, resolve_settings(name, overrides)), Setup(CLASSES, 10, 0))
     method.restart()
     return method.train()
 
@@ -338,6 +395,18 @@ def shared_settings() -> dict[str, Any]:
 def test_stpl_has_all_settings_of_self_training() -> None:
     """By the same names, so that either can be run with the other's values; the defaults come from a search of their own."""
     assert set(resolve_settings("self_training", {})) <= set(resolve_settings("stpl", {}))
+
+
+def test_without_a_teacher_the_student_labels_itself() -> None:
+    """The same losses, over steps, as with an average that forgets at once; and nothing of a teacher is kept or trained."""
+    alone, forgetful = make("stpl", teacher="none"), make("stpl", ema_decay=0.0)
+    assert trained(alone, 3) == trained(forgetful, 3)
+    assert not any("teacher.segmenter" in name or "teacher_head" in name for name in alone.state_dict())
+    assert alone.evaluated("teacher") is alone.segmenter is not forgetful.evaluated("teacher")
+    size = sum(p.numel() for p in alone.parameters())
+    assert size < 0.6 * sum(p.numel() for p in forgetful.parameters())
+    labelled = alone.teacher.label(clips(), 0.0, seeded(), alone.segmenter)
+    assert not labelled.out.scores.requires_grad
 
 
 def test_stpl_without_contrast_is_self_training_bit_for_bit() -> None:

@@ -30,7 +30,7 @@ def make(auxiliary: bool = True, frames: int = 2, **settings: Any) -> DAVSN:
     segmenter = build_segmenter("mini", "conv1x1", CLASSES, frames)
     if not auxiliary:
         segmenter.auxiliary_classifier = None
-    method = DAVSN(segmenter, DAVSNSettings(width=4, **settings), Setup(CLASSES, 6, 0))
+    method = DAVSN(segmenter, DAVSNSettings(width=4, judged_stride=2, **settings), Setup(CLASSES, 6, 0))
     method.restart()
     method.train()
     return method

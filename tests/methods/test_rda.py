@@ -27,7 +27,11 @@ def batch(seed: int, n: int = 2, t: int = 2, size: tuple[int, int] = (32, 64)) -
 
 def make(**settings: Any) -> RDA:
     torch.manual_seed(0)
-    method = RDA(build_segmenter("mini", "conv1x1", CLASSES), RDASettings(width=4, **settings), Setup(CLASSES, 6, 0))
+    method = RDA(
+        build_segmenter("mini", "conv1x1", CLASSES),
+        RDASettings(width=4, judged_stride=2, **settings),
+        Setup(CLASSES, 6, 0),
+    )
     method.restart()
     method.train()
     return method

@@ -9,7 +9,13 @@ import torch
 
 from bench.networks.build import build_segmenter
 from bench.runs.config import method_class, resolve_settings
+from bench.runs.settings import settings_of
 from methods.base import ClipBatch, LabelledBatch, Method, Setup
+from methods.common.augment import Geometry
+from methods.common.historical import agreement
+from methods.common.supervision import earlier_scores, rescale
+from methods.common.temporal import aggregated_prediction
+from methods.hcl import contrasted
 
 CLASSES, STEPS = 5, 6
 
@@ -18,7 +24,7 @@ def make(name: str, **settings: Any) -> Method:
     torch.manual_seed(0)
     cls = method_class(name)
     segmenter = build_segmenter("mini", "conv1x1", CLASSES)
-    method: Method = cls(segmenter, cls.Settings(**resolve_settings(name, settings)), Setup(CLASSES, STEPS, 0))
+    method: Method = cls(segmenter, settings_of(name, resolve_settings(name, settings)), Setup(CLASSES, STEPS, 0))
     method.restart()
     return method.train()
 
@@ -109,13 +115,104 @@ def test_pixmatch_with_a_threshold_that_nothing_passes_has_no_consistency_loss()
     assert float(losses["consistency"].detach()) == 0.0
 
 
-def test_hcl_refreshes_its_older_model_from_the_averaged_one() -> None:
+def test_hcl_resets_both_historical_models_to_the_student() -> None:
+    """As the published trainer does every R steps; between two resets the average follows and the snapshot stands."""
     method = make("hcl", refresh=2)
-    older = weights(method.older)  # type: ignore[arg-type]
+    start = weights(method.older)  # type: ignore[arg-type]
     step(method, 0)
-    assert same(weights(method.older), older) and not same(weights(method.averaged), older)  # type: ignore[arg-type]
+    assert same(weights(method.older), start) and not same(weights(method.averaged), start)  # type: ignore[arg-type]
+    assert not same(weights(method.averaged), weights(method.segmenter))  # type: ignore[arg-type]
     step(method, 1)
-    assert same(weights(method.older), weights(method.averaged))  # type: ignore[arg-type]
+    student = weights(method.segmenter)
+    assert same(weights(method.older), student) and same(weights(method.averaged), student)  # type: ignore[arg-type]
+    assert same(weights(method.averaged_projector), weights(method.projector))  # type: ignore[arg-type]
+    assert not same(student, start)
+
+
+def test_hcl_trusts_less_where_the_average_has_left_the_snapshot() -> None:
+    """The weight is 1 after a reset and leaves it in between: it is of the student's way since then."""
+    method, seen = make("hcl", refresh=3, ema_decay=0.5), []
+
+    def trust(*_: Any) -> None:
+        with torch.no_grad():
+            passes = [m(clips().frames, clips().flow, clips().valid).scores for m in (method.older, method.averaged)]
+        seen.append(float(agreement(*passes).mean()))
+
+    for number in range(4):
+        trust()
+        for _ in range(3 if number == 2 else 1):  # the optimiser of a test is weak
+            step(method, number)
+    assert seen[0] == seen[3] == 1.0 and seen[0] > seen[1] > seen[2]
+
+
+def test_hcl_has_a_projector_on_the_features_under_the_auxiliary_head() -> None:
+    method = make("hcl")
+    frames = clips()
+    out = method.segmenter(frames.frames, frames.flow, frames.valid)
+    assert contrasted(out) is out.auxiliary_encoded[-1]
+    assert method.projector(contrasted(out)).shape[1] == 128  # type: ignore[operator]
+    assert contrasted(out._replace(auxiliary_encoded=None)) is out.current
+    groups = method.parameter_groups(0.1, 10.0)
+    assert all(group["nesterov"] for group in groups)
+    rate = {id(p): group["lr"] for group in groups for p in group["params"]}
+    assert {rate[id(p)] for p in method.projector.parameters()} == {1.0}  # type: ignore[operator]
+    assert all(g["nesterov"] for g in torch.optim.SGD(groups, lr=0.1, momentum=0.9).param_groups)
+
+
+def test_hcl_labels_are_of_both_heads_sizes_and_mirrors() -> None:
+    method = make("hcl", drop=0.0, labelling="eval")
+    method.start_round(0, [clips()])
+    segmenter = method.averaged.eval()  # type: ignore[operator]
+    expected = torch.zeros(2, CLASSES, 8, 16)
+    for percent in (100, 125):
+        view = clips() if percent == 100 else rescale(clips(), 125)
+        for turned in (False, True):
+            moved = Geometry(torch.full((2,), -1.0 if turned else 1.0), torch.ones(2), torch.zeros(2, 2)).clips(view)
+            out = segmenter(moved.frames, moved.flow, moved.valid)
+            half = torch.nn.functional.interpolate(out.auxiliary_scores, out.scores.shape[-2:], mode="bilinear")
+            p = (out.scores + 0.5 * half).softmax(1)
+            p = p.flip(-1) if turned else p
+            expected += torch.nn.functional.interpolate(p, (8, 16), mode="bilinear", align_corners=True)
+    agree = method.bank.of(clips().keys) == expected.argmax(1)  # type: ignore[operator, union-attr]
+    assert agree.float().mean() > 0.999
+
+
+@pytest.mark.parametrize("name", ["ur", "fda", "hcl"])
+def test_offline_labels_are_made_in_the_mode_that_is_asked_for(name: str) -> None:
+    """Published: batch norm by its running statistics. In train mode the pass would move them, in eval mode it does not."""
+    moved = {}
+    for mode in ("eval", "train"):
+        method = make(name, labelling=mode)
+        before = {key: value.clone() for key, value in method.state_dict().items() if "running_mean" in key}
+        method.start_round(0, [clips()])
+        after = method.state_dict()
+        moved[mode] = [key for key, value in before.items() if not torch.equal(value, after[key])]
+        assert all(module.training for module in method.modules())
+    assert not moved["eval"] and moved["train"]
+
+
+def test_ur_labels_a_little_more_in_each_round() -> None:
+    method = make("ur", portion=0.3, growth=0.05, rounds=6)
+    assert [method.portion(n) for n in range(6)] == pytest.approx([0.3, 0.35, 0.4, 0.45, 0.5, 0.5])  # type: ignore[operator]
+    assert make("ur", portion=0.7, growth=0.05).portion(3) == 0.7  # type: ignore[operator]
+    share = {}
+    for number in (0, 4):
+        method.start_round(number, [clips()])
+        share[number] = (method.bank.labels != 255).float().mean()  # type: ignore[union-attr]
+    assert share[4] > share[0]
+
+
+def test_fda_has_its_entropy_from_a_share_of_the_first_phase_on() -> None:
+    """Published: step 50,000 of 100,000. Here 4 of 6 steps are the first phase, and half of them goes by without it."""
+    method = make("fda", entropy_from=0.5, first_share=0.67)
+    told = [step(method, number, labelled())["entropy"] for number in range(STEPS)]
+    assert told[:2] == [0.0, 0.0] and min(told[2:]) > 0
+    assert step(make("fda"), 0, labelled())["entropy"] > 0  # MiniStreet: at once
+
+
+def test_fda_has_three_sets_of_gradients() -> None:
+    groups = make("fda").parameter_groups(0.01, 10.0)
+    assert [group["clipped"] for group in groups] == [0, 0, 1, 1, 2, 2]
 
 
 def test_da_vsn_has_four_discriminators_that_learn_and_differ() -> None:
@@ -159,6 +256,35 @@ def test_tps_labels_do_not_depend_on_the_mirror() -> None:
     there = warped_labels(mirror.maps(p), mirror.flow(flow))  # mirrored maps along the mirrored flow, x negated
     back, plain = mirror.labels(there), warped_labels(p, flow)
     assert (back == plain)[..., 1:-1, 2:-2].all()
+
+
+@pytest.mark.parametrize("frames", [3, 4])
+def test_tps_labels_come_from_the_clip_that_ends_one_frame_earlier(frames: int) -> None:
+    """As published: frames t-1 and t-2 of a longer clip are predicted together, not t-1 by itself."""
+    segmenter = build_segmenter("mini", "conv1x1", CLASSES, frames).eval()
+    torch.nn.init.normal_(segmenter.fusion.mix.weight, std=0.1)
+    g = torch.Generator().manual_seed(0)
+    whole = ClipBatch(
+        torch.rand(2, frames, 3, 32, 64, generator=g),
+        torch.randn(2, frames - 1, 2, 32, 64, generator=g),
+        torch.ones(2, frames - 1, 32, 64, dtype=torch.bool),
+        ("a", "b"),
+    )
+    plain = Geometry(torch.ones(2), torch.ones(2), torch.zeros(2, 2))
+    before = earlier_scores(segmenter, whole, plain)
+    expected = segmenter(whole.frames[:, :-1], whole.flow[:, :-1], whole.valid[:, :-1])
+    torch.testing.assert_close(before.main, expected.scores, atol=1e-4, rtol=1e-4)
+    alone = segmenter.classify(segmenter.fuse_alone(segmenter.encode(whole.frames[:, -2])[0]))
+    assert not torch.allclose(before.main, alone, atol=1e-2)
+
+
+def test_vat_vst_aggregates_several_preceding_frames() -> None:
+    """Standing scene: the mean of the current prediction and those of t-1, t-2 and t-3, each by itself."""
+    segmenter = build_segmenter("mini", "none", CLASSES, 4).eval()
+    frames = torch.rand(2, 4, 3, 32, 64, generator=torch.Generator().manual_seed(0))
+    clip = ClipBatch(frames, torch.zeros(2, 3, 2, 32, 64), torch.ones(2, 3, 32, 64, dtype=torch.bool), ("a", "b"))
+    each = [segmenter.classify(segmenter.encode(frames[:, k])[0]).softmax(1) for k in range(4)]
+    torch.testing.assert_close(aggregated_prediction(segmenter, clip), torch.stack(each).mean(0))
 
 
 def test_vat_vst_leaves_source_and_discriminators_in_its_second_phase() -> None:

@@ -69,6 +69,32 @@ def test_two_frames_step_by_step():
     assert torch.allclose(out.auxiliary_scores, segmenter.classify_auxiliary(aux), atol=1e-6)
 
 
+@pytest.mark.parametrize("fusion", sorted(FUSIONS))
+@pytest.mark.parametrize("length", [3, 4])
+def test_a_frame_is_fused_with_its_own_past(fusion, length):
+    """``S`` of t-1 in a clip of T frames is ``S_t`` of the clip that ends there; the oldest frame stands alone."""
+    segmenter, (frames, flow, valid) = build(fusion, length), clips(length)
+    out = segmenter(frames, flow, valid)
+    shorter = segmenter(frames[:, :-1], flow[:, :-1], valid[:, :-1])
+    assert torch.allclose(segmenter.fuse_at(out.encoded, flow, valid, -2), shorter.features, atol=1e-6)
+    assert torch.equal(segmenter.fuse_at(out.encoded, flow, valid, -1), out.features)
+    alone = segmenter.fuse_alone(out.encoded[0])
+    assert torch.equal(segmenter.fuse_at(out.encoded, flow, valid, -length), alone)
+    if fusion != "none":
+        now = out.encoded[-2]
+        assert not torch.allclose(shorter.features, segmenter.fuse_alone(now), atol=1e-4)
+
+
+@pytest.mark.parametrize("fusion", sorted(set(FUSIONS) - {"none"}))
+def test_every_frame_of_a_longer_clip_is_fused(fusion):
+    segmenter, (frames, flow, valid) = build(fusion, 4), clips(4)
+    before = segmenter(frames, flow, valid).scores
+    for k in range(3):
+        other = frames.clone()
+        other[:, k] = 1 - other[:, k]
+        assert not torch.allclose(segmenter(other, flow, valid).scores, before, atol=1e-4), f"frame {k} does not count"
+
+
 def test_encoded_frames_keep_their_clip_and_time():
     segmenter, (frames, flow, valid) = build(), clips(3)
     segmenter.fusion = build_fusion("none", 8, 3)

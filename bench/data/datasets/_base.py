@@ -43,12 +43,14 @@ class Item:
         sequence: the video it belongs to, ``frankfurt_000000``.
         frames: oldest first; the last one is frame t, which the label belongs to.
         label: None where the data set has none.
+        previous_labels: of the frames before t, oldest first; empty where the data set does not label them.
     """
 
     key: str
     sequence: str
     frames: tuple[str, ...]
     label: str | None
+    previous_labels: tuple[str, ...] = ()
 
 
 class Dataset(Protocol):

@@ -120,7 +120,7 @@ class Frames:
                 if path in self.left_out or (self.alone == "drop" and starts[t] == t):
                     continue
                 name = self._stem(path)
-                label = None if self.labels is None else str(PurePosixPath(self.labels) / f"{name}{self.label_suffix}")
+                label = None if self.labels is None else self._label(name)
                 if self.only_labelled and label not in labels:
                     continue
                 key, clip = name.replace("/", "__"), range(t - frames + 1, t + 1)
@@ -181,6 +181,14 @@ class Frames:
             if path.lower().endswith(PICTURES) and not path.startswith(inside):
                 found[str(PurePosixPath(path).parent)].append(path)
         return {folder: sorted(found[folder], key=_base.natural) for folder in sorted(found, key=_base.natural)}
+
+    def all_labels(self, root: Path) -> set[str]:
+        """Names that labels of the pictures have, be they in the range or not."""
+        stems = (self._stem(path) for of_it in self._sequences(root).values() for path in of_it)
+        return {self._label(stem) for stem in stems}
+
+    def _label(self, stem: str) -> str:
+        return str(PurePosixPath(self.labels or "") / f"{stem}{self.label_suffix}")
 
     def _stem(self, path: str) -> str:
         return str(PurePosixPath(path).relative_to(self.images or ".").with_suffix(""))

@@ -72,6 +72,7 @@ class SynthiaSeq:
                     sequence=VIDEOS[0],
                     frames=tuple(f"{video}/RGB/{_VIEW}/{k:06d}.png" for k in range(t - frames + 1, t + 1)),
                     label=f"{video}/GT/LABELS/{_VIEW}/{t:06d}.png",
+                    previous_labels=tuple(f"{video}/GT/LABELS/{_VIEW}/{k:06d}.png" for k in range(t - frames + 1, t)),
                 )
                 for t in numbers
                 if t >= min(numbers) + frames - 1

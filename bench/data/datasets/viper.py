@@ -3,7 +3,8 @@
 Layout, as downloaded and as DA-VSN and TPS read it::
 
     train/img/001/001_00010.jpg      every frame, sequences 001 to 077
-    train/cls/001/001_00010.png      class labels, ids 0..31, of every tenth frame
+    train/cls/001/001_00010.png      class labels, ids 0..31, of every tenth frame; those of the frames before are there too and are
+                                     read where a method asks for them
 
 Clips end at the frames whose number is a multiple of ten; the frames before them are read from the same folder. Labels come as
 pictures of ids or in the colours of the class list; both are read. The player's own car is ignored (see `without_ego`).
@@ -79,6 +80,9 @@ class Viper:
                         f"{split}/img/{sequence}/{sequence}_{k:05d}.jpg" for k in range(t - frames + 1, t + 1)
                     ),
                     label=f"{split}/cls/{sequence}/{sequence}_{t:05d}.png",
+                    previous_labels=tuple(
+                        f"{split}/cls/{sequence}/{sequence}_{k:05d}.png" for k in range(t - frames + 1, t)
+                    ),
                 )
                 for sequence, t in places
                 if t % 10 == 0 and t >= frames - 1

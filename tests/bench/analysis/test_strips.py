@@ -134,6 +134,16 @@ def test_a_prediction_that_follows_its_surfaces_does_not_flicker(footage: Footag
     assert len(followed.labels) == len(followed.flicker) == 4
     told = summary({"a": followed})["a"]
     assert told["miou"] == 100 and len(told["changed"]) == len(told["consistency"]) == 4
+    assert not {"mvc8", "mvc16"} & set(told)  # the film is shorter than a window
+
+
+def test_a_long_film_has_a_video_consistency() -> None:
+    film = demonstration(load_shift(TINY), 0, 0, 10)
+    first = np.where(film.labels[:1] == 255, 0, film.labels[:1])
+    still = track(np.repeat(first, 10, 0).astype(np.int64), film.clip, 15, film.labels[1:])
+    drawn = np.random.default_rng(0).integers(0, 15, film.labels.shape)
+    told = summary({"still": still, "random": track(drawn, film.clip, 15, film.labels[1:])})
+    assert told["still"]["mvc8"] == 100 and told["random"]["mvc8"] < 1 and "mvc16" not in told["still"]
 
 
 # Pictures

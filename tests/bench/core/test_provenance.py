@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import os
 import subprocess
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
 
 from bench.core import provenance
+
+
+def installed_version() -> str | None:
+    try:
+        return version("stpl-benchmark")
+    except PackageNotFoundError:  # a checkout that is run from its folder
+        return None
 
 
 @pytest.fixture
@@ -49,20 +56,54 @@ def test_outside_a_checkout_nothing_is_claimed(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(provenance, "ROOT", tmp_path / "bench")
     (tmp_path / "bench").mkdir()
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert provenance.code.__wrapped__() == {"revision": None, "dirty": None, "version": version("stpl-benchmark")}
+    known = {"revision": None, "dirty": None, "version": installed_version()}
+    assert provenance.code.__wrapped__() == {**known, "source": provenance.source_here()}
 
 
 def test_a_repository_around_an_installed_package_is_not_ours(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     site = checkout / "env" / "site-packages"
     (site / "bench" / "core").mkdir(parents=True)
     monkeypatch.setattr(provenance, "ROOT", site / "bench")
-    assert provenance.code.__wrapped__() == {"revision": None, "dirty": None, "version": version("stpl-benchmark")}
+    known = {"revision": None, "dirty": None, "version": installed_version()}
+    assert provenance.code.__wrapped__() == {**known, "source": provenance.source_here()}
     (site / "bench" / provenance.BUILT).write_text('{"revision": "0123456789ab", "dirty": true}\n')
     assert (
         provenance.code.__wrapped__()["revision"] == "0123456789ab" and provenance.code.__wrapped__()["dirty"] is True
     )
     (site / "bench" / provenance.BUILT).write_text("damaged")
     assert provenance.code.__wrapped__()["revision"] is None
+
+
+def git(*arguments: str, cwd: Path) -> str:
+    command = ["git", "-c", "user.name=n", "-c", "user.email=e", *arguments]
+    return subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_the_code_of_a_revision_has_one_digest_wherever_it_lies(checkout: Path) -> None:
+    first = provenance.source_here()
+    revision = git("rev-parse", "HEAD", cwd=checkout)
+    assert provenance.source_at(revision) == provenance.source_at(revision[:12]) == first
+    (checkout / "README.md").write_text("2\n")  # not code
+    (checkout / "bench" / "__pycache__").mkdir()
+    (checkout / "bench" / "__pycache__" / "a.pyc").write_bytes(b"x")
+    assert provenance.source_here() == first
+    for name, text in (("methods/b.py", "2\n"), ("bench/new.yaml", "1\n")):
+        before = provenance.source_here()
+        (checkout / name).write_text(text)
+        assert provenance.source_here() != before
+    git("add", ".", cwd=checkout)
+    git("commit", "-qm", "second", cwd=checkout)
+    assert provenance.source_at("HEAD") == provenance.source_here() != provenance.source_at(revision) == first
+
+
+def test_a_revision_that_is_not_in_the_history_has_no_code(checkout: Path) -> None:
+    home = git("symbolic-ref", "--short", "HEAD", cwd=checkout)
+    git("checkout", "-qb", "elsewhere", cwd=checkout)
+    git("commit", "-q", "--allow-empty", "-m", "other", cwd=checkout)
+    other = git("rev-parse", "HEAD", cwd=checkout)
+    assert provenance.source_at(other) is not None
+    git("checkout", "-q", home, cwd=checkout)
+    assert [provenance.source_at(revision) for revision in (other, "0123456789ab", "--all", "")] == [None] * 4
 
 
 def test_the_processor_is_named_by_model_and_instructions() -> None:

@@ -144,6 +144,9 @@ def test_the_environment_names_files(tmp_path: Path, monkeypatch: pytest.MonkeyP
         monkeypatch.setenv("BENCH_PLUGINS", wrong)
         with pytest.raises(UsageError, match=r"\$BENCH_PLUGINS: '.*' is not KIND=FILE; kinds are method, network, "):
             names("network")
+    monkeypatch.setenv("BENCH_PLUGINS", f"network={tmp_path / 'gone.py'}")
+    with pytest.raises(UsageError, match=r"Unknown network '.*gone\.py': no such file\. Available: .*mini"):
+        names("network")
 
 
 # Clashes --------------------------------------------------------------------------------------------------------------

@@ -160,6 +160,18 @@ def test_a_shifts_classes_are_what_counts(tmp_path: Path) -> None:
     assert both.as_json()["notes"] == both.notes
 
 
+def test_labels_outside_a_range_are_not_lost(tmp_path: Path) -> None:
+    root = labelled(tmp_path, "{0: road}", {f"a{k}": 0 for k in range(4)})
+    with (root / "frames.yaml").open("a") as file:
+        file.write("range: [1, 3]\n")
+    ((data, place, split),) = targets("frames", None, root, tmp_path)
+    report = check_split(data, place, split)
+    assert report.findings == [] and report.clips == 2 and report.notes == []
+    (root / "images" / "a0.png").unlink()
+    (finding,) = check_split(data, place, split).wrong
+    assert (finding.kind, finding.path) == ("label without image", "labels/a0.png")
+
+
 def test_odd_files_among_footage(tmp_path: Path) -> None:
     root = labelled(tmp_path / "f", "{0: road}", {"a1": 0, "a2": 0})
     os.mkfifo(root / "images" / "a3.png")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bench.core.errors import BadFile
 from bench.core.workspace import Workspace
 from bench.data.clip import Clip
-from bench.data.loaders import Ahead, BadClips, ClipLoader, LabelledLoader, ahead
+from bench.data.loaders import Ahead, BadClips, ClipLoader, LabelledLoader, ahead, moved
 from bench.flow.backends.zero import zero
 
 H, W = 4, 6
@@ -79,6 +79,31 @@ def test_the_label_goes_with_the_clip_that_is_there() -> None:
     loader = LabelledLoader(Store(4, bad={1}, bad_labels={2}), zero, 4, 0, BadClips(skip=True))  # type: ignore[arg-type]
     batch = loader(0)
     assert numbers(batch) == batch.label[:, 0, 0].tolist() == [3 if i in (1, 2) else i for i in loader.indices(0)]
+
+
+class Earlier(Store):
+    """The same with labels of the frame before, ten more than the clip's number."""
+
+    def previous_labels(self) -> Any:
+        labels = self.labels()
+
+        class Before:
+            def __getitem__(self, index: int) -> NDArray[np.uint8]:
+                return labels[index][None] + np.uint8(10)
+
+        return Before()
+
+
+def test_labels_of_earlier_frames_come_where_they_are_asked_for() -> None:
+    bad = BadClips(skip=True)
+    loader = LabelledLoader(Earlier(4, bad={1}, bad_labels={2}), zero, 4, 0, bad, earlier=True)  # type: ignore[arg-type]
+    batch = loader(0)
+    assert batch.previous_label is not None and batch.previous_label.dtype == torch.int64
+    assert batch.previous_label.shape == (4, 1, H, W)
+    assert torch.equal(batch.previous_label[:, 0], batch.label + 10)
+    doubled = moved(batch, lambda x: x + x)
+    assert torch.equal(doubled.previous_label, 2 * batch.previous_label)  # type: ignore[attr-defined]
+    assert LabelledLoader(Earlier(4), zero, 4, 0)(0).previous_label is None  # type: ignore[arg-type]
 
 
 def test_where_all_are_bad_it_stops() -> None:

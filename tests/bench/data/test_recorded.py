@@ -49,6 +49,25 @@ def test_clips(name: str, frames: int, trees: dict[str, Tree]) -> None:
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(store))[1].frames, clip.frames)  # for data workers
 
 
+@pytest.mark.parametrize("name", ["viper", "synthia_seq"])
+@pytest.mark.parametrize("frames", [2, 3])
+def test_labels_of_earlier_frames_are_those_of_their_own_files(name: str, frames: int, trees: dict[str, Tree]) -> None:
+    tree = trees[name]
+    store = store_of(tree, frames=frames, label_size=(30, 50))
+    found = store.previous_labels()[1]
+    assert found.shape == (frames - 1, 30, 50) and len(store.previous_labels()) == len(store)
+    for label, path in zip(found, store.items[1].frames[:-1], strict=True):
+        number = Path(path).stem
+        own = next(tree.root.glob(f"**/{'cls' if name == 'viper' else 'LABELS'}/**/{number}.png"))
+        np.testing.assert_array_equal(label, tree.data.read_label(own, store.ids, (30, 50)))
+    assert not np.array_equal(found[-1], store.label(1))
+
+
+def test_a_data_set_without_labels_of_earlier_frames_says_so(trees: dict[str, Tree]) -> None:
+    with pytest.raises(BadFile, match=r"_leftImg8bit\.png: has no label"):
+        store_of(trees["cityscapes_seq"]).previous_labels()[0]
+
+
 def test_a_store_without_ids_has_no_labels(trees: dict[str, Tree]) -> None:
     tree = trees["viper"]
     store = VideoStore(tree.root, tree.data, tree.data.items(tree.root, "train"), None, SIZE)
@@ -157,7 +176,7 @@ def test_a_run_stops_before_its_source_model_is_trained(
     tree = write_cityscapes(tmp_path, 16, complete=False)
     for path in (tree.root / "gtFine/val").rglob("*.png"):
         Image.fromarray(np.zeros(tree.size, np.uint8)).save(path)
-    monkeypatch.setattr("bench.runs.run.source_model", lambda *_: pytest.fail("trained for hours"))
+    monkeypatch.setattr("bench.runs.adaptation.source_model", lambda *_: pytest.fail("trained for hours"))
     config = make_run_config("adabn", "viper2cityscapes", 0, {"network": "mini", "flow": "dis"}, steps=1)
     with pytest.raises(RunError, match="None of the 3 labels of target-val"):
         run(config, replace(workspace, data_root=tmp_path))

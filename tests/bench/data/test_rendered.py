@@ -19,7 +19,13 @@ from bench.core.errors import RunError
 from bench.core.files import locked
 from bench.data import rendered as store
 from bench.data.clip import LabelledClip
-from bench.data.rendered import ARRAYS, ClipStore, is_whole, prepare_split, split_identity
+from bench.data.rendered import (
+    ARRAYS,
+    ClipStore,
+    is_whole,
+    prepare_split,
+    split_identity,
+)
 from bench.runs.config import Data, load_shift
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -286,3 +292,45 @@ def test_space_is_reserved_before_the_first_clip_is_rendered(tmp_path: Path) -> 
     array[:] = 7
     array.flush()
     assert (np.load(tmp_path / "a.npy") == 7).all()
+
+
+# Labels of earlier frames ---------------------------------------------------------------------------------------------
+
+
+def test_earlier_labels_lie_in_a_folder_of_their_own_and_move_nothing(cache: Path, data: Data, rendered: Path) -> None:
+    from bench.data.ministreet import render_labels
+
+    before = bytes_of(cache / "clips" / rendered.name)
+    folder = prepare_split(data, "target", "val", 0, cache, earlier=True)
+    assert folder.name != rendered.name and folder.name.startswith("target-val-") and is_whole(folder)
+    assert set(bytes_of(folder)) == {"label.npy", "manifest.json"}
+    assert bytes_of(cache / "clips" / rendered.name) == before and is_whole(rendered)
+    found = ClipStore(cache / "clips" / rendered.name, folder).previous_labels()
+    world = split_identity(data, "target", "val", 0)["world"]
+    for i in range(CLIPS):
+        expected = render_labels("cam", world, i, data.height, data.width, data.frames)
+        np.testing.assert_array_equal(found[i], expected[:-1])
+        np.testing.assert_array_equal(ClipStore(rendered).labels()[i], expected[-1])
+
+
+def test_earlier_labels_are_found_again_and_made_again_when_damaged(
+    cache: Path, data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = prepare_split(data, "target", "val", 0, cache, earlier=True)
+    whole, made = bytes_of(folder), []
+    original = store._render_earlier
+    monkeypatch.setattr(store, "_render_earlier", lambda job: made.append(job) or original(job))
+    assert prepare_split(data, "target", "val", 0, cache, earlier=True) == folder and not made
+    flip_a_byte(folder)
+    assert bytes_of(prepare_split(data, "target", "val", 0, cache, earlier=True)) == whole and len(made) == CLIPS
+
+
+def test_earlier_labels_take_the_labels_grant(cache: Path, data: Data, rendered: Path) -> None:
+    from bench.core.access import stage
+    from bench.core.errors import AccessError
+
+    clips = ClipStore(rendered, prepare_split(data, "target", "val", 0, cache, earlier=True))
+    with stage("target-val"), pytest.raises(AccessError, match=r"label.npy is closed"):
+        clips.previous_labels()
+    with stage("target-val", "target-val/label"):
+        assert clips.previous_labels().shape == (CLIPS, data.frames - 1, data.height, data.width)

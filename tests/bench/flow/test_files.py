@@ -78,14 +78,14 @@ def test_another_data_sets_flow_is_not_taken(folder: Path) -> None:
     _formats.write(folder / "000018.npz", field(2, -1))
     for key, sequence in (("aachen_000000_000019", "aachen_000000"), ("drive__img000019", "drive"), ("img000019", ".")):
         with pytest.raises(RunError, match=r"No flow of .*; .*000019_int16_x10\.npy only in .*"):
-            files.BACKEND(Video(key, sequence=sequence), 0)
+            flow_of(Video(key, sequence=sequence))
     _formats.write(folder / "aachen" / "000019_int16_x10.npy", field(2, -1))  # the city's, not the sequence's
     with pytest.raises(RunError, match=r"only in .*/aachen_000000"):
-        files.BACKEND(Video("aachen_000000_000019", sequence="aachen_000000"), 0)
+        flow_of(Video("aachen_000000_000019", sequence="aachen_000000"))
     _formats.write(folder / "aachen_000000" / "000019_int16_x10.npy", field(1, 1))
-    flow, _ = files.BACKEND(Video("aachen_000000_000019", sequence="aachen_000000"), 0)
+    flow, _ = flow_of(Video("aachen_000000_000019", sequence="aachen_000000"))
     np.testing.assert_array_equal(flow, field(1, 1)[None])
-    flow, _ = files.BACKEND(Video("SEQS-04-DAWN_000019", sequence="SEQS-04-DAWN"), 0)
+    flow, _ = flow_of(Video("SEQS-04-DAWN_000019", sequence="SEQS-04-DAWN"))
     np.testing.assert_array_equal(flow, field(2, -1)[None])
 
 

@@ -20,7 +20,7 @@ from bench.core.errors import BadFile, RunError
 from bench.core.workspace import Workspace
 from bench.data.label_maps import named_space
 from bench.footage.export import legend_of
-from bench.footage.pictures import fitting, look_through, open_footage
+from bench.footage.pictures import look_through, open_footage
 from bench.networks.build import build_segmenter
 from bench.networks.model_file import save_model
 
@@ -104,11 +104,11 @@ def test_without_skip_bad_it_is_an_error_before_work(tmp_path: Path, workspace: 
     folder = pictures(tmp_path / "v", ["a1.png", "a2.png"])
     (folder / "a2.png").write_bytes(b"<html>")
     with pytest.raises(BadFile, match=r"a2\.png: is not a PNG or JPEG picture"):
-        open_footage(folder, None, 8, workspace)
+        open_footage(folder, None, "mini", workspace)
     for name in ("a1.png", "a2.png"):
         (folder / name).write_bytes(b"")
     with pytest.raises(RunError, match="none of its 2 pictures can be read"):
-        open_footage(folder, None, 8, Workspace(tmp_path, tmp_path / "cache", skip_bad=True))
+        open_footage(folder, None, "mini", Workspace(tmp_path, tmp_path / "cache", skip_bad=True))
 
 
 # Said -----------------------------------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ def test_what_is_odd_is_said_once_with_counts(
     exif[0x0112] = 3
     Image.open(folder / "img1.png").save(folder / "img1.png", exif=exif)
     Image.open(folder / "img11.png").convert("RGBA").save(folder / "img11.png")
-    open_footage(folder, None, 8, workspace)
+    open_footage(folder, None, "mini", workspace)
     assert capsys.readouterr().err.splitlines() == [
         "bench: the pictures are of several kinds, all are read: 1 .jpg, 2 .png",
         "bench: the numbering has 1 gap, e.g. img2.jpg to img11.png; pictures on the two sides are not taken as consecutive "
@@ -144,31 +144,34 @@ def test_palettes_and_several_images_are_counted(tmp_path: Path) -> None:
 
 def test_content_is_names_order_and_bytes(tmp_path: Path, workspace: Workspace) -> None:
     one = pictures(tmp_path / "a", ["x1.png", "x2.png"])
-    first = open_footage(one, None, 8, workspace).content
+    first = open_footage(one, None, "mini", workspace).content
     (tmp_path / "b").mkdir()
     for name in ("x1.png", "x2.png"):
         (tmp_path / "b" / name).write_bytes((one / name).read_bytes())
-    assert open_footage(tmp_path / "b", None, 8, workspace).content == first
+    assert open_footage(tmp_path / "b", None, "mini", workspace).content == first
     (tmp_path / "b" / "x1.png").write_bytes((one / "x2.png").read_bytes())
     (tmp_path / "b" / "x2.png").write_bytes((one / "x1.png").read_bytes())
-    assert open_footage(tmp_path / "b", None, 8, workspace).content != first
+    assert open_footage(tmp_path / "b", None, "mini", workspace).content != first
 
 
 # Size -----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("size", "multiple", "becomes"),
+    ("own", "asked", "becomes"),
     [
-        ((100, 130), 8, (96, 128)),
-        ((100, 130), 32, (96, 128)),
-        ((20, 64), 8, (32, 64)),
-        ((20, 150), 48, (48, 144)),
-        ((72, 128), 8, (72, 128)),
+        ((100, 130), None, (96, 128)),
+        ((20, 64), None, (32, 64)),
+        ((1080, 1920), None, (576, 1024)),
+        ((20, 64), (33, 47), (33, 47)),
     ],
 )
-def test_sides_are_multiples(size: tuple[int, int], multiple: int, becomes: tuple[int, int]) -> None:
-    assert fitting(size, multiple) == becomes
+def test_the_size_that_a_network_works_at(
+    own: tuple[int, int], asked: tuple[int, int] | None, becomes: tuple[int, int], tmp_path: Path, workspace: Workspace
+) -> None:
+    """Network mini takes any size; without one, the pictures' is reduced and brought to multiples of 8."""
+    pictures(tmp_path / "v", ["a1.png"], own)
+    assert open_footage(tmp_path / "v", asked, "mini", workspace).store.frame_size == becomes
 
 
 class Coarse(nn.Module):

@@ -1,4 +1,4 @@
-"""Published numbers: the table is read whole, and every method's card says the same."""
+"""Published numbers: the table is read whole, and its rows are of the methods that are here."""
 
 from __future__ import annotations
 
@@ -40,9 +40,11 @@ def test_per_class_values_average_to_the_mean() -> None:
 
 
 @pytest.mark.parametrize("name", method_names())
-def test_every_card_says_what_the_table_says(name: str) -> None:
+def test_every_method_but_our_floors_has_its_row(name: str) -> None:
     card = method_class(name).card
-    assert dict(card.published) == {row.shift: row.miou for row in rows() if row.method == card.key}
+    own = [row for row in rows() if row.method == card.key]
+    assert own or card.floor
+    assert {(row.design, row.setting) for row in own} <= {(card.design, card.setting)}
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.core.errors import RunError, UsageError
 from bench.leaderboards import page as leaderboard
 from bench.leaderboards import study_page
 from bench.leaderboards.page import study_pages
 from bench.leaderboards.study_factors import factors_of
-from bench.leaderboards.study_page import Report, listed, report
+from bench.leaderboards.study_page import Report, report
 from bench.leaderboards.study_text import compare, sentence
 from bench.runs.config import RunConfig, load_shift, make_run_config
 from bench.runs.records import Record
 from bench.runs.sequences import write_sequences
-
-SHIFT = "ministreet"
+from tests.bench.leaderboards.made import SHIFT, commit, make_record, scored, table
 
 
 @dataclass(frozen=True)
@@ -46,48 +46,8 @@ class Study:
         return next((row for row in self.rows if row.label == self.reference), None)
 
 
-def make_record(method: str, seed: int, miou: float, options: Mapping[str, Any] | None = None) -> Record:
-    """A record with that mIoU."""
-    config, shift = make_run_config(method, SHIFT, seed, dict(options or {})), load_shift(SHIFT)
-    at = {"step": 150.0, "miou": miou}
-    value = {
-        "run": config.hash,
-        "config": config.model_dump(mode="json"),
-        "shift_hash": shift.hash,
-        "source_model": None,
-        "method": {"title": method, "design": "-", "setting": "SFDA", "floor": False},
-        "result": {
-            "iou": dict.fromkeys(shift.classes, miou),
-            "miou": miou,
-            "pixel_accuracy": 80.0,
-            "temporal_consistency": 60.0 + seed,
-        },
-        "selection": {"unsupervised": at, "oracle": at | {"label_looks": 1}, "snapshots": []},
-        "cost": {
-            "steps": 200,
-            "seconds": 20.0,
-            "cpu_seconds": 10.0 + seed,
-            "total_seconds": 99.0,
-            "peak_memory_mb": 900.0,
-            "parameters": 600_000,
-        },
-        "code": {"revision": "abc123abc123", "dirty": False},
-        "versions": {"torch": "2.14.0"},
-        "hardware": {"cpu": "A CPU", "threads": 1},
-        "date": "2026-02-01",
-    }
-    return Record.model_validate(value)
-
-
-def table(page: str, heading: str) -> list[dict[str, str]]:
-    """The table under a heading, one dictionary per row."""
-    section = page.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
-    return [dict(zip(lines[0], line, strict=True)) for line in lines[2:]]
-
-
-def expand(study: Study) -> list[tuple[Row, int, RunConfig]]:
-    return [(r, s, make_run_config(r.method, SHIFT, s, dict(r.options))) for r in study.rows for s in study.seeds]
+def expand(study: Study, shift: str = SHIFT) -> list[tuple[Row, int, RunConfig]]:
+    return [(r, s, make_run_config(r.method, shift, s, dict(r.options))) for r in study.rows for s in study.seeds]
 
 
 def made(scores: Mapping[str, tuple[Mapping[str, Any], tuple[float, ...]]], **of: Any) -> tuple[Study, list[Record]]:
@@ -222,6 +182,29 @@ def test_the_reference_is_named_or_unaltered_or_first() -> None:
     assert reported(only).reference == 0
 
 
+def test_rows_without_records_are_named() -> None:
+    study, records = made(TEMPERATURES)
+    gone = [r for r in records if r.config.settings["temperature"] not in (0.2, 0.4)]
+    found = report(study, expand(study), SHIFT, gone)
+    assert found is not None and found.missing == ("0.2", "0.4")
+    assert "- `0.2` and `0.4` are in no comparison: they have no records here.\n" in found.text
+    one = report(study, expand(study), SHIFT, [r for r in records if r.config.settings["temperature"] != 0.2])
+    assert one is not None and "- `0.2` is in no comparison: it has no records here.\n" in one.text
+    assert "no comparison" not in reported(TEMPERATURES).text
+
+
+@pytest.mark.parametrize("named", [None, "0.4"])
+def test_without_its_reference_a_study_has_no_page(named: str | None) -> None:
+    """With another row to compare with it would say other things."""
+    study, records = made(TEMPERATURES, reference=named)
+    value = {None: 0.0954, "0.4": 0.4}[named]
+    without = [r for r in records if r.config.settings["temperature"] != value]
+    with pytest.raises(
+        RunError, match=f"Study 'try' on ministreet: its reference '{named or 'default'}' has no records"
+    ):
+        report(study, expand(study), SHIFT, without)
+
+
 def test_what_varies_decides_the_layout() -> None:
     assert reported(TEMPERATURES).factors.axis is not None and not reported(TEMPERATURES).factors.crossed
     assert reported(CROSSED).factors.axis is None
@@ -251,7 +234,6 @@ def test_sentences_alone() -> None:
     said = "`b` cannot be told apart from `a`: +0.23 ± 1.86 mIoU points over 3 replicates (paired t-test, p = 0.644)."
     assert sentence(one) == said and sentence(one, "On average, ") == f"On average, {said}"
     assert sentence(compare({"a": {0: 1.0}, "b": {1: 2.0}}, "a")).startswith("Nothing can be tested against `a`")
-    assert listed(["a"]) == "`a`" and listed(["a", "b", "c"]) == "`a`, `b` and `c`"
 
 
 # Files
@@ -260,11 +242,11 @@ def test_sentences_alone() -> None:
 @pytest.fixture
 def committed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Path, Study, list[Record]]:
     """A root with a study's records, and the study among the committed ones."""
-    study, records = made(TEMPERATURES)
-    folder = tmp_path / "records" / SHIFT
-    folder.mkdir(parents=True)
-    for record in records:
-        (folder / f"{record.run}.json").write_text(record.to_json(), encoding="utf-8")
+    study = made(TEMPERATURES)[0]
+    values = [(dict(options), seed, x) for options, of in TEMPERATURES.values() for seed, x in enumerate(of)]
+    pairs = [scored("stpl", seed, miou, options=options) for options, seed, miou in values]
+    commit(tmp_path, pairs)
+    records = [record for record, _ in pairs]
     made_up = [report(study, expand(study), SHIFT, records)]
     monkeypatch.setattr(study_page, "reports", lambda *_: made_up)
     return tmp_path, study, records
@@ -298,6 +280,7 @@ def test_a_study_that_is_gone_leaves_no_page(
 
 def test_a_study_of_runs_that_are_not_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As ``bench study`` ends: from the records and the sequences in the folders of the runs."""
+    monkeypatch.setattr(leaderboard, "expand", expand)
     study, records = made({"plain": ({}, BASE), "hot": ({"temperature": 0.4}, (49.0, 51.5, 53.0))})
     classes = load_shift(SHIFT).classes
     for record in records[:-1]:
@@ -313,3 +296,29 @@ def test_a_study_of_runs_that_are_not_committed(tmp_path: Path, monkeypatch: pyt
     rows = {r["row"]: r for r in table(page.path.read_text(encoding="utf-8"), "Rows")}
     low, high = map(float, rows["hot"]["bootstrap 95 %"].split(" to "))
     assert low <= high < 0 and rows["hot"]["pairs"] == "3"
+
+
+def test_the_files_of_a_study_on_a_shift_of_ones_own_stay_in_the_folder(
+    shift_file: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shift is named by the path of its file; pages and figures by what it calls itself."""
+    monkeypatch.setattr(leaderboard, "expand", lambda study: expand(study, shift))
+    shift = shift_file({"name": "mine"})
+    study = Study("try", (Row("plain", "stpl", {}), Row("hot", "stpl", {"temperature": 0.4})))
+    records = [
+        make_record("stpl", s, 40.0 + s + t, shift=shift, options={"temperature": t} if t else {})
+        for t in (0.0, 0.4)
+        for s in range(3)
+    ]
+    (page,) = study_pages(study, records, tmp_path / "boards")
+    assert [path.relative_to(tmp_path).as_posix() for path in page.files] == [
+        "boards/mine-try.md",
+        "boards/figures/mine-try.png",
+    ]
+    assert "](figures/mine-try.png)" in page.text
+
+
+def test_a_shift_may_not_be_called_like_a_way_up(shift_file: Callable[..., str]) -> None:
+    for name in ("../../x", "/tmp/x", "..", ""):
+        with pytest.raises(UsageError, match="name: String should match pattern"):
+            load_shift(shift_file({"name": name}))

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 from typer.testing import CliRunner
@@ -106,17 +107,15 @@ def test_what_is_given_as_a_model_is_called_what_it_is(how: str, tmp_path: Path)
 @pytest.mark.parametrize("command", ["adapt", "predict", "run"])
 def test_every_command_that_takes_a_model_says_so(how: str, command: str, tmp_path: Path) -> None:
     path, out = written(how, tmp_path / "given.pth"), tmp_path / "out"
-    frames = ["--checkpoint", str(path), "--frames", str(tmp_path), "--out", str(out)]
+    frames = ["--checkpoint", str(path), "--frames", str(tmp_path / "frames"), "--out", str(out)]
     told = {
         "adapt": ["adapt", *frames],
         "predict": ["predict", *frames],
         "run": ["run", "-m", "adabn", "--shift", "ministreet-tiny", "--source-model", str(path), "--runs", str(out)],
     }[command]
-    if command == "adapt":
-        from PIL import Image
-
-        for number in range(2):
-            Image.new("RGB", (64, 64)).save(tmp_path / f"{number}.png")
+    (tmp_path / "frames").mkdir()
+    for number in range(2):
+        Image.new("RGB", (64, 64)).save(tmp_path / "frames" / f"{number}.png")
     result = CliRunner().invoke(cli.app, told)
     assert result.exit_code == 1 and said(how, path) in result.stderr and "delete" not in result.stderr
 

@@ -149,6 +149,8 @@ def test_the_nearest_name_is_proposed() -> None:
         (("common",), "Unknown method 'common'"),
         (("stpl", "ministreet-tin"), r"Unknown shift 'ministreet-tin'. Did you mean 'ministreet-tiny'\?"),
         (("stpl", "ministreet-tiny", -1), "seed must be 0 or more, got -1"),
+        (("stpl", "ministreet-tiny", 0, {"frames": 1}), "frames must be a whole number of 2 or more, got 1"),
+        (("stpl", "ministreet-tiny", 0, {"frames": "three"}), "frames must be a whole number of 2 or more, got three"),
         (("stpl", "ministreet-tiny", 0, {"fusion": "conv1"}), r"Unknown fusion 'conv1'. Did you mean 'conv1x1'\?"),
         (("stpl", "ministreet-tiny", 0, {"flow": "exat"}), r"Unknown flow 'exat'. Did you mean 'exact'\?"),
         (("stpl", "ministreet-tiny", 0, {"flow": "base"}), "Unknown flow 'base'"),
@@ -237,7 +239,7 @@ def test_bad_ranges(text: str) -> None:
 
 def test_defaults_are_written_out_and_explicit_defaults_are_the_same_run() -> None:
     plain = make_run_config("stpl", "ministreet-tiny")
-    defaults = method_class("stpl").Settings()
+    defaults = method_class("stpl").Settings(**resolve_settings("stpl", {}))
     assert plain.settings["temperature"] == defaults.temperature and (plain.fusion, plain.flow) == ("conv1x1", "exact")
     explicit = {"fusion": "conv1x1", "flow": "exact", "network": "mini"}
     explicit |= {"temperature": defaults.temperature, "ema_decay": defaults.ema_decay}

@@ -65,7 +65,9 @@ def test_a_record_survives_being_written_and_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"schema": 2}, "schema: Value error, schema 2 is not the one this version reads"),
+        ({"result__miou": 250.0}, "result.miou: Input should be less than or equal to 100"),
+        ({"run": "../../../../x"}, "run: String should match pattern"),
+        ({"digests": {"clips": "0" * 64}}, "digests.checkpoint: Field required"),
         ({"surprise": 1}, "surprise: Extra inputs"),
         ({"result__miou": "high"}, "result.miou: Input should be a valid number"),
         ({"result__miou": None}, "result.miou"),
@@ -80,6 +82,23 @@ def test_a_record_that_does_not_validate_is_refused_with_the_fields_path(
     path = written(tmp_path, record(**changes))
     with pytest.raises(RunError, match=f"Record {path} is damaged: {says}"):
         read_record(path)
+
+
+@pytest.mark.parametrize("more", [{}, {"surprise": 1, "result__miou": "high"}])
+def test_a_record_of_another_version_is_not_damaged(more: dict[str, Any], tmp_path: Path) -> None:
+    path = written(tmp_path, record(schema=2, **more))
+    says = f"Record {path} is of schema 2; this version of bench reads schema 1: use the version that made it"
+    with pytest.raises(RunError, match=f"^{says}$"):
+        read_record(path)
+
+
+def test_digests_are_no_part_of_older_records(tmp_path: Path) -> None:
+    told = read_record(written(tmp_path, record())).to_json()
+    assert "digests" not in told
+    digests = {"checkpoint": "0" * 64, "source_model": "f" * 64}
+    again = read_record(written(tmp_path, record(digests=digests)))
+    assert again.digests is not None and again.digests.model_dump() == digests
+    assert json.loads(again.to_json()) == json.loads(told) | {"digests": digests}
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100, -3])

@@ -20,8 +20,8 @@ from bench.core.errors import AccessError, RunError, UsageError
 from bench.core.workspace import Workspace
 from bench.runs import run as adapt
 from bench.runs import training
-from bench.runs.config import RunConfig, load_shift, make_run_config
-from bench.runs.finished import finished
+from bench.runs.config import RunConfig, alterations, load_shift, make_run_config
+from bench.runs.finished import finished, finished_run
 from bench.runs.records import read_record
 from bench.runs.run import run
 
@@ -311,6 +311,33 @@ def test_restart_is_called_once_before_the_first_step_with_the_policys_statistic
 
 
 @pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize(("method", "frames"), [("stpl", 3), ("tps", 4), ("vat_vst", 3)])
+def test_longer_clips(method: str, frames: int, workspace: Workspace) -> None:
+    """A source model, clips and weights of their own; the same last frames, so the same validation labels."""
+    config = make_run_config(method, TINY, options={"frames": frames})
+    plain = make_run_config(method, TINY)
+    assert config.hash != plain.hash and config.protocol.data.frames == frames
+    assert make_run_config(method, TINY, options={"frames": 2}) == plain and alterations(config) == (
+        f"frames={frames}",
+    )
+    record = run(config, workspace)
+    assert 0 <= record.result.miou <= 100 and record.result.temporal_consistency is not None
+    weights = load_file(workspace.runs / config.hash / "checkpoint.safetensors")
+    assert weights["fusion.mix.weight"].shape[1] == frames * 96
+    assert finished_run(f"{method}:frames={frames}", TINY, 0, workspace.runs).model(CPU).fusion.num_frames == frames
+
+
+@pytest.mark.parametrize("method", ["tps", "da_vsn", "stpl", "ur"])
+def test_a_record_says_which_ingredients_its_run_had(method: str, workspace: Workspace) -> None:
+    """Score fusion in the network where the paper has it, so another source model; the losses see scores before it."""
+    record = run(make_run_config(method, TINY, options={"ingredients": "published"}), workspace)
+    fusion = {"tps": "accel_warp", "da_vsn": "accel_splat", "stpl": "conv1x1", "ur": "none"}[method]
+    start = {"flow": "exact", "averages": "none", "start": "source, target statistics"}
+    assert record.ingredients == {"set": "published", "fusion": fusion, **start}
+    weights = load_file(workspace.runs / record.run / "checkpoint.safetensors")
+    assert ("score_fusion.mix.weight" in weights) == fusion.startswith("accel")
+
+
 def test_the_readout_decides_whose_weights_are_scored(shift_file: Callable[..., str], workspace: Workspace) -> None:
     scored = {}
     for readout in ("student", "teacher"):

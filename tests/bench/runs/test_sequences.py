@@ -76,10 +76,14 @@ def test_what_does_not_belong_is_said() -> None:
     assert "mIoU is 99.0 in the record" in (mismatch(counts, result_of(matrix, miou=99.0), CLASSES) or "")
     assert "pixel accuracy is 1.0" in (mismatch(counts, result_of(matrix, pixel_accuracy=1.0), CLASSES) or "")
     without = told.iou | {"road": None}
-    assert "mIoU is" in (mismatch(counts, told.model_copy(update={"iou": without}), CLASSES) or "")
+    assert "IoU of road is None" in (mismatch(counts, told.model_copy(update={"iou": without}), CLASSES) or "")
     wrong = {name: of.copy() for name, of in counts.items()}
     wrong["s0"][0, 0] = wrong["s0"][0, 1] + 1000
-    assert "impossible" in (mismatch(wrong, told, CLASSES) or "")
+    assert "'s0' are impossible" in (mismatch(wrong, told, CLASSES) or "")
+    moved = {name: of.copy() for name, of in counts.items()}
+    moved["s0"][0, 2] += 1
+    moved["s1"][0, 2] -= 1  # the sums are right, the sequences are not
+    assert "'s0' are impossible" in (mismatch(moved, told, CLASSES) or "")
 
 
 def test_a_class_that_the_protocol_does_not_score_stays_out_of_the_mean() -> None:
@@ -87,7 +91,9 @@ def test_a_class_that_the_protocol_does_not_score_stays_out_of_the_mean() -> Non
     iou = 100 * iou_from_confusion(matrix)
     scored = {"road": float(iou[0]), "sky": float(iou[1]), "bus": None}
     told = result_of(matrix).model_copy(update={"iou": scored, "miou": float(iou[:2].mean())})
-    assert mismatch(counts, told, CLASSES) is None
+    assert mismatch(counts, told, CLASSES, ["bus"]) is None
+    assert "IoU of bus is None in the record" in (mismatch(counts, told, CLASSES) or "")  # it is scored, and occurs
+    assert "IoU of bus is" in (mismatch(counts, result_of(matrix), CLASSES, ["bus"]) or "")
 
 
 def test_a_class_that_never_occurs() -> None:

@@ -16,7 +16,8 @@ from bench.core.workspace import Workspace
 from bench.networks.weights import load_into, load_tensors, save_tensors
 from bench.runs import source
 from bench.runs.config import load_shift, make_run_config
-from bench.runs.source import fresh_segmenter, source_identity, source_model
+from bench.runs.source import fresh_segmenter, source_identity, source_model, supervision_of
+from methods.base import Supervision
 
 TINY = "ministreet-tiny"
 
@@ -59,6 +60,23 @@ def test_network_fusion_replicate_and_schedule_each_make_another(shift_file: Cal
     assert all(a != b for i, a in enumerate(found) for b in found[i + 1 :])
     shift = shift_file({"adaptation.lr": 0.5, "data.target.train": 3, "evaluation.align_corners": True})
     assert source_identity(make_run_config("adabn", shift), load_shift(shift)) == identity()
+
+
+def test_how_labels_teach_belongs_to_the_shift(shift_file: Callable[..., str]) -> None:
+    """Each part of it makes another source model; said out loud, what MiniStreet does makes the same one as before."""
+    usual = {"source_training.loss": "balanced", "source_training.mirror": True, "source_training.auxiliary": 0.1}
+    shift = shift_file({**usual, "source_training.jitter": 0.0})
+    assert source_identity(make_run_config("adabn", shift), load_shift(shift)) == identity()
+    found = [identity()]
+    for change in ({"loss": "plain"}, {"mirror": False}, {"jitter": 0.4}, {"auxiliary": 0.5}):
+        shift = shift_file({f"source_training.{key}": value for key, value in change.items()})
+        found.append(source_identity(make_run_config("adabn", shift), load_shift(shift)))
+        told = supervision_of(load_shift(shift))
+        assert all(getattr(told, key) == value for key, value in change.items())
+    assert all(a != b for i, a in enumerate(found) for b in found[i + 1 :])
+    for name in ("viper2cityscapes", "synthia2cityscapes"):
+        assert supervision_of(load_shift(name)) == Supervision("plain", mirror=False, jitter=0.0, auxiliary=0.1)
+    assert supervision_of(load_shift("ministreet")) == Supervision()
 
 
 def test_it_is_trained_once_and_found_again(own: Workspace, trainings: list[str]) -> None:

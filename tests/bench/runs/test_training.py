@@ -93,6 +93,32 @@ def test_the_loop_is_sgd_under_a_polynomial_schedule(clip: float | None, tmp_pat
     )
 
 
+def test_networks_side_by_side_are_clipped_apart(tmp_path: Path) -> None:
+    """One whose gradient is long does not shorten the other's step; without the mark it does."""
+
+    class Two(Toy):
+        apart = True
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.other = nn.Parameter(torch.tensor([300.0]))
+
+        def parameter_groups(self, lr: float, head_multiplier: float) -> list[dict[str, Any]]:
+            mark: list[dict[str, Any]] = [{"clipped": 0}, {"clipped": 1}] if self.apart else [{}, {}]
+            groups = [*self.segmenter.parameter_groups(lr, head_multiplier), {"params": [self.other], "lr": lr}]
+            return [{**group, **own} for group, own in zip(groups, mark, strict=True)]
+
+        def losses(self, target: ClipBatch, source: LabelledBatch | None, step: int) -> dict[str, Tensor]:
+            return {**super().losses(target, source, step), "other": self.other.square().sum() / 2}
+
+    apart, together = Two(), Two()
+    together.apart = False
+    for number, method in enumerate((apart, together)):
+        Trainer(method, schedule(), tmp_path / str(number), CPU).fit(batch)
+    torch.testing.assert_close(apart.segmenter.weight.detach(), torch.tensor(by_hand(7, 7)), rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(together.segmenter.weight, apart.segmenter.weight, atol=0.1)
+
+
 def test_a_step_on_several_batches_takes_their_mean(tmp_path: Path) -> None:
     """Two batches a step whose means are 0, 1, 2, 0, ...: the gradient is that of their mean; losses are logged as a mean."""
     method = Toy()

@@ -99,6 +99,7 @@ def told(**changes: Any) -> dict[str, Any]:
         "adaptation": {**SCHEDULE, "batch_norm": "target", "snapshots": 1, "statistics_clips": 4},
         "evaluation": {"align_corners": False, "readout": "student"},
     }
+    shift = json.loads(json.dumps(shift))  # nothing twice, so no aliases, and a change is of one side
     for dotted, value in changes.items():
         *parents, last = dotted.split("__")
         place = shift
@@ -113,6 +114,5 @@ def told(**changes: Any) -> dict[str, Any]:
 
 def write_yaml(path: Path, content: dict[str, Any]) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
-    plain = json.loads(json.dumps(content))  # nothing twice, so no aliases
-    path.write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     return str(path)

@@ -130,7 +130,7 @@ def test_only_labelled_pictures_are_an_oracles(shift: str, place: Workspace) -> 
 def test_paths_are_relative_to_the_yaml_or_the_data_root(
     data: Path, tmp_path: Path, own_cache: Path, shift: str
 ) -> None:
-    beside = write_yaml(Path(shutil.copytree(data, tmp_path / "copy")) / "day2dusk.yaml", told())
+    beside = write_yaml(Path(shutil.copytree(data, tmp_path / "copy")) / "beside.yaml", told())
     nowhere = Workspace(tmp_path / "runs", own_cache, data_root=None)
     there = Workspace(tmp_path / "runs", own_cache, data_root=data)
     for role, split in (("source", "train"), ("target", "train"), ("target", "val")):
@@ -181,7 +181,7 @@ def test_hashes_of_earlier_shifts_have_not_moved(name: str) -> None:
 def test_where_things_lie_is_no_part_of_a_shift(shift: str, tmp_path: Path) -> None:
     here = load_shift(shift).hash
     moved = told(data__target__folder="/mnt/elsewhere", data__source__labels="x/y", data__target__labels="z")
-    assert load_shift(write_yaml(tmp_path / "a" / "day2dusk.yaml", moved)).hash == here
+    assert load_shift(write_yaml(tmp_path / "moved.yaml", moved)).hash == here
     for number, change in enumerate(
         (
             {"data__target__val": {"sequences": {"drive2": [3, 8]}}},
@@ -189,7 +189,7 @@ def test_where_things_lie_is_no_part_of_a_shift(shift: str, tmp_path: Path) -> N
             {"data__target__alone": "drop"},
         )
     ):
-        assert load_shift(write_yaml(tmp_path / str(number) / "day2dusk.yaml", told(**change))).hash != here
+        assert load_shift(write_yaml(tmp_path / f"other{number}.yaml", told(**change))).hash != here
 
 
 def test_other_pictures_in_the_same_place_are_told(
@@ -202,11 +202,13 @@ def test_other_pictures_in_the_same_place_are_told(
     first = run(config, here)
     assert first.data is not None and sorted(first.data) == ["source", "target-train", "target-val"]
     assert run(config, here) == first
+    (copy / "dusk").rename(tmp_path / "away")  # what was listed is known still
+    assert run(config, here) == first
+    (tmp_path / "away").rename(copy / "dusk")
     write(copy / "dusk" / "images" / "drive1" / "003.png", np.zeros((48, 64, 3), np.uint8))
     with pytest.raises(UsageError, match=r"was made with other data \(target-train\); --force makes it anew"):
         run(config, here)
-    shutil.rmtree(copy / "dusk")  # nothing to compare with: the record stands
-    assert run(config, here) == first
+    assert run(config, Workspace(tmp_path / "runs", tmp_path / "bare")) == first  # nothing to compare with: the record stands
 
 
 # Who may see what -----------------------------------------------------------------------------------------------------

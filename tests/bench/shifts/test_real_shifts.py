@@ -123,6 +123,27 @@ def test_fence_is_trained_and_not_scored(
     assert result.miou == pytest.approx(sum(known) / len(known))
 
 
+@pytest.mark.parametrize(("shift", "frames"), [("viper2cityscapes", 3), ("synthia2cityscapes", 4)])
+def test_longer_clips_of_recorded_videos(
+    shift: str, frames: int, small: dict[str, str], place: Workspace, no_figures: None
+) -> None:
+    record = run(config(small[shift], "tps", frames=frames), place)
+    assert 0 <= record.result.miou <= 100 and record.config.frames == frames
+
+
+def test_earlier_labels_of_synthia_are_read_and_refused_where_there_are_none(
+    small: dict[str, str], place: Workspace, no_figures: None, tmp_path: Path
+) -> None:
+    assert run(config(small["synthia2cityscapes"], "cmom"), place).cost.steps == 2
+    told = yaml.safe_load(Path(small["viper2cityscapes"]).read_text(encoding="utf-8"))
+    told["data"]["source"]["dataset"] = "cityscapes_seq"
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(told), encoding="utf-8")
+    shift = load_shift(str(tmp_path / "other.yaml"))
+    assert prepare(shift, "source", "train", 0, place).open().labels()
+    with pytest.raises(UsageError, match="data set 'cityscapes_seq' has none"):
+        prepare(shift, "source", "train", 0, place, previous_labels=True)
+
+
 def test_the_protocol_itself_runs_from_the_command_line(
     trees: dict[str, Tree], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-import bench
+from bench import cli
 from bench.core.errors import RunError, UsageError
 from bench.core.registry import method_names
-from bench.core.workspace import Workspace
 from bench.runs.config import make_run_config, method_class, resolve_settings
 from bench.runs.records import Record
 from bench.sweeps import search as module
-from bench.sweeps.search import COLUMNS, draw, summary, tune, write_log
+from bench.sweeps.jobs import Jobs, SweepFolder
+from bench.sweeps.search import COLUMNS, draw, summary
+from bench.sweeps.spec import Sweep, plan
 from methods.base import Choice, LogUniform, Uniform
 
 SEARCHED = [name for name in method_names() if method_class(name).SEARCH]
@@ -37,17 +39,25 @@ def fake_record(config: Any, miou: float = 40.0) -> Record:
     return Record.model_validate(told)
 
 
-@pytest.fixture
-def ran(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Runs are not done but noted; the score falls with the trial's first drawn number."""
-    configs: list[Any] = []
+def tuning(method: str, trials: str, seeds: str = "0", log: Path | None = None, **asked: Any) -> Sweep:
+    """As ``bench tune`` asks for it."""
+    told = {"methods": [method], "shift": "ministreet-dev", "seeds": seeds, "search": {"trials": trials}, "name": "t"}
+    return Sweep.model_validate({**told, "log": log and str(log), **asked})
 
-    def fake_run(config: Any, workspace: Workspace) -> Record:
-        configs.append(config)
-        return fake_record(config, 40 + config.seed - 10 * config.settings.get("drop", 0))
 
-    monkeypatch.setattr(module, "run", fake_run)
-    return configs
+def carried_out(runs: Path, sweep: Sweep, most: int = 10**6) -> Jobs:
+    """Nothing is run, but every job ends well; the score falls with ``drop``. At most so many runs, as if killed then."""
+    jobs = Jobs(SweepFolder(runs, sweep.name), plan(sweep), log=sweep.log)
+    while (job := jobs.next()) is not None:
+        if job.kind == "run":
+            if most == 0:
+                break
+            most -= 1
+            miou = 40 + job.config.seed - 10 * job.config.settings.get("drop", 0)
+            jobs.finish(job, fake_record(job.config, miou).to_json())
+        else:
+            jobs.finish(job)
+    return jobs
 
 
 @pytest.mark.parametrize("method", SEARCHED)
@@ -84,36 +94,40 @@ def test_log_uniform_and_uniform_cover_their_range(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("shift", ["ministreet", "ministreet-tiny"])
-def test_only_worlds_for_tuning_are_accepted(shift: str, ran: list[Any]) -> None:
+def test_only_worlds_for_tuning_are_accepted(shift: str) -> None:
     with pytest.raises(UsageError, match=f"Shift '{shift}' is not for tuning; use ministreet-dev"):
-        tune("stpl", shift, [0], [0], {}, Workspace())
-    assert ran == []
+        plan(tuning("stpl", "0:1", shift=shift))
 
 
-def test_reported_worlds_under_another_name_are_refused(shift_file: Callable[..., str], ran: list[Any]) -> None:
+def test_reported_worlds_under_another_name_are_refused(shift_file: Callable[..., str]) -> None:
     with pytest.raises(UsageError, match="is not for tuning"):
-        tune("stpl", shift_file({"purpose": "tune", "data.family": "ministreet"}), [0], [0], {}, Workspace())
-    assert ran == []
+        plan(tuning("stpl", "0:1", shift=shift_file({"purpose": "tune", "data.family": "ministreet"})))
 
 
-def test_a_method_without_a_space_has_nothing_to_tune(ran: list[Any]) -> None:
+def test_a_method_without_a_space_has_nothing_to_tune() -> None:
     with pytest.raises(UsageError, match="Method 'adabn' has no search space"):
-        tune("adabn", "ministreet-dev", [0], [0], {}, Workspace())
+        plan(tuning("adabn", "0:1"))
 
 
-def test_every_trial_runs_on_every_seed_and_fixed_options_stay(ran: list[Any]) -> None:
-    trials = (0, 2, 3)  # trial 1 of stpl is what its defaults were chosen from
-    done = tune("stpl", "ministreet-dev", trials, range(2), {"fusion": "none", "drop": 0.25}, Workspace())
-    assert [(trial, record.config.seed) for trial, record in done] == [(t, s) for t in trials for s in range(2)]
-    assert {c.fusion for c in ran} == {"none"} and {c.settings["drop"] for c in ran} == {0.25}
-    assert (
-        ran[0].settings["temperature"] == method_class("stpl").Settings().temperature != ran[2].settings["temperature"]
-    )
-    assert len({c.hash for c in ran}) == 6 and {c.shift for c in ran} == {"ministreet-dev"}
+def test_every_trial_runs_on_every_seed_and_fixed_options_stay(tmp_path: Path) -> None:
+    jobs = carried_out(tmp_path, tuning("stpl", "2:5", "0:2", options={"fusion": "none", "drop": 0.25}))
+    done = jobs.tries()
+    assert [(trial, record.config.seed) for trial, record in done] == [(t, s) for t in (2, 3, 4) for s in range(2)]
+    configs = [record.config for _, record in done]
+    assert {c.fusion for c in configs} == {"none"} and {c.settings["drop"] for c in configs} == {0.25}
+    assert configs[0].settings["temperature"] == draw("stpl", 2)["temperature"] != configs[2].settings["temperature"]
+    assert len({c.hash for c in configs}) == 6 and {c.shift for c in configs} == {"ministreet-dev"}
 
 
-def test_the_summary_is_the_mean_over_seeds_best_first(ran: list[Any]) -> None:
-    table = summary(tune("self_training", "ministreet-dev", range(4), range(3), {}, Workspace()))
+def test_two_trials_that_drew_the_same_are_one_run_and_two_lines_of_the_summary(tmp_path: Path) -> None:
+    """Trial 1 of stpl is what its defaults, trial 0, were chosen from."""
+    jobs = carried_out(tmp_path, tuning("stpl", "0:3"))
+    assert len(jobs.runs) == 2 and [trial for trial, _ in jobs.tries()] == [0, 1, 2]
+    assert sorted(row["trial"] for row in summary(jobs.tries())) == [0, 1, 2]
+
+
+def test_the_summary_is_the_mean_over_seeds_best_first(tmp_path: Path) -> None:
+    table = summary(carried_out(tmp_path, tuning("self_training", "0:4", "0:3")).tries())
     assert [row["miou"] for row in table] == sorted((row["miou"] for row in table), reverse=True)
     default = next(row for row in table if row["trial"] == 0)
     settings = resolve_settings("self_training", {})
@@ -126,17 +140,16 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_the_log_has_one_line_per_run_and_grows(ran: list[Any], tmp_path: Path) -> None:
+def test_the_log_has_one_line_per_run_and_grows(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "log.csv"
-    first = tune("stpl", "ministreet-dev", (0, 2), range(2), {}, Workspace())
-    write_log(path, first)
+    first = carried_out(tmp_path, tuning("stpl", "2:4", "0:2", path))
     assert len(rows(path)) == 4 and tuple(rows(path)[0]) == COLUMNS
-    write_log(path, first)  # the same again adds nothing
-    assert len(rows(path)) == 4
-    more = tune("self_training", "ministreet-dev", [1], [0], {"fusion": "none"}, Workspace())
-    write_log(path, more)
+    before = path.read_bytes()
+    carried_out(tmp_path, tuning("stpl", "2:4", "0:2", path))  # found again: nothing is added
+    assert path.read_bytes() == before
+    more = carried_out(tmp_path, tuning("self_training", "1:2", log=path, options={"fusion": "none"}))
     told = rows(path)
-    assert len(told) == 5 and {row["run"] for row in told} == {r.run for _, r in (*first, *more)}
+    assert len(told) == 5 and {row["run"] for row in told} == {r.run for _, r in (*first.tries(), *more.tries())}
     assert [row["method"] for row in told] == ["self_training", *["stpl"] * 4]
     assert json.loads(told[0]["searched"]) == draw("self_training", 1)
     assert json.loads(told[0]["config"])["fusion"] == "none"
@@ -144,42 +157,37 @@ def test_the_log_has_one_line_per_run_and_grows(ran: list[Any], tmp_path: Path) 
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"hello\n1\n", b""])
-def test_a_log_that_is_none_is_not_overwritten(content: bytes, ran: list[Any], tmp_path: Path) -> None:
+def test_a_log_that_is_none_is_not_overwritten(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     path.write_bytes(content)
-    done = tune("stpl", "ministreet-dev", [0], [0], {}, Workspace())
     with pytest.raises(RunError, match=f"{path} is not a tuning log: its columns should be method, trial"):
-        write_log(path, done)
-    assert path.read_bytes() == content
+        carried_out(tmp_path, tuning("stpl", "0:1", log=path))
+    assert path.read_bytes() == content and not list(tmp_path.glob("*/record.json"))  # said before the first run
 
 
-def test_the_command_writes_the_log_after_every_trial(
-    ran: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-
-    fake = module.run
-
-    def stops_in_the_third_trial(config: Any, workspace: Workspace) -> Record:
-        if len(ran) == 4:
-            raise KeyboardInterrupt
-        return fake(config, workspace)
-
-    monkeypatch.setattr(module, "run", stops_in_the_third_trial)
-    log = tmp_path / "log.csv"
-    with pytest.raises(KeyboardInterrupt):
-        bench.tune("hcl", "ministreet-dev", "0:4", "0:2", log, runs=tmp_path, cache=tmp_path, device="cpu")
-    assert len(rows(log)) == 4
+def test_a_search_that_is_killed_has_logged_what_was_done(tmp_path: Path) -> None:
+    carried_out(tmp_path, tuning("hcl", "0:4", "0:2", tmp_path / "log.csv"), most=3)
+    assert len(rows(tmp_path / "log.csv")) == 3
 
 
-@pytest.mark.usefixtures("no_figures")
-def test_a_real_search(shift_file: Callable[..., str], workspace: Workspace, tmp_path: Path) -> None:
-    """Two trials on a tiny shift for tuning: really run, found again, and logged."""
-    shift = shift_file({"purpose": "tune"})
-    done = tune("self_training", shift, range(2), [0], {}, workspace)
-    assert len({record.result.miou for _, record in done}) == 2
-    write_log(tmp_path / "log.csv", done)
-    written = (tmp_path / "log.csv").read_bytes()
-    again = tune("self_training", shift, range(2), [0], {}, workspace)
-    assert [record for _, record in again] == [record for _, record in done]
-    write_log(tmp_path / "log.csv", again)
-    assert (tmp_path / "log.csv").read_bytes() == written
+def test_only_a_random_search_is_logged_and_the_log_is_no_part_of_what_a_sweep_is() -> None:
+    with pytest.raises(ValueError, match="log: only the trials of a random search are logged"):
+        tuning("stpl", "0:1", log=Path("log.csv"), search={"kind": "grid"})
+    assert tuning("stpl", "0:1", log=Path("log.csv")).identity == tuning("stpl", "0:1").identity
+    assert "log" not in tuning("stpl", "0:1").to_yaml()
+
+
+def test_tune_says_what_a_search_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs that are there already are neither run again nor is Ray started for them."""
+    sweep = tuning("self_training", "0:3", "0:2")
+    carried_out(tmp_path / "runs", sweep)
+    command = ["tune", "-m", "self_training", "--trials", "0:3", "--seeds", "0:2", "--device", "cpu", "--threads", "1"]
+    folders = ["--runs", str(tmp_path / "runs"), "--cache", str(tmp_path), "--log", str(tmp_path / "log.csv")]
+    text = CliRunner().invoke(cli.app, [*command, *folders])
+    assert text.exit_code == 0, text.output
+    first, *others = text.stdout.splitlines()
+    assert len(others) == 2 and first.split()[1] == "trial" and "'ema_decay': " in first
+    assert len(rows(tmp_path / "log.csv")) == 6
+    told = json.loads(CliRunner().invoke(cli.app, [*command, *folders, "--json"]).stdout)
+    assert [f"{row['miou']:.2f}" for row in told] == [line.split()[0] for line in (first, *others)]
+    assert [set(row) for row in told] == [{"trial", "miou", "seeds", "settings"}] * 3

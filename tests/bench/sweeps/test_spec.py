@@ -14,8 +14,8 @@ from bench.core.errors import UsageError
 from bench.core.registry import ROOT
 from bench.core.schema import validated
 from bench.runs.config import load_shift, make_run_config, method_class
-from bench.sweeps.search import draw, tuning_shift
-from bench.sweeps.spec import Search, Sweep, parse_grid, plan, searched
+from bench.sweeps.search import Search, draw, searched, tuning_shift
+from bench.sweeps.spec import Sweep, parse_grid, plan
 
 TINY = "ministreet-tiny"
 
@@ -143,11 +143,11 @@ def test_a_random_search_makes_the_trials_of_bench_tune() -> None:
 
 def test_a_grid_search_goes_from_end_to_end() -> None:
     space = method_class("self_training").SEARCH
-    tried = searched("self_training", Search(kind="grid", points=3))
+    tried = searched("self_training", Search(kind="grid", points=3)).values()
     assert len(tried) == len({str(t) for t in tried}) == 3 * 3 * 3
     assert {t["ema_decay"] for t in tried} == set(space["ema_decay"].values)
     assert sorted({t["drop"] for t in tried}) == [0.0, 0.4, 0.8]
-    weights = sorted({t["contrast_weight"] for t in searched("stpl", Search(kind="grid", points=3))})
+    weights = sorted({t["contrast_weight"] for t in searched("stpl", Search(kind="grid", points=3)).values()})
     assert weights == [0.1, 1.0, 10.0]  # even in the logarithm
     with pytest.raises(UsageError, match="'source_only' has no search space"):
         searched("source_only", Search())

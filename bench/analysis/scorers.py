@@ -1,0 +1,177 @@
+"""Which score without labels would have chosen well? Finished runs are scored on unlabelled clips, beside their mIoU.
+
+<root>/analysis/<shift>/scorers/<method>-s<seed>-<run>.json    one finished run
+<root>/<shift>-scorers.md                                      the page, a pure function of these files and the committed records
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from bench.core.access import stage
+from bench.core.schema import Model
+from bench.core.text import plain, table
+from bench.core.workspace import Workspace
+from bench.data.splits import prepare
+from bench.flow.resolve import open_clips
+from bench.leaderboards.generated import Page, Pages, orphans
+from bench.runs.config import load_shift
+from bench.runs.finished import RunFolder
+from bench.runs.records import Record, read_records
+from bench.runs.scorers import SCORERS, scores_without_labels
+
+from .data import Who, folder_of, read_all, who, write
+
+HEAD = "# Scores without labels: "
+TEXT = ("scorer", "chosen most often")
+"""Columns of text."""
+
+
+class Scored(Model):
+    """One finished run.
+
+    Attributes:
+        clips: unlabelled target training clips that were looked at.
+        scores: by name of ``bench.runs.scorers.SCORERS``.
+    """
+
+    who: Who
+    clips: int
+    scores: dict[str, float]
+
+
+def score_run(run: RunFolder, workspace: Workspace) -> Scored:
+    """Score the weights of a finished run on as many clips as its protocol takes for batch-norm statistics.
+
+    Raises:
+        RunError: its checkpoint is damaged, or data is missing.
+    """
+    config, clips = run.config, run.shift.adaptation.statistics_clips
+    split, segmenter = prepare(run.shift, "target", "train", config.seed, workspace), run.model(workspace)
+    with stage("target-train"):
+        loader = open_clips(split, config.flow, workspace.cache)
+        scores = scores_without_labels(segmenter, loader, clips, len(run.shift.classes), workspace.device)
+    return Scored(who=who(run.record), clips=min(clips, len(loader.store)), scores=scores)
+
+
+def score_runs(runs: Sequence[RunFolder], root: Path, workspace: Workspace) -> list[Path]:
+    """Score finished runs and keep what was found; returns the files."""
+    written = []
+    for number, run in enumerate(runs):
+        scored = score_run(run, workspace)
+        of = folder_of(root, scored.who.shift) / "scorers" / f"{scored.who.name}.json"
+        write(of, scored)
+        written.append(of)
+        workspace.progress("score without labels", number + 1, len(runs))
+    return written
+
+
+# The page -------------------------------------------------------------------------------------------------------------
+
+
+def compared(runs: Iterable[Scored]) -> dict[int, list[Scored]]:
+    """Runs by replicate, without the oracle, which has seen target labels; replicates with three or more."""
+    by_seed: dict[int, list[Scored]] = {}
+    for run in runs:
+        if run.who.setting != "oracle":
+            by_seed.setdefault(run.who.seed, []).append(run)
+    return {seed: found for seed, found in sorted(by_seed.items()) if len(found) > 2}
+
+
+def scorer_rows(runs: Iterable[Scored]) -> list[dict[str, str]]:
+    """One row per scorer: rank correlation with mIoU, and what it would have chosen, over replicates."""
+    replicates = compared(runs)
+    rows = []
+    for name in SCORERS:
+        pairs = {
+            seed: [(run.scores[name], run.who) for run in found if name in run.scores]
+            for seed, found in replicates.items()
+        }
+        pairs = {seed: found for seed, found in pairs.items() if len(found) > 2}
+        if not pairs:
+            continue
+        rhos, lost, chosen = [], [], []
+        for found in pairs.values():
+            rhos.append(float(stats.spearmanr([x for x, _ in found], [w.miou for _, w in found]).statistic))
+            best = max(found, key=lambda pair: pair[0])[1]
+            chosen.append(best.label)
+            lost.append(max(w.miou for _, w in found) - best.miou)
+        often = max(sorted(set(chosen)), key=chosen.count)
+        rows.append(
+            {
+                "scorer": name,
+                "Spearman's ρ": _number(float(np.mean(rhos)), "+.2f"),
+                "lowest, highest": f"{_number(min(rhos), '+.2f')}, {_number(max(rhos), '+.2f')}",
+                "chosen most often": f"{often} ({chosen.count(often)} of {len(chosen)})",
+                "mIoU lost": f"{np.mean(lost):.2f}",
+            }
+        )
+    return rows
+
+
+def snapshot_row(records: Iterable[Record]) -> dict[str, str] | None:
+    """What choosing among a run's snapshots by information maximisation would have given, over all runs that kept several."""
+    last, chosen, best = [], [], []
+    for record in records:
+        snapshots = record.selection.snapshots
+        if len(snapshots) > 1:
+            last.append(max(snapshots, key=lambda s: s["step"])["miou"])
+            chosen.append(max(snapshots, key=lambda s: (s["target_score"], s["step"]))["miou"])
+            best.append(max(s["miou"] for s in snapshots))
+    if not last:
+        return None
+    gain = np.array(chosen) - np.array(last)
+    return {
+        "runs": str(len(last)),
+        "last": f"{np.mean(last):.2f}",
+        "chosen without labels": f"{np.mean(chosen):.2f}",
+        "best (labels)": f"{np.mean(best):.2f}",
+        "better, same, worse than last": f"{(gain > 0).sum()}, {(gain == 0).sum()}, {(gain < 0).sum()}",
+    }
+
+
+def _number(value: float, form: str) -> str:
+    return "–" if math.isnan(value) else format(value, form)
+
+
+def build(shift_name: str, runs: Sequence[Scored], records: Sequence[Record]) -> str:
+    """The page."""
+    replicates = compared(runs)
+    methods = len({run.who.label for found in replicates.values() for run in found})
+    parts = [f"{HEAD}{plain(load_shift(shift_name).title)}"]
+    parts += [
+        "Where there is no label, something else must choose. Each score is computed on unlabelled target training clips after the "
+        "run; it chooses nothing here. Made by `bench scorers`; do not edit.",
+        "\n".join(f"* {name}: {meaning}" for name, meaning in SCORERS.items()),
+    ]
+    if rows := scorer_rows(runs):
+        parts += [
+            "## Between methods",
+            f"{methods} methods and variants, {len(replicates)} replicates, without the oracle. ρ: rank correlation of the score "
+            "with mIoU within a replicate, mean over replicates. Lost: mIoU of the replicate's best run less that of the run "
+            "with the best score, mean over replicates.",
+            table(rows, TEXT),
+        ]
+    if row := snapshot_row(records):
+        parts += [
+            "## Within a run",
+            "Snapshots of the committed records, chosen by information maximisation, whose value they keep. Mean mIoU over runs.",
+            table([row], TEXT),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def of_root(root: Path) -> Pages:
+    """The page of every shift that has runs scored without labels, and those of shifts that have none any more."""
+    wanted = []
+    for folder in sorted((root / "analysis").glob("*/scorers")):
+        shift = folder.parent.name
+        committed = root / "records" / shift
+        records = read_records(committed) if committed.is_dir() else []
+        wanted.append(Page(root / f"{shift}-scorers.md", build(shift, read_all(folder, Scored), records)))
+    return Pages(wanted, orphans(sorted(root.glob("*-scorers.md")), (HEAD,), wanted))

@@ -1,0 +1,74 @@
+"""``leaderboards/settings.md``: every setting of every method, its published value with its source, and what each reported shift
+runs with. A pure function of the methods' files and the shifts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.core.registry import method_names, shift_names
+from bench.core.schema import canonical
+from bench.core.text import table
+from bench.runs.config import effective_settings, load_shift, method_class
+
+from .generated import Page
+
+if TYPE_CHECKING:
+    from bench.shifts.protocol import Shift
+    from methods.base import Value
+
+NAME = "settings.md"
+HEAD = (
+    "# Settings of the methods",
+    "Made by `bench leaderboard` from the methods' files; do not edit. `bench list methods --shift NAME` prints the same for any "
+    "shift.",
+    "Value: as published in the paper or its code, in which case the source says where; `ours` where nothing is published, or "
+    "nothing that could be kept, in which case it says why. The last columns are what the methods run with on each reported "
+    "shift: the same, or a value tuned on development worlds (the trial of [tuning/log.csv](tuning/log.csv)) or set for them "
+    "without a search (by hand).",
+)
+
+
+def page(root: Path) -> Page:
+    """The page as it has to be."""
+    shifts = [shift for shift in map(load_shift, shift_names()) if shift.purpose == "report"]
+    parts = [*HEAD]
+    for name in method_names():
+        rows = _rows(name, shifts)
+        if rows:
+            parts += [f"## {method_class(name).card.title} (`{name}`)", table(rows, left=tuple(rows[0]))]
+        for layer, values in method_class(name).TUNED.items():
+            if " " in layer:  # "ministreet-dev teacher=none"
+                told = [{"setting": f"`{key}`", layer.split()[0]: _cell(value, value)} for key, value in values.items()]
+                parts += [f"With `-o {layer.split()[1]}`:", table(told, left=tuple(told[0]))]
+    return Page(root / NAME, "\n\n".join(parts) + "\n")
+
+
+def _rows(method: str, shifts: list[Shift]) -> list[dict[str, str]]:
+    """One per setting."""
+    from methods.base import declared
+
+    usual = declared(method_class(method).Settings)
+    of_shifts = {shift.name: effective_settings(method, {}, shift) for shift in shifts}
+    return [
+        {
+            "setting": f"`{key}`",
+            "value": _text(value.value),
+            "published or ours": value.origin,
+            "source, or why": value.source or "–",
+            **{shift: _cell(told[key], value) for shift, told in of_shifts.items()},
+        }
+        for key, value in usual.items()
+    ]
+
+
+def _cell(value: Value, usual: Value) -> str:
+    """A shift's value, and what it is where it does not follow from the columns before."""
+    if value == usual:
+        return _text(value.value)
+    how = {"tuned": value.source, "ours": f"by hand: {value.source}", "published": value.source}[value.origin]
+    return f"{_text(value.value)} ({how})"
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else canonical(value)

@@ -1,0 +1,133 @@
+"""Settings of a method in layers: what is published, what was tuned for a family of shifts, what this run asks for.
+
+A method's file has the published value of each setting (or ours, where nothing is published) and, beside them, values that were
+tuned on development worlds. A shift says which of the two its runs get; ``-o`` goes on top of either.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from bench.core.access import stage
+from bench.core.errors import RunError, UsageError, unknown
+from bench.core.loading import check_name, load
+from bench.core.registry import find
+from bench.core.schema import one_line
+from bench.shifts.protocol import MINISTREET, Shift, TunedOn
+
+if TYPE_CHECKING:
+    from methods.base import Value
+
+
+@stage(processes=True)
+def method_class(name: str) -> Any:
+    """The class of a method. Its file is executed here, so no clip data can be opened meanwhile.
+
+    Raises:
+        UsageError: unknown method, or a plugin whose card has another key than its name.
+        RunError: its file cannot be loaded, or holds no method.
+    """
+    from methods.base import Card, Method  # brings torch
+
+    cls = load("method", name).METHOD
+    if not (isinstance(cls, type) and issubclass(cls, Method) and isinstance(getattr(cls, "card", None), Card)):
+        raise RunError(f"{find('method', name).place}: METHOD is no subclass of methods.base.Method with a card")
+    check_name("method", name, cls.card.key)
+    return cls
+
+
+@stage(processes=True)
+def effective_settings(method: str, overrides: dict[str, Any], shift: Shift | None = None) -> dict[str, Value]:
+    """Every setting of a method on a shift, checked against the types of its ``Settings`` and its own rules, and its origin.
+
+    Args:
+        overrides: ``-o`` options that are settings of the method.
+        shift: None stands for one that takes what was tuned on MiniStreet's development worlds.
+
+    Raises:
+        UsageError: unknown key (with the nearest one), wrong type, value out of range.
+    """
+    from methods.base import Value, declared
+
+    cls = method_class(method)
+    layers = declared(cls.Settings, _source(shift))
+    choice: object = MINISTREET if shift is None else shift.settings
+    fields = {f.name: f for f in dataclasses.fields(cls.Settings)}
+    for key in overrides:
+        if key not in fields:
+            known = [*fields, "fusion", "flow", "network", "weights", "frames", "ingredients"]
+            raise unknown("option", key, known, where=f" for method '{method}'")
+        if isinstance(overrides[key], bool) and fields[key].type not in (bool, "bool"):
+            raise UsageError(f"Option of method '{method}': {key}: expected {fields[key].type}, got {overrides[key]}")
+    if isinstance(choice, TunedOn):
+        for name in (choice.tuned_on, *(f"{choice.tuned_on} {key}={value}" for key, value in overrides.items())):
+            layers |= cls.TUNED.get(name, {})
+    layers |= {key: Value(value, "-o") for key, value in overrides.items()}
+    try:
+        checked = _adapter(cls.Settings).validate_python({key: layer.value for key, layer in layers.items()})
+    except ValidationError as error:
+        raise UsageError(f"Option of method '{method}': {one_line(error)}") from None
+    return {key: dataclasses.replace(layers[key], value=value) for key, value in dataclasses.asdict(checked).items()}
+
+
+@lru_cache
+def _adapter(settings: type) -> TypeAdapter[Any]:
+    """Kept: making one takes longer than all that it checks."""
+    return TypeAdapter(settings)
+
+
+def _source(shift: Shift | None) -> str:
+    """Data set of the source domain, empty where it is none."""
+    return getattr(shift.data.source, "dataset", "") if shift is not None else ""
+
+
+def resolve_settings(method: str, overrides: dict[str, Any], shift: Shift | None = None) -> dict[str, Any]:
+    """:func:`effective_settings` as a run's config has them.
+
+    Those that its ``LATER`` names are left out where they have the value that it gives, so that older runs keep their hash.
+
+    Raises:
+        UsageError: unknown key (with the nearest one), wrong type, value out of range.
+    """
+    from methods.base import later
+
+    came_later = later(method_class(method).Settings)
+    values = {key: of.value for key, of in effective_settings(method, overrides, shift).items()}
+    return {key: value for key, value in values.items() if key not in came_later or value != came_later[key]}
+
+
+def usual_settings(method: str, settings: dict[str, Any], shift: Shift) -> dict[str, Any]:
+    """Every setting of a run as it would be if its options had not been given.
+
+    A variant of the method, such as stpl with ``teacher=none``, has values of its own; a run of it is compared with these.
+    """
+    layers = method_class(method).TUNED
+    tuned_on = getattr(shift.settings, "tuned_on", "")
+    variant = {
+        key: value for key, value in completed(method, settings).items() if f"{tuned_on} {key}={value}" in layers
+    }
+    plain = completed(method, resolve_settings(method, {}, shift))
+    return {**completed(method, resolve_settings(method, variant, shift)), **{key: plain[key] for key in variant}}
+
+
+def completed(method: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a config, those included that :func:`resolve_settings` leaves out."""
+    from methods.base import later
+
+    return {**later(method_class(method).Settings), **settings}
+
+
+def settings_of(method: str, settings: dict[str, Any]) -> Any:
+    """What the method is given: an instance of its ``Settings`` from those of a config."""
+    return method_class(method).Settings(**completed(method, settings))
+
+
+def revision_of(method: str, settings: dict[str, Any]) -> int:
+    """The revision that the method's algorithm has today, with the settings of a config; those that it has no more are left out."""
+    cls = method_class(method)
+    known = {f.name for f in dataclasses.fields(cls.Settings)} & settings.keys()
+    return int(cls.revision(settings_of(method, {key: settings[key] for key in known})))

@@ -1,0 +1,64 @@
+"""Video consistency, as users of VSPW know it: does a prediction stay the same where the truth does, over 8 or 16 frames?
+
+Beside the temporal consistency, not instead of it: that one follows surfaces along the flow between two frames; this one looks at
+places in the picture over many frames, and so counts mostly what hardly moves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.data.labels import IGNORE
+
+LENGTHS = (8, 16)
+"""Frames of a window: mVC8 and mVC16."""
+
+Maps = npt.NDArray[np.integer]
+
+
+def window_consistencies(truth: Maps, prediction: Maps, length: int) -> list[float]:
+    """``|same truth and same prediction| / |same truth|`` of every run of ``length`` consecutive frames of one video.
+
+    A pixel has the same truth if its class is one and the same in all frames of the window (255 is no class), and the same
+    prediction likewise; whether the prediction is right is not asked. A window in which no pixel keeps its class is left out.
+
+    Args:
+        truth: integer ``(T, H, W)``.
+        prediction: integer ``(T, H, W)``.
+        length: at least 2.
+
+    Returns:
+        In 0..1, one for each of the ``T - length + 1`` windows; empty where the video is shorter than a window.
+
+    Raises:
+        ValueError: shapes differ, or a window of less than two frames.
+
+    Source: VSPW (Miao et al., CVPR 2021), published code ``VC_perclip.py``; there the last window is never looked at, and pixels
+    without a class count as one.
+    """
+    if truth.shape != prediction.shape or truth.ndim != 3:
+        raise ValueError(f"truth {truth.shape} and prediction {prediction.shape} must be maps (T, H, W) of one shape")
+    if length < 2:
+        raise ValueError(f"a window has at least 2 frames, got {length}")
+    found = []
+    for start in range(len(truth) - length + 1):
+        window, guess = truth[start : start + length], prediction[start : start + length]
+        same = (window == window[0]).all(0) & (window[0] != IGNORE)
+        if same.any():
+            found.append(float(((guess == guess[0]).all(0) & same).sum() / same.sum()))
+    return found
+
+
+def mean_video_consistency(videos: Iterable[tuple[Maps, Maps]], length: int) -> float:
+    """mVC in percent: the mean over all windows of all videos, each given as (truth, prediction); NaN without a window."""
+    every = [value for truth, prediction in videos for value in window_consistencies(truth, prediction, length)]
+    return 100 * float(np.mean(every)) if every else math.nan
+
+
+def video_consistencies(truth: Maps, prediction: Maps, lengths: Sequence[int] = LENGTHS) -> dict[str, float]:
+    """``{"mvc8": ..., "mvc16": ...}`` of one video, percent, for the windows that fit into it."""
+    return {f"mvc{n}": mean_video_consistency([(truth, prediction)], n) for n in lengths if len(truth) >= n}

@@ -1,0 +1,67 @@
+"""mVC: by hand, against the published loop, and where it says nothing."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from bench.runs.video_consistency import mean_video_consistency, video_consistencies, window_consistencies
+
+
+def maps(seed: int, frames: int = 6, classes: int = 2) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, classes, (frames, 4, 5))
+
+
+def test_three_pixels_over_two_frames() -> None:
+    """Pixels: truth stays and so does the (wrong) prediction; truth stays, prediction flickers; truth changes. One of two."""
+    truth = np.array([[[1, 2, 0]], [[1, 2, 1]]])
+    prediction = np.array([[[3, 2, 0]], [[3, 0, 0]]])
+    assert window_consistencies(truth, prediction, 2) == [0.5]
+
+
+@pytest.mark.parametrize("length", [2, 3, 6])
+def test_against_a_loop_over_pixels(length: int) -> None:
+    truth, prediction = maps(0), maps(1)
+    truth[2, 1] = 255
+    expected = []
+    for start in range(6 - length + 1):
+        both = same = 0
+        for y in range(4):
+            for x in range(5):
+                t, p = truth[start : start + length, y, x], prediction[start : start + length, y, x]
+                if len(set(t.tolist())) == 1 and t[0] != 255:
+                    same += 1
+                    both += len(set(p.tolist())) == 1
+        if same:
+            expected.append(both / same)
+    assert window_consistencies(truth, prediction, length) == pytest.approx(expected)
+
+
+def test_the_truth_is_consistent_with_itself_and_short_videos_say_nothing() -> None:
+    truth = maps(0, 9)
+    assert set(window_consistencies(truth, truth, 2)) == {1.0}
+    assert window_consistencies(truth, truth, 10) == []
+    assert math.isnan(mean_video_consistency([(truth, truth)], 16))
+    assert video_consistencies(np.ones((9, 2, 2), int), maps(1, 9)[:, :2, :2]).keys() == {"mvc8"}
+    assert video_consistencies(np.ones((16, 2, 2), int), np.ones((16, 2, 2), int)) == {"mvc8": 100.0, "mvc16": 100.0}
+
+
+def test_the_mean_is_over_windows_of_all_videos() -> None:
+    still = np.ones((4, 1, 2), int)
+    half = np.ones((2, 1, 2), int)
+    half[1, 0, 0] = 0
+    assert mean_video_consistency([(still, still), (still[:2], half)], 2) == pytest.approx(100 * (3 + 0.5) / 4)
+
+
+def test_a_window_without_a_pixel_that_keeps_its_class_is_left_out() -> None:
+    truth = np.array([[[0]], [[1]], [[1]], [[255]], [[255]]])
+    assert window_consistencies(truth, np.zeros_like(truth), 2) == [1.0]
+
+
+def test_wrong_use() -> None:
+    with pytest.raises(ValueError, match="one shape"):
+        window_consistencies(maps(0), maps(0, 5), 2)
+    with pytest.raises(ValueError, match="at least 2 frames"):
+        window_consistencies(maps(0), maps(0), 1)
