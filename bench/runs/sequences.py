@@ -163,7 +163,7 @@ def sequences_of(record: Record, record_file: Path, shift: Shift) -> dict[str, C
     path = place(record_file)
     if not path.is_file():
         raise RunError(f"Record {record_file} has no scores per sequence ({path}); submit its run again")
-    found = read_sequences(path, shift.classes)
-    if (wrong := mismatch(found, record.result, shift.classes, shift.evaluation.unscored)) is not None:
+    found = read_sequences(path, shift.score_classes)
+    if (wrong := mismatch(found, record.result, shift.score_classes, shift.unscored)) is not None:
         raise RunError(f"{path} does not belong to {record_file.name}: {wrong}; submit the run again")
     return found
