@@ -52,6 +52,7 @@ def submit(
     root: str | Path = LEADERBOARDS,
     allow_dirty: bool = False,
     cache: str | Path | None = None,
+    data_root: str | Path | None = None,
 ) -> list[Submitted]:
     """Score the checkpoints of run folders again, compare, and copy their records to the leaderboard's.
 
@@ -61,8 +62,8 @@ def submit(
     from bench.leaderboards.submit import submit_runs
 
     folders = [run] if isinstance(run, (str, Path)) else run
-    with working({"cache": cache, "device": "cpu"}) as workspace:
-        return submit_runs([Path(one) for one in folders], Path(root), workspace.cache, allow_dirty, workspace.progress)
+    with working({"cache": cache, "data_root": data_root, "device": "cpu"}) as at:
+        return submit_runs([Path(one) for one in folders], Path(root), at.cache, allow_dirty, at.progress, at.data_root)
 
 
 def verify(record: str | Path, full: bool = False, **place: Unpack[Place]) -> Report:

@@ -61,7 +61,7 @@ def sections(record: Record) -> dict[str, dict[str, Any]]:
 def in_order(iou: Mapping[str, Any], shift: str) -> dict[str, Any]:
     """IoU by class in train-id order (records are sorted by name), as it is where the shift is not known here."""
     with contextlib.suppress(UsageError):
-        return {name: iou[name] for name in load_shift(shift).classes if name in iou} | dict(iou)
+        return {name: iou[name] for name in load_shift(shift).score_classes if name in iou} | dict(iou)
     return dict(iou)
 
 

@@ -90,7 +90,7 @@ def run_gains(
     names = run_name(a[seeds[0]]), run_name(b[seeds[0]])
     for record in (*a.values(), *b.values()):
         check_protocol(shift, record.shift_hash, f"Run {record.run}", "name its shift with --shift")
-    gains = sorted_gains(a, b, shift.classes)
+    gains = sorted_gains(a, b, shift.score_classes)
     if out is not None and output is not None:
         title = f"{names[0]} minus {names[1]}\n{shift.title}, paired replicates: {len(seeds)}"
         with output:

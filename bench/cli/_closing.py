@@ -67,7 +67,7 @@ def closing_panel(record: Record, folder: Path) -> Panel:
     rows.add_row("temporal consistency", "-" if consistency is None else f"{consistency:.1f} %")
     rows.add_row("time", f"{cost.seconds:.1f} s for {cost.steps} steps, {cost.total_seconds:.1f} s in all")
     rows.add_row("peak memory", f"{cost.peak_memory_mb:.0f} MB")
-    iou = {name: result.iou[name] for name in load_shift(record.config.shift).classes}
+    iou = {name: result.iou[name] for name in load_shift(record.config.shift).score_classes}
     classes = Table(show_header=False, box=None, padding=(0, 1))
     cells = [(name, "-" if value is None else f"[bold]{value:.1f}[/]") for name, value in iou.items()]
     for start in range(0, len(cells), 4):

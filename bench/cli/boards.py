@@ -31,7 +31,7 @@ def leaderboard(
     return Says({"written": list(map(str, found))}, wrote(found))
 
 
-@command(app, "bench submit runs/0123456789ab", panel=BOARD, shared="cache")
+@command(app, "bench submit runs/0123456789ab", panel=BOARD, shared="cache data_root")
 def submit(
     folders: Annotated[list[Path], typer.Argument(help="Run folders.")],
     root: ROOT = Path("leaderboards"),
@@ -52,7 +52,7 @@ def submit(
     app,
     "bench verify leaderboards/records/ministreet/stpl-s0-0123456789ab.json",
     panel=BOARD,
-    shared="cache device threads",
+    shared="cache data_root device threads",
 )
 def verify(
     record: Annotated[Path, typer.Argument(help="A committed record, or a run folder.")],

@@ -93,7 +93,7 @@ def tune(
     return Says(table, "\n".join(lines))
 
 
-@command(app, "bench profile --method stpl --steps 20", panel=LOOK, shared="cache device threads")
+@command(app, "bench profile --method stpl --steps 20", panel=LOOK, shared="data_root cache device threads")
 def profile(
     method: Annotated[list[str], typer.Option("--method", "-m", help="A name from `bench list methods`; repeatable.")],
     shift: SHIFT = "ministreet",

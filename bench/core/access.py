@@ -23,7 +23,7 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,7 +35,7 @@ RENDER_EVENT = "bench.render"
 _MOVES = frozenset({"os.rename", "os.link"})
 _STARTS = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.exec", "os.system"})
 
-_FOLDER = re.compile(r"(?:^|/)((?:source|target)-(?:train|val))-[0-9a-f]{12}(?:/([^/]*))?$")
+_FOLDER = re.compile(r"(?:^|/)((?:source|target)-(?:train|val|transductive))-[0-9a-f]{12}(?:/([^/]*))?$")
 _FIGURE = re.compile(r"/[0-9a-f]{12}/figures/[^/]+$")
 
 
@@ -64,7 +64,13 @@ class Stage(Protocol):
     def __call__(self, *grants: str, processes: bool = False) -> contextlib._GeneratorContextManager[None]: ...
 
 
-def _make_stage() -> tuple[Stage, Callable[[Path, str, Mapping[str, str]], None]]:
+class Guard(Protocol):
+    """Type of :data:`guard`."""
+
+    def __call__(self, root: Path, role: str, grants: Mapping[str, str], whole: bool = True) -> None: ...
+
+
+def _make_stage() -> tuple[Stage, Guard]:
     # These live in this closure only; no grants = no stage, everything is allowed.
     granted: list[frozenset[str]] = []
     watched: list[bool] = []
@@ -75,12 +81,11 @@ def _make_stage() -> tuple[Stage, Callable[[Path, str, Mapping[str, str]], None]
         grant = needed_grant(path)
         if grant is not None:
             return frozenset({grant})
-        if guarded:
-            folder = path
-            while folder != (folder := os.path.dirname(folder)):
-                if folder in guarded:
-                    return guarded[folder]
-            return guarded.get(path, frozenset())
+        folder = path if guarded else ""
+        while folder:
+            if folder in guarded:
+                return guarded[folder]
+            folder = parent if (parent := os.path.dirname(folder)) != folder else ""
         return frozenset()
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -122,15 +127,16 @@ def _make_stage() -> tuple[Stage, Callable[[Path, str, Mapping[str, str]], None]
             granted.pop()
             watched.pop()
 
-    def guard(root: Path, role: str, grants: Mapping[str, str]) -> None:
+    def guard(root: Path, role: str, grants: Mapping[str, str], whole: bool = True) -> None:
         """Watch a data set on disk, for the rest of the process.
 
         Args:
             root: its folder; what ``grants`` does not name takes ``<role>-label``, which no stage grants.
             role: ``source`` or ``target``.
-            grants: ``train``, ``train/label``, ``val`` or ``val/label`` by folder relative to the root.
+            grants: ``train``, ``train/label``, ``val`` or ``val/label`` by folder or file relative to the root.
+            whole: with False what ``grants`` does not name stays as it is.
         """
-        places = {"": "label", **grants}
+        places = {"": "label", **grants} if whole else grants
         for folder, grant in places.items():
             path = os.path.realpath(root / folder)
             # One data set may be both sides of a shift: then each side's grant opens it.

@@ -27,18 +27,20 @@ class Model(BaseModel):
     """Unknown keys, wrong types, NaN and infinity are refused; instances do not change.
 
     Fields named in ``LATER`` came after records had been made. They are left out of the text, and so of the hash, where
-    they have their default: what was named by a hash before keeps its name.
+    they have their default: what was named by a hash before keeps its name. Fields named in ``PLACES`` say where files lie; that is
+    no part of what is described, so they are never in the text.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     LATER: ClassVar[tuple[str, ...]] = ()
+    PLACES: ClassVar[tuple[str, ...]] = ()
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         text: dict[str, Any] = handler(self)
         fields = type(self).model_fields
         unused = {name for name in self.LATER if getattr(self, name) == fields[name].default}
-        return {key: value for key, value in text.items() if key not in unused}
+        return {key: value for key, value in text.items() if key not in unused and key not in self.PLACES}
 
 
 M = TypeVar("M", bound=Model)
@@ -152,8 +154,9 @@ def one_line(error: ValidationError, tags: Collection[str] = ()) -> str:
     problems = error.errors()
     first = problems[0]
     path = ".".join(str(part) for part in first["loc"] if part not in tags)
-    if not path:  # a rule over the whole, which names its fields itself
-        return str(first["msg"]).removeprefix("Value error, ")
+    said = str(first["msg"]).removeprefix("Value error, ")
+    if not path or said != first["msg"]:  # a rule over several fields, which names them itself
+        return f"{path}{'.' if re.match(r'[a-z_.]+: ', said) else ': '}{said}" if path else said
     rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return f"{path}: {first['msg']}, got {first['input']!r:.60}{rest}"
 

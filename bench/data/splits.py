@@ -21,6 +21,7 @@ from bench.core.loading import source_hash
 from bench.core.schema import hash_of
 from bench.shifts.protocol import Recorded, Shift, Videos
 
+from . import described
 from .clip import Clip, LabelledClip
 from .datasets import dataset, dataset_names
 from .index import Index, prepare_index
@@ -99,16 +100,18 @@ def check_data(shift: Shift) -> None:
     data = shift.data
     if isinstance(data, Videos):
         for role, side in (("source", data.source), ("target", data.target)):
+            if not isinstance(side, Recorded):
+                continue
             if side.dataset not in dataset_names():
                 raise ValueError(f"data.{role}.dataset is '{side.dataset}'; available: {', '.join(dataset_names())}")
             try:
-                id_table(side.dataset, shift.classes)
+                id_table(side.dataset, shift.label_classes(role))
             except UsageError as error:
                 raise ValueError(f"data.{role}.dataset: {error}") from None
         return
     if shift.classes != CLASSES:
         raise ValueError(f"classes must be those of {data.kind}, in train-id order: {', '.join(CLASSES)}")
-    batches = {"source": shift.source_training.batch, "target": shift.adaptation.batch}
+    batches = {"source": shift.training.batch, "target": shift.adaptation.batch}
     for role, batch in batches.items():
         part = getattr(data, role)
         if part.domain not in DOMAINS:
@@ -117,7 +120,9 @@ def check_data(shift: Shift) -> None:
             raise ValueError(f"data.{role}.train ({part.train}) is smaller than the batch ({batch})")
 
 
-def identity_of(shift: Shift, role: str, split: str, replicate: int, workspace: Workspace | None) -> dict[str, Any]:
+def identity_of(
+    shift: Shift, role: str, split: str, replicate: int, workspace: Workspace | None, labelled: bool = False
+) -> dict[str, Any]:
     """Everything that the clips of a split depend on.
 
     A frame list of recorded data is read from the disk, or found in the cache from an earlier time: source-free runs go on when
@@ -129,6 +134,8 @@ def identity_of(shift: Shift, role: str, split: str, replicate: int, workspace: 
     """
     if not isinstance(shift.data, Videos):
         return split_identity(shift.data, role, split, replicate)
+    if described.side_of(shift, role) is not None:
+        return described.identity(shift, role, split, workspace, labelled or (role, split) != ("target", "train"))
     side: Recorded = getattr(shift.data, role)
     plugin = source_hash("dataset", side.dataset)
     return {
@@ -144,23 +151,36 @@ def identity_of(shift: Shift, role: str, split: str, replicate: int, workspace: 
 
 
 def prepare(
-    shift: Shift, role: str, split: str, replicate: int, workspace: Workspace, previous_labels: bool = False
+    shift: Shift,
+    role: str,
+    split: str,
+    replicate: int,
+    workspace: Workspace,
+    previous_labels: bool = False,
+    labelled: bool = False,
 ) -> Split:
     """A split, rendered now if it is not in the cache; of recorded data the frame list is read from the disk.
 
     Args:
         previous_labels: with the labels of the frames before t; name and identity of the split stay the same.
+        labelled: of a target's training pictures those alone that have a label. Of the other splits none is without.
 
     Raises:
         RunError: the cache cannot be written, data is missing.
         UsageError: no data root for recorded data; no labels of earlier frames where they are asked for.
     """
-    identity = identity_of(shift, role, split, replicate, workspace)
+    identity = identity_of(shift, role, split, replicate, workspace, labelled)
     if not isinstance(shift.data, Videos):
         where = shift.data, role, split, replicate, workspace.cache, workspace.progress
         folder, earlier = prepare_split(*where), [prepare_split(*where, earlier=True)] if previous_labels else []
         return Split(folder.name, identity, partial(ClipStore, folder, *earlier))
     watch(shift, workspace)
+    if described.side_of(shift, role) is not None:
+        labelled = labelled or (role, split) != ("target", "train")
+        if previous_labels:
+            raise UsageError("This method needs labels of the frames before t too, which pictures of one's own do not bring")
+        clips = described.open_split(shift, role, split, workspace, labelled)
+        return Split(f"{role}-{split}-{hash_of(identity)}", identity, clips)
     side: Recorded = getattr(shift.data, role)
     data, root = dataset(side.dataset), root_of(side, workspace)
     if not root.is_dir():
@@ -171,7 +191,7 @@ def prepare(
     items = _index(shift.data, role, split, workspace).items
     if previous_labels and not all(item.previous_labels for item in items):
         raise UsageError(f"This method needs labels of the frames before t too, and data set '{side.dataset}' has none")
-    ids = id_table(side.dataset, shift.classes)
+    ids = id_table(side.dataset, shift.label_classes(role))
     return Split(
         f"{role}-{split}-{hash_of(identity)}", identity, partial(VideoStore, root, data, items, ids, size, label_size)
     )
@@ -185,7 +205,7 @@ def check_labels(split: Split, skip_bad: bool = False) -> None:
     Raises:
         RunError: all labels are ignored throughout, or one cannot be read (BadFile; with ``skip_bad`` it is passed over).
     """
-    if split.identity.get("kind") != "video":
+    if split.identity.get("kind") not in ("video", "pictures"):
         return
     store, unreadable = split.open(), 0
     labels = store.labels()
@@ -199,9 +219,9 @@ def check_labels(split: Split, skip_bad: bool = False) -> None:
                 raise
     name, role = split.identity["dataset"], split.name.rsplit("-", 1)[0]
     rest = f", {unreadable} cannot be read" if unreadable else ""
+    see = "`bench shift check`" if split.identity["kind"] == "pictures" else f"`bench data check {name}`"
     raise RunError(
-        f"None of the {len(store)} labels of {role} ({name}) has a pixel of the classes: all are ignored{rest}; "
-        f"see `bench data check {name}`"
+        f"None of the {len(store)} labels of {role} ({name}) has a pixel of the classes: all are ignored{rest}; see {see}"
     )
 
 
@@ -226,5 +246,7 @@ def root_of(side: Recorded, workspace: Workspace) -> Path:
 def watch(shift: Shift, workspace: Workspace) -> None:
     """Make known which grant it takes to open the files of both sides of a shift of recorded videos."""
     if isinstance(shift.data, Videos):
+        described.close_folders(shift, workspace)
         for role, side in (("source", shift.data.source), ("target", shift.data.target)):
-            guard(root_of(side, workspace), role, dataset(side.dataset).guards())
+            if isinstance(side, Recorded):
+                guard(root_of(side, workspace), role, dataset(side.dataset).guards())

@@ -109,10 +109,10 @@ def _made_again(text: str, outside: bool) -> str | None:
 
 
 def _result(name: str, result: Result, shift: Shift) -> Iterator[str]:
-    if set(result.iou) != set(shift.classes):
-        odd = sorted(set(result.iou) ^ set(shift.classes))[0]
+    if set(result.iou) != set(shift.score_classes):
+        odd = sorted(set(result.iou) ^ set(shift.score_classes))[0]
         yield f"{name}.iou: '{odd}' is {'no class of the shift' if odd in result.iou else 'missing'}"
-    if told := [c for c in shift.evaluation.unscored if result.iou.get(c) is not None]:
+    if told := [c for c in shift.unscored if result.iou.get(c) is not None]:
         yield f"{name}.iou: '{told[0]}' has a score, but the protocol does not score it"
     known = [value for value in result.iou.values() if value is not None]
     mean = math.fsum(known) / len(known) if known else math.nan
@@ -218,7 +218,11 @@ def pixel_fault(counts: Mapping[str, Counts], shift: Shift) -> str | None:
     """
     data, rule = shift.data, shift.evaluation
     if isinstance(data, Videos):
-        height, width, clips = data.target.height, data.target.width, dataset(data.target.dataset).counts.get("val")
+        height, width, clips = data.target.height, data.target.width, None
+        if isinstance(data.target, Recorded):
+            clips = dataset(data.target.dataset).counts.get("val")
+        elif rule.own_size or rule.counts == "sequence":
+            return None  # as many pixels as the pictures have
     else:
         height, width, clips = data.height, data.width, data.target.val
         if sorted(counts) != [f"{number:05d}" for number in range(clips)]:
@@ -256,6 +260,8 @@ def compare_records(records: Mapping[str, Record], counts: Mapping[str, Mapping[
     _one_to_one(seeds, truths, ("is scored on other labels than", "is scored on the labels of"), rendered)
     starts = {name: _start(record) for name, record in records.items()}
     own = {name: start for name, start in starts.items() if start is not None}
+    known = {name: hash_of(record.data or {}) for name, record in records.items()}
+    _one_to_one({name: (records[name].config.frames or 0,) for name in records}, known, ("is of other data than", ""), False)
     models = {name: str(records[name].source_model) for name in own}
     _one_to_one(own, models, ("starts from another source model than", "starts from the source model of"), True)
 
@@ -273,6 +279,8 @@ def _start(record: Record) -> tuple[Any, ...] | None:
     config = record.config
     if record.source_model is None or config.source_file:
         return None
+    if isinstance(config.protocol.data.source, ModelFile):
+        return config.network, config.fusion, config.frames or 0
     flow = source_flow(config, config.protocol)
     return config.seed, config.network, config.fusion, config.weights, config.frames or 0, flow
 

@@ -47,7 +47,7 @@ def _gains(root: Path, shift: Shift, main: Sequence[Group]) -> Drawing | None:
     from .score_figures import class_gains, gains_figure
 
     by_method = {group.method: group.records for group in main}
-    gains = class_gains(by_method.get("stpl", {}), by_method.get("source_only", {}), shift.classes)
+    gains = class_gains(by_method.get("stpl", {}), by_method.get("source_only", {}), shift.score_classes)
     if not any(gains.values()):
         return None
     title = f"STPL minus source-only on {shift.title}"

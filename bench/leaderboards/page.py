@@ -87,7 +87,7 @@ def build(
     controls = [g for g in groups if g.altered and not all(record.run in told for record in g.records.values())]
     parts = [
         f"{HEAD}{plain(shift.title)}",
-        f"Domain adaptation for video semantic segmentation, {len(shift.classes)} classes, scored on "
+        f"Domain adaptation for video semantic segmentation, {len(shift.score_classes) - len(shift.unscored)} classes, scored on "
         f"{shift.data.scored}. Made by `bench leaderboard` from the files in [records/{shift.name}](records/{shift.name}); "
         "do not edit.",
         provenance(shift, records),
@@ -133,7 +133,7 @@ def _main_sections(main: Sequence[Group], shift: Shift, figures: Sequence[tuple[
         *_order_section(main, real),
         "## IoU per class",
         "Percent, mean over replicates. Bold: the best source-free (SFDA) method of a column.",
-        class_table(main, shift.classes),
+        class_table(main, shift.score_classes),
         *_pair_sections(main),
     ]
     if comparisons := comparison_table(main):

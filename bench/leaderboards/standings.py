@@ -58,7 +58,7 @@ class Group:
         """Pixels per target sequence by seed, of the classes alone that the record scores."""
         found = {}
         for seed, counts in sorted(self.counts.items()):
-            classes = load_shift(self.records[seed].config.shift).classes
+            classes = load_shift(self.records[seed].config.shift).score_classes
             kept = [i for i, name in enumerate(classes) if self.records[seed].result.iou.get(name) is not None]
             found[seed] = {sequence: of[kept] for sequence, of in counts.items()}
         return found

@@ -70,6 +70,7 @@ def submit_runs(
     cache: Path | None,
     allow_dirty: bool = False,
     progress: Progress = quiet,
+    data_root: Path | None = None,
 ) -> list[Submitted]:
     """Check each run and copy its record to ``<root>/records/<shift>/<method>-s<seed>-<run>.json``.
 
@@ -81,7 +82,7 @@ def submit_runs(
         RunError: code that was not committed, the second scoring differs from the record, or a file is damaged.
     """
     admitted = [_admitted(folder, allow_dirty) for folder in folders]
-    workspace = Workspace.at(cache=cache, device="cpu")
+    workspace = Workspace.at(cache=cache, data_root=data_root, device="cpu")
     done = []
     for number, run in enumerate(admitted):
         done.append(_submit(run, root, workspace))
@@ -123,7 +124,7 @@ def _submit(run: RunFolder, root: Path, workspace: Workspace) -> Submitted:
         raise RunError(f"{folder} {fault}")
     sequences = _sequences(run)
     compare_scores(str(folder), run, sequences, workspace)
-    write_atomically(place(target), to_csv(sequences, shift.classes))
+    write_atomically(place(target), to_csv(sequences, shift.score_classes))
     write_atomically(target, record.to_json())
     return Submitted(target, True, place(target))
 
@@ -138,7 +139,7 @@ def compare_scores(name: str, run: RunFolder, sequences: Mapping[str, Counts], w
     Raises:
         RunError: other scores than the record's, or other labels than those of its pixels.
     """
-    result, classes = run.record.result, run.shift.classes
+    result, classes = run.record.result, run.shift.score_classes
     with threads_of(run.record):
         again = rescore(run, workspace)
     # A class counts once in the mean over classes.
@@ -175,8 +176,8 @@ def _sequences(run: RunFolder) -> dict[str, Counts]:
     path, shift = run.folder / SEQUENCES, run.shift
     if not path.is_file():
         raise RunError(f"{run.folder} has no scores per sequence ({SEQUENCES}); run it again")
-    own = read_sequences(path, shift.classes)
-    if (wrong := mismatch(own, run.record.result, shift.classes, shift.evaluation.unscored)) is not None:
+    own = read_sequences(path, shift.score_classes)
+    if (wrong := mismatch(own, run.record.result, shift.score_classes, shift.unscored)) is not None:
         raise RunError(f"{path} does not belong to the run's record: {wrong}; run it again")
     if (wrong := pixel_fault(own, shift)) is not None:
         raise RunError(f"{path}: {wrong}; run it again")

@@ -151,7 +151,7 @@ def _scores(record: Record) -> dict[str, float | None]:
         "pixel accuracy": result.pixel_accuracy,
         "temporal consistency": result.temporal_consistency,
     }
-    found |= {f"IoU {name}": result.iou.get(name) for name in load_shift(record.config.shift).classes}
+    found |= {f"IoU {name}": result.iou.get(name) for name in load_shift(record.config.shift).score_classes}
     found |= {f"mIoU of the {name}": of.miou for name, of in sorted(record.beside.items())}
     snapshots = record.selection.snapshots[:-1]  # the last one is the headline
     return found | {f"mIoU at step {int(at['step'])}": at["miou"] for at in snapshots}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -80,6 +82,16 @@ def load_into(module: nn.Module, path: Path) -> dict[str, object]:
     check_finite(tensors, path)
     module.load_state_dict(tensors)
     return metadata
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of weights: of names, kinds of number, shapes and values, whatever file they lie in."""
+    whole = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name].detach().cpu().contiguous()
+        whole.update(f"{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
+        whole.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return whole.hexdigest()
 
 
 def check_shapes(module: nn.Module, path: Path) -> None:

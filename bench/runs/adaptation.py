@@ -18,6 +18,7 @@ from bench.data.splits import Split, check_labels
 from bench.data.splits import prepare as prepare_split
 from bench.flow.resolve import open_clips
 from bench.networks.weights import load_into, save_tensors
+from bench.shifts.sides import Pictures
 from methods.base import Method, Setup
 from stpl.segmenter import VideoSegmenter
 
@@ -34,6 +35,8 @@ GRANTS = {
     "oracle": ("target-train", "target-train/label"),
 }
 """What each setting may open while it adapts."""
+TRANSDUCTIVE = "target-transductive"
+"""Split that some shifts score beside the validation split; opened after adaptation."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,17 @@ def prepare(config: RunConfig, shift: Shift, workspace: Workspace) -> tuple[Path
     cls = method_class(config.method)
     bare = cls.start == "scratch" or config.init == "backbone"
     needed = [("target", "train"), ("target", "val")]
-    splits = {f"{role}-{split}": prepare_split(shift, role, split, config.seed, workspace) for role, split in needed}
+    if isinstance(shift.data.target, Pictures) and shift.data.target.transductive:
+        needed.append(("target", "transductive"))
+    oracle = cls.card.setting == "oracle"
+    splits = {
+        f"{role}-{split}": prepare_split(shift, role, split, config.seed, workspace, labelled=oracle)
+        for role, split in needed
+    }
     if cls.card.setting == "UDA":
         splits["source-train"] = prepare_split(shift, "source", "train", config.seed, workspace, cls.previous_labels)
     for name, split in splits.items():
-        if name != "target-train" or cls.card.setting == "oracle":
+        if name != "target-train" or oracle:
             check_labels(split, workspace.skip_bad)
     return None if bare else source_model(config, shift, workspace), splits
 
@@ -83,7 +92,7 @@ def make_method(context: Context, cls: type[Method], source: Path | None) -> Met
 
 def schedule_of(cls: type[Method], shift: Shift) -> Schedule:
     """The source schedule for what starts from scratch, the adaptation schedule for everything else."""
-    return shift.source_training if cls.start == "scratch" else shift.adaptation
+    return shift.training if cls.start == "scratch" else shift.adaptation
 
 
 def open_batches(

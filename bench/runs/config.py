@@ -18,6 +18,7 @@ from bench.core.loading import load, shift_file, sources
 from bench.core.registry import KINDS, find, method_names, names, resolve, shift_names
 from bench.core.schema import Model, canonical, hash_of, load_yaml, one_line
 from bench.shifts.protocol import Adaptation, Data, Evaluation, Recorded, Schedule, Shift, TunedOn
+from bench.shifts.sides import TAGS
 
 from .settings import completed, effective_settings, method_class, resolve_settings, revision_of, usual_settings
 
@@ -138,7 +139,11 @@ def make_run_config(
         raise UsageError(f"seed must be 0 or more, got {seed}")
     if init not in ("source", "backbone"):
         raise unknown("init", init, ["source", "backbone"])
-    if init == "backbone" and (setting := method_class(method).card.setting) != "UDA":
+    setting = method_class(method).card.setting
+    if (why := protocol.refuses(setting, init)) is not None:
+        what = "--init backbone" if init == "backbone" else f"method '{method}' ({setting})"
+        raise UsageError(f"Shift '{protocol.name}' cannot be run with {what}: {why}")
+    if init == "backbone" and setting != "UDA":
         raise UsageError(f"--init backbone is for UDA methods, which see source data; '{method}' is {setting}")
     settings = resolve_settings(method, options, protocol)
     return RunConfig(
@@ -284,12 +289,13 @@ def _read_shift(path: Path, text: str, again: bool) -> Shift:
 
     try:
         shift = Shift.model_validate(_by_name(load_yaml(text), path.parent, again))
+        shift._folder = path.parent
         check_data(shift)
         if isinstance(shift.settings, TunedOn) and shift.settings.tuned_on not in shift_names():
             raise unknown("shift", shift.settings.tuned_on, shift_names(), where=" in settings.tuned-on")
         return shift
     except ValidationError as error:
-        raise UsageError(f"Shift {path.name}: {one_line(error, tags=('ministreet', 'video'))}") from None
+        raise UsageError(f"Shift {path.name}: {one_line(error, tags=('ministreet', 'video', *TAGS))}") from None
     except (ValueError, UsageError, RunError) as error:
         raise UsageError(f"Shift {path.name}: {error}") from None
     except yaml.YAMLError as error:

@@ -19,16 +19,26 @@ from bench.shifts.protocol import Evaluation, Shift
 from methods.base import ClipBatch
 from stpl.segmenter import VideoSegmenter
 
-from .metrics import ConfusionMatrix, carry_labels, iou_from_confusion, mean_iou, pixel_accuracy
+from .grouping import Grouping, grouping_of
+from .metrics import (
+    ConfusionMatrix,
+    carry_labels,
+    counts_of,
+    iou_from_confusion,
+    iou_from_counts,
+    mean_iou,
+    pixel_accuracy,
+)
 from .predictions import batch_size, batches, predictions
 from .sequences import SequenceCounts
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Result on one split: IoU per class in percent (NaN where a class never occurs), their mean, pixel accuracy, and
+    """Result on one split: IoU per class in percent (NaN for a class without a labelled pixel), their mean, pixel accuracy, and
     temporal consistency (mean IoU of the flow-warped previous prediction with the current one on valid pixels), percent.
-    ``sequences``: by target sequence, int64 ``(K, 3)`` pixels per class (``bench.runs.sequences``); their sums give the IoU."""
+    ``sequences``: by target sequence, or by frame, int64 ``(K, 3)`` pixels per class (``bench.runs.sequences``); their sums give
+    the IoU."""
 
     iou: tuple[float, ...]
     miou: float
@@ -57,8 +67,9 @@ def protocol_scores(
     progress: Progress = quiet,
 ) -> Scores:
     """Score a model as a shift's protocol says."""
-    unscored = [shift.classes.index(name) for name in shift.evaluation.unscored]
-    return evaluate(segmenter, loader, len(shift.classes), shift.evaluation, device, what, progress, unscored)
+    unscored = [shift.score_classes.index(name) for name in shift.unscored]
+    groups = grouping_of(shift)
+    return evaluate(segmenter, loader, len(shift.classes), shift.evaluation, device, what, progress, unscored, groups)
 
 
 def evaluate(
@@ -70,32 +81,38 @@ def evaluate(
     what: str = "evaluate",
     progress: Progress = quiet,
     unscored: Collection[int] = (),
+    groups: Grouping | None = None,
 ) -> Scores:
     """Score a model on all clips of a split, with its labels (one confusion matrix, int64).
 
     Scores are upsampled to the labels' size. Consistency is measured at the clips' size along their exact flow, whatever flow
     the model was given; where clips bring none, along the flow that the model was given. Classes in ``unscored`` count in the
-    confusion matrix and have no IoU.
+    confusion matrix and have no IoU. With ``groups`` all of it is of groups: labels name them, and predictions become them first.
     """
-    store, done = loader.store, 0
-    truth = store.labels()
-    pooled, temporal = SequenceCounts(classes), ConfusionMatrix(classes)
+    store, done, groups = loader.store, 0, groups or Grouping.none(classes)
+    truth, unit = store.labels(), store.key if rule.counts == "frame" else store.sequence
+    pooled, temporal = SequenceCounts(groups.count), ConfusionMatrix(groups.count)
     size = (truth[0].shape[-2], truth[0].shape[-1])
-    for found in predictions(segmenter, loader, device, rule.align_corners, together=batch_size(size)):
-        current, previous = found.labels(), found.previous_labels().cpu()
-        scored = (current if size == found.size else found.labels(size)).cpu()
-        for read, now, before, guess in zip(found.reads, current.cpu(), previous, scored, strict=True):
-            pooled.update(store.sequence(read.number), torch.from_numpy(truth[read.number].copy()), guess)
+    for found in predictions(
+        segmenter, loader, device, rule.align_corners, together=1 if rule.own_size else batch_size(size)
+    ):
+        current, previous = groups(found.labels()), groups(found.previous_labels()).cpu()
+        labels = [torch.from_numpy(truth[read.number].copy()) for read in found.reads]
+        size = (labels[0].shape[-2], labels[0].shape[-1])
+        scored = (current if size == found.size else groups(found.labels(size))).cpu()
+        for read, label, now, before, guess in zip(found.reads, labels, current.cpu(), previous, scored, strict=True):
+            pooled.update(unit(read.number), label, guess)
             temporal.update(carried(store, read, before), now)
         done += len(found.reads)
         progress(what, done, len(store))
-    iou = iou_from_confusion(pooled.matrix)
+    iou, over_time = iou_from_counts(counts_of(pooled.matrix)), iou_from_confusion(temporal.matrix)
     iou[list(unscored)] = math.nan
+    over_time[groups.left_over :] = math.nan
     return Scores(
         iou=tuple(100 * float(x) for x in iou),
         miou=100 * float(mean_iou(iou)),
         pixel_accuracy=100 * float(pixel_accuracy(pooled.matrix)),
-        temporal_consistency=100 * float(mean_iou(iou_from_confusion(temporal.matrix))),
+        temporal_consistency=100 * float(mean_iou(over_time)),
         sequences=pooled.counts(),
     )
 

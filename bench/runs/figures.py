@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bench.data.labels import palette_of
 from bench.data.loaders import ClipLoader
 from stpl.segmenter import VideoSegmenter
 
-from .config import Evaluation
+from .config import Shift
+from .grouping import grouping_of
 from .predictions import predictions
 
 PANELS = 3
@@ -31,12 +33,12 @@ def spread_clips(clips: int, count: int = PANELS) -> list[int]:
 
 
 def drawn_labels(
-    segmenter: VideoSegmenter, loader: ClipLoader, rule: Evaluation, device: torch.device
+    segmenter: VideoSegmenter, loader: ClipLoader, shift: Shift, device: torch.device
 ) -> dict[int, NDArray[np.int64]]:
-    """Predicted labels ``(H, W)`` of the drawn clips, by number."""
-    numbers = spread_clips(len(loader.store))
-    passes = predictions(segmenter, loader, device, rule.align_corners, numbers, together=1)
-    return {number: found.labels()[0].cpu().numpy() for number, found in zip(numbers, passes, strict=True)}
+    """Predicted labels ``(H, W)`` of the drawn clips, by number: classes as they are scored."""
+    numbers, groups = spread_clips(len(loader.store)), grouping_of(shift)
+    passes = predictions(segmenter, loader, device, shift.evaluation.align_corners, numbers, together=1)
+    return {number: groups(found.labels()[0].cpu().numpy()) for number, found in zip(numbers, passes, strict=True)}
 
 
 def draw(
@@ -58,6 +60,9 @@ def draw(
         clip = loader.store.labelled(index)
         maps = {caption: found[index] for caption, found in by_model.items()}
         written.append(
-            save(segmentation_panel(clip.frames, clip.label, maps, classes), folder / f"clip-{index:05d}.png")
+            save(
+                segmentation_panel(clip.frames, clip.label, maps, classes, palette_of(classes)),
+                folder / f"clip-{index:05d}.png",
+            )
         )
     return written

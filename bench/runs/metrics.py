@@ -1,8 +1,9 @@
 """Scores from predictions: one pooled confusion matrix in int64, and what is read off it.
 
 Rows are ground truth, columns predictions, and pixels are pooled over the whole split before any division, as in the
-Cityscapes evaluation. IoU is TP / (row + column - TP): a class that is predicted but never true scores 0, one that is
-neither predicted nor true is NaN and leaves the mean.
+Cityscapes evaluation. IoU is TP / (row + column - TP). Against labels a class without a labelled pixel has none (NaN) and leaves
+the mean (:func:`iou_from_counts`): whether it was predicted says nothing about it, and what it took from others counts there. Between
+two predictions (:func:`iou_from_confusion`) a class that one of them alone has scores 0.
 """
 
 from __future__ import annotations
@@ -45,19 +46,25 @@ def confusion_matrix(label: Labels, prediction: Labels, num_classes: int) -> Ten
 
 
 def iou_from_confusion(matrix: Labels) -> Tensor:
-    """Intersection over union per class, float64 ``(K,)`` in 0..1; NaN where a class is neither true nor predicted."""
-    counts = torch.as_tensor(matrix)
-    return iou_from_counts(torch.stack([counts.diagonal(), counts.sum(1), counts.sum(0)], 1))
-
-
-def iou_from_counts(counts: Labels) -> Tensor:
-    """The same from true positives, truth and predicted pixels per class, integer ``(K, 3)``."""
-    hits, truth, predicted = torch.as_tensor(counts).double().unbind(-1)
+    """Intersection over union per class, float64 ``(K,)`` in 0..1; NaN where a class is in neither."""
+    hits, truth, predicted = counts_of(matrix).double().unbind(-1)
     return hits / (truth + predicted - hits)
 
 
+def counts_of(matrix: Labels) -> Tensor:
+    """True positives, truth and predicted pixels per class, int64 ``(K, 3)``, of a confusion matrix."""
+    counts = torch.as_tensor(matrix)
+    return torch.stack([counts.diagonal(), counts.sum(1), counts.sum(0)], 1)
+
+
+def iou_from_counts(counts: Labels) -> Tensor:
+    """Intersection over union per class from :func:`counts_of`, float64 ``(K,)``; NaN for a class without a labelled pixel."""
+    hits, truth, predicted = torch.as_tensor(counts).double().unbind(-1)
+    return torch.where(truth > 0, hits / (truth + predicted - hits), torch.nan)
+
+
 def mean_iou(iou: Tensor) -> float:
-    """Mean over the classes that occur in truth or prediction (those whose IoU is not NaN); NaN if none does."""
+    """Mean over the classes that have an IoU; NaN if none does."""
     return float(iou.nanmean())
 
 

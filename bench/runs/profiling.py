@@ -160,9 +160,8 @@ def profile(config: RunConfig, workspace: Workspace, steps: int) -> dict[str, An
     if not cls.trains:
         raise UsageError(f"Method '{config.method}' takes no steps: there is nothing to profile")
     source, splits = prepare(config, shift, workspace)
-    schedules = {
-        name: getattr(shift, name).model_copy(update={"steps": steps}) for name in ("adaptation", "source_training")
-    }
+    both = {name: getattr(shift, name) for name in ("adaptation", "source_training")}
+    schedules = {name: of and of.model_copy(update={"steps": steps}) for name, of in both.items()}
     with TemporaryDirectory() as folder:
         context = Context(config, shift.model_copy(update=schedules), workspace, Path(folder))
         with stage(*GRANTS[cls.card.setting]):

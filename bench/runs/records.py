@@ -27,7 +27,7 @@ PLACES = "plugins.json"
 
 
 class Result(Model):
-    """Scores in percent. A class that never occurs has IoU null and is left out of the mean; temporal consistency is null
+    """Scores in percent. A class without a labelled pixel has IoU null and is left out of the mean; temporal consistency is null
     where no pixel has a valid predecessor."""
 
     iou: dict[str, Percent | None]
@@ -78,15 +78,17 @@ class Record(Model):
 
     Attributes:
         result: scores of the headline weights.
-        beside: scores of other weights of the last step: ``student`` for a method that evaluates its own average.
+        beside: scores of other weights of the last step: ``student`` for a method that evaluates its own average; or of the same
+            on other clips: ``transductive``, which may hold what was adapted to.
         skipped: clips that could not be read and were replaced (``--skip-bad``), and why.
         flow: what the flow depends on besides the clips (``raft_large-<weights>-12it``), where it does.
         ingredients: what the method had beyond its own loss: fusion over time, flow, averages of weights, its start.
         digests: of the files that the run started from and ended with.
+        data: of pictures of one's own what each split is known by, and of a source that is a model file the SHA-256 of its weights.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    LATER: ClassVar[tuple[str, ...]] = ("skipped", "flow", "ingredients", "digests")
+    LATER: ClassVar[tuple[str, ...]] = ("skipped", "flow", "ingredients", "digests", "data")
 
     schema_version: int = Field(alias="schema", default=SCHEMA)
     run: Hash
@@ -106,6 +108,7 @@ class Record(Model):
     flow: str | None = None
     ingredients: dict[str, str] | None = None
     digests: Digests | None = None
+    data: dict[str, str] | None = None
 
     @field_validator("schema_version")
     @classmethod

@@ -32,11 +32,12 @@ from methods.base import Method
 from stpl.segmenter import VideoSegmenter
 
 from . import selection
-from .adaptation import GRANTS, Context, adapt, adapts_statistics, make_method, prepare
+from .adaptation import GRANTS, TRANSDUCTIVE, Context, adapt, adapts_statistics, make_method, prepare
 from .config import RunConfig, Shift, check_sources, load_shift, method_class
 from .evaluate import Scores, protocol_scores
 from .figures import draw, drawn_labels
 from .finished import CHECKPOINT, CONFIG, RECORD, config_text, finished
+from .known_data import check_finished, same_data, what_data
 from .pseudo_labels import save_predictions
 from .records import Cost, Digests, Record, Result, Selection, keep_places
 from .selection import Snapshot
@@ -75,6 +76,7 @@ def run(config: RunConfig, workspace: Workspace) -> Record:
             shutil.rmtree(folder, ignore_errors=True)
         found = finished(folder, config)
         if found is not None:
+            check_finished(found, config, workspace)
             if workspace.save_predictions and not (folder / "predictions").is_dir():
                 raise UsageError(f"Run {config.hash} is finished and its snapshots are gone; repeat it with --force")
             return found
@@ -95,6 +97,7 @@ def _run(context: Context) -> Record:
         )
     # Everything that must exist is made before the stages close: no rendering and no source data inside them.
     source, splits = prepare(config, shift, workspace)
+    known_by = same_data(context.folder, what_data(shift, splits, source))
     reset_peak_memory()  # rendering and source training are not the method's cost
     with stage(*GRANTS[cls.card.setting]):
         method = make_method(context, cls, source)
@@ -115,9 +118,15 @@ def _run(context: Context) -> Record:
             scores.append(scored(path, "evaluate" if len(weights) == 1 else f"evaluate step {step}"))
             snapshots.append(Snapshot(step, score, scores[-1].miou))
         _draw(context, cls, segmenter, source, loader)
+    if TRANSDUCTIVE in splits:
+        with stage(TRANSDUCTIVE, f"{TRANSDUCTIVE}/label", processes=True):
+            load_into(segmenter, weights[-1][1])
+            seen = open_clips(splits[TRANSDUCTIVE], config.flow, workspace.cache)
+            what = (workspace.device, "evaluate transductive", workspace.progress)
+            beside["transductive"] = protocol_scores(shift, segmenter, seen, *what)
     with disk_errors(context.folder):
         os.replace(weights[-1][1], context.folder / CHECKPOINT)
-    write_sequences(context.folder / SEQUENCES, scores[-1].sequences, shift.classes)
+    write_sequences(context.folder / SEQUENCES, scores[-1].sequences, shift.score_classes)
     parameters = sum(p.numel() for p in segmenter.parameters())
     cost = Cost(
         steps=fitted.steps,
@@ -128,6 +137,8 @@ def _run(context: Context) -> Record:
         parameters=parameters,
     )
     record = make_record(context, method, source, scores[-1], beside, snapshots, cost, flow)
+    if known_by:
+        record = record.model_copy(update={"data": known_by})
     if workspace.save_predictions:
         start = [(0, source)] if source and method.trains else []
         kept = [*((step, path) for step, path, _ in weights[:-1]), (fitted.steps, context.folder / CHECKPOINT)]
@@ -152,12 +163,12 @@ def _draw(
     context: Context, cls: type[Method], segmenter: VideoSegmenter, source: Path | None, loader: ClipLoader
 ) -> None:
     """Figures of the run, after scoring; the source model's prediction stands beside the adapted one's."""
-    rule, device = context.shift.evaluation, context.workspace.device
-    shown = {cls.card.title: drawn_labels(segmenter, loader, rule, device)}
+    shift, device = context.shift, context.workspace.device
+    shown = {cls.card.title: drawn_labels(segmenter, loader, shift, device)}
     if source is not None and cls.start != "source":
         load_into(segmenter, source)
-        shown = {"Source only": drawn_labels(segmenter, loader, rule, device), **shown}
-    draw(context.folder / "figures", loader, shown, context.shift.classes)
+        shown = {"Source only": drawn_labels(segmenter, loader, shift, device), **shown}
+    draw(context.folder / "figures", loader, shown, shift.score_classes)
 
 
 def make_record(
@@ -212,7 +223,7 @@ def ingredients_of(config: RunConfig, shift: Shift, method: Method) -> dict[str,
 
 def _result(shift: Shift, scores: Scores) -> Result:
     return Result(
-        iou={name: finite(value) for name, value in zip(shift.classes, scores.iou, strict=True)},
+        iou={name: finite(value) for name, value in zip(shift.score_classes, scores.iou, strict=True)},
         miou=scores.miou,
         pixel_accuracy=scores.pixel_accuracy,
         temporal_consistency=finite(scores.temporal_consistency),

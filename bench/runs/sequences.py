@@ -23,7 +23,7 @@ from bench.core.files import write_atomically
 from bench.core.schema import finite
 from bench.shifts.protocol import Shift
 
-from .metrics import ConfusionMatrix, Labels, iou_from_counts, mean_iou
+from .metrics import ConfusionMatrix, Labels, counts_of, iou_from_counts, mean_iou
 from .records import Record, Result
 
 FILE = "sequences.csv"
@@ -57,10 +57,7 @@ class SequenceCounts:
 
     def counts(self) -> dict[str, Counts]:
         """Pixels by sequence, in the order in which the sequences came."""
-        return {
-            name: torch.stack([of.matrix.diagonal(), of.matrix.sum(1), of.matrix.sum(0)], 1).numpy()
-            for name, of in self.matrices.items()
-        }
+        return {name: counts_of(of.matrix).numpy() for name, of in self.matrices.items()}
 
 
 # Files ----------------------------------------------------------------------------------------------------------------
@@ -166,7 +163,7 @@ def sequences_of(record: Record, record_file: Path, shift: Shift) -> dict[str, C
     path = place(record_file)
     if not path.is_file():
         raise RunError(f"Record {record_file} has no scores per sequence ({path}); submit its run again")
-    found = read_sequences(path, shift.classes)
-    if (wrong := mismatch(found, record.result, shift.classes, shift.evaluation.unscored)) is not None:
+    found = read_sequences(path, shift.score_classes)
+    if (wrong := mismatch(found, record.result, shift.score_classes, shift.unscored)) is not None:
         raise RunError(f"{path} does not belong to {record_file.name}: {wrong}; submit the run again")
     return found

@@ -17,7 +17,7 @@ from bench.core.errors import RunError, UsageError, unknown
 from bench.core.loading import check_name, load
 from bench.core.registry import find
 from bench.core.schema import one_line
-from bench.shifts.protocol import MINISTREET, Shift, TunedOn, Videos
+from bench.shifts.protocol import MINISTREET, Shift, TunedOn
 
 if TYPE_CHECKING:
     from methods.base import Value
@@ -81,8 +81,8 @@ def _adapter(settings: type) -> TypeAdapter[Any]:
 
 
 def _source(shift: Shift | None) -> str:
-    """Data set of the source domain, empty for rendered worlds."""
-    return shift.data.source.dataset if shift is not None and isinstance(shift.data, Videos) else ""
+    """Data set of the source domain, empty where it is none."""
+    return getattr(shift.data.source, "dataset", "") if shift is not None else ""
 
 
 def resolve_settings(method: str, overrides: dict[str, Any], shift: Shift | None = None) -> dict[str, Any]:

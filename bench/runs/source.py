@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bench.core.access import stage
-from bench.core.errors import RunError, UsageError
+from bench.core.errors import UsageError
 from bench.core.files import file_hash, locked
 from bench.core.loading import sources
 from bench.core.seeding import seed_for
@@ -18,11 +18,13 @@ from bench.data.splits import check_labels, identity_of, prepare
 from bench.flow.base import module_of
 from bench.flow.resolve import open_clips
 from bench.networks.build import build_segmenter
-from bench.networks.weights import load_tensors, save_tensors
+from bench.networks.weights import save_tensors
+from bench.shifts.sides import ModelFile
 from methods.base import NoSettings, Setup, Supervision
 from methods.common.supervised import Supervised
 
 from .config import RunConfig, Shift, check_sources, hash_of
+from .model_source import is_good, model_of_file, read_model
 from .training import Trainer, place
 
 if TYPE_CHECKING:
@@ -43,7 +45,8 @@ def source_flow(config: RunConfig, shift: Shift) -> str:
 
 def supervision_of(shift: Shift) -> Supervision:
     """How labelled clips teach on a shift, as methods are told."""
-    asked = shift.source_training
+    if (asked := shift.source_training) is None:  # the source is a trained model: nothing labelled is ever read
+        return Supervision()
     return Supervision(asked.loss, asked.mirror, asked.jitter, asked.auxiliary)
 
 
@@ -53,10 +56,13 @@ def source_identity(config: RunConfig, shift: Shift, workspace: Workspace | None
     Args:
         workspace: where recorded data lies; rendered data does not need it.
     """
+    if isinstance(shift.data.source, ModelFile):
+        assert workspace is not None, "a model file lies in a workspace"
+        return read_model(config, shift, workspace).identity
     identity = {
         "recipe": RECIPE,
         "data": identity_of(shift, "source", "train", config.seed, workspace),
-        "schedule": shift.source_training.model_dump(mode="json"),
+        "schedule": shift.training.model_dump(mode="json"),
         "network": config.network,
         "fusion": config.fusion,
         "classes": len(shift.classes),
@@ -109,18 +115,20 @@ def source_model(config: RunConfig, shift: Shift, workspace: Workspace) -> Path:
     """
     if config.source_file is not None:
         return given_model(config, shift, workspace)
+    if isinstance(shift.data.source, ModelFile):
+        return model_of_file(config, shift, workspace)
     identity = source_identity(config, shift, workspace)
     path = workspace.cache / "sources" / f"{hash_of(identity)}.safetensors"
-    if _is_good(path, identity):
+    if is_good(path, identity):
         return path
     with locked(path, timeout=3600):
-        if _is_good(path, identity):
+        if is_good(path, identity):
             return path
         split = prepare(shift, "source", "train", config.seed, workspace)
         check_labels(split, workspace.skip_bad)
         work = path.with_suffix("")
         model = place(initial_segmenter(config, shift, seed_for(identity["seed"], "init")), workspace)
-        schedule = shift.source_training
+        schedule = shift.training
         with stage("source-train", "source-train/label"):
             bad, order = BadClips(workspace.skip_bad), seed_for(identity["seed"], "data")
             flow, cache = source_flow(config, shift), workspace.cache
@@ -157,13 +165,3 @@ def given_model(config: RunConfig, shift: Shift, workspace: Workspace) -> Path:
             option = name.removeprefix("num_")
             raise UsageError(f"{path}: {name} is {found}, the run's is {value}; use -o {option}=... or another file")
     return path
-
-
-def _is_good(path: Path, identity: dict[str, Any]) -> bool:
-    """True if the cached file is whole and was made with this identity."""
-    if not path.is_file():
-        return False
-    try:
-        return load_tensors(path)[1].get("identity") == identity
-    except RunError:  # damaged: trained anew under the lock and replaced whole
-        return False

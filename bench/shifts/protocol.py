@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, PrivateAttr, Tag, model_validator
 
 from bench.core.errors import RunError, UsageError
 from bench.core.schema import Model, Name, hash_of
+
+from .sides import ModelFile, Pictures, kind_of
+
+NO_GROUP = "no group"
+"""Beside the groups of an evaluation: outputs that belong to none. It has no score; where a label counts it is wrong."""
 
 
 class Split(Model):
@@ -42,24 +48,50 @@ class Recorded(Model):
     height: int = Field(ge=32)
     width: int = Field(ge=32)
 
+    @property
+    def title(self) -> str:
+        """What it is called."""
+        return self.dataset
+
+
+_Dataset = Annotated[Recorded, Tag("side-dataset")]
+_Pictures = Annotated[Pictures, Tag("side-pictures")]
+_Model = Annotated[ModelFile, Tag("side-model")]
+
 
 class Videos(Model):
-    """Clips from data sets on disk, under the folder that ``--data-root`` names."""
+    """Clips from files: of data sets under the folder that ``--data-root`` names, or of one's own (:mod:`.sides`)."""
 
     kind: Literal["video"]
     frames: int = Field(ge=2)
-    source: Recorded
-    target: Recorded
+    source: Annotated[_Dataset | _Pictures | _Model, Discriminator(kind_of)]
+    target: Annotated[_Dataset | _Pictures, Discriminator(kind_of)]
+
+    @model_validator(mode="after")
+    def _can_be_scored(self) -> Videos:
+        if isinstance(self.target, Pictures):
+            for split in ("val", "transductive"):
+                if split in self.target.parts and not self.target.labels_of(split):
+                    raise ValueError(
+                        f"target.labels: {split} is scored, so it needs labels (bench adapt takes footage without)"
+                    )
+            if self.target.val is None:
+                raise ValueError("target.val: missing; say which pictures are scored, e.g. val: {range: [61, 101]}")
+        if isinstance(self.source, Pictures) and not self.source.labels_of("train"):
+            raise ValueError(
+                "source.labels: a source model is trained on them; or give a trained one: source: {model: FILE}"
+            )
+        return self
 
     @property
     def family(self) -> str:
         """Name that seeds depend on."""
-        return f"{self.source.dataset}-{self.target.dataset}"
+        return f"{self.source.title}-{self.target.title}"
 
     @property
     def scored(self) -> str:
         """What the reported scores are of, for a sentence."""
-        return f"the validation split of `{self.target.dataset}`"
+        return f"the validation split of `{self.target.title}`"
 
 
 class Network(Model):
@@ -134,17 +166,22 @@ class Adaptation(Schedule):
 class Evaluation(Model):
     """Scores are upsampled bilinearly to the label's size; ``readout`` says which weights are evaluated.
 
-    ``height`` and ``width`` of the labels where they are not the frames'. Classes in ``unscored`` are trained and counted in the
-    confusion matrix, and left out of the reported IoU and its mean.
+    ``height`` and ``width`` of the labels where they are not the frames'; ``own_size`` leaves each label at its own. Classes in
+    ``unscored`` are trained and counted in the confusion matrix, and left out of the reported IoU and its mean. ``groups`` are
+    scored instead of the network's classes, each made of some of them: labels of the target name groups, predictions are mapped
+    before they are counted. ``counts`` says of what pixels are kept: of each target sequence, or of each frame of it.
     """
 
-    LATER: ClassVar[tuple[str, ...]] = ("height", "width", "unscored")
+    LATER: ClassVar[tuple[str, ...]] = ("height", "width", "unscored", "own_size", "groups", "counts")
 
     align_corners: bool
     readout: Literal["student", "teacher"]
     height: int | None = Field(default=None, ge=32)
     width: int | None = Field(default=None, ge=32)
     unscored: tuple[str, ...] = ()
+    own_size: bool = False
+    groups: dict[str, tuple[str, ...]] = Field(default={})
+    counts: Literal["sequence", "frame"] = "sequence"
 
 
 class TunedOn(Model):
@@ -168,24 +205,103 @@ class Shift(Model):
 
     name: Name
     title: str
-    purpose: Literal["report", "tune", "test"]
+    purpose: Literal["report", "tune", "test", "private"]
     classes: tuple[str, ...] = Field(min_length=2)
     data: Annotated[Data | Videos, Field(discriminator="kind")]
     network: Network
     flow: str
-    source_training: SourceTraining
+    source_training: SourceTraining | None = None
     adaptation: Adaptation
     evaluation: Evaluation
     settings: Literal["published"] | TunedOn = MINISTREET
     ingredients: Literal["common", "published"] = "common"
+    _folder: Path = PrivateAttr(default=Path())
 
     @model_validator(mode="after")
     def _fits(self) -> Shift:
-        if missing := set(self.evaluation.unscored) - set(self.classes):
+        rule = self.evaluation
+        if missing := set(rule.unscored) - set(self.score_classes):
             raise ValueError(f"evaluation.unscored: '{min(missing)}' is not among the classes")
-        if (self.evaluation.height is None) != (self.evaluation.width is None):
+        if (rule.height is None) != (rule.width is None):
             raise ValueError("evaluation: give both height and width, or neither")
+        if rule.own_size and rule.height is not None:
+            raise ValueError("evaluation: own_size and height, width exclude each other")
+        grouped = [name for names in rule.groups.values() for name in names]
+        for group, names in rule.groups.items():
+            for name in names:
+                if name not in self.classes:
+                    raise ValueError(f"evaluation.groups.{group}: '{name}' is not among the classes")
+                if grouped.count(name) > 1:
+                    raise ValueError(f"evaluation.groups: '{name}' is in two groups")
+        if twice := next((name for name in self.classes if self.classes.count(name) > 1), None):
+            raise ValueError(f"classes: '{twice}' is there twice")
         return self
+
+    @model_validator(mode="after")
+    def _has_a_source(self) -> Shift:
+        source = self.data.source
+        if isinstance(source, ModelFile) != (self.source_training is None):
+            raise ValueError(
+                "source_training: a model file is trained already; leave it out"
+                if isinstance(source, ModelFile)
+                else "source_training: missing; a source model is trained, unless data.source is {model: FILE}"
+            )
+        if isinstance(source, ModelFile) and self.purpose == "report" and source.sha256 is None:
+            raise ValueError(
+                "data.source.sha256: missing; a reported shift says which model it starts from (sha256sum FILE)"
+            )
+        for role in ("source", "target"):
+            if isinstance(side := getattr(self.data, role), Pictures):
+                try:
+                    side.check_names(self.label_classes(role))
+                except ValueError as error:
+                    raise ValueError(f"data.{role}.{error}") from None
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """Of its YAML: one of the places that paths in it are relative to."""
+        return self._folder
+
+    def label_classes(self, role: str) -> tuple[str, ...]:
+        """What labels name: of the target the groups, if there are any; the network's classes else."""
+        return tuple(self.evaluation.groups) if role == "target" and self.evaluation.groups else self.classes
+
+    @property
+    def score_classes(self) -> tuple[str, ...]:
+        """What scores are of: the classes, or the groups, and :data:`NO_GROUP` where an output belongs to none."""
+        groups = self.evaluation.groups
+        left_over = set(self.classes) - {name for names in groups.values() for name in names}
+        return (*groups, *((NO_GROUP,) if left_over else ())) if groups else self.classes
+
+    @property
+    def unscored(self) -> tuple[str, ...]:
+        """Of :attr:`score_classes` those without a score."""
+        return (*self.evaluation.unscored, *((NO_GROUP,) if NO_GROUP in self.score_classes else ()))
+
+    @property
+    def training(self) -> SourceTraining:
+        """Schedule of source models and of the oracle.
+
+        Raises:
+            UsageError: the shift starts from a trained model.
+        """
+        if self.source_training is None:
+            raise UsageError(f"Shift '{self.name}' starts from a model file: nothing is trained on source data")
+        return self.source_training
+
+    def refuses(self, setting: str, init: str = "source") -> str | None:
+        """Why no method of a setting, or no ``--init``, can be run on the shift, in words; None where it can."""
+        if isinstance(self.data.source, ModelFile):
+            if setting == "UDA" or init == "backbone":
+                return "it starts from a model file alone: there is no source data; source-free methods run on it"
+            if setting == "oracle":
+                return "it starts from a model file alone: there is no schedule to train an oracle by; source-free methods run on it"
+        if setting == "oracle" and self.evaluation.groups:
+            return "its labels name groups of classes, which a network cannot be trained on"
+        if setting == "oracle" and isinstance(self.data.target, Pictures) and not self.data.target.labels_of("train"):
+            return "its target has no training labels"
+        return None
 
     @property
     def hash(self) -> str:
@@ -202,9 +318,8 @@ class Shift(Model):
         def cut(schedule: Schedule) -> Schedule:
             return schedule.model_copy(update={"steps": min(steps, schedule.steps), "horizon": None})
 
-        return self.model_copy(
-            update={"source_training": cut(self.source_training), "adaptation": cut(self.adaptation)}
-        )
+        trained = None if self.source_training is None else cut(self.source_training)
+        return self.model_copy(update={"source_training": trained, "adaptation": cut(self.adaptation)})
 
 
 def check_protocol(

@@ -120,7 +120,7 @@ def tuning_shift(name: str) -> Shift:
 
 def _scored_on(shift: Shift) -> set[str]:
     """Names of what a shift's scores are of: its family of worlds or data sets, and the data set of its target."""
-    return {shift.data.family} | ({shift.data.target.dataset} if isinstance(shift.data, Videos) else set())
+    return {shift.data.family} | ({shift.data.target.title} if isinstance(shift.data, Videos) else set())
 
 
 COLUMNS = ("method", "trial", "seed", "miou", "searched", "config", "run", "shift_hash", "revision", "date")

@@ -34,18 +34,20 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from statistics import median_low
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from bench.core.errors import BadFile, RunError, UsageError
 from bench.core.progress import Progress, quiet
+from bench.shifts.sides import IGNORED, Looks, Range
 
 from ..reading import IGNORE, PICTURES, lookup, picture_size, shown
 from . import _base
 from ._base import Colour, Ids, Item, Size, UInt8
-from ._description import IGNORED, Description, find_frames
+from ._description import find_frames
 from ._video import VIDEOS, extract
 
 UNREAD = (".heic", ".heif", ".avif", ".jp2", ".ppm", ".pgm", ".exr", ".hdr", ".dng", ".raw", ".npy", *VIDEOS)
@@ -67,6 +69,10 @@ class Frames:
         coloured: labels hold colours, not ids.
         colours: by raw id: those of the labels, or of the classes where labels hold ids.
         span: first and end of the pictures of each sequence; all by default.
+        sequences: those that count, by name of their folder (``*`` and ``?`` allowed), with a range of their own or None; all by
+            default.
+        alone: what becomes of a picture without a predecessor: it is its own, or has no clip.
+        only_labelled: pictures without a label have no clip.
         left_out: pictures that are not used.
         size, classes, label_suffix, resize_labels, stride, across_gaps: as in the YAML.
     """
@@ -80,7 +86,10 @@ class Frames:
     coloured: bool = False
     label_suffix: str = ".png"
     resize_labels: bool = False
-    span: tuple[int, int] | None = None
+    span: Range | None = None
+    sequences: Mapping[str, Range | None] = field(default_factory=dict)
+    alone: Literal["repeat", "drop"] = "repeat"
+    only_labelled: bool = False
     stride: int = 1
     across_gaps: bool = False
     left_out: frozenset[str] = frozenset()
@@ -100,31 +109,69 @@ class Frames:
         _base.check_split(self.name, split, self.splits, frames)
         labels = set() if self.labels is None else set(_base.files_under(root, self.labels)[0])
         found: dict[str, Item] = {}
-        for folder, whole in self._sequences(root).items():
-            breaks = {number for number, (a, b) in enumerate(pairwise(whole), 1) if a in self.left_out}
-            breaks |= set() if self.across_gaps else set(gaps(whole))
-            first, end = self.span or (0, len(whole))
-            starts, start = [0] * len(whole), first
-            for number in range(first, min(end, len(whole))):
-                start = number if number in breaks else start
-                starts[number] = start
-            for t in range(first, min(end, len(whole)), self.stride):
+        sequences = self._sequences(root)
+        for folder, whole in sequences.items():
+            sequence = self._sequence(folder)
+            if (span := self._span(sequence, len(whole))) is None:
+                continue
+            starts = self._starts(whole, *span)
+            for t in range(span[0], min(span[1], len(whole)), self.stride):
                 path = whole[t]
-                if path in self.left_out:
+                if path in self.left_out or (self.alone == "drop" and starts[t] == t):
                     continue
                 name = self._stem(path)
                 label = None if self.labels is None else self._label(name)
+                if self.only_labelled and label not in labels:
+                    continue
                 key, clip = name.replace("/", "__"), range(t - frames + 1, t + 1)
                 if key in found:
                     raise RunError(f"{root / path}: has the same name as {root / found[key].frames[-1]}; rename one")
-                sequence = str(PurePosixPath(folder).relative_to(self.images or ".")).replace("/", "__")
                 pictures = tuple(whole[max(starts[t], k)] for k in clip)
-                found[key] = Item(key, sequence, pictures, label if label in labels else None)
-        if not found and (whole_sequences := self._sequences(root)):
-            many = sum(map(len, whole_sequences.values()))
-            raise RunError(f"{root / self.images}: range {list(self.span or ())} leaves none of {many} pictures")
+                found[key] = Item(key, sequence.replace("/", "__"), pictures, label if label in labels else None)
+        if not found and sequences:
+            raise RunError(f"{root / self.images}: {self._why_none(sum(map(len, sequences.values())))}")
         example = f"{self.images or '.'}/img1.jpg ({', '.join(PICTURES)})"
         return _base.in_order(found.values(), self.name, root, example)
+
+    def _span(self, sequence: str, count: int) -> Range | None:
+        """First and end of the pictures of a sequence that count; None where the sequence does not."""
+        if not self.sequences:
+            return self.span or (0, count)
+        own = [of for pattern, of in self.sequences.items() if fnmatchcase(sequence, pattern)]
+        return (own[0] or self.span or (0, count)) if own else None
+
+    def _starts(self, whole: Sequence[str], first: int, end: int) -> list[int]:
+        """For each picture of a sequence the one before which no clip reaches back from it."""
+        breaks = {number for number, (a, _) in enumerate(pairwise(whole), 1) if a in self.left_out}
+        breaks |= set() if self.across_gaps else set(gaps(whole))
+        starts, start = [0] * len(whole), first
+        for number in range(first, min(end, len(whole))):
+            start = number if number in breaks else start
+            starts[number] = start
+        return starts
+
+    def _why_none(self, count: int) -> str:
+        """Why none of the pictures that there are has a clip."""
+        if self.only_labelled:
+            return f"none of its {count} pictures has a label in {self.labels} and is in the split"
+        named = f" of {', '.join(self.sequences)}" if self.sequences else ""
+        dropped = ", of which those without a predecessor are dropped" if self.alone == "drop" else ""
+        return f"range {list(self.span or ())}{named} leaves none of {count} pictures{dropped}"
+
+    def misses(self, root: Path) -> str | None:
+        """What was asked for of the sequences and is not there, in words; None where all is."""
+        there = {self._sequence(folder): len(whole) for folder, whole in self._sequences(root).items()}
+        for pattern in self.sequences:
+            if not any(fnmatchcase(sequence, pattern) for sequence in there):
+                return f"no sequence is called '{pattern}'; there are {', '.join(list(there)[:20])}"
+        for sequence, count in there.items():
+            span = self._span(sequence, count)
+            if span is not None and span[1] > count:
+                return f"range {list(span)} ends beyond the {count} pictures of sequence '{sequence}'"
+        return None
+
+    def _sequence(self, folder: str) -> str:
+        return str(PurePosixPath(folder).relative_to(self.images or "."))
 
     def _sequences(self, root: Path) -> dict[str, list[str]]:
         """Pictures by folder, in natural order."""
@@ -278,38 +325,48 @@ def open_frames(path: Path, cache: Path, progress: Progress = quiet) -> tuple[Fr
     images = given.path if given.path.is_dir() else extract(given.path, cache, progress)
     if given.told is None:
         return DATASET, images
-    told, images, labels = given.told, images.resolve(), given.labels and given.labels.resolve()
+    told = given.told
+    return described(told, told.class_names, images, given.labels, size=told.size, span=told.range)
+
+
+def described(
+    told: Looks, classes: tuple[str, ...], images: Path, labels: Path | None, **more: Any
+) -> tuple[Frames, Path]:
+    """Footage and its root, from what is said of its pictures and labels, and where these are.
+
+    Args:
+        classes: in train-id order.
+        more: other fields of :class:`Frames`.
+    """
+    images, labels = images.resolve(), labels and labels.resolve()
     root = images if labels is None else Path(os.path.commonpath([images, labels]))
-    names, colours = dict(told.ids), _colours_of(told)
+    names = dict(told.ids)
     if told.colors:
         names = {number: name for number, (name, _) in enumerate(told.coloured, 1)}
-    return (
-        Frames(
-            images=_inside(images, root),
-            labels=None if labels is None else _inside(labels, root),
-            size=told.size,
-            names=names,
-            classes=told.class_names,
-            colours=colours,
-            coloured=bool(told.colors),
-            label_suffix=told.label_suffix,
-            resize_labels=told.resize_labels,
-            span=told.range,
-            stride=told.stride,
-            across_gaps=told.across_gaps,
-        ),
-        root,
+    frames = Frames(
+        images=_inside(images, root),
+        labels=None if labels is None else _inside(labels, root),
+        names=names,
+        classes=classes,
+        colours=_colours_of(told, classes),
+        coloured=bool(told.colors),
+        label_suffix=told.label_suffix,
+        resize_labels=told.resize_labels,
+        stride=told.stride,
+        across_gaps=told.across_gaps,
+        **more,
     )
+    return frames, root
 
 
-def _colours_of(told: Description) -> dict[int, Colour]:
+def _colours_of(told: Looks, classes: tuple[str, ...]) -> dict[int, Colour]:
     """By raw id: the labels' colours, or those of the classes that the ids stand for, where these are known."""
     from ..label_maps import label_space
 
     if told.colors:
         return {number: colour for number, (_, colour) in enumerate(told.coloured, 1)}
     try:
-        space = label_space(told.class_names)
+        space = label_space(classes)
     except UsageError:
         return {}
     return {raw: space.palette[space.classes.index(name)] for raw, name in told.ids.items() if name != IGNORED}

@@ -171,16 +171,14 @@ def test_a_still_clip_is_perfectly_consistent() -> None:
     assert evaluate(Model(), loader(store), K, RULE, CPU).temporal_consistency == 100  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("bias", "iou_of_3"), [(-1000.0, math.nan), (1000.0, 0.0)])
-def test_a_class_that_never_occurs_leaves_the_mean_and_one_that_is_only_predicted_does_not(
-    bias: float, iou_of_3: float
-) -> None:
+@pytest.mark.parametrize("bias", [-1000.0, 1000.0])
+def test_a_class_without_a_labelled_pixel_leaves_the_mean_whether_it_is_predicted_or_not(bias: float) -> None:
     store, model = Store(2), Model()
     with torch.no_grad():
         model.conv.bias[3] = bias  # type: ignore[index]
     store.truth[store.truth == 3] = 255
     scores: Scores = evaluate(model, loader(store), K, RULE, CPU)  # type: ignore[arg-type]
-    assert scores.iou[3] == pytest.approx(iou_of_3, nan_ok=True)
+    assert math.isnan(scores.iou[3])
     assert scores.miou == pytest.approx(np.nanmean(scores.iou)) and (scores.miou == 0) == (bias > 0)
 
 

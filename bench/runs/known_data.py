@@ -1,0 +1,83 @@
+"""What a run on pictures of one's own was made with: a run is named by its configuration, so other pictures in its place are told."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.core.errors import RunError, UsageError
+from bench.core.files import write_atomically
+from bench.core.schema import hash_of
+from bench.core.workspace import Workspace
+from bench.data.described import side_of
+from bench.data.splits import Split, identity_of
+from bench.networks.weights import load_tensors
+from bench.shifts.protocol import Shift
+from bench.shifts.sides import ModelFile
+
+from .config import RunConfig
+from .records import Record
+from .source import source_identity
+
+FILE = "data.json"
+
+
+def what_data(shift: Shift, splits: Mapping[str, Split], source: Path | None) -> dict[str, str]:
+    """Hash of each split of pictures of one's own, by name. ``source``: SHA-256 of the weights of a source that is a model file, or
+    hash of what a source model depends on that was trained on pictures of one's own."""
+    known = {name: hash_of(split.identity) for name, split in splits.items() if side_of(shift, name.split("-")[0])}
+    if source is not None and (isinstance(shift.data.source, ModelFile) or side_of(shift, "source")):
+        identity = load_tensors(source)[1].get("identity")
+        if isinstance(identity, dict):
+            known["source"] = _of_source(identity)
+    return known
+
+
+def _of_source(identity: Mapping[str, Any]) -> str:
+    return str(identity["model"]) if "model" in identity else hash_of(identity)
+
+
+def same_data(folder: Path, known: dict[str, str]) -> dict[str, str]:
+    """Note what a run is made with in its folder, or see that it is what was noted when it began.
+
+    Raises:
+        UsageError: it goes on with other data.
+    """
+    file = folder / FILE
+    before = known
+    if file.is_file():
+        with contextlib.suppress(ValueError):
+            before = json.loads(file.read_text(encoding="utf-8"))
+    if before != known:
+        raise UsageError(_differs(folder, before, known))
+    if known and not file.is_file():
+        write_atomically(file, json.dumps(known, indent=1, sort_keys=True) + "\n")
+    return known
+
+
+def check_finished(record: Record, config: RunConfig, workspace: Workspace) -> None:
+    """See that a finished run was made with the pictures that are there now; where none are, it stands.
+
+    Raises:
+        UsageError: it was made with others.
+    """
+    shift, known = config.protocol, record.data or {}
+    now = dict(known)
+    oracle = record.method.get("setting") == "oracle"
+    for name in known:
+        role, _, split = name.partition("-")
+        with contextlib.suppress(RunError):
+            if name == "source":
+                now[name] = _of_source(source_identity(config, shift, workspace))
+            else:
+                now[name] = hash_of(identity_of(shift, role, split, config.seed, workspace, oracle))
+    if now != known:
+        raise UsageError(_differs(workspace.runs / config.hash, known, now))
+
+
+def _differs(folder: Path, before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    names = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+    return f"{folder} was made with other data ({', '.join(names)}); --force makes it anew"

@@ -1,0 +1,349 @@
+"""Shifts of one's own: one YAML, two folders of pictures, no Python."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from bench import cli
+from bench.core.errors import AccessError, BadFile, RunError, UsageError
+from bench.core.registry import shift_names
+from bench.core.workspace import Workspace
+from bench.data.splits import identity_of, prepare
+from bench.runs.config import load_shift, make_run_config
+from bench.runs.run import run
+from bench.runs.source import source_model
+from tests.bench.shifts.own import CLASSES, COLOURS, camvid_like, scene, told, write, write_yaml
+
+HASHES = {
+    "ministreet": "17a50ab9a36a",
+    "ministreet-dev": "366d41b5b5f3",
+    "ministreet-tiny": "1c0dacd274fb",
+}
+"""Of the shifts that committed records are of, or tests; a new field must not change them."""
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data set; not to be changed (copy it)."""
+    return camvid_like(tmp_path_factory.mktemp("own data"))
+
+
+@pytest.fixture(scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source model of :func:`shift`, made once."""
+    return tmp_path_factory.mktemp("own cache")
+
+
+@pytest.fixture
+def shift(data: Path, tmp_path: Path) -> str:
+    """The YAML, in a folder of its own: its paths lead to the data root."""
+    return write_yaml(tmp_path / "yaml" / "day2dusk.yaml", told())
+
+
+@pytest.fixture
+def place(tmp_path: Path, own_cache: Path, data: Path) -> Workspace:
+    return Workspace(tmp_path / "runs", own_cache, torch.device("cpu"), data_root=data)
+
+
+def clips_of(shift: str, role: str, split: str, place: Workspace, **more: Any) -> Any:
+    return prepare(load_shift(shift), role, split, 0, place, **more).open()
+
+
+# The whole way --------------------------------------------------------------------------------------------------------
+
+
+def test_a_camvid_like_set_trains_a_source_model_and_adapts_by_yaml_alone(
+    shift: str, data: Path, own_cache: Path, tmp_path: Path
+) -> None:
+    """From the command line, figures included; source data and labels in colours, eleven classes."""
+    for method in ("source_only", "stpl", "fda", "oracle"):
+        arguments = ["run", "-m", method, "--shift", shift, "--data-root", str(data), "--json", "--threads", "1"]
+        result = CliRunner().invoke(cli.app, [*arguments, "--runs", str(tmp_path / "r"), "--cache", str(own_cache)])
+        assert result.exit_code == 0, result.output
+        record = json.loads(result.stdout)
+        assert tuple(record["result"]["iou"]) == tuple(sorted(CLASSES)) and 0 <= record["result"]["miou"] <= 100
+        assert str(data) not in result.stdout  # nothing says where the data lies
+        assert sorted(path.name for path in (tmp_path / "r" / record["run"] / "figures").iterdir())
+    log = [json.loads(line) for line in (tmp_path / "r" / record["run"] / "metrics.jsonl").read_text().splitlines()]
+    assert len(log) == 30  # the oracle trains as a source model does
+
+
+def test_the_source_model_learns_the_drawn_classes(shift: str, place: Workspace, no_figures: None) -> None:
+    """Source-only is far above chance on the target, which has the same scenes in less light."""
+    assert run(make_run_config("source_only", shift), place).result.pixel_accuracy > 40
+
+
+# Clips ----------------------------------------------------------------------------------------------------------------
+
+
+def test_clips_are_those_that_the_yaml_names(shift: str, place: Workspace) -> None:
+    train, val = clips_of(shift, "target", "train", place), clips_of(shift, "target", "val", place)
+    assert [train.key(i) for i in range(len(train))] == [f"drive1__{t:03d}" for t in range(8)] + [
+        "drive2__000",
+        "drive2__001",
+    ]
+    assert [val.key(i) for i in range(len(val))] == ["drive2__002", "drive2__004", "drive2__006"]  # the labelled ones
+    assert {val.sequence(i) for i in range(len(val))} == {"drive2"}
+    source = clips_of(shift, "source", "train", place)
+    assert len(source) == 10 and source.sequence(0) == "drive1" and source.sequence(9) == "drive2"
+
+
+def test_labels_are_the_drawn_ones(shift: str, place: Workspace) -> None:
+    val = clips_of(shift, "target", "val", place)
+    for number, t in enumerate((2, 4, 6)):
+        assert (val.label(number) == scene(t + 7)).all()  # seed 1 begins 7 places on
+    assert (val.labelled(1).label == 255).sum() == 6  # void in the corner
+
+
+def test_a_clip_does_not_reach_into_another_split(shift: str, place: Workspace, data: Path) -> None:
+    """Frame 2 is the first of val: its predecessor is itself, not frame 1, which adaptation sees."""
+    val = clips_of(shift, "target", "val", place)
+    assert (val[0].frames[0] == val[0].frames[1]).all() and not (val[1].frames[0] == val[1].frames[1]).all()
+    seen = {path for item in clips_of(shift, "target", "train", place).items for path in item.frames}
+    assert not seen & {path for item in val.items for path in item.frames}
+
+
+def test_pictures_without_a_predecessor_can_be_dropped(tmp_path: Path, place: Workspace) -> None:
+    drop = write_yaml(
+        tmp_path / "drop.yaml", told(data__target__alone="drop", data__target__val={"sequences": {"drive2": [2, 8]}})
+    )
+    val, train = clips_of(drop, "target", "val", place), clips_of(drop, "target", "train", place)
+    assert [val.key(i) for i in range(len(val))] == ["drive2__004", "drive2__006"]
+    assert [item.frames[-1][-7:] for item in train.items][:2] == ["001.png", "002.png"] and len(train) == 8
+    assert all(item.frames[0] != item.frames[1] for item in (*val.items, *train.items))
+
+
+def test_only_labelled_pictures_are_an_oracles(shift: str, place: Workspace) -> None:
+    labelled = clips_of(shift, "target", "train", place, labelled=True)
+    assert [labelled.key(i) for i in range(len(labelled))] == ["drive1__000", "drive2__000"]
+
+
+def test_paths_are_relative_to_the_yaml_or_the_data_root(
+    data: Path, tmp_path: Path, own_cache: Path, shift: str
+) -> None:
+    beside = write_yaml(Path(shutil.copytree(data, tmp_path / "copy")) / "beside.yaml", told())
+    nowhere = Workspace(tmp_path / "runs", own_cache, data_root=None)
+    there = Workspace(tmp_path / "runs", own_cache, data_root=data)
+    for role, split in (("source", "train"), ("target", "train"), ("target", "val")):
+        assert identity_of(load_shift(beside), role, split, 0, nowhere) == identity_of(
+            load_shift(shift), role, split, 0, there
+        )
+    with pytest.raises(
+        RunError, match=r"data.target.folder is not there: no .*dusk/images; give --data-root DIR or set \$BENCH_DATA"
+    ):
+        prepare(load_shift(shift), "target", "val", 0, nowhere)
+
+
+def test_a_video_and_its_masks(data: Path, tmp_path: Path, place: Workspace) -> None:
+    import cv2
+
+    film = cv2.VideoWriter(str(tmp_path / "dusk.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+    for t in range(8):
+        film.write(cv2.imread(str(data / "dusk" / "images" / "drive2" / f"{t:03d}.png")))
+        if t % 2 == 0:
+            shutil.copy(
+                data / "dusk" / "masks" / "drive2" / f"{t:03d}_L.png", _folder(tmp_path / "film") / f"{t:06d}_L.png"
+            )
+    film.release()
+    content = told(data__target__folder=..., data__target__train={"range": [0, 4]}, data__target__val={"range": [4, 8]})
+    content["data"]["target"] |= {"video": "dusk.avi", "labels": "film"}
+    shift = write_yaml(tmp_path / "film.yaml", content)
+    val = clips_of(shift, "target", "val", place)
+    assert [val.key(i) for i in range(len(val))] == ["000004", "000006"] and (val.label(1) == scene(6 + 7)).all()
+    before = identity_of(load_shift(shift), "target", "val", 0, place)
+    shutil.move(tmp_path / "dusk.avi", _folder(tmp_path / "elsewhere") / "dusk.avi")
+    content["data"]["target"]["video"] = "elsewhere/dusk.avi"
+    assert identity_of(load_shift(write_yaml(tmp_path / "moved.yaml", content)), "target", "val", 0, place) == before
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir(exist_ok=True)
+    return path
+
+
+# What a shift and a split are known by --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(HASHES))
+def test_hashes_of_earlier_shifts_have_not_moved(name: str) -> None:
+    assert load_shift(name).hash == HASHES[name]
+
+
+def test_where_things_lie_is_no_part_of_a_shift(shift: str, tmp_path: Path) -> None:
+    here = load_shift(shift).hash
+    moved = told(data__target__folder="/mnt/elsewhere", data__source__labels="x/y", data__target__labels="z")
+    assert load_shift(write_yaml(tmp_path / "moved.yaml", moved)).hash == here
+    for number, change in enumerate(
+        (
+            {"data__target__val": {"sequences": {"drive2": [3, 8]}}},
+            {"data__source__colors__sky": [1, 2, 3]},
+            {"data__target__alone": "drop"},
+        )
+    ):
+        assert load_shift(write_yaml(tmp_path / f"other{number}.yaml", told(**change))).hash != here
+
+
+def test_other_pictures_in_the_same_place_are_told(
+    data: Path, tmp_path: Path, shift: str, own_cache: Path, no_figures: None
+) -> None:
+    """The run's name is that of its configuration, so a finished one would be found again."""
+    copy = Path(shutil.copytree(data, tmp_path / "copy"))
+    here = Workspace(tmp_path / "runs", own_cache, data_root=copy)
+    config = make_run_config("adabn", shift)
+    first = run(config, here)
+    assert first.data is not None and sorted(first.data) == ["source", "target-train", "target-val"]
+    assert run(config, here) == first
+    (copy / "dusk").rename(tmp_path / "away")  # what was listed is known still
+    assert run(config, here) == first
+    (tmp_path / "away").rename(copy / "dusk")
+    write(copy / "dusk" / "images" / "drive1" / "003.png", np.zeros((48, 64, 3), np.uint8))
+    with pytest.raises(UsageError, match=r"was made with other data \(target-train\); --force makes it anew"):
+        run(config, here)
+    assert run(config, Workspace(tmp_path / "runs", tmp_path / "bare")) == first  # nothing to compare with: the record stands
+
+
+# Who may see what -----------------------------------------------------------------------------------------------------
+
+CLOSED = {
+    "labels of training pictures": "dusk/masks/drive2/000_L.png",
+    "labels of validation pictures": "dusk/masks/drive2/004_L.png",
+    "validation pictures, in the folder of the training ones": "dusk/images/drive2/004.png",
+    "pictures of the source": "day/images/drive1/000.png",
+    "labels of the source": "day/masks/drive1/000_L.png",
+}
+
+
+@pytest.mark.parametrize("what", sorted(CLOSED))
+def test_what_a_source_free_method_may_not_see(
+    what: str, shift: str, place: Workspace, data: Path, fake_method: Callable[..., str]
+) -> None:
+    name = fake_method(losses=f"open({str(data / CLOSED[what])!r}, 'rb').read()")
+    with pytest.raises(AccessError, match="is closed in this stage of a run"):
+        run(make_run_config(name, shift), place)
+
+
+@pytest.mark.parametrize("file", ["dusk/images/drive1/000.png", "dusk/images/drive2/001.png"])
+def test_training_pictures_are_open(
+    file: str, shift: str, place: Workspace, data: Path, fake_method: Callable[..., str], no_figures: None
+) -> None:
+    run(make_run_config(fake_method(losses=f"open({str(data / file)!r}, 'rb').read()"), shift), place)
+
+
+def test_uda_sees_the_source_and_no_label_of_the_target(
+    shift: str, place: Workspace, data: Path, fake_method: Callable[..., str], no_figures: None
+) -> None:
+    for file in ("day/images/drive1/000.png", "day/masks/drive1/000_L.png"):
+        run(make_run_config(fake_method(losses=f"open({str(data / file)!r}, 'rb')", setting="UDA"), shift), place)
+    for what in ("labels of training pictures", "labels of validation pictures"):
+        name = fake_method(losses=f"open({str(data / CLOSED[what])!r}, 'rb')", setting="UDA")
+        with pytest.raises(AccessError):
+            run(make_run_config(name, shift), place)
+
+
+def test_a_source_free_method_runs_when_the_source_has_gone(
+    shift: str, data: Path, tmp_path: Path, no_figures: None
+) -> None:
+    copy = Path(shutil.copytree(data, tmp_path / "copy"))
+    here = Workspace(tmp_path / "runs", tmp_path / "cache", data_root=copy)
+    source_model(config := make_run_config("adabn", shift), config.protocol, here)
+    shutil.rmtree(copy / "day")
+    assert run(config, here).result.miou >= 0
+    with pytest.raises(RunError, match=r"data.source.folder is not there"):
+        run(make_run_config("fda", shift), here)
+
+
+def test_runs_and_cache_do_not_lie_among_the_pictures(shift: str, data: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(data, tmp_path / "copy"))
+    here = Workspace(copy / "dusk" / "images" / "runs", tmp_path / "cache", data_root=copy)
+    with pytest.raises(RunError, match=r"\(the runs\) lies in the pictures' folder"):
+        run(make_run_config("adabn", shift), here)
+
+
+# What is wrong with a YAML --------------------------------------------------------------------------------------------
+
+WRONG = {
+    "data.target.val: missing": {"data__target__val": ...},
+    "data.target.labels: val is scored, so it needs labels": {"data__target__labels": ..., "data__target__colors": {}},
+    "data.target.labels: and ids: belong together": {"data__target__colors": {}},
+    "data.source.labels: a source model is trained on them": {"data__source__labels": ..., "data__source__colors": {}},
+    "data.target.colors.lamp: unknown class 'lamp'": {"data__target__colors__lamp": [9, 9, 9]},
+    "data.target.train: no pictures: give folder": {"data__target__folder": ...},
+    "data.target.val.range: first and end": {"data__target__val": {"range": [5, 5]}},
+    "data.target.hight: Extra inputs": {"data__target__hight": 3},
+    "data.source.width: Field required": {"data__source__width": ...},
+    "source_training: missing; a source model is trained": {"source_training": ...},
+    "evaluation.groups.big: 'lorry' is not among the classes": {"evaluation__groups": {"big": ["lorry"]}},
+    "evaluation.groups: 'car' is in two groups": {"evaluation__groups": {"a": ["car"], "b": ["car", "sky"]}},
+    "data.target.colors.sky: unknown class 'sky'; available: all": {"evaluation__groups": {"all": ["sky", "road"]}},
+    "evaluation: own_size and height, width exclude each other": {
+        "evaluation__own_size": True,
+        "evaluation__height": 96,
+        "evaluation__width": 128,
+    },
+    "classes: 'sky' is there twice": {"classes": [*CLASSES, "sky"]},
+}
+
+
+@pytest.mark.parametrize("says", sorted(WRONG))
+def test_a_wrong_yaml_is_one_line_with_the_place(says: str, tmp_path: Path) -> None:
+    path = write_yaml(tmp_path / "wrong.yaml", told(**WRONG[says]))
+    with pytest.raises(UsageError) as error:
+        load_shift(path)
+    said = str(error.value)
+    place, _, what = says.partition(": ")
+    assert place in said and what in said and "\n" not in said and "side-" not in said, said
+
+
+@pytest.mark.parametrize(
+    ("val", "says"),
+    [
+        ({"sequences": ["drive9"]}, "data.target.val: no sequence is called 'drive9'; there are drive1, drive2"),
+        ({"sequences": {"drive2": [2, 9]}}, "range [2, 9] ends beyond the 8 pictures of sequence 'drive2'"),
+        ({"sequences": {"drive2": [3, 4]}}, "none of its 16 pictures has a label in masks and is in the split"),
+    ],
+)
+def test_pictures_that_are_asked_for_and_not_there_are_told(
+    val: Any, says: str, tmp_path: Path, place: Workspace
+) -> None:
+    path = write_yaml(tmp_path / "wrong.yaml", told(data__target__val=val))
+    with pytest.raises(RunError) as error:
+        prepare(load_shift(path), "target", "val", 0, place)
+    assert says in str(error.value)
+
+
+# Checksums ------------------------------------------------------------------------------------------------------------
+
+
+def test_files_that_are_not_those_of_the_checksums_are_refused(data: Path, tmp_path: Path, own_cache: Path) -> None:
+    import hashlib
+
+    copy = Path(shutil.copytree(data / "dusk", tmp_path / "dusk"))
+    lines = [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {kind}/{path.relative_to(copy / folder).as_posix()}"
+        for kind, folder in (("images", "images"), ("labels", "masks"))
+        for path in sorted((copy / folder).rglob("*.png"))
+    ]
+    (tmp_path / "sums.txt").write_text("\n".join(lines) + "\n")
+    shift = load_shift(write_yaml(tmp_path / "sums.yaml", told(data__target__checksums="sums.txt")))
+    here = Workspace(tmp_path / "runs", own_cache, data_root=tmp_path)
+    assert len(prepare(shift, "target", "val", 0, here).open()) == 3
+    table = np.array([*COLOURS.values(), (0, 0, 0)], np.uint8)
+    write(copy / "masks" / "drive2" / "004_L.png", table[np.zeros((48, 64), int)])
+    with pytest.raises(BadFile, match=r"004_L.png: is not the shift's file of this name: its SHA-256 is another"):
+        prepare(shift, "target", "val", 0, here)
+    (tmp_path / "sums.txt").write_text("\n".join(line for line in lines if "drive1/005" not in line) + "\n")
+    with pytest.raises(BadFile, match=r"drive1/005.png: is not among the files of the shift"):
+        prepare(shift, "target", "train", 0, here)
+
+
+def test_every_shift_of_this_repository_validates() -> None:
+    assert {load_shift(name).name for name in shift_names()} == set(shift_names())
