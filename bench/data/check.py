@@ -21,7 +21,7 @@ import numpy.typing as npt
 from bench.core.errors import BadFile, UsageError, unknown
 from bench.core.progress import Progress, quiet
 from bench.core.registry import resolve
-from bench.shifts.protocol import Shift, Videos
+from bench.shifts.protocol import Recorded, Shift, Videos
 
 from .datasets import Dataset, Item, dataset, locate
 from .datasets._base import files_under
@@ -344,4 +344,10 @@ def _sides_of(shift: Shift) -> list[tuple[str, tuple[str, ...]]]:
     """Data sets and splits of a shift."""
     if not isinstance(shift.data, Videos):
         raise UsageError(f"Shift '{shift.name}' has no data on disk: it is rendered when first needed")
-    return [(shift.data.source.dataset, ("train",)), (shift.data.target.dataset, ("train", "val"))]
+    sides = ((shift.data.source, ("train",)), (shift.data.target, ("train", "val")))
+    found = [(side.dataset, splits) for side, splits in sides if isinstance(side, Recorded)]
+    if not found:
+        raise UsageError(
+            f"Shift '{shift.name}' has no data set of the list; `bench shift check {shift.name}` looks at its own"
+        )
+    return found

@@ -178,7 +178,9 @@ def prepare(
     if described.side_of(shift, role) is not None:
         labelled = labelled or (role, split) != ("target", "train")
         if previous_labels:
-            raise UsageError("This method needs labels of the frames before t too, which pictures of one's own do not bring")
+            raise UsageError(
+                "This method needs labels of the frames before t too, which pictures of one's own do not bring"
+            )
         clips = described.open_split(shift, role, split, workspace, labelled)
         return Split(f"{role}-{split}-{hash_of(identity)}", identity, clips)
     side: Recorded = getattr(shift.data, role)

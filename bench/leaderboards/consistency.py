@@ -20,6 +20,7 @@ import torch
 
 from bench.core.errors import RunError, UsageError, unknown
 from bench.core.registry import KINDS, built_in, names
+from bench.core.schema import hash_of
 from bench.data.datasets import dataset
 from bench.networks.build import build_segmenter
 from bench.runs import selection
@@ -30,7 +31,8 @@ from bench.runs.selection import Snapshot
 from bench.runs.sequences import MEAN_TOLERANCE, Counts
 from bench.runs.source import source_flow
 from bench.runs.training import snapshot_steps
-from bench.shifts.protocol import Videos
+from bench.shifts.protocol import Recorded, Videos
+from bench.shifts.sides import ModelFile
 
 LEAST_STEP = 1e-3
 """Seconds that a step takes on any machine: autograd and the optimiser alone take longer to be called."""
@@ -261,7 +263,9 @@ def compare_records(records: Mapping[str, Record], counts: Mapping[str, Mapping[
     starts = {name: _start(record) for name, record in records.items()}
     own = {name: start for name, start in starts.items() if start is not None}
     known = {name: hash_of(record.data or {}) for name, record in records.items()}
-    _one_to_one({name: (records[name].config.frames or 0,) for name in records}, known, ("is of other data than", ""), False)
+    _one_to_one(
+        {name: (records[name].config.frames or 0,) for name in records}, known, ("is of other data than", ""), False
+    )
     models = {name: str(records[name].source_model) for name in own}
     _one_to_one(own, models, ("starts from another source model than", "starts from the source model of"), True)
 

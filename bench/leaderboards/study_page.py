@@ -278,5 +278,7 @@ def sequences_of_runs(runs: Path, records: Iterable[Record]) -> dict[str, dict[s
     Raises:
         RunError: a file is damaged.
     """
-    files = {record.run: (runs / record.run / SEQUENCES, load_shift(record.config.shift).score_classes) for record in records}
+    files = {
+        record.run: (runs / record.run / SEQUENCES, load_shift(record.config.shift).score_classes) for record in records
+    }
     return {run: read_sequences(path, classes) for run, (path, classes) in files.items() if path.is_file()}

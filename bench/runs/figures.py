@@ -38,7 +38,10 @@ def drawn_labels(
     """Predicted labels ``(H, W)`` of the drawn clips, by number: classes as they are scored."""
     numbers, groups = spread_clips(len(loader.store)), grouping_of(shift)
     passes = predictions(segmenter, loader, device, shift.evaluation.align_corners, numbers, together=1)
-    return {number: groups(found.labels()[0].cpu().numpy()) for number, found in zip(numbers, passes, strict=True)}
+    return {
+        number: groups(found.labels()[0].cpu().numpy()).astype(np.int64)
+        for number, found in zip(numbers, passes, strict=True)
+    }
 
 
 def draw(

@@ -277,6 +277,6 @@ def records_frame(shift: str, root: Path, runs: Path) -> pd.DataFrame:
             "cpu_seconds": record.cost.cpu_seconds,
             "peak_memory_mb": record.cost.peak_memory_mb,
             "run": record.run,
-            "revision": record.code["revision"],
+            "revision": str(record.code["revision"]),
         }
     return pd.DataFrame(list(rows.values()))

@@ -1,4 +1,4 @@
-"""What a run on pictures of one's own was made with: a run is named by its configuration, so other pictures in its place are told."""
+"""What a run on pictures of one's own was made with; other pictures in their place are told."""
 
 from __future__ import annotations
 

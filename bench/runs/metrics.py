@@ -2,8 +2,8 @@
 
 Rows are ground truth, columns predictions, and pixels are pooled over the whole split before any division, as in the
 Cityscapes evaluation. IoU is TP / (row + column - TP). Against labels a class without a labelled pixel has none (NaN) and leaves
-the mean (:func:`iou_from_counts`): whether it was predicted says nothing about it, and what it took from others counts there. Between
-two predictions (:func:`iou_from_confusion`) a class that one of them alone has scores 0.
+the mean (:func:`iou_from_counts`): whether it was predicted says nothing about it, and what it took from others counts there.
+Between two predictions (:func:`iou_from_confusion`) a class that one of them alone has scores 0.
 """
 
 from __future__ import annotations

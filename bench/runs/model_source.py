@@ -1,4 +1,4 @@
-"""A source that is nothing but a model file (`bench.shifts.sides.ModelFile`): found, known by its content, fitted to the run's fusion."""
+"""A source that is nothing but a model file (`bench.shifts.sides.ModelFile`): found, known by content, fitted to the fusion."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from stpl.segmenter import VideoSegmenter
 
 STARTS = ("none", "conv1x1", "cross_attention", "add", "attention")
-"""Fusion operators that can be put under the weights of a single-frame model. The first three leave its scores as they are; the last
-two start as the mean of the frames' features."""
+"""Fusion operators that can be put under the weights of a single-frame model. The first three leave its scores as they are; the
+last two start as the mean of the frames' features."""
 
 
 @dataclass(frozen=True)

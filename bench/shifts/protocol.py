@@ -296,7 +296,7 @@ class Shift(Model):
             if setting == "UDA" or init == "backbone":
                 return "it starts from a model file alone: there is no source data; source-free methods run on it"
             if setting == "oracle":
-                return "it starts from a model file alone: there is no schedule to train an oracle by; source-free methods run on it"
+                return "it starts from a model file alone: no schedule trains an oracle; source-free methods run on it"
         if setting == "oracle" and self.evaluation.groups:
             return "its labels name groups of classes, which a network cannot be trained on"
         if setting == "oracle" and isinstance(self.data.target, Pictures) and not self.data.target.labels_of("train"):

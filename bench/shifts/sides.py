@@ -71,7 +71,7 @@ class Looks(Model):
         pairs: list[tuple[str, Colour]] = []
         for name, of in self.colors.items():
             many = of if not of or isinstance(of[0], tuple) else (of,)
-            pairs += [(name, colour) for colour in many]  # type: ignore[misc]  # one colour or several
+            pairs += [(name, colour) for colour in many]  # one colour or several
         return tuple(pairs)
 
     def check_names(self, classes: Collection[str]) -> None:

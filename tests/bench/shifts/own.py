@@ -1,4 +1,4 @@
-"""A CamVid-like data set of one's own, drawn here: eleven classes, masks in colours, several sequences, only some frames labelled."""
+"""A CamVid-like data set of one's own, drawn here: eleven classes, coloured masks, several sequences, some frames labelled."""
 
 from __future__ import annotations
 

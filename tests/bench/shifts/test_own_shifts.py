@@ -208,7 +208,9 @@ def test_other_pictures_in_the_same_place_are_told(
     write(copy / "dusk" / "images" / "drive1" / "003.png", np.zeros((48, 64, 3), np.uint8))
     with pytest.raises(UsageError, match=r"was made with other data \(target-train\); --force makes it anew"):
         run(config, here)
-    assert run(config, Workspace(tmp_path / "runs", tmp_path / "bare")) == first  # nothing to compare with: the record stands
+    assert (
+        run(config, Workspace(tmp_path / "runs", tmp_path / "bare")) == first
+    )  # nothing to compare with: the record stands
 
 
 # Who may see what -----------------------------------------------------------------------------------------------------
