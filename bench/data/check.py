@@ -344,7 +344,7 @@ def _sides_of(shift: Shift) -> list[tuple[str, tuple[str, ...]]]:
     """Data sets and splits of a shift."""
     if not isinstance(shift.data, Videos):
         raise UsageError(f"Shift '{shift.name}' has no data on disk: it is rendered when first needed")
-    sides = ((shift.data.source, ("train",)), (shift.data.target, ("train", "val")))
+    sides: list[tuple[Any, tuple[str, ...]]] = [(shift.data.source, ("train",)), (shift.data.target, ("train", "val"))]
     found = [(side.dataset, splits) for side, splits in sides if isinstance(side, Recorded)]
     if not found:
         raise UsageError(

@@ -1,8 +1,8 @@
 """Pictures of one's own as a side of a shift (`bench.shifts.sides.Pictures`): where they lie, what they are known by.
 
 They are known by the names and sizes of the files, relative to their folder, and by what their labels mean; where the folder
-lies is no part of that. A video is known by its content. As folders hold pictures of several splits, access is granted file by file: what
-belongs to no split that was prepared stays closed.
+lies is no part of that. A video is known by its content. As folders hold pictures of several splits, access is granted
+file by file: what belongs to no split that was prepared stays closed.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ class Layout:
         """A clip's row."""
         if self.store == "int16":
             steps = np.rint(flow.astype(np.float64) * QUANTUM)
-            fits = np.asarray(np.abs(steps) <= np.iinfo(np.int16).max).all(axis=1)
+            fits: NDArray[np.bool_] = np.all(np.abs(steps) <= np.iinfo(np.int16).max, axis=1)
             valid = np.asarray(valid & fits)
             numbers = np.where(fits[:, None], steps, 0).astype("<i2").tobytes()
         else:

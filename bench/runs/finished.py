@@ -279,4 +279,5 @@ def records_frame(shift: str, root: Path, runs: Path) -> pd.DataFrame:
             "run": record.run,
             "revision": str(record.code["revision"]),
         }
-    return pd.DataFrame(list(rows.values()))
+    frame: pd.DataFrame = pd.DataFrame(list(rows.values()))
+    return frame
