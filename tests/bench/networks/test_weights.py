@@ -59,7 +59,7 @@ def test_a_truncated_file_is_named(keep: int, tmp_path: Path) -> None:
     assert "\n" not in str(e.value)
 
 
-@pytest.mark.parametrize("content", [b"\x80\x04junk of a pickle", b"text", os.urandom(64)])
+@pytest.mark.parametrize("content", [b"\x80\x04junk of a pickle", b"text", bytes(range(64, 128))])
 def test_other_files_are_never_unpickled(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(content)
     with pytest.raises(RunError, match="not a safetensors file"):
