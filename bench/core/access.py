@@ -70,7 +70,13 @@ class Guard(Protocol):
     def __call__(self, root: Path, role: str, grants: Mapping[str, str], whole: bool = True) -> None: ...
 
 
-def _make_stage() -> tuple[Stage, Guard]:
+class Opened(Protocol):
+    """Type of :data:`opened`."""
+
+    def __call__(self, *grants: str) -> tuple[list[Path], list[Path]]: ...
+
+
+def _make_stage() -> tuple[Stage, Guard, Opened]:
     # These live in this closure only; no grants = no stage, everything is allowed.
     granted: list[frozenset[str]] = []
     watched: list[bool] = []
@@ -142,7 +148,14 @@ def _make_stage() -> tuple[Stage, Guard]:
             # One data set may be both sides of a shift: then each side's grant opens it.
             guarded[path] = guarded.get(path, frozenset()) | {f"{role}-{grant}"}
 
-    return stage, guard
+    def opened(*grants: str) -> tuple[list[Path], list[Path]]:
+        """Guarded files and folders that some grants open, and those that stay closed; of two, one in the other, the inner counts."""
+        found: tuple[list[Path], list[Path]] = [], []
+        for path, enough in guarded.items():
+            found[not enough & set(grants)].append(Path(path))
+        return found
+
+    return stage, guard, opened
 
 
-stage, guard = _make_stage()
+stage, guard, opened = _make_stage()

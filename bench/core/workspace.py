@@ -63,6 +63,8 @@ class Workspace:
         watch: told the step and the target-only score of weights that are kept on the way; no label is used.
         skip_bad: replace a clip whose files cannot be read by the next one, and count it, instead of stopping.
         save_predictions: target training clips whose predictions by the kept weights are saved after the run.
+        unboxed: let a method run in this process, watched only (``bench.core.access``), where a box could be had
+            (``bench.core.box``); the record says so.
     """
 
     runs: Path = field(default_factory=default_runs)
@@ -78,6 +80,7 @@ class Workspace:
     skip_bad: bool = False
     watch: Callable[[int, float], None] | None = None
     save_predictions: int = 0
+    unboxed: bool = False
 
     @classmethod
     def at(

@@ -60,6 +60,11 @@ class Raft:
         """The file that the environment names, None without one."""
         return Path(os.environ[self.variable]) if os.environ.get(self.variable) else None
 
+    def reads(self, needed: bool) -> list[Path]:
+        """The file of the weights, downloaded if they are needed and not there; see :func:`bench.flow.resolve.reads`."""
+        own = self.own_file()
+        return [own or self.downloaded()] if needed and not self.random else [own] if own else []
+
     @cached_property
     def network(self) -> nn.Module:
         """The network with its weights, on the GPU if there is one.

@@ -8,7 +8,7 @@ from bench.data.clip import Clips, FlowBackend
 from bench.data.loaders import BadClips, ClipLoader, LabelledLoader
 from bench.data.splits import Split
 
-from .base import backend_of, identity
+from .base import backend_of, identity, module_of
 
 
 def flow_of(name: str, clips: Clips, split: str, cache: Path) -> FlowBackend:
@@ -51,6 +51,18 @@ def open_clips(
     if labelled:
         return LabelledLoader(store, backend, batch, seed, bad, earlier)
     return ClipLoader(store, backend, batch, seed, bad)
+
+
+def reads(name: str, split: Split, cache: Path) -> list[Path]:
+    """Files and folders that the flow of a split is read from while a run goes on; what can be downloaded is, now.
+
+    A backend names its own by ``reads(needed)``, with False where the flow was computed ahead.
+    """
+    from ._shards import Precomputed
+
+    ahead = isinstance(flow_of(name, split.open(), split.name, cache), Precomputed)
+    own = getattr(module_of(name), "reads", None)
+    return [*(cache / "flow").glob(f"*/{split.name}"), *(own(not ahead) if own else ())]
 
 
 def identity_of(name: str, flow: FlowBackend) -> str | None:

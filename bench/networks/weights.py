@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
             save_file(copies, scratch, {"meta": json.dumps(metadata or {}, sort_keys=True)})
         except SafetensorError as error:
             raise RunError(f"Cannot write {path}: {error}; free space or choose another folder") from None
-        scratch.chmod(0o644)  # safetensors makes it private, but caches are shared
+        with suppress(PermissionError):  # in a box; the run that it belongs to does it
+            scratch.chmod(0o644)  # safetensors makes it private, but caches are shared
 
 
 def read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, object]]:

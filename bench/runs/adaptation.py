@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from bench.core.access import stage
 from bench.core.seeding import seed_for
 from bench.core.workspace import Workspace
 from bench.data.loaders import BadClips, ClipLoader, ahead
@@ -26,7 +27,7 @@ from .config import RunConfig, Schedule, Shift, method_class
 from .evaluate import Everything, reestimate_statistics, target_score
 from .settings import settings_of
 from .source import fresh_segmenter, initial_segmenter, source_flow, source_model, supervision_of
-from .training import Batches, Fitted, Trainer, place, snapshot_steps
+from .training import Batches, Fitted, Log, Trainer, place, snapshot_steps
 
 GRANTS = {
     "none": ("target-train",),
@@ -39,6 +40,29 @@ TRANSDUCTIVE = "target-transductive"
 """Split that some shifts score beside the validation split; opened after adaptation."""
 
 
+Weights = tuple[int, Path, float]
+"""Step, file and target-only score of kept weights."""
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """What came of an adaptation.
+
+    Attributes:
+        fitted: what it cost.
+        weights: what was kept, in the order of the steps.
+        students: the last student's, where the method keeps an average.
+        averages: ``averages`` of the method.
+        peak_memory_mb: of the process that it ran in, where that has ended.
+    """
+
+    fitted: Fitted
+    weights: list[Weights]
+    students: dict[str, Path]
+    averages: str
+    peak_memory_mb: float = 0.0
+
+
 @dataclass(frozen=True)
 class Context:
     """What the steps of one run share."""
@@ -48,6 +72,7 @@ class Context:
     workspace: Workspace
     folder: Path
     bad: BadClips = field(default_factory=BadClips)
+    log: Log | None = None
 
 
 def prepare(config: RunConfig, shift: Shift, workspace: Workspace) -> tuple[Path | None, dict[str, Split]]:
@@ -113,7 +138,7 @@ def open_batches(
     return unlabelled, target, source
 
 
-def adapts_statistics(method: Method, shift: Shift) -> bool:
+def adapts_statistics(method: Method | type[Method], shift: Shift) -> bool:
     """True where batch norm starts from, and is scored with, statistics of the target."""
     return method.start == "target_statistics" and shift.adaptation.batch_norm == "target"
 
@@ -126,18 +151,20 @@ def begin(context: Context, method: Method, unlabelled: ClipLoader) -> None:
     method.restart()
 
 
-Weights = tuple[int, Path, float]
-"""Step, file and target-only score of kept weights."""
+def adapted(context: Context, cls: type[Method], source: Path | None, splits: dict[str, Split]) -> Adapted:
+    """Make the method and train it, in a stage that opens what its setting grants."""
+    with stage(*GRANTS[cls.card.setting]):
+        return adapt(context, make_method(context, cls, source), splits)
 
 
-def adapt(context: Context, method: Method, splits: dict[str, Split]) -> tuple[Fitted, list[Weights], dict[str, Path]]:
-    """Train the method; returns what it cost, the kept weights, and the last student's where the method keeps an average."""
+def adapt(context: Context, method: Method, splits: dict[str, Split]) -> Adapted:
+    """Train the method."""
     shift, device, progress = context.shift, context.workspace.device, context.workspace.progress
     cls, schedule = type(method), schedule_of(type(method), shift)
     unlabelled, target, source = open_batches(context, cls, splits)
     clips = shift.adaptation.statistics_clips
     observer = context.workspace.observer
-    trainer = Trainer(method, schedule, context.folder, device, shift.evaluation.readout, observer)
+    trainer = Trainer(method, schedule, context.folder, device, shift.evaluation.readout, observer, context.log)
     fitted, kept = Fitted(0, 0.0, 0.0), [0]
     if method.trains:
         if not trainer.state_path.is_file():
@@ -162,7 +189,8 @@ def adapt(context: Context, method: Method, splits: dict[str, Split]) -> tuple[F
 
     students = {"student": trainer.student_path(kept[-1])} if method.evaluates_average and method.trains else {}
     students = {name: made_ready(path, kept[-1])[1] for name, path in students.items()}
-    return fitted, [made_ready(trainer.snapshot_path(step), step) for step in kept], students
+    weights = [made_ready(trainer.snapshot_path(step), step) for step in kept]
+    return Adapted(fitted, weights, students, str(method.averages))
 
 
 def watcher(context: Context, method: Method, trainer: Trainer, unlabelled: ClipLoader) -> Callable[[int], None]:

@@ -85,10 +85,12 @@ class Record(Model):
         ingredients: what the method had beyond its own loss: fusion over time, flow, averages of weights, its start.
         digests: of the files that the run started from and ended with.
         data: of pictures of one's own what each split is known by, and of a source that is a model file the SHA-256 of its weights.
+        access: how the method was kept from what it may not see: ``boxed`` in a process that could not open it, or ``watched`` in
+            one that was refused it; None in records that are older than the box.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    LATER: ClassVar[tuple[str, ...]] = ("skipped", "flow", "ingredients", "digests", "data")
+    LATER: ClassVar[tuple[str, ...]] = ("skipped", "flow", "ingredients", "digests", "data", "access")
 
     schema_version: int = Field(alias="schema", default=SCHEMA)
     run: Hash
@@ -109,6 +111,7 @@ class Record(Model):
     ingredients: dict[str, str] | None = None
     digests: Digests | None = None
     data: dict[str, str] | None = None
+    access: Literal["boxed", "watched"] | None = None
 
     @field_validator("schema_version")
     @classmethod

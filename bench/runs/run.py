@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from bench.core import child
 from bench.core.access import stage
 from bench.core.errors import UsageError
 from bench.core.files import disk_errors, locked, sha256_of, write_atomically
@@ -32,7 +33,8 @@ from methods.base import Method
 from stpl.segmenter import VideoSegmenter
 
 from . import selection
-from .adaptation import GRANTS, TRANSDUCTIVE, Context, adapt, adapts_statistics, make_method, prepare
+from .adaptation import TRANSDUCTIVE, Context, adapted, adapts_statistics, prepare
+from .boxed import adapt_boxed, boxable
 from .config import RunConfig, Shift, check_sources, load_shift, method_class
 from .evaluate import Scores, protocol_scores
 from .figures import draw, drawn_labels
@@ -71,6 +73,8 @@ def run(config: RunConfig, workspace: Workspace) -> Record:
         changed = f"revision {config.revision} of method '{config.method}', which is now {today}"
         raise UsageError(f"This config was made for {changed}; {ANEW}")
     folder = workspace.runs / config.hash
+    if boxable(workspace):
+        child.prepare()
     with locked(folder):
         if workspace.force:
             shutil.rmtree(folder, ignore_errors=True)
@@ -99,9 +103,9 @@ def _run(context: Context) -> Record:
     source, splits = prepare(config, shift, workspace)
     known_by = same_data(context.folder, what_data(shift, splits, source))
     reset_peak_memory()  # rendering and source training are not the method's cost
-    with stage(*GRANTS[cls.card.setting]):
-        method = make_method(context, cls, source)
-        fitted, weights, students = adapt(context, method, splits)
+    boxed = boxable(workspace)
+    found = (adapt_boxed if boxed else adapted)(context, cls, source, splits)
+    fitted, weights, students = found.fitted, found.weights, found.students
     # Scored is a network that the harness built, with the weights from disk: nothing of the method's runs beside the labels.
     segmenter = place(fresh_segmenter(config, shift, 0), workspace)
     with stage("target-val", "target-val/label", "figures", processes=True):
@@ -126,6 +130,7 @@ def _run(context: Context) -> Record:
             beside["transductive"] = protocol_scores(shift, segmenter, seen, *what)
     with disk_errors(context.folder):
         os.replace(weights[-1][1], context.folder / CHECKPOINT)
+        (context.folder / CHECKPOINT).chmod(0o644)
     write_sequences(context.folder / SEQUENCES, scores[-1].sequences, shift.score_classes)
     parameters = sum(p.numel() for p in segmenter.parameters())
     cost = Cost(
@@ -133,14 +138,15 @@ def _run(context: Context) -> Record:
         seconds=round(fitted.wall_seconds, 3),
         cpu_seconds=round(fitted.cpu_seconds, 3),
         total_seconds=round(time.perf_counter() - began, 3),
-        peak_memory_mb=round(peak_memory_mb(), 1),
+        peak_memory_mb=round(max(peak_memory_mb(), found.peak_memory_mb), 1),
         parameters=parameters,
     )
-    record = make_record(context, method, source, scores[-1], beside, snapshots, cost, flow)
-    if known_by:
-        record = record.model_copy(update={"data": known_by})
+    record = make_record(context, cls, source, scores[-1], beside, snapshots, cost, flow)
+    told = ingredients_of(config, shift, cls, found.averages)
+    more = {"ingredients": told, "access": "boxed" if boxed else "watched"}
+    record = record.model_copy(update=more | ({"data": known_by} if known_by else {}))
     if workspace.save_predictions:
-        start = [(0, source)] if source and method.trains else []
+        start = [(0, source)] if source and cls.trains else []
         kept = [*((step, path) for step, path, _ in weights[:-1]), (fitted.steps, context.folder / CHECKPOINT)]
         _save_predictions(context, segmenter, start + kept, splits)
     write_atomically(context.folder / RECORD, record.to_json())
@@ -173,7 +179,7 @@ def _draw(
 
 def make_record(
     context: Context,
-    method: Method,
+    cls: type[Method],
     source: Path | None,
     scores: Scores,
     beside: dict[str, Scores],
@@ -182,7 +188,7 @@ def make_record(
     flow: str | None,
 ) -> Record:
     """Put the record together."""
-    config, card = context.config, method.card
+    config, card = context.config, cls.card
     best, quiet_best = selection.oracle(snapshots), selection.unsupervised(snapshots)
     return Record(
         run=config.hash,
@@ -205,7 +211,6 @@ def make_record(
         date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         skipped=context.bad.found or None,
         flow=flow,
-        ingredients=ingredients_of(config, context.shift, method),
         digests=Digests(
             checkpoint=sha256_of(context.folder / CHECKPOINT),
             source_model=sha256_of(source) if source else None,
@@ -213,11 +218,11 @@ def make_record(
     )
 
 
-def ingredients_of(config: RunConfig, shift: Shift, method: Method) -> dict[str, str]:
+def ingredients_of(config: RunConfig, shift: Shift, method: type[Method], averages: str) -> dict[str, str]:
     """What a run's method has beyond its own loss, in words."""
     start: str = method.start if method.start == "scratch" else config.init
     start = f"{start}, target statistics" if adapts_statistics(method, shift) else start
-    used = {"fusion": config.fusion, "flow": config.flow, "averages": method.averages, "start": start}
+    used = {"fusion": config.fusion, "flow": config.flow, "averages": averages, "start": start}
     return {"set": config.ingredients, **used}
 
 

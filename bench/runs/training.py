@@ -10,7 +10,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,6 +79,32 @@ def snapshot_steps(schedule: Schedule) -> list[int]:
     return sorted({max(1, round(schedule.steps * (i + 1) / count)) for i in range(count)})
 
 
+class Log:
+    """``metrics.jsonl`` of a run: one line per step.
+
+    Raises:
+        RunError: the disk is full or read-only.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def cut(self, steps: int) -> None:
+        """Keep the first lines: those after the state that a run goes on from are logged again."""
+        if not steps:
+            self.path.unlink(missing_ok=True)
+        elif self.path.is_file():
+            lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+            write_atomically(self.path, "".join(lines[:steps]))
+
+    def add(self, entry: Mapping[str, float]) -> None:
+        """Log a step."""
+        with disk_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as log:
+                log.write(json.dumps(entry) + "\n")
+
+
 class Trainer:
     """Minimises a method's losses.
 
@@ -89,6 +115,7 @@ class Trainer:
         device: where batches are sent.
         readout: whose weights snapshots keep, ``student`` or ``teacher``; a method that evaluates its own average keeps both.
         observer: is told of every step, off the clock; it can change nothing.
+        log: of the steps, by default ``metrics.jsonl``.
     """
 
     def __init__(
@@ -99,7 +126,9 @@ class Trainer:
         device: torch.device,
         readout: str = "student",
         observer: Observer | None = None,
+        log: Log | None = None,
     ) -> None:
+        self.log = log or Log(folder / "metrics.jsonl")
         self.readout = readout
         self.observer = observer or Unwatched()
         self._off_clock = (0.0, 0.0)
@@ -112,7 +141,6 @@ class Trainer:
         self.optimisers = {"segmenter": self.optimiser, **method.optimisers()}
         self.base_lr = {name: [g["lr"] for g in o.param_groups] for name, o in self.optimisers.items()}
         self.state_path = folder / "state" / "state.safetensors"
-        self.log_path = folder / "metrics.jsonl"
         self._noted: list[Noted] = []
 
     def fit(
@@ -203,14 +231,8 @@ class Trainer:
         self._noted.clear()
         for step, parts in losses.items():
             means = {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
-            self._log({"step": step, **means})
+            self.log.add({"step": step, **means})
             self._tell(step, means)
-
-    def _log(self, entry: dict[str, float]) -> None:
-        with disk_errors(self.log_path):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with self.log_path.open("a", encoding="utf-8") as log:
-                log.write(json.dumps(entry) + "\n")
 
     def snapshot_path(self, step: int) -> Path:
         """Where the weights after ``step`` steps are kept."""
@@ -305,7 +327,7 @@ class Trainer:
     def _resume(self) -> tuple[int, float, float]:
         """Load the saved state; returns the next step and the seconds spent so far."""
         if not self.state_path.is_file():
-            self.log_path.unlink(missing_ok=True)
+            self.log.cut(0)
             return 0, 0.0, 0.0
         tensors, meta = load_tensors(self.state_path, "delete it and run again")
         method = {n.removeprefix("method/"): v for n, v in tensors.items() if n.startswith("method/")}
@@ -322,9 +344,7 @@ class Trainer:
                 for key in (key for key in tensors if key.startswith(start)):
                     value = tensors[key] if tensors[key].dim() == 0 else tensors[key].to(parameter.device)
                     optimiser.state[parameter][key.removeprefix(start)] = value
-        if self.log_path.is_file():  # steps after the state are logged again
-            lines = self.log_path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-            write_atomically(self.log_path, "".join(lines[:step]))
+        self.log.cut(step)
         return step, float(str(meta["wall"])), float(str(meta["cpu"]))
 
 

@@ -7,4 +7,5 @@ from .._raft import Raft
 
 RAFT = Raft("raft_large", "BENCH_RAFT_WEIGHTS")
 identity = RAFT.identity
+reads = RAFT.reads
 BACKEND = backend(RAFT)

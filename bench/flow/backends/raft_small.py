@@ -7,4 +7,5 @@ from .._raft import Raft
 
 RAFT = Raft("raft_small", "BENCH_RAFT_SMALL_WEIGHTS")
 identity = RAFT.identity
+reads = RAFT.reads
 BACKEND = backend(RAFT)

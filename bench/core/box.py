@@ -1,0 +1,214 @@
+"""A box around a process: from now on it reads and writes what it was given, and can do nothing else (Linux alone).
+
+Landlock closes the file system, whoever asks: Python, a reader in C++, a system call by hand. A seccomp filter closes what leads
+around it: other processes, sockets, io_uring, mounts, modes and owners of files, handles of other processes. Both last until the
+process ends and pass to whatever it starts. Neither needs a right that an ordinary user lacks.
+
+https://docs.kernel.org/userspace-api/landlock.html, https://docs.kernel.org/userspace-api/seccomp_filter.html
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import platform
+import stat
+import struct
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+
+CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
+EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, REMOVE_FILE, MAKE_REG = 1, 2, 4, 8, 1 << 5, 1 << 8
+TRUNCATE, IOCTL_DEV = 1 << 14, 1 << 15
+OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
+"""Rights that a rule about a file may name; others are of folders."""
+READ = READ_FILE | READ_DIR
+WORK = READ | WRITE_FILE | REMOVE_FILE | MAKE_REG | TRUNCATE
+"""Files of one's own in a folder: no links, no folders, nothing moved in from elsewhere."""
+DEVICE = READ | WRITE_FILE | IOCTL_DEV
+_KNOWN = {1: 13, 2: 14, 3: 15, 4: 15}
+"""Rights on files by version of Landlock; 16 from version 5 on."""
+
+_CALLS = {
+    "x86_64": (0xC000003E, {
+        "socket": 41, "connect": 42, "bind": 49, "fork": 57, "vfork": 58, "execve": 59, "kill": 62,
+        "truncate": 76, "chmod": 90, "fchmod": 91, "chown": 92, "fchown": 93, "lchown": 94, "ptrace": 101,
+        "shmget": 29, "shmat": 30, "shmctl": 31, "semget": 64, "msgget": 68, "utime": 132, "mknod": 133,
+        "personality": 135, "setpriority": 141, "pivot_root": 155, "chroot": 161, "mount": 165, "umount2": 166,
+        "swapon": 167, "swapoff": 168, "init_module": 175, "delete_module": 176, "quotactl": 179,
+        "setxattr": 188, "lsetxattr": 189, "fsetxattr": 190, "removexattr": 197, "lremovexattr": 198,
+        "fremovexattr": 199, "tkill": 200, "utimes": 235, "mq_open": 240, "kexec_load": 246, "add_key": 248,
+        "request_key": 249, "keyctl": 250, "mknodat": 259, "fchownat": 260, "futimesat": 261, "fchmodat": 268,
+        "unshare": 272, "utimensat": 280, "perf_event_open": 298, "open_by_handle_at": 304, "setns": 308,
+        "process_vm_readv": 310, "process_vm_writev": 311, "finit_module": 313, "kexec_file_load": 320, "bpf": 321,
+        "execveat": 322, "userfaultfd": 323, "rt_sigqueueinfo": 129, "rt_tgsigqueueinfo": 297, "clone": 56, "tgkill": 234,
+        "ioctl": 16,
+    }),
+    "aarch64": (0xC00000B7, {
+        "socket": 198, "connect": 203, "bind": 200, "execve": 221, "kill": 129, "truncate": 45, "fchmod": 52,
+        "fchmodat": 53, "fchownat": 54, "fchown": 55, "ptrace": 117, "shmget": 194, "shmat": 196, "shmctl": 195,
+        "semget": 190, "msgget": 186, "mknodat": 33, "personality": 92, "setpriority": 140, "pivot_root": 41,
+        "chroot": 51, "mount": 40, "umount2": 39, "swapon": 224, "swapoff": 225, "init_module": 105,
+        "delete_module": 106, "quotactl": 60, "setxattr": 5, "lsetxattr": 6, "fsetxattr": 7, "removexattr": 14,
+        "lremovexattr": 15, "fremovexattr": 16, "tkill": 130, "mq_open": 180, "kexec_load": 104, "add_key": 217,
+        "request_key": 218, "keyctl": 219, "unshare": 97, "utimensat": 88, "perf_event_open": 241,
+        "open_by_handle_at": 265, "setns": 268, "process_vm_readv": 270, "process_vm_writev": 271,
+        "finit_module": 273, "kexec_file_load": 294, "bpf": 280, "execveat": 281, "userfaultfd": 282,
+        "rt_sigqueueinfo": 138, "rt_tgsigqueueinfo": 240, "clone": 220, "tgkill": 131, "ioctl": 29,
+    }),
+}  # fmt: skip
+"""Closed system calls by processor: the kernel's name for it, and their numbers."""
+_SHARED = {
+    "pidfd_send_signal": 424, "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "open_tree": 428,
+    "move_mount": 429, "fsopen": 430, "fsconfig": 431, "fsmount": 432, "fspick": 433, "pidfd_open": 434,
+    "pidfd_getfd": 438, "mount_setattr": 442, "fchmodat2": 452, "setxattrat": 463, "removexattrat": 466,
+}  # fmt: skip
+"""Those that have one number everywhere."""
+_CLONE3 = 435
+_CLONE_THREAD, _TIOCSTI, _TIOCLINUX = 0x10000, 0x5412, 0x541C
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def _call(number: int, *arguments: object) -> int:
+    found = int(_LIBC.syscall(number, *arguments))
+    if found < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return found
+
+
+@lru_cache
+def landlock() -> int:
+    """Version of Landlock's interface; 0 where there is none."""
+    try:
+        return _call(CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
+    except (OSError, AttributeError):
+        return 0
+
+
+@lru_cache
+def available() -> bool:
+    """Whether this system can close the box: Linux 5.13 or later with Landlock, on a processor whose calls are known."""
+    return os.name == "posix" and platform.system() == "Linux" and platform.machine() in _CALLS and landlock() > 0
+
+
+def close_box(
+    read: Iterable[Path], write: Iterable[Path] = (), devices: Iterable[Path] = (), listed: Iterable[Path] = ()
+) -> None:
+    """Close the box around this process, which must have one thread, for good.
+
+    Args:
+        read: files, and folders with all below them.
+        write: folders in which files may be made, changed and removed.
+        devices: that may be talked to.
+        listed: folders of which the names alone may be read, with all below them.
+
+    Raises:
+        OSError: the kernel refuses; then nothing may be run.
+    """
+    version = landlock()
+    rights = (1 << _KNOWN.get(version, 16)) - 1
+    network, scoped = (3 if version >= 4 else 0), (3 if version >= 6 else 0)
+    told = struct.pack("=QQQ", rights, network, scoped)[: 8 if version < 4 else 16 if version < 6 else 24]
+    ruleset = _call(CREATE_RULESET, told, ctypes.c_size_t(len(told)), ctypes.c_uint32(0))
+    for places, allowed in ((read, READ), (write, WORK), (devices, DEVICE), (listed, READ_DIR)):
+        for place in places:
+            _add(ruleset, place, allowed & rights)
+    if _LIBC.prctl(38, 1, 0, 0, 0):  # PR_SET_NO_NEW_PRIVS
+        raise OSError(ctypes.get_errno(), "no_new_privs")
+    _call(RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0))
+    os.close(ruleset)
+    _filter_calls()
+
+
+def _add(ruleset: int, place: Path, allowed: int) -> None:
+    """A rule about one place; what is not there needs none."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+        handle = os.open(place, os.O_PATH | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISDIR(os.fstat(handle).st_mode):
+                allowed &= OF_FILES
+            rule = struct.pack("=Qi", allowed, handle)
+            _call(ADD_RULE, ctypes.c_int(ruleset), ctypes.c_int(1), rule, ctypes.c_uint32(0))
+        finally:
+            os.close(handle)
+
+
+def _filter_calls() -> None:
+    """The seccomp filter, a program of classic BPF: load a word of the call, compare, return a verdict."""
+    machine, calls = _CALLS[platform.machine()]
+    closed = {**calls, **_SHARED}
+    special = {name: closed.pop(name) for name in ("clone", "kill", "tgkill", "ioctl")}
+    refuse, allow = 0x50000 | errno.EPERM, 0x7FFF0000
+    program: list[tuple[int, int, int, int]] = [
+        (0x20, 0, 0, 4), (0x15, 1, 0, machine), (0x06, 0, 0, refuse),  # another processor's calls (32 bits)
+        (0x20, 0, 0, 0), (0x35, 0, 1, 0x40000000), (0x06, 0, 0, refuse),  # x32
+        (0x15, 0, 1, _CLONE3), (0x06, 0, 0, 0x50000 | errno.ENOSYS),  # its flags lie in memory; libc then uses clone
+    ]  # fmt: skip
+    for number in sorted(closed.values()):
+        program += [(0x15, 0, 1, number), (0x06, 0, 0, refuse)]
+    first, second = 16, 24  # where the arguments lie, lower halves
+    # Threads may be started, processes not; signals go to this process alone.
+    program += [(0x15, 0, 4, special["clone"]), (0x20, 0, 0, first), (0x45, 0, 1, _CLONE_THREAD)]
+    program += [(0x06, 0, 0, allow), (0x06, 0, 0, refuse)]
+    for name in ("kill", "tgkill"):
+        program += [(0x15, 0, 4, special[name]), (0x20, 0, 0, first), (0x15, 0, 1, os.getpid())]
+        program += [(0x06, 0, 0, allow), (0x06, 0, 0, refuse)]
+    program += [(0x15, 0, 4, special["ioctl"]), (0x20, 0, 0, second)]  # nothing is typed into a terminal
+    program += [(0x15, 1, 0, _TIOCSTI), (0x15, 0, 1, _TIOCLINUX), (0x06, 0, 0, refuse), (0x06, 0, 0, allow)]
+    code = b"".join(struct.pack("=HBBI", *line) for line in program)
+    buffer = ctypes.create_string_buffer(code, len(code))
+    told = struct.pack("@HP", len(program), ctypes.addressof(buffer))
+    if _LIBC.prctl(22, 2, told, 0, 0):  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+        raise OSError(ctypes.get_errno(), "seccomp")
+
+
+# What a box needs -----------------------------------------------------------------------------------------------------
+
+
+def open_parts(places: Iterable[Path], closed: Iterable[Path]) -> Iterator[Path]:
+    """What of some files and folders is left when others are closed: they themselves, or what lies in them beside those."""
+    shut = set(closed)
+    above = {parent for one in shut for parent in one.parents}
+    todo = list(places)
+    while todo:
+        place = todo.pop()
+        if place in shut:
+            continue
+        if place not in above:
+            yield place
+            continue
+        with contextlib.suppress(OSError):
+            todo += place.iterdir()
+
+
+def of_python() -> list[Path]:
+    """What Python, its packages and the libraries that they load are read from, and what the system says of itself."""
+    system = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/opt/cuda", "/usr/local/cuda", "/sys")
+    facts = ("/etc/ld.so.cache", "/etc/localtime", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/usr/share/zoneinfo")
+    proc = ("cpuinfo", "meminfo", "stat", "version", "driver", "devices", "modules", "sys/vm", "sys/kernel")
+    places = [*system, *facts, *(f"/proc/{name}" for name in proc), sys.prefix, sys.base_prefix, sys.exec_prefix]
+    packages = [entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
+    places += [path for path in (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")) if path]
+    found = {Path(os.path.realpath(place)) for place in [*places, *packages]}
+    for entry in {Path(os.path.realpath(entry or ".")) for entry in sys.path} - found:  # a folder of one's own: its code
+        with contextlib.suppress(OSError):
+            found |= {one for one in entry.iterdir() if one.suffix in (".py", ".so") or (one / "__init__.py").is_file()}
+    return sorted(found)
+
+
+def of_devices() -> list[Path]:
+    """Devices that computing takes: the empty one, random bytes, and GPUs."""
+    found = [Path("/dev") / name for name in ("null", "zero", "full", "random", "urandom")]
+    return [*found, *Path("/dev").glob("nvidia*"), *Path("/dev/nvidia-caps").glob("*")]
+
+
+def end_with_parent() -> None:
+    """Let the kernel end this process when the one that forked it ends."""
+    _LIBC.prctl(1, 9, 0, 0, 0)  # PR_SET_PDEATHSIG, SIGKILL

@@ -1,0 +1,254 @@
+"""The adaptation of a run in a box: which files it gets, and what it and the run that waits for it say to each other.
+
+A method's code runs in a child process that can read its clips, the source model and the code, write ``state/`` of its run, and
+do nothing else (:mod:`bench.core.box`); it has ended before a label is opened. The log, progress and everything that decides are
+of the process outside.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import math
+import os
+import pickle
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+
+import bench
+import methods
+import stpl
+from bench.core import box, child
+from bench.core.access import opened
+from bench.core.errors import AccessError
+from bench.core.files import disk_errors
+from bench.core.loading import load
+from bench.core.progress import quiet
+from bench.core.registry import KINDS, packed, unpack
+from bench.core.seeding import seed_for
+from bench.core.workspace import Workspace
+from bench.data.loaders import BadClips
+from bench.data.rendered import ClipStore
+from bench.data.splits import Split
+from bench.flow.resolve import reads
+from bench.networks.weights import save_tensors
+from methods.base import Method
+
+from .adaptation import GRANTS, Adapted, Context, adapted, schedule_of
+from .config import RunConfig, Shift, method_class
+from .source import initial_segmenter, source_flow
+from .training import Fitted, Log, snapshot_steps
+from .watching import LOGS, TensorBoard
+
+@dataclass(frozen=True)
+class Box:
+    """What a child of any command starts with: threads, the files that were named, and what it may open."""
+
+    threads: int
+    cv_threads: int
+    offers: list[dict[str, Any]]
+    packages: dict[str, list[str]]
+    grants: tuple[str, ...]
+    datasets: tuple[str, ...] = ()
+
+    @classmethod
+    def of_now(cls, grants: tuple[str, ...], plugins: Iterable[str] = ()) -> Box:
+        """As this process is."""
+        folders = {kind.package: list(importlib.import_module(kind.package).__path__) for kind in KINDS.values()}
+        datasets = tuple(key.partition("/")[2] for key in plugins if key.startswith("dataset/"))
+        return cls(torch.get_num_threads(), cv2.getNumThreads(), packed(), folders, grants, datasets)
+
+    def settle(self) -> None:
+        """Make this child like the process that it was made by."""
+        torch.set_num_threads(self.threads)
+        cv2.setNumThreads(self.cv_threads)
+        for package, folders in self.packages.items():
+            importlib.import_module(package).__path__ = folders
+        unpack(self.offers)
+        for name in self.datasets:  # classes of what comes next
+            load("dataset", name)
+
+    def code(self, closed: Iterable[Path]) -> list[Path]:
+        """Where Python and the code lie, without what is closed in there."""
+        own = [*stpl.__path__, *methods.__path__, *bench.__path__, *(p for some in self.packages.values() for p in some)]
+        places = [*box.of_python(), *(Path(os.path.realpath(folder)) for folder in own)]
+        return list(box.open_parts(places, [Path(os.path.realpath(place)) for place in closed]))
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the child of a run does."""
+
+    config: RunConfig
+    shift: Shift
+    workspace: Workspace
+    folder: Path
+    source: Path | None
+    splits: dict[str, Split]
+    tensorboard: bool
+    skip: bool
+    watched: bool
+
+
+def boxable(workspace: Workspace) -> bool:
+    """Whether a run can be boxed: the system can, and nothing in the workspace needs this process.
+
+    An observer of one's own is handed the network as it trains, and ``torch.compile`` starts compilers.
+    """
+    plain = workspace.observer is None or isinstance(workspace.observer, TensorBoard)
+    return box.available() and not workspace.unboxed and plain and not workspace.compiled
+
+
+def adapt_boxed(context: Context, cls: type[Method], source: Path | None, splits: dict[str, Split]) -> Adapted:
+    """:func:`bench.runs.adaptation.adapted` in a box.
+
+    Raises:
+        AccessError: the method tried what it may not.
+        RunError: as there, or the child ended without a word.
+    """
+    config, workspace, state = context.config, context.workspace, context.folder / "state"
+    grants, writes = GRANTS[cls.card.setting], [state]
+    if tensorboard := workspace.observer is not None:
+        writes.append(context.folder / LOGS)
+    with disk_errors(context.folder):
+        for place in writes:
+            place.mkdir(parents=True, exist_ok=True)
+    around = Box.of_now(grants, config.plugins)
+    start = source or _initial(context, state)
+    given = {name: split for name, split in splits.items() if name in grants}
+    inner = dataclasses.replace(workspace, progress=quiet, observer=None, watch=None, source_file=None, data_root=None)
+    watched = workspace.watch is not None
+    task = Task(
+        config, context.shift, inner, context.folder, start, given, tensorboard, context.bad.skip, watched
+    )
+    call = child.Call(
+        "bench.runs.boxed:adapt_here",
+        pickle.dumps((around, pickle.dumps(task))),
+        read=[*around.code([workspace.runs, workspace.cache]), *_clips(given, grants), *_flow(context, given), start],
+        write=writes,
+        devices=box.of_devices(),
+        listed=[workspace.cache / "flow"],
+    )
+    log = context.log or Log(context.folder / "metrics.jsonl")
+
+    def told(kind: str, what: Any) -> None:
+        if kind == "progress":
+            workspace.progress(str(what[0]), int(what[1]), int(what[2]))
+        elif kind == "log":
+            log.add({str(name): float(value) if name != "step" else int(value) for name, value in what.items()})
+        elif kind == "log from":
+            log.cut(int(what))
+        elif kind == "watch" and workspace.watch is not None:
+            workspace.watch(int(what[0]), float(what[1]))
+
+    answer = child.run_boxed(call, told)
+    found = _checked(answer.result, cls, context)
+    return dataclasses.replace(found, peak_memory_mb=answer.peak_memory_mb)
+
+
+def _initial(context: Context, state: Path) -> Path:
+    """The start of a method without a source model, as a file: weights of ImageNet are downloaded outside the box."""
+    config, shift = context.config, context.shift
+    seed = seed_for(seed_for(config.seed, "adaptation", shift.data.family), "init")
+    path = state / "initial.safetensors"
+    save_tensors(path, initial_segmenter(config, shift, seed).state_dict())
+    return path
+
+
+def _clips(splits: dict[str, Split], grants: tuple[str, ...]) -> list[Path]:
+    """Files and folders of the clips that some grants open."""
+    found: list[Path] = []
+    for name, split in splits.items():
+        store = split.open()
+        if not isinstance(store, ClipStore):
+            continue
+        found += [store.folder / f"{part}.npy" for part in ("frames", "flow", "valid")]
+        if f"{name}/label" in grants:
+            found += [folder / "label.npy" for folder in (store.folder, store.earlier) if folder is not None]
+    return [*found, *box.open_parts(*opened(*grants))]
+
+
+def _flow(context: Context, splits: dict[str, Split]) -> list[Path]:
+    """Files of the flow of some splits."""
+    flow = {"target": context.config.flow, "source": source_flow(context.config, context.shift)}
+    cache = context.workspace.cache
+    return [path for name, split in splits.items() for path in reads(flow[name.partition("-")[0]], split, cache)]
+
+
+_READY = re.compile(r"ready-(snapshot|student)-\d{6}\.safetensors")
+
+
+def _checked(told: Any, cls: type[Method], context: Context) -> Adapted:
+    """What a child says came of it: nothing in it may lead elsewhere, whatever it says.
+
+    Raises:
+        AccessError: it is not what an adaptation gives.
+    """
+    state, schedule = context.folder / "state", schedule_of(cls, context.shift)
+    steps = snapshot_steps(schedule) if cls.trains else [0]
+    students = ["student"] if cls.evaluates_average and cls.trains else []
+    try:
+        _, wall, cpu = map(float, told["fitted"])
+        scores = [float(score) for score in told["scores"]]
+        names = [str(name) for name in (*told["weights"], *told["students"])]
+        skipped = {str(key): str(why) for key, why in told["skipped"].items()}
+        good = all(map(math.isfinite, (wall, cpu, *scores))) and all(map(_READY.fullmatch, names)) and wall > 0 <= cpu
+        if not cls.trains:
+            good = all(map(_READY.fullmatch, names))
+        if not good or len(scores) != len(steps) or len(names) != len(steps) + len(students):
+            raise ValueError
+    except (TypeError, ValueError, KeyError, AttributeError):
+        raise AccessError("The process of the method gave what is no result of an adaptation") from None
+    if context.bad.skip:
+        context.bad.found.update(skipped)
+    paths = [state / name for name in names]
+    fitted = Fitted(schedule.steps, wall, cpu) if cls.trains else Fitted(0, 0.0, 0.0)
+    weights = list(zip(steps, paths, scores, strict=False))
+    return Adapted(fitted, weights, dict(zip(students, paths[len(steps) :], strict=True)), str(told["averages"]))
+
+
+# In the box -----------------------------------------------------------------------------------------------------------
+
+
+class _Told(Log):
+    """A log that the process outside writes."""
+
+    def __init__(self, say: child.Say) -> None:
+        self.say = say
+
+    def cut(self, steps: int) -> None:
+        self.say("log from", steps)
+
+    def add(self, entry: Mapping[str, float]) -> None:
+        self.say("log", dict(entry))
+
+
+def adapt_here(payload: bytes, say: child.Say) -> dict[str, Any]:
+    """The adaptation of a :class:`Task`, inside the box."""
+    around, told = pickle.loads(payload)
+    around.settle()
+    task: Task = pickle.loads(told)
+    workspace = dataclasses.replace(
+        task.workspace,
+        progress=lambda what, done, total: say("progress", [what, done, total]),
+        watch=(lambda step, score: say("watch", [step, score])) if task.watched else None,
+        observer=TensorBoard() if task.tensorboard else None,
+    )
+    context = Context(task.config, task.shift, workspace, task.folder, BadClips(task.skip), _Told(say))
+    found = adapted(context, method_class(task.config.method), task.source, task.splits)
+    if isinstance(workspace.observer, TensorBoard):
+        workspace.observer.close()
+    return {
+        "fitted": dataclasses.astuple(found.fitted),
+        "scores": [score for _, _, score in found.weights],
+        "weights": [path.name for _, path, _ in found.weights],
+        "students": [path.name for path in found.students.values()],
+        "averages": found.averages,
+        "skipped": context.bad.found,
+    }
