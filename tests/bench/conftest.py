@@ -73,8 +73,8 @@ def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def workspace(tmp_path: Path, tiny_cache: Path) -> Workspace:
-    """Own runs, shared cache."""
-    return Workspace(tmp_path / "runs", tiny_cache, torch.device("cpu"))
+    """Own runs, shared cache; methods run in this process, where tests can look at them (the box: test_box.py)."""
+    return Workspace(tmp_path / "runs", tiny_cache, torch.device("cpu"), unboxed=True)
 
 
 @pytest.fixture
@@ -137,5 +137,5 @@ def finished_tiny(tiny_cache: Path, tmp_path_factory: pytest.TempPathFactory) ->
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bench.runs.run._draw", lambda *_: None)
         for method in ("source_only", "adabn", "self_training"):
-            run(make_run_config(method, "ministreet-tiny"), Workspace(runs, tiny_cache, torch.device("cpu")))
+            run(make_run_config(method, "ministreet-tiny"), Workspace(runs, tiny_cache, torch.device("cpu"), unboxed=True))
     return runs
