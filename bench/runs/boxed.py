@@ -194,7 +194,8 @@ def _checked(told: Any, cls: type[Method], context: Context) -> Adapted:
     steps = snapshot_steps(schedule) if cls.trains else [0]
     students = ["student"] if cls.evaluates_average and cls.trains else []
     try:
-        _, wall, cpu = map(float, told["fitted"])
+        wall, cpu = map(float, told["spent"])
+        environments = tuple({str(k): str(v) for k, v in one.items()} for one in told["environments"])
         scores = [float(score) for score in told["scores"]]
         names = [str(name) for name in (*told["weights"], *told["students"])]
         skipped = {str(key): str(why) for key, why in told["skipped"].items()}
@@ -208,7 +209,7 @@ def _checked(told: Any, cls: type[Method], context: Context) -> Adapted:
     if context.bad.skip:
         context.bad.found.update(skipped)
     paths = [state / name for name in names]
-    fitted = Fitted(schedule.steps, wall, cpu) if cls.trains else Fitted(0, 0.0, 0.0)
+    fitted = Fitted(schedule.steps, wall, cpu, environments) if cls.trains else Fitted(0, 0.0, 0.0)
     weights = list(zip(steps, paths, scores, strict=False))
     return Adapted(fitted, weights, dict(zip(students, paths[len(steps) :], strict=True)), str(told["averages"]))
 
@@ -245,7 +246,8 @@ def adapt_here(payload: bytes, say: child.Say) -> dict[str, Any]:
     if isinstance(workspace.observer, TensorBoard):
         workspace.observer.close()
     return {
-        "fitted": dataclasses.astuple(found.fitted),
+        "spent": [found.fitted.wall_seconds, found.fitted.cpu_seconds],
+        "environments": found.fitted.environments,
         "scores": [score for _, _, score in found.weights],
         "weights": [path.name for _, path, _ in found.weights],
         "students": [path.name for path in found.students.values()],

@@ -84,13 +84,15 @@ class Record(Model):
         flow: what the flow depends on besides the clips (``raft_large-<weights>-12it``), where it does.
         ingredients: what the method had beyond its own loss: fusion over time, flow, averages of weights, its start.
         digests: of the files that the run started from and ended with.
+        environments: where the ``adaptation`` ran, and where the ``source model`` was trained: processor, threads, device,
+            versions, in order; several where one was interrupted and resumed elsewhere.
         data: of pictures of one's own what each split is known by, and of a source that is a model file the SHA-256 of its weights.
         access: how the method was kept from what it may not see: ``boxed`` in a process that could not open it, or ``watched`` in
             one that was refused it; None in records that are older than the box.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    LATER: ClassVar[tuple[str, ...]] = ("skipped", "flow", "ingredients", "digests", "data", "access")
+    LATER: ClassVar[tuple[str, ...]] = ("skipped", "flow", "ingredients", "digests", "data", "environments", "access")
 
     schema_version: int = Field(alias="schema", default=SCHEMA)
     run: Hash
@@ -111,6 +113,7 @@ class Record(Model):
     ingredients: dict[str, str] | None = None
     digests: Digests | None = None
     data: dict[str, str] | None = None
+    environments: dict[str, tuple[dict[str, str], ...]] | None = None
     access: Literal["boxed", "watched"] | None = None
 
     @field_validator("schema_version")
