@@ -41,6 +41,15 @@ def sources(used: Iterable[tuple[str, str]]) -> dict[str, str]:
     return {f"{kind}/{name}": told for kind, name in used if (told := source_hash(kind, name))}
 
 
+def folders_of(kind: str, name: str) -> list[Path]:
+    """Folders of the installed package that offers a name; none for a file, and for what this repository holds."""
+    offer = find(kind, name)
+    if offer.built_in or not offer.module:
+        return []
+    spec = importlib.util.find_spec(offer.module.partition(":")[0].partition(".")[0])
+    return [Path(os.path.realpath(folder)) for folder in (spec.submodule_search_locations or ())] if spec else []
+
+
 @functools.lru_cache
 def _package_hash(package: str) -> str:
     spec = importlib.util.find_spec(package)

@@ -27,7 +27,6 @@ from .datasets import dataset, dataset_names
 from .index import Index, prepare_index
 from .label_maps import id_table
 from .labels import CLASSES, IGNORE
-from .ministreet import DOMAINS
 from .recorded import VideoStore
 from .rendered import ClipStore, prepare_split, split_identity
 
@@ -111,6 +110,8 @@ def check_data(shift: Shift) -> None:
         return
     if shift.classes != CLASSES:
         raise ValueError(f"classes must be those of {data.kind}, in train-id order: {', '.join(CLASSES)}")
+    from .ministreet import DOMAINS  # here alone: a method's process has no renderer
+
     batches = {"source": shift.training.batch, "target": shift.adaptation.batch}
     for role, batch in batches.items():
         part = getattr(data, role)

@@ -25,7 +25,7 @@ from stpl.segmenter import VideoSegmenter
 
 from .config import RunConfig, Schedule, Shift, method_class
 from .evaluate import Everything, reestimate_statistics, target_score
-from .settings import settings_of
+from .settings import loaded_class, settings_of
 from .source import fresh_segmenter, initial_segmenter, source_flow, source_model, supervision_of
 from .training import Batches, Fitted, Log, Trainer, place, snapshot_steps
 
@@ -153,8 +153,8 @@ def begin(context: Context, method: Method, unlabelled: ClipLoader) -> None:
 
 def adapted(context: Context, cls: type[Method], source: Path | None, splits: dict[str, Split]) -> Adapted:
     """Make the method and train it, in a stage that opens what its setting grants."""
-    with stage(*GRANTS[cls.card.setting]):
-        return adapt(context, make_method(context, cls, source), splits)
+    with stage(*GRANTS[cls.card.setting]):  # as the card said before the method's code ran
+        return adapt(context, make_method(context, loaded_class(context.config.method), source), splits)
 
 
 def adapt(context: Context, method: Method, splits: dict[str, Split]) -> Adapted:

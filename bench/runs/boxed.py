@@ -8,9 +8,7 @@ of the process outside.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import math
-import os
 import pickle
 import re
 from collections.abc import Iterable, Mapping
@@ -18,19 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
-import torch
-
-import bench
-import methods
-import stpl
 from bench.core import box, child
 from bench.core.access import opened
 from bench.core.errors import AccessError
 from bench.core.files import disk_errors
-from bench.core.loading import load
 from bench.core.progress import quiet
-from bench.core.registry import KINDS, packed, unpack
 from bench.core.seeding import seed_for
 from bench.core.workspace import Workspace
 from bench.data.loaders import BadClips
@@ -40,46 +30,13 @@ from bench.flow.resolve import reads
 from bench.networks.weights import save_tensors
 from methods.base import Method
 
+from .around import Around
 from .adaptation import GRANTS, Adapted, Context, adapted, schedule_of
 from .config import RunConfig, Shift, method_class
+from .settings import executed_here
 from .source import initial_segmenter, source_flow
 from .training import Fitted, Log, snapshot_steps
 from .watching import LOGS, TensorBoard
-
-@dataclass(frozen=True)
-class Box:
-    """What a child of any command starts with: threads, the files that were named, and what it may open."""
-
-    threads: int
-    cv_threads: int
-    offers: list[dict[str, Any]]
-    packages: dict[str, list[str]]
-    grants: tuple[str, ...]
-    datasets: tuple[str, ...] = ()
-
-    @classmethod
-    def of_now(cls, grants: tuple[str, ...], plugins: Iterable[str] = ()) -> Box:
-        """As this process is."""
-        folders = {kind.package: list(importlib.import_module(kind.package).__path__) for kind in KINDS.values()}
-        datasets = tuple(key.partition("/")[2] for key in plugins if key.startswith("dataset/"))
-        return cls(torch.get_num_threads(), cv2.getNumThreads(), packed(), folders, grants, datasets)
-
-    def settle(self) -> None:
-        """Make this child like the process that it was made by."""
-        torch.set_num_threads(self.threads)
-        cv2.setNumThreads(self.cv_threads)
-        for package, folders in self.packages.items():
-            importlib.import_module(package).__path__ = folders
-        unpack(self.offers)
-        for name in self.datasets:  # classes of what comes next
-            load("dataset", name)
-
-    def code(self, closed: Iterable[Path]) -> list[Path]:
-        """Where Python and the code lie, without what is closed in there."""
-        own = [*stpl.__path__, *methods.__path__, *bench.__path__, *(p for some in self.packages.values() for p in some)]
-        places = [*box.of_python(), *(Path(os.path.realpath(folder)) for folder in own)]
-        return list(box.open_parts(places, [Path(os.path.realpath(place)) for place in closed]))
-
 
 @dataclass(frozen=True)
 class Task:
@@ -99,10 +56,11 @@ class Task:
 def boxable(workspace: Workspace) -> bool:
     """Whether a run can be boxed: the system can, and nothing in the workspace needs this process.
 
-    An observer of one's own is handed the network as it trains, and ``torch.compile`` starts compilers.
+    An observer of one's own is handed the network as it trains, and ``torch.compile`` starts compilers. A process that has
+    executed a plugin's method (`bench profile` does) scores nothing as boxed either.
     """
     plain = workspace.observer is None or isinstance(workspace.observer, TensorBoard)
-    return box.available() and not workspace.unboxed and plain and not workspace.compiled
+    return box.available() and not workspace.unboxed and plain and not workspace.compiled and not executed_here
 
 
 def adapt_boxed(context: Context, cls: type[Method], source: Path | None, splits: dict[str, Split]) -> Adapted:
@@ -119,7 +77,7 @@ def adapt_boxed(context: Context, cls: type[Method], source: Path | None, splits
     with disk_errors(context.folder):
         for place in writes:
             place.mkdir(parents=True, exist_ok=True)
-    around = Box.of_now(grants, config.plugins)
+    around = Around.of_now(config.plugins)
     start = source or _initial(context, state)
     given = {name: split for name, split in splits.items() if name in grants}
     inner = dataclasses.replace(workspace, progress=quiet, observer=None, watch=None, source_file=None, data_root=None)

@@ -28,7 +28,7 @@ from methods.base import Method
 from stpl.segmenter import VideoSegmenter
 
 from .adaptation import GRANTS, Context, begin, make_method, open_batches, prepare, schedule_of
-from .config import RunConfig, method_class
+from .config import RunConfig
 from .evaluate import Everything
 from .training import Trainer
 
@@ -156,7 +156,7 @@ def profile(config: RunConfig, workspace: Workspace, steps: int) -> dict[str, An
     Raises:
         UsageError: the method takes no steps.
     """
-    shift, cls = config.protocol, method_class(config.method)
+    shift, cls = config.protocol, loaded_class(config.method)
     if not cls.trains:
         raise UsageError(f"Method '{config.method}' takes no steps: there is nothing to profile")
     source, splits = prepare(config, shift, workspace)

@@ -7,11 +7,14 @@ tuned on development worlds. A shift says which of the two its runs get; ``-o`` 
 from __future__ import annotations
 
 import dataclasses
+from abc import ABCMeta
 from functools import lru_cache
+from inspect import getattr_static
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from bench.core import box, child
 from bench.core.access import stage
 from bench.core.errors import RunError, UsageError, unknown
 from bench.core.loading import check_name, load
@@ -23,24 +26,50 @@ if TYPE_CHECKING:
     from methods.base import Value
 
 
-@stage(processes=True)
+executed_here: set[str] = set()
+"""Plugins whose method was executed in this process, which then is no better than they are."""
+
+
 def method_class(name: str) -> Any:
-    """The class of a method. Its file is executed here, so no clip data can be opened meanwhile.
+    """The class of a method, for what it says of itself. Of a plugin it is a stand-in: its file is executed in a box alone.
 
     Raises:
         UsageError: unknown method, or a plugin whose card has another key than its name.
         RunError: its file cannot be loaded, or holds no method.
     """
-    from methods.base import Card, Method  # brings torch
+    if is_foreign(name):
+        from .unseen import stand_in
 
-    cls = load("method", name).METHOD
-    if not (isinstance(cls, type) and issubclass(cls, Method) and isinstance(getattr(cls, "card", None), Card)):
-        raise RunError(f"{find('method', name).place}: METHOD is no subclass of methods.base.Method with a card")
-    check_name("method", name, cls.card.key)
+        return stand_in(name)
+    return loaded_class(name)
+
+
+def is_foreign(name: str) -> bool:
+    """Whether a method's file may not be executed in this process: a plugin's, where it can be put into a box."""
+    return not child.inside() and box.available() and not find("method", name).built_in
+
+
+def loaded_class(name: str) -> Any:
+    """The class itself. Its file is executed here, so no clip data can be opened meanwhile.
+
+    Raises:
+        UsageError, RunError: as :func:`method_class`.
+    """
+    if not child.inside() and not find("method", name).built_in:
+        executed_here.add(name)
+    with stage(processes=True):
+        from methods.base import Card, Method  # brings torch
+
+        cls = load("method", name).METHOD
+        # Read past descriptors and metaclasses: a card says the same to whoever asks.
+        if not (isinstance(cls, type) and issubclass(cls, Method) and type(cls) is ABCMeta):
+            raise RunError(f"{find('method', name).place}: METHOD is no subclass of methods.base.Method with a card")
+        if type(getattr_static(cls, "card", None)) is not Card:
+            raise RunError(f"{find('method', name).place}: METHOD is no subclass of methods.base.Method with a card")
+        check_name("method", name, cls.card.key)
     return cls
 
 
-@stage(processes=True)
 def effective_settings(method: str, overrides: dict[str, Any], shift: Shift | None = None) -> dict[str, Value]:
     """Every setting of a method on a shift, checked against the types of its ``Settings`` and its own rules, and its origin.
 
@@ -51,9 +80,17 @@ def effective_settings(method: str, overrides: dict[str, Any], shift: Shift | No
     Raises:
         UsageError: unknown key (with the nearest one), wrong type, value out of range.
     """
+    if is_foreign(method):
+        from .unseen import settings_told
+
+        return settings_told(method, overrides, shift)
+    with stage(processes=True):
+        return _effective(loaded_class(method), method, overrides, shift)
+
+
+def _effective(cls: Any, method: str, overrides: dict[str, Any], shift: Shift | None) -> dict[str, Value]:
     from methods.base import Value, declared
 
-    cls = method_class(method)
     layers = declared(cls.Settings, _source(shift))
     choice: object = MINISTREET if shift is None else shift.settings
     fields = {f.name: f for f in dataclasses.fields(cls.Settings)}
@@ -122,12 +159,19 @@ def completed(method: str, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def settings_of(method: str, settings: dict[str, Any]) -> Any:
-    """What the method is given: an instance of its ``Settings`` from those of a config."""
-    return method_class(method).Settings(**completed(method, settings))
+    """What the method is given: an instance of its ``Settings`` from those of a config. Its code is executed."""
+    from methods.base import later
+
+    cls = loaded_class(method)
+    return cls.Settings(**{**later(cls.Settings), **settings})
 
 
 def revision_of(method: str, settings: dict[str, Any]) -> int:
     """The revision that the method's algorithm has today, with the settings of a config; those that it has no more are left out."""
-    cls = method_class(method)
+    if is_foreign(method):
+        from .unseen import revision_told
+
+        return revision_told(method, settings)
+    cls = loaded_class(method)
     known = {f.name for f in dataclasses.fields(cls.Settings)} & settings.keys()
     return int(cls.revision(settings_of(method, {key: settings[key] for key in known})))

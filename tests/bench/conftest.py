@@ -16,6 +16,7 @@ from bench.core import registry
 from bench.core.registry import ROOT
 from bench.core.workspace import Workspace
 from bench.data.fixtures import Tree, write_all
+from bench.runs import settings
 
 FAKE = '''
 from __future__ import annotations
@@ -55,6 +56,7 @@ def no_files_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test names by its path is forgotten when it ends; the next one may have another file of that name."""
     monkeypatch.setattr(registry, "_files", dict(registry._files))
     monkeypatch.delenv("BENCH_PLUGINS", raising=False)
+    settings.executed_here.clear()
 
 
 @pytest.fixture(autouse=True)

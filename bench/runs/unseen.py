@@ -1,0 +1,159 @@
+"""What a method of one's own says of itself, asked in a box: this process, which may score it later, never executes its file.
+
+The answers are data: its card, switches, settings with their values and origins, its search space. They are asked for once for each
+state of its source.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pickle
+from functools import lru_cache
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from bench.core import child
+from bench.core.errors import RunError
+from bench.core.loading import source_hash
+from bench.core.registry import find
+from bench.core.schema import one_line
+from bench.shifts.protocol import Shift
+from methods.base import Card, Choice, Layer, LogUniform, Method, Uniform, Value, later
+
+from .around import Around
+
+SPACES = {kind.__name__: kind for kind in (Choice, LogUniform, Uniform)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Told:
+    """What a method says of itself, as JSON can hold it.
+
+    Attributes:
+        switches: class attributes of the harness, by name.
+        settings: of each, its type in words, its default, and its values by source of the shift, the usual one under "".
+        search: of each, the kind of space and its fields.
+    """
+
+    card: Card
+    switches: dict[str, Any]
+    settings: dict[str, tuple[str, Any, dict[str, Value]]]
+    later: dict[str, Any]
+    tuned: dict[str, dict[str, Value]]
+    search: dict[str, tuple[str, dict[str, Any]]]
+
+
+SWITCHES = {
+    "start": ("source", "target_statistics", "scratch"), "trains": (True, False), "evaluates_average": (True, False),
+    "previous_labels": (True, False),
+}  # fmt: skip
+"""Class attributes of a method that the harness goes by, and what they may be."""
+
+
+def stand_in(name: str) -> type[Method]:
+    """A class with everything that a method's class says of itself, and none of its code.
+
+    Raises:
+        UsageError, RunError: as :func:`bench.runs.settings.method_class`.
+    """
+    return _stand_in(name, source_hash("method", name))
+
+
+@lru_cache
+def _stand_in(name: str, source: str | None) -> type[Method]:
+    place = find("method", name).place
+    try:
+        told = TypeAdapter(Told).validate_python(_ask(name, source, "describe"))
+    except ValidationError as error:
+        raise RunError(f"{place}: what it says of itself cannot be used: {one_line(error)}") from None
+    for switch, allowed in SWITCHES.items():
+        if (value := told.switches.get(switch)) not in allowed:
+            raise RunError(f"{place}: {switch} is {value!r:.80}; allowed: {', '.join(map(str, allowed))}")
+    try:
+        return _class_of(told)
+    except (TypeError, ValueError, KeyError) as error:
+        raise RunError(f"{place}: what it says of itself cannot be used: {error!s:.200}") from None
+
+
+def _class_of(told: Told) -> type[Method]:
+    fields = []
+    for key, (kind, default, values) in told.settings.items():
+        usual = values.get("")
+        known = {"value": usual, "by_source": {name: value for name, value in values.items() if name}} if usual else {}
+        fields.append((key, kind, dataclasses.field(default=_tuple(default), metadata=known)))
+    settings = dataclasses.make_dataclass("Settings", fields, frozen=True, namespace={"LATER": told.later})
+    search = {
+        key: SPACES[kind](**{name: _tuple(value) for name, value in of.items()})
+        for key, (kind, of) in told.search.items()
+    }
+    says = {"Settings": settings, "SEARCH": search, "TUNED": told.tuned, "card": told.card}
+    return type("Unseen", (Method,), told.switches | says)
+
+
+def _tuple(value: Any) -> Any:
+    """JSON has no tuples, and a dataclass takes no lists."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def settings_told(name: str, overrides: dict[str, Any], shift: Shift | None) -> dict[str, Value]:
+    """:func:`bench.runs.settings.effective_settings`, worked out in the box."""
+    told = _ask(name, source_hash("method", name), "settings", overrides, shift)
+    return TypeAdapter(dict[str, Value]).validate_python(told)
+
+
+def revision_told(name: str, settings: dict[str, Any]) -> int:
+    """:func:`bench.runs.settings.revision_of`, worked out in the box."""
+    return int(_ask(name, source_hash("method", name), "revision", settings))
+
+
+_answers: dict[tuple[str, str | None, bytes], str] = {}
+
+
+def _ask(name: str, source: str | None, what: str, *arguments: Any) -> Any:
+    question = pickle.dumps((name, what, arguments))
+    key = name, source, question
+    if key not in _answers:
+        around = Around.of_now([f"method/{name}"])
+        call = child.Call("bench.runs.unseen:answer", pickle.dumps((around, question)), around.code([]))
+        _answers[key] = json.dumps(child.run_boxed(call).result)
+    return json.loads(_answers[key])
+
+
+# In the box -----------------------------------------------------------------------------------------------------------
+
+
+def answer(payload: bytes, say: child.Say) -> Any:
+    """Answer a question, inside the box."""
+    from . import settings
+
+    around, question = pickle.loads(payload)
+    around.settle()
+    name, what, arguments = pickle.loads(question)
+    if what == "describe":
+        return _described(settings.loaded_class(name))
+    if what == "settings":
+        return {key: dataclasses.asdict(value) for key, value in settings.effective_settings(name, *arguments).items()}
+    return settings.revision_of(name, *arguments)
+
+
+def _described(cls: type[Method]) -> dict[str, Any]:
+    def layer(of: Layer) -> dict[str, Any]:
+        return {key: dataclasses.asdict(value) for key, value in of.items()}
+
+    usual = cls.Settings()
+    settings = {}
+    for one in dataclasses.fields(usual):
+        values = dict(one.metadata.get("by_source", {}))
+        values |= {"": one.metadata["value"]} if "value" in one.metadata else {}
+        kind = one.type if isinstance(one.type, str) else one.type.__name__
+        settings[one.name] = [kind, getattr(usual, one.name), layer(values)]
+    return {
+        "card": dataclasses.asdict(cls.card),
+        "switches": {name: getattr(cls, name) for name in (*SWITCHES, "PAPER_HAS")},
+        "settings": settings,
+        "later": dict(later(cls.Settings)),
+        "tuned": {shift: layer(of) for shift, of in cls.TUNED.items()},
+        "search": {key: [type(of).__name__, dataclasses.asdict(of)] for key, of in cls.SEARCH.items()},
+    }
