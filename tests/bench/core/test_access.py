@@ -369,7 +369,7 @@ def test_what_a_method_is_handed(setting: str, fake_method: Callable[..., str], 
 @pytest.fixture
 def own_cache(tiny_cache: Path, tmp_path: Path, splits: dict[str, Path]) -> Path:
     """A copy of the cache that a test may spoil, with the source model of replicate 0 in it."""
-    run(make_run_config("adabn", TINY), Workspace(tmp_path / "first", tiny_cache, torch.device("cpu")))
+    run(make_run_config("adabn", TINY), Workspace(tmp_path / "first", tiny_cache, torch.device("cpu"), unboxed=True))
     return shutil.copytree(tiny_cache, tmp_path / "own cache")
 
 
@@ -387,7 +387,7 @@ def test_source_free_means_without_the_source_folder(state: str, own_cache: Path
             folder.write_text("in the way")
     config = make_run_config("stpl" if state == "deleted" else "adabn", TINY)
     try:
-        record = run(config, Workspace(tmp_path / "runs", own_cache, torch.device("cpu")))
+        record = run(config, Workspace(tmp_path / "runs", own_cache, torch.device("cpu"), unboxed=True))
     finally:
         for folder in own_cache.glob("clips/source-*[0-9a-f]"):
             folder.chmod(0o755)
@@ -405,12 +405,12 @@ def test_a_source_free_run_never_constructs_the_source_data(
         original(self, folder)
 
     monkeypatch.setattr(ClipStore, "__init__", spy)
-    run(make_run_config("self_training", TINY), Workspace(tmp_path / "runs", own_cache, torch.device("cpu")))
+    run(make_run_config("self_training", TINY), Workspace(tmp_path / "runs", own_cache, torch.device("cpu"), unboxed=True))
     assert constructed == ["target-train", "target-val"]
     constructed.clear()
     for path in own_cache.glob("sources/*.safetensors"):
         path.unlink()
-    run(make_run_config("source_only", TINY), Workspace(tmp_path / "runs", own_cache, torch.device("cpu")))
+    run(make_run_config("source_only", TINY), Workspace(tmp_path / "runs", own_cache, torch.device("cpu"), unboxed=True))
     assert constructed == ["source-train", "target-train", "target-val"]  # the spy does see it when it happens
 
 

@@ -10,7 +10,7 @@ import json
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ PROCESSES.set_forkserver_preload(["bench.runs.run", "cv2"])
 
 EVERY = 4
 """Steps between two states: 13 steps leave some undone at any kill."""
+BOXED = "beside a box"
+"""The method adapts in its box, and the process that waits for it is killed."""
 
 
 def die_at(moment: str) -> None:
@@ -70,16 +72,18 @@ def die_at(moment: str) -> None:
     elif moment == "snapshot half written":
         kill_on(os, "replace", lambda _, to: Path(to).name == "snapshot-000009.safetensors", half_written=True)
     elif moment == "log half written":
-        original = training.Trainer._log
+        original = training.Log.add
 
-        def half(self: training.Trainer, entry: dict[str, float]) -> None:
-            if "sources" not in str(self.folder) and entry["step"] == 10:
-                with self.log_path.open("a") as log:
+        def half(self: training.Log, entry: Mapping[str, float]) -> None:
+            if "sources" not in str(self.path) and entry["step"] == 10:
+                with self.path.open("a") as log:
                     log.write('{"step": 10, "ce')
                 die()
             original(self, entry)
 
-        training.Trainer._log = half  # type: ignore[method-assign]
+        training.Log.add = half  # type: ignore[method-assign]
+    elif moment == BOXED:
+        kill_on(training.Log, "add", lambda self, entry: "sources" not in str(self.path) and entry["step"] == 7)
     elif moment == "second evaluation":
         kill_on(adapt, "protocol_scores", lambda *_: next(count) == 1)
     elif moment == "record half written":
@@ -103,7 +107,7 @@ def child(moment: str, method: str, shift: str, runs: Path, cache: Path) -> None
     adapt._draw = lambda *_: None  # type: ignore[assignment]
     if moment:
         die_at(moment)
-    adapt.run(make_run_config(method, shift), Workspace(runs, cache, torch.device("cpu")))
+    adapt.run(make_run_config(method, shift), Workspace(runs, cache, torch.device("cpu"), unboxed=moment != BOXED))
 
 
 def go(moment: str, *arguments: Any) -> None:
@@ -160,6 +164,7 @@ CHAIN = (
     "source step 6",
     "source model half written",
     "adaptation step 2",
+    BOXED,
     "state half written",
     "snapshot half written",
     "log half written",
@@ -169,7 +174,7 @@ CHAIN = (
 )
 
 
-def test_killed_ten_times_on_the_way_it_ends_with_the_same_bits(shift: str, undisturbed: Path, tmp_path: Path) -> None:
+def test_killed_eleven_times_on_the_way_it_ends_with_the_same_bits(shift: str, undisturbed: Path, tmp_path: Path) -> None:
     runs, cache = tmp_path / "runs", tmp_path / "cache"
     for moment in CHAIN:
         go(moment, "stpl", shift, runs, cache)
