@@ -35,15 +35,18 @@ from bench.data.splits import Store
 from bench.flow.base import backend_of
 from bench.networks.model_file import save_model
 from bench.runs.evaluate import Everything, reestimate_statistics
-from bench.runs.settings import method_class, resolve_settings, settings_of
-from bench.runs.training import Trainer
+from bench.runs.boxed import boxable
+from bench.runs.settings import loaded_class, method_class, resolve_settings, settings_of
+from bench.runs.training import Log, Trainer
 from bench.shifts.protocol import Adaptation
 from methods.base import Method, Setup
 from stpl.segmenter import VideoSegmenter
 
+from .boxed import fit_boxed
 from .pictures import Footage, open_footage
 from .predict import Loaded, load, weights_file
 
+STATE_FILE = "state/state.safetensors"
 KEPT = (ASKED, RESULT, METRICS) = ("adapt.yaml", "model.safetensors", "metrics.jsonl")
 """What an adaptation leaves: the request, the model file, and the losses by step."""
 
@@ -77,6 +80,7 @@ def schedule(steps: int, batch: int, lr: float) -> Adaptation:
 class Work:
     """What a command on one's own footage works with: its output, the model and its weights' hash, and the pictures."""
 
+    checkpoint: Path
     output: Output
     loaded: Loaded
     weights: str
@@ -101,7 +105,7 @@ def opened(
         check_classes(loaded.classes, given.told.class_names, frames)
     with locked(out / f".{command}"), Output(out, command) as output:
         footage = open_footage(frames, size, loaded.info.network, workspace)
-        yield Work(output, loaded, file_hash(weights), footage)
+        yield Work(checkpoint, output, loaded, file_hash(weights), footage)
 
 
 def adapt_video(
@@ -206,7 +210,13 @@ def adapt(
     write_atomically(asked, text)
     output.grows(METRICS)
     try:
-        adapted = _fit(cls, request, model.segmenter, len(model.classes), store, output, workspace)
+        output.check([STATE_FILE])
+        if boxable(workspace):
+            weights = weights_file(work.checkpoint)
+            known = (told, weights, model.segmenter, len(model.classes), store)
+            adapted = fit_boxed(request, *known, output, workspace)
+        else:
+            adapted = fit(cls, request, model.segmenter, len(model.classes), store, out, Log(out / METRICS), workspace)
     finally:
         output.ends(METRICS)
     save_model(
@@ -217,26 +227,28 @@ def adapt(
     return result
 
 
-def _fit(
+def fit(
     cls: type[Method],
     request: Request,
     segmenter: VideoSegmenter,
     classes: int,
     store: Store,
-    output: Output,
+    out: Path,
+    log: Log,
     workspace: Workspace,
 ) -> VideoSegmenter:
-    """Adapt the network in place, with nothing open but the pictures."""
+    """Adapt the network in place, with nothing open but the pictures; the state goes to ``out/state``."""
     plan, device = request.schedule, workspace.device
     setup = Setup(classes, plan.steps, seed_for(request.seed, "own video"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(setup.seed, "method init"))
-        method = cls(segmenter, settings_of(request.method, request.settings), setup).to(device)
+        with stage("target-train"):
+            method = loaded_class(request.method)(segmenter, settings_of(request.method, request.settings), setup)
+        method = method.to(device)
     bad = BadClips(workspace.skip_bad)
     loader = ClipLoader(store, backend_of(request.flow), plan.batch, seed_for(setup.seed, "target"), bad)
     with stage("target-train"):
-        trainer = Trainer(method, plan, output.folder, device)
-        output.check([trainer.state_path.relative_to(output.folder).as_posix()])
+        trainer = Trainer(method, plan, out, device, log=log)
         if not trainer.state_path.is_file() and cls.start == "target_statistics":
             reestimate_statistics(segmenter, loader, plan.statistics_clips, device)
             method.restart()

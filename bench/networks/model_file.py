@@ -146,14 +146,19 @@ def load_model(path: Path) -> tuple[VideoSegmenter, ModelInfo]:
     info = read_info(path)
     check_network(path, info)
     with torch.device("meta"):  # shapes only: what a damaged file asks for is never allocated
-        check_shapes(_segmenter_of(info, path), path)
+        check_shapes(segmenter_of(info, path), path)
     with torch.random.fork_rng(devices=[]):  # initial weights are drawn, and replaced
-        segmenter = _segmenter_of(info, path)
+        segmenter = segmenter_of(info, path)
     load_into(segmenter, path)
     return segmenter, info
 
 
-def _segmenter_of(info: ModelInfo, path: Path) -> VideoSegmenter:
+def segmenter_of(info: ModelInfo, path: Path) -> VideoSegmenter:
+    """A fresh segmenter of the kind that a model file, at ``path``, is of.
+
+    Raises:
+        UsageError: it names a network or fusion that is not here.
+    """
     try:
         segmenter = build_segmenter(info.network, info.fusion, info.num_classes, info.num_frames)
     except ValueError as error:

@@ -93,21 +93,36 @@ def adapt_boxed(context: Context, cls: type[Method], source: Path | None, splits
         devices=box.of_devices(),
         listed=[workspace.cache / "flow"],
     )
-    log = context.log or Log(context.folder / "metrics.jsonl")
-
-    def told(kind: str, what: Any) -> None:
-        if kind == "progress":
-            workspace.progress(str(what[0]), int(what[1]), int(what[2]))
-        elif kind == "log":
-            log.add({str(name): float(value) if name != "step" else int(value) for name, value in what.items()})
-        elif kind == "log from":
-            log.cut(int(what))
-        elif kind == "watch" and workspace.watch is not None:
-            workspace.watch(int(what[0]), float(what[1]))
-
-    answer = child.run_boxed(call, told)
+    answer = child.run_boxed(call, told_to(workspace, context.log or Log(context.folder / "metrics.jsonl")))
     found = _checked(answer.result, cls, context)
     return dataclasses.replace(found, peak_memory_mb=answer.peak_memory_mb)
+
+
+def told_to(workspace: Workspace, log: Log) -> child.Say:
+    """What a run does with the words of its child."""
+
+    def told(kind: str, what: Any) -> None:
+        try:
+            if kind == "progress":
+                said: Any = str(what[0]), int(what[1]), int(what[2])
+            elif kind == "log":
+                said = {str(name): int(value) if name == "step" else float(value) for name, value in what.items()}
+            elif kind == "log from":
+                said = int(what)
+            else:
+                said = int(what[0]), float(what[1])
+        except (TypeError, ValueError, AttributeError, IndexError, KeyError):
+            raise AccessError("The process of the method said what is no message") from None
+        if kind == "progress":
+            workspace.progress(*said)
+        elif kind == "log":
+            log.add(said)
+        elif kind == "log from":
+            log.cut(said)
+        elif kind == "watch" and workspace.watch is not None:
+            workspace.watch(*said)
+
+    return told
 
 
 def _initial(context: Context, state: Path) -> Path:
@@ -175,7 +190,7 @@ def _checked(told: Any, cls: type[Method], context: Context) -> Adapted:
 # In the box -----------------------------------------------------------------------------------------------------------
 
 
-class _Told(Log):
+class Told(Log):
     """A log that the process outside writes."""
 
     def __init__(self, say: child.Say) -> None:
@@ -199,7 +214,7 @@ def adapt_here(payload: bytes, say: child.Say) -> dict[str, Any]:
         watch=(lambda step, score: say("watch", [step, score])) if task.watched else None,
         observer=TensorBoard() if task.tensorboard else None,
     )
-    context = Context(task.config, task.shift, workspace, task.folder, BadClips(task.skip), _Told(say))
+    context = Context(task.config, task.shift, workspace, task.folder, BadClips(task.skip), Told(say))
     found = adapted(context, method_class(task.config.method), task.source, task.splits)
     if isinstance(workspace.observer, TensorBoard):
         workspace.observer.close()

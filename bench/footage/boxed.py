@@ -1,0 +1,111 @@
+"""The adaptation to one's own footage in a box (:mod:`bench.core.box`): it sees the model, the pictures and the code."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.core import box, child
+from bench.core.access import opened
+from bench.core.files import disk_errors
+from bench.core.outputs import Output
+from bench.core.progress import quiet
+from bench.core.workspace import Workspace
+from bench.data.recorded import VideoStore
+from bench.flow.base import module_of
+from bench.networks.model_file import ModelInfo, segmenter_of
+from bench.networks.weights import load_into, save_tensors
+from bench.runs.around import Around
+from bench.runs.boxed import Told, told_to
+from bench.runs.settings import method_class
+from bench.runs.training import Log, place, snapshot_steps
+from stpl.segmenter import VideoSegmenter
+
+if TYPE_CHECKING:
+    from .adapt import Request
+
+METRICS, STATE, ADAPTED = "metrics.jsonl", "state", "state/adapted.safetensors"
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What the child does.
+
+    Attributes:
+        weights: file of the model's weights; ``training``: the mode of the network that was made of it.
+    """
+
+    request: Request
+    info: ModelInfo
+    weights: Path
+    training: bool
+    classes: int
+    store: VideoStore
+    folder: Path
+    workspace: Workspace
+
+
+def fit_boxed(
+    request: Request,
+    info: ModelInfo,
+    weights: Path,
+    segmenter: VideoSegmenter,
+    classes: int,
+    store: VideoStore,
+    output: Output,
+    workspace: Workspace,
+) -> VideoSegmenter:
+    """Adapt in a box, and load what came of it into the network.
+
+    Raises:
+        UsageError: files of the user's are in the way.
+        AccessError: the method tried what it may not.
+        RunError: unreadable files, a full disk, a loss that is not finite.
+    """
+    kept = [f"{kind}-{step:06d}" for step in snapshot_steps(request.schedule) for kind in ("snapshot", "student")]
+    names = [ADAPTED, *(f"{STATE}/{name}.safetensors" for name in ("state", *kept))]
+    for name in names:  # the child writes them, unnoticed by the output
+        output.grows(name)
+    state = output.folder / STATE
+    with disk_errors(state):
+        state.mkdir(parents=True, exist_ok=True)
+    around = Around.of_now(request.plugins)
+    inner = dataclasses.replace(workspace, progress=quiet, source_file=None, data_root=None)
+    task = Task(request, info, weights, segmenter.training, classes, store, output.folder, inner)
+    flow = getattr(module_of(request.flow), "reads", None)
+    code = around.code([workspace.runs, workspace.cache])
+    call = child.Call(
+        "bench.footage.boxed:adapt_here",
+        pickle.dumps((around, pickle.dumps(task))),
+        read=[*code, *box.open_parts(*opened("target-train")), *(flow(True) if flow else ()), weights],
+        write=[state],
+        devices=box.of_devices(),
+    )
+    skipped = child.run_boxed(call, told_to(workspace, Log(output.folder / METRICS))).result
+    load_into(segmenter, output.folder / ADAPTED)
+    for name in names:
+        output.ends(name)
+    return segmenter
+
+
+# In the box -----------------------------------------------------------------------------------------------------------
+
+
+def adapt_here(payload: bytes, say: child.Say) -> None:
+    """The adaptation of a :class:`Task`, inside the box."""
+    from .adapt import fit
+
+    around, told = pickle.loads(payload)
+    around.settle()
+    task: Task = pickle.loads(told)
+    workspace = dataclasses.replace(
+        task.workspace, progress=lambda what, done, total: say("progress", [what, done, total])
+    )
+    segmenter = place(segmenter_of(task.info, task.weights), workspace)
+    load_into(segmenter, task.weights)
+    segmenter.train(task.training)
+    cls = method_class(task.request.method)
+    adapted = fit(cls, task.request, segmenter, task.classes, task.store, task.folder, Told(say), workspace)
+    save_tensors(task.folder / ADAPTED, adapted.state_dict())
