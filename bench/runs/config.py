@@ -79,6 +79,16 @@ def every_setting(config: RunConfig) -> dict[str, Any]:
     return completed(config.method, config.settings)
 
 
+def methods_on(shift: str) -> list[str]:
+    """The built-in methods that can be run on a shift: all but those that it refuses, e.g. with source data where there is none.
+
+    Raises:
+        UsageError: unknown shift.
+    """
+    protocol = load_shift(shift)
+    return [name for name in method_names() if protocol.refuses(method_class(name).card.setting) is None]
+
+
 def make_run_config(
     method: str,
     shift: str = "ministreet",
