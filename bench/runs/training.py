@@ -20,6 +20,7 @@ from torch import Tensor
 
 from bench.core.errors import RunError
 from bench.core.files import disk_errors, write_atomically
+from bench.core.precision import bfloat16
 from bench.core.progress import Progress, quiet
 from bench.core.provenance import Environments, environment, environments_in
 from bench.core.schema import hash_of
@@ -253,7 +254,7 @@ class Trainer:
     def _draws(self, step: int, name: str, part: int = 0) -> Iterator[None]:
         """The steps' precision, and torch's global generator set by the step: dropout and the like then draw the same numbers
         in a resumed run."""
-        half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.schedule.precision == "bfloat16")
+        half = bfloat16(self.device, enabled=self.schedule.precision == "bfloat16")
         with torch.random.fork_rng(devices=[]), half:
             torch.manual_seed(seed_for(self.method.setup.seed, name, step, *([part] if part else [])))
             yield
