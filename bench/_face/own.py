@@ -46,6 +46,9 @@ def adapt(
         skip_bad: leave out pictures that cannot be read, and count them.
         force: remove what an earlier ``adapt`` wrote to ``out``.
     """
+    from bench.core import child
+
+    child.prepare()  # imports beside this process
     from bench.footage.adapt import schedule
     from bench.footage.export import adapt_and_export
 

@@ -56,6 +56,9 @@ def run(
         UsageError: anything unknown or out of range.
         RunError: damaged files, a full disk, a loss that is not finite.
     """
+    from bench.core import child
+
+    child.prepare()  # imports beside this process
     from bench.core.files import file_hash
     from bench.runs.config import make_run_config
     from bench.runs.run import run as run_config

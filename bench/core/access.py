@@ -94,6 +94,18 @@ def _make_stage() -> tuple[Stage, Guard, Opened]:
             folder = parent if (parent := os.path.dirname(folder)) != folder else ""
         return frozenset()
 
+    def grants_of(name: str) -> tuple[str, frozenset[str]]:
+        """The path that a name may stand for, and :func:`grants_for` it. A relative one may be meant from a handle of a folder,
+        which the event does not tell: then it is taken for whatever is guarded there."""
+        path = os.path.realpath(name)
+        enough = grants_for(path)
+        if not enough and not os.path.isabs(name) and not os.path.lexists(name):
+            for folder in {os.path.dirname(one) for one in guarded} | set(guarded):
+                other = os.path.realpath(os.path.join(folder, name))
+                if os.path.lexists(other) and (found := grants_for(other)):
+                    return other, found
+        return path, enough
+
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if not granted:
             return
@@ -106,8 +118,7 @@ def _make_stage() -> tuple[Stage, Guard, Opened]:
         for name in arguments[: 2 if event in _MOVES else 1]:
             if not isinstance(name, (str, bytes, os.PathLike)):
                 continue
-            path = os.path.realpath(os.fsdecode(name))
-            enough = grants_for(path)
+            path, enough = grants_of(os.fsdecode(name))
             if not enough or ((event == "open" or "figures" in enough) and enough & granted[-1]):
                 continue
             allowed = ", ".join(sorted(granted[-1])) or "nothing"
@@ -149,7 +160,7 @@ def _make_stage() -> tuple[Stage, Guard, Opened]:
             guarded[path] = guarded.get(path, frozenset()) | {f"{role}-{grant}"}
 
     def opened(*grants: str) -> tuple[list[Path], list[Path]]:
-        """Guarded files and folders that some grants open, and those that stay closed; of two, one in the other, the inner counts."""
+        """Guarded files and folders that some grants open, and those that stay closed; of two nested ones the inner counts."""
         found: tuple[list[Path], list[Path]] = [], []
         for path, enough in guarded.items():
             found[not enough & set(grants)].append(Path(path))

@@ -197,7 +197,9 @@ def of_python() -> list[Path]:
     packages = [entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
     places += [path for path in (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")) if path]
     found = {Path(os.path.realpath(place)) for place in [*places, *packages]}
-    for entry in {Path(os.path.realpath(entry or ".")) for entry in sys.path} - found:  # a folder of one's own: its code
+    for entry in {
+        Path(os.path.realpath(entry or ".")) for entry in sys.path
+    } - found:  # a folder of one's own: its code
         with contextlib.suppress(OSError):
             found |= {one for one in entry.iterdir() if one.suffix in (".py", ".so") or (one / "__init__.py").is_file()}
     return sorted(found)

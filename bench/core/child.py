@@ -86,7 +86,7 @@ class Answer:
 
 class _Nursery:
     def __init__(self) -> None:
-        self.owner = os.getpid()
+        self.owner, self.broken = os.getpid(), True  # until a child of it has ended in order
         self.control, there = socket.socketpair()
         code = "import sys, json; sys.path[:] = json.loads(sys.argv[2]); from bench.core.child import serve; serve()"
         command = [sys.executable, "-c", code, str(there.fileno()), json.dumps(sys.path)]
@@ -96,8 +96,13 @@ class _Nursery:
             )
 
     def close(self) -> None:
-        self.control.close()
-        self.process.wait()
+        """End it, and a child of it."""
+        self.control.close()  # it ends its child, and itself
+        try:
+            self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:  # still importing
+            self.process.kill()
+            self.process.wait()
 
 
 _idle: list[_Nursery] = []
@@ -107,6 +112,7 @@ _idle: list[_Nursery] = []
 def _close_all() -> None:
     while _idle:
         if (nursery := _idle.pop()).owner == os.getpid():
+            nursery.process.kill()  # it may still be importing; it has no child
             nursery.close()
 
 
@@ -125,10 +131,11 @@ def _nursery() -> Iterator[_Nursery]:
         _idle.remove(nursery)
     try:
         yield nursery
-    except BaseException:
-        nursery.close()
-        raise
-    _idle.append(nursery)
+    finally:
+        if nursery.broken:
+            nursery.close()
+        else:
+            _idle.append(nursery)
 
 
 def run_boxed(call: Call, told: Say = lambda kind, what: None) -> Answer:
@@ -142,6 +149,7 @@ def run_boxed(call: Call, told: Say = lambda kind, what: None) -> Answer:
         AccessError: it was refused a file or another right.
     """
     with _nursery() as nursery:
+        nursery.broken = True
         here, there = socket.socketpair()
         with there:
             socket.send_fds(nursery.control, [b"r"], [there.fileno()])
@@ -197,7 +205,8 @@ def _end(nursery: _Nursery, how: bytes) -> tuple[int, int]:
                 control.send(b"k")
             control.settimeout(None)
         told = told or control.recv(_STATUS.size)
-    return _STATUS.unpack(told) if len(told) == _STATUS.size else (0, 0)
+    nursery.broken = len(told) != _STATUS.size
+    return (0, 0) if nursery.broken else _STATUS.unpack(told)
 
 
 _STATUS = struct.Struct("=iq")
@@ -224,7 +233,7 @@ def _error(told: Any) -> Exception:
 # The nursery's and the child's side -----------------------------------------------------------------------------------
 
 
-def serve() -> None:
+def serve() -> NoReturn:
     """What a nursery does, until its parent closes the socket or ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     importlib.import_module(PRELOAD)
@@ -234,7 +243,7 @@ def serve() -> None:
     while True:
         word, handles, *_ = socket.recv_fds(control, 1, 1)
         if not word:
-            return
+            os._exit(0)
         if not handles:  # a word about a child that has ended meanwhile
             continue
         if not (pid := os.fork()):
@@ -247,12 +256,15 @@ def serve() -> None:
 
 def _watch(control: socket.socket, pid: int) -> tuple[int, int]:
     ended = os.pidfd_open(pid)
+    watched: list[Any] = [control, ended]
     ready: list[Any] = []
     while ended not in ready:
-        ready = select.select([control, ended], [], [])[0]
+        ready = select.select(watched, [], [])[0]
         if control in ready:
             word = control.recv(1)
-            os.kill(pid, signal.SIGINT if word == b"i" else signal.SIGKILL)  # not waited for yet: it is still this child
+            os.kill(
+                pid, signal.SIGINT if word == b"i" else signal.SIGKILL
+            )  # not waited for yet: it is still this child
             if not word:
                 os._exit(0)
     os.close(ended)
@@ -294,7 +306,8 @@ def _live(handle: int) -> NoReturn:
         os.environ.update(call.environment)
         os.chdir(call.folder)
         sys.stdout, sys.stderr = _Stream("out", say), _Stream("err", say)
-        box.close_box([*call.read, Path(f"/proc/{os.getpid()}")], call.write, call.devices, call.listed)
+        listed = [*call.listed, *map(Path, call.path)]  # where modules are looked for by name
+        box.close_box([*call.read, Path(f"/proc/{os.getpid()}")], call.write, call.devices, listed)
         module, _, name = call.function.partition(":")
         say("result", getattr(importlib.import_module(module), name)(call.payload, say))
     except BaseException as error:

@@ -73,7 +73,8 @@ def load(kind: str, name: str) -> ModuleType:
         RunError: the file fails; says in which line and why.
     """
     offer = find(kind, name)
-    with stage(processes=True), _loading(offer, KINDS[kind].word):
+    # Libraries of networks may ask the system something; a method could leave a process behind that nobody watches.
+    with stage(processes=kind != "method"), _loading(offer, KINDS[kind].word):
         module = _imported(offer) if offer.module else _executed(kind, offer)
     if not hasattr(module, KINDS[kind].holds):
         raise RunError(

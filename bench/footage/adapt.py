@@ -34,8 +34,8 @@ from bench.data.loaders import BadClips, ClipLoader, ahead
 from bench.data.splits import Store
 from bench.flow.base import backend_of
 from bench.networks.model_file import save_model
-from bench.runs.evaluate import Everything, reestimate_statistics
 from bench.runs.boxed import boxable
+from bench.runs.evaluate import Everything, reestimate_statistics
 from bench.runs.settings import loaded_class, method_class, resolve_settings, settings_of
 from bench.runs.training import Log, Trainer
 from bench.shifts.protocol import Adaptation
@@ -256,7 +256,7 @@ def fit(
             with ahead(loader, workspace) as batches:
                 assert batches is not None
                 trainer.fit(batches, None, "adapt", workspace.progress, Everything(loader, device))
-        adapted = method.evaluated("student")
+        adapted: VideoSegmenter = method.evaluated("student")
         if cls.start == "target_statistics":
             reestimate_statistics(adapted, loader, plan.statistics_clips, device)
     return adapted

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pickle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.core import box, child
 from bench.core.access import opened
@@ -83,7 +83,7 @@ def fit_boxed(
         write=[state],
         devices=box.of_devices(),
     )
-    skipped = child.run_boxed(call, told_to(workspace, Log(output.folder / METRICS))).result
+    child.run_boxed(call, told_to(workspace, Log(output.folder / METRICS)))
     load_into(segmenter, output.folder / ADAPTED)
     for name in names:
         output.ends(name)

@@ -12,7 +12,6 @@ from typing import Any
 import cv2
 import torch
 
-import bench
 import methods
 import stpl
 from bench.core import box
@@ -64,7 +63,7 @@ class Around:
 
     def code(self, closed: Iterable[Path]) -> list[Path]:
         """Where Python and the code lie, without the renderer, which can draw every label, and what else is closed in there."""
-        own = [*stpl.__path__, *methods.__path__, *bench.__path__, *(p for some in self.packages.values() for p in some)]
+        own = [*stpl.__path__, *methods.__path__, str(ROOT), *(p for some in self.packages.values() for p in some)]
         places = [*box.of_python(), *(Path(os.path.realpath(folder)) for folder in own)]
         shut = [Path(os.path.realpath(place)) for place in (*closed, ROOT / "data" / "ministreet")]
         return list(box.open_parts([*places, *self.installed], shut))

@@ -11,7 +11,7 @@ import dataclasses
 import math
 import pickle
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,14 @@ from bench.flow.resolve import reads
 from bench.networks.weights import save_tensors
 from methods.base import Method
 
-from .around import Around
 from .adaptation import GRANTS, Adapted, Context, adapted, schedule_of
+from .around import Around
 from .config import RunConfig, Shift, method_class
 from .settings import executed_here
 from .source import initial_segmenter, source_flow
 from .training import Fitted, Log, snapshot_steps
 from .watching import LOGS, TensorBoard
+
 
 @dataclass(frozen=True)
 class Task:
@@ -82,9 +83,7 @@ def adapt_boxed(context: Context, cls: type[Method], source: Path | None, splits
     given = {name: split for name, split in splits.items() if name in grants}
     inner = dataclasses.replace(workspace, progress=quiet, observer=None, watch=None, source_file=None, data_root=None)
     watched = workspace.watch is not None
-    task = Task(
-        config, context.shift, inner, context.folder, start, given, tensorboard, context.bad.skip, watched
-    )
+    task = Task(config, context.shift, inner, context.folder, start, given, tensorboard, context.bad.skip, watched)
     call = child.Call(
         "bench.runs.boxed:adapt_here",
         pickle.dumps((around, pickle.dumps(task))),

@@ -30,6 +30,7 @@ from stpl.segmenter import VideoSegmenter
 from .adaptation import GRANTS, Context, begin, make_method, open_batches, prepare, schedule_of
 from .config import RunConfig
 from .evaluate import Everything
+from .settings import loaded_class
 from .training import Trainer
 
 WORK = ("network", "losses", "backward", "optimiser")

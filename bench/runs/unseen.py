@@ -20,7 +20,7 @@ from bench.core.loading import source_hash
 from bench.core.registry import find
 from bench.core.schema import one_line
 from bench.shifts.protocol import Shift
-from methods.base import Card, Choice, Layer, LogUniform, Method, Uniform, Value, later
+from methods.base import Card, Choice, LogUniform, Method, Uniform, Value
 
 from .around import Around
 
@@ -116,44 +116,6 @@ def _ask(name: str, source: str | None, what: str, *arguments: Any) -> Any:
     key = name, source, question
     if key not in _answers:
         around = Around.of_now([f"method/{name}"])
-        call = child.Call("bench.runs.unseen:answer", pickle.dumps((around, question)), around.code([]))
+        call = child.Call("bench.runs.told:answer", pickle.dumps((around, question)), around.code([]))
         _answers[key] = json.dumps(child.run_boxed(call).result)
     return json.loads(_answers[key])
-
-
-# In the box -----------------------------------------------------------------------------------------------------------
-
-
-def answer(payload: bytes, say: child.Say) -> Any:
-    """Answer a question, inside the box."""
-    from . import settings
-
-    around, question = pickle.loads(payload)
-    around.settle()
-    name, what, arguments = pickle.loads(question)
-    if what == "describe":
-        return _described(settings.loaded_class(name))
-    if what == "settings":
-        return {key: dataclasses.asdict(value) for key, value in settings.effective_settings(name, *arguments).items()}
-    return settings.revision_of(name, *arguments)
-
-
-def _described(cls: type[Method]) -> dict[str, Any]:
-    def layer(of: Layer) -> dict[str, Any]:
-        return {key: dataclasses.asdict(value) for key, value in of.items()}
-
-    usual = cls.Settings()
-    settings = {}
-    for one in dataclasses.fields(usual):
-        values = dict(one.metadata.get("by_source", {}))
-        values |= {"": one.metadata["value"]} if "value" in one.metadata else {}
-        kind = one.type if isinstance(one.type, str) else one.type.__name__
-        settings[one.name] = [kind, getattr(usual, one.name), layer(values)]
-    return {
-        "card": dataclasses.asdict(cls.card),
-        "switches": {name: getattr(cls, name) for name in (*SWITCHES, "PAPER_HAS")},
-        "settings": settings,
-        "later": dict(later(cls.Settings)),
-        "tuned": {shift: layer(of) for shift, of in cls.TUNED.items()},
-        "search": {key: [type(of).__name__, dataclasses.asdict(of)] for key, of in cls.SEARCH.items()},
-    }

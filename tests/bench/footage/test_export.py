@@ -237,10 +237,14 @@ def test_a_killed_adaptation_ends_with_the_same_bits(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        adapted(model, frames, tmp_path / "broken", progress=stop)
+        adapted(model, frames, tmp_path / "broken", progress=stop, unboxed=True)
     assert not (tmp_path / "broken" / "model.safetensors").exists()
     steps: list[int] = []
-    made = adapted(model, frames, tmp_path / "broken", progress=lambda what, done, total: steps.append(done))
+
+    def note(what: str, done: int, total: int) -> None:
+        steps.append(done)
+
+    made = adapted(model, frames, tmp_path / "broken", progress=note, unboxed=True)
     assert made.read_bytes() == whole and steps[-2:] == [3, 4] and steps.count(2) == 0
 
 

@@ -125,7 +125,6 @@ WATCHED_TOO: set[str] = {"dir_fd"}
 """Those that the audit hook refuses as well."""
 
 
-
 def plugin(folder: Path, text: str, name: str = "thief") -> str:
     """A file with a method, by its path."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -152,7 +151,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory, tiny_cache: Path) -> dict
         (figures.parent / "other").write_bytes(b"something")
         known = {"labels": split / "label.npy", "picture": figures / "clip.png", "runs": base / "runs"}
         known |= {"secret": figures.parent / "checkpoint.safetensors", "other": figures.parent / "other"}
-        told = f"KNOWN = {({k: str(v) for k, v in known.items()})!r}\nCODES = {ATTACKS!r}\n"
+        told = f"KNOWN = { ({k: str(v) for k, v in known.items()})!r}\nCODES = {ATTACKS!r}\n"
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("bench.runs.run._draw", lambda *_: None)
             patch.setattr(sys, "stdout", said := io.StringIO())

@@ -174,7 +174,9 @@ CHAIN = (
 )
 
 
-def test_killed_eleven_times_on_the_way_it_ends_with_the_same_bits(shift: str, undisturbed: Path, tmp_path: Path) -> None:
+def test_killed_eleven_times_on_the_way_it_ends_with_the_same_bits(
+    shift: str, undisturbed: Path, tmp_path: Path
+) -> None:
     runs, cache = tmp_path / "runs", tmp_path / "cache"
     for moment in CHAIN:
         go(moment, "stpl", shift, runs, cache)
