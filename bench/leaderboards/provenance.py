@@ -36,9 +36,22 @@ def provenance(shift: Shift, records: Sequence[Record]) -> str:
         "Versions": plain(", ".join(versions)),
         "Hardware": plain("; ".join(sorted(machines))),
     }
+    if any(record.access for record in records):
+        lines["Access"] = access(records)
     if mixed := processors(records):
         lines["Processors"] = mixed
     return "\n".join(f"- {key}: {text}" for key, text in lines.items())
+
+
+def access(records: Sequence[Record]) -> str:
+    """How the methods of some records were kept from what they may not see."""
+    found = [record.access for record in records]
+    kinds = {
+        "boxed": "adapted in a process that could open nothing else",
+        "watched": "in one that was watched only",
+        None: "are older than the box and were watched",
+    }
+    return "; ".join(f"{found.count(kind)} {what}" for kind, what in kinds.items() if kind in found)
 
 
 def processors(records: Sequence[Record]) -> str:

@@ -16,7 +16,9 @@ from bench.core.errors import UsageError
 from bench.leaderboards import page as leaderboard
 from bench.leaderboards.generated import Drawing
 from bench.leaderboards.page import check, write
-from tests.bench.leaderboards.made import SCORES, SHIFT, commit, committed_standard, scored
+from bench.leaderboards.provenance import provenance
+from bench.runs.config import load_shift
+from tests.bench.leaderboards.made import SCORES, SHIFT, commit, committed_standard, make_record, scored
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -151,3 +153,15 @@ def test_the_same_bytes_in_another_process_and_locale(tmp_path: Path) -> None:
         command = [sys.executable, "-c", code]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
         assert done.stdout.strip() == "[]"
+
+
+def test_a_page_says_how_methods_were_kept_from_the_labels() -> None:
+    """Records that are older than the box alone leave a page as it was."""
+    old = [make_record("stpl", seed, 40.0) for seed in range(3)]
+    new = [old[0].model_copy(update={"access": "boxed"}), old[1].model_copy(update={"access": "watched"}), old[2]]
+    shift = load_shift(SHIFT)
+    assert "- Access" not in provenance(shift, old)
+    assert (
+        "- Access: 1 adapted in a process that could open nothing else; 1 in one that was watched only; "
+        "1 are older than the box and were watched"
+    ) in provenance(shift, new)
