@@ -73,8 +73,14 @@ def adapt_boxed(context: Context, cls: type[Method], source: Path | None, splits
     """
     config, workspace, state = context.config, context.workspace, context.folder / "state"
     grants, writes = GRANTS[cls.card.setting], [state]
-    if tensorboard := workspace.observer is not None:
+    fonts: list[Path] = []
+    if tensorboard := workspace.observer is not None and cls.trains:
+        import matplotlib
+
+        from bench.pictures import canvas  # noqa: F401  # it looks for the system's fonts once, with a process of theirs
+
         writes.append(context.folder / LOGS)
+        fonts.append(Path(matplotlib.get_cachedir()))
     with disk_errors(context.folder):
         for place in writes:
             place.mkdir(parents=True, exist_ok=True)
@@ -87,7 +93,13 @@ def adapt_boxed(context: Context, cls: type[Method], source: Path | None, splits
     call = child.Call(
         "bench.runs.boxed:adapt_here",
         pickle.dumps((around, pickle.dumps(task))),
-        read=[*around.code([workspace.runs, workspace.cache]), *_clips(given, grants), *_flow(context, given), start],
+        read=[
+            *around.code([workspace.runs, workspace.cache]),
+            *_clips(given, grants),
+            *_flow(context, given),
+            start,
+            *fonts,
+        ],
         write=writes,
         devices=box.of_devices(),
         listed=[workspace.cache / "flow"],

@@ -139,5 +139,8 @@ def finished_tiny(tiny_cache: Path, tmp_path_factory: pytest.TempPathFactory) ->
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bench.runs.run._draw", lambda *_: None)
         for method in ("source_only", "adabn", "self_training"):
-            run(make_run_config(method, "ministreet-tiny"), Workspace(runs, tiny_cache, torch.device("cpu"), unboxed=True))
+            run(
+                make_run_config(method, "ministreet-tiny"),
+                Workspace(runs, tiny_cache, torch.device("cpu"), unboxed=True),
+            )
     return runs

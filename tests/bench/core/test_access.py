@@ -405,12 +405,17 @@ def test_a_source_free_run_never_constructs_the_source_data(
         original(self, folder)
 
     monkeypatch.setattr(ClipStore, "__init__", spy)
-    run(make_run_config("self_training", TINY), Workspace(tmp_path / "runs", own_cache, torch.device("cpu"), unboxed=True))
+    run(
+        make_run_config("self_training", TINY),
+        Workspace(tmp_path / "runs", own_cache, torch.device("cpu"), unboxed=True),
+    )
     assert constructed == ["target-train", "target-val"]
     constructed.clear()
     for path in own_cache.glob("sources/*.safetensors"):
         path.unlink()
-    run(make_run_config("source_only", TINY), Workspace(tmp_path / "runs", own_cache, torch.device("cpu"), unboxed=True))
+    run(
+        make_run_config("source_only", TINY), Workspace(tmp_path / "runs", own_cache, torch.device("cpu"), unboxed=True)
+    )
     assert constructed == ["source-train", "target-train", "target-val"]  # the spy does see it when it happens
 
 

@@ -99,7 +99,7 @@ def test_an_own_optimiser_is_scheduled_and_resumed_to_the_same_bits(
     rates, final = list(found.RATES), found.FINAL[-1]  # type: ignore[attr-defined]
     assert rates == pytest.approx([0.01 * (1 - s / 6) ** 0.9 for s in range(6)])
 
-    elsewhere = Workspace(tmp_path / "other runs", workspace.cache, workspace.device)
+    elsewhere = Workspace(tmp_path / "other runs", workspace.cache, workspace.device, unboxed=True)
     found.STOP.append(5)  # type: ignore[attr-defined]
     with pytest.raises(KeyboardInterrupt):
         run(tiny(name), elsewhere)

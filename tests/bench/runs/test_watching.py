@@ -42,12 +42,12 @@ def scalars(folder: Path, tag: str) -> dict[int, float]:
     return {event.step: event.value for event in found}
 
 
-def watch(runs: Path, cache: Path, method: str = "self_training") -> Path:
+def watch(runs: Path, cache: Path, method: str = "self_training", unboxed: bool = False) -> Path:
     """A run with a log; its folder."""
     observer = TensorBoard()
     config = make_run_config(method, TINY)
     try:
-        run(config, Workspace(runs, cache, CPU, observer=observer))
+        run(config, Workspace(runs, cache, CPU, observer=observer, unboxed=unboxed))
     finally:
         observer.close()
     return runs / config.hash
@@ -135,7 +135,7 @@ def test_a_run_that_goes_on_goes_on_in_its_log(
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "step", deadly)
         with pytest.raises(KeyboardInterrupt):
-            watch(tmp_path, tiny_cache)
+            watch(tmp_path, tiny_cache, unboxed=True)
     folder = tmp_path / make_run_config("self_training", TINY).hash
     assert list(scalars(folder, "loss/ce")) == [0, 1, 2, 3, 4]
     watch(tmp_path, tiny_cache)
