@@ -11,61 +11,47 @@ finished one is found again. Both are known by what goes in: the model's and the
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import yaml
-from pydantic import Field
 
+from bench.core import child
 from bench.core.access import stage
 from bench.core.errors import RunError, UsageError
 from bench.core.files import file_hash, locked, write_atomically
 from bench.core.loading import sources
 from bench.core.outputs import Output, apart
 from bench.core.registry import resolve
-from bench.core.schema import Model
 from bench.core.seeding import seed_for
 from bench.core.workspace import Workspace
 from bench.data.datasets._description import find_frames
 from bench.data.loaders import BadClips, ClipLoader, ahead
 from bench.data.splits import Store
 from bench.flow.base import backend_of
-from bench.networks.model_file import save_model
-from bench.runs.boxed import boxable
+from bench.networks.model_file import save_model, segmenter_of
+from bench.networks.weights import load_into, save_tensors
+from bench.runs.boxed import Told, boxable
 from bench.runs.evaluate import Everything, reestimate_statistics
 from bench.runs.settings import loaded_class, method_class, resolve_settings, settings_of
-from bench.runs.training import Log, Trainer
+from bench.runs.training import Log, Trainer, place
 from bench.shifts.protocol import Adaptation
 from methods.base import Method, Setup
 from stpl.segmenter import VideoSegmenter
 
-from .boxed import fit_boxed
+from .boxed import ADAPTED, Task, fit_boxed
 from .pictures import Footage, open_footage
 from .predict import Loaded, load, weights_file
+from .request import Request
 
 STATE_FILE = "state/state.safetensors"
 KEPT = (ASKED, RESULT, METRICS) = ("adapt.yaml", "model.safetensors", "metrics.jsonl")
 """What an adaptation leaves: the request, the model file, and the losses by step."""
-
-
-class Request(Model):
-    """What was asked for, completely; written as ``adapt.yaml``. Nothing in it says where a file lies."""
-
-    LATER: ClassVar[tuple[str, ...]] = ("plugins",)
-
-    checkpoint: str
-    method: str
-    settings: dict[str, Any]
-    flow: str
-    size: tuple[int, int]
-    pictures: int
-    content: str
-    seed: int = Field(ge=0)
-    schedule: Adaptation
-    plugins: dict[str, str] = Field(default={})
 
 
 def schedule(steps: int, batch: int, lr: float) -> Adaptation:
@@ -270,3 +256,19 @@ def check_classes(classes: tuple[str, ...], described: tuple[str, ...], path: Pa
     """
     if described != classes:
         raise RunError(f"{path}: its classes ({', '.join(described)}) are not the model's ({', '.join(classes)})")
+
+
+def adapt_here(payload: bytes, say: child.Say) -> None:
+    """The adaptation of a :class:`Task`, inside the box."""
+    around, told = pickle.loads(payload)
+    around.settle()
+    task: Task = pickle.loads(told)
+    workspace = dataclasses.replace(
+        task.workspace, progress=lambda what, done, total: say("progress", [what, done, total])
+    )
+    segmenter = place(segmenter_of(task.info, task.weights), workspace)
+    load_into(segmenter, task.weights)
+    segmenter.train(task.training)
+    cls = method_class(task.request.method)
+    adapted = fit(cls, task.request, segmenter, task.classes, task.store, task.folder, Told(say), workspace)
+    save_tensors(task.folder / ADAPTED, adapted.state_dict())

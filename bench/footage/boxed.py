@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import pickle
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bench.core import box, child
 from bench.core.access import opened
@@ -15,16 +14,14 @@ from bench.core.progress import quiet
 from bench.core.workspace import Workspace
 from bench.data.recorded import VideoStore
 from bench.flow.base import module_of
-from bench.networks.model_file import ModelInfo, segmenter_of
-from bench.networks.weights import load_into, save_tensors
+from bench.networks.model_file import ModelInfo
+from bench.networks.weights import load_into
 from bench.runs.around import Around
-from bench.runs.boxed import Told, told_to
-from bench.runs.settings import method_class
-from bench.runs.training import Log, place, snapshot_steps
+from bench.runs.boxed import told_to
+from bench.runs.training import Log, snapshot_steps
 from stpl.segmenter import VideoSegmenter
 
-if TYPE_CHECKING:
-    from .adapt import Request
+from .request import Request
 
 METRICS, STATE, ADAPTED = "metrics.jsonl", "state", "state/adapted.safetensors"
 
@@ -77,7 +74,7 @@ def fit_boxed(
     flow = getattr(module_of(request.flow), "reads", None)
     code = around.code([workspace.runs, workspace.cache])
     call = child.Call(
-        "bench.footage.boxed:adapt_here",
+        "bench.footage.adapt:adapt_here",
         pickle.dumps((around, pickle.dumps(task))),
         read=[*code, *box.open_parts(*opened("target-train")), *(flow(True) if flow else ()), weights],
         write=[state],
@@ -88,24 +85,3 @@ def fit_boxed(
     for name in names:
         output.ends(name)
     return segmenter
-
-
-# In the box -----------------------------------------------------------------------------------------------------------
-
-
-def adapt_here(payload: bytes, say: child.Say) -> None:
-    """The adaptation of a :class:`Task`, inside the box."""
-    from .adapt import fit
-
-    around, told = pickle.loads(payload)
-    around.settle()
-    task: Task = pickle.loads(told)
-    workspace = dataclasses.replace(
-        task.workspace, progress=lambda what, done, total: say("progress", [what, done, total])
-    )
-    segmenter = place(segmenter_of(task.info, task.weights), workspace)
-    load_into(segmenter, task.weights)
-    segmenter.train(task.training)
-    cls = method_class(task.request.method)
-    adapted = fit(cls, task.request, segmenter, task.classes, task.store, task.folder, Told(say), workspace)
-    save_tensors(task.folder / ADAPTED, adapted.state_dict())
