@@ -12,9 +12,10 @@ started (it would not be watched).
     with stage("target-train", "source-train", "source-train/label"):       # UDA
     with stage("target-val", "target-val/label"):  # evaluation
 
-This stops mistakes and ordinary cheating. Code that sets out to patch the interpreter can get around it, as it can
-around anything in one process, and so can what Python raises no event for: readers in C++ (``torch.from_file``) and
-``multiprocessing``'s spawn. Weights of other runs are not guarded. Records therefore can be verified by re-running them.
+This stops mistakes and ordinary cheating, and says in one line what was wrong. Code that sets out to patch the interpreter can
+get around it, as it can around anything in one process, and so can what Python raises no event for: readers in C++
+(``torch.from_file``) and ``multiprocessing``'s spawn. Weights of other runs are not guarded. Where the system can, a method
+therefore adapts in a box (:mod:`bench.core.box`), in which this watch goes on; a record says which of the two its run had.
 """
 
 from __future__ import annotations

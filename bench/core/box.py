@@ -190,10 +190,34 @@ def open_parts(places: Iterable[Path], closed: Iterable[Path]) -> Iterator[Path]
 
 def of_python() -> list[Path]:
     """What Python, its packages and the libraries that they load are read from, and what the system says of itself."""
-    system = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/opt/cuda", "/usr/local/cuda", "/sys")
+    system = (
+        "/lib",
+        "/lib64",
+        "/usr/lib",
+        "/usr/lib64",
+        "/usr/local/lib",
+        "/usr/local/lib64",
+        "/usr/local/cuda",
+        "/usr/local/nvidia",
+        "/sys",
+    )
     facts = ("/etc/ld.so.cache", "/etc/localtime", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/usr/share/zoneinfo")
     proc = ("cpuinfo", "meminfo", "stat", "version", "driver", "devices", "modules", "sys/vm", "sys/kernel")
-    places = [*system, *facts, *(f"/proc/{name}" for name in proc), sys.prefix, sys.base_prefix, sys.exec_prefix]
+    libraries = [folder for folder in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if os.path.isabs(folder)]
+    for file in Path("/etc/ld.so.conf.d").glob("*.conf"):  # where the loader of libraries looks
+        with contextlib.suppress(OSError):
+            libraries += [
+                line.strip() for line in file.read_text(errors="replace").splitlines() if line.startswith("/")
+            ]
+    places = [
+        *system,
+        *libraries,
+        *facts,
+        *(f"/proc/{name}" for name in proc),
+        sys.prefix,
+        sys.base_prefix,
+        sys.exec_prefix,
+    ]
     packages = [entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
     places += [path for path in (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")) if path]
     found = {Path(os.path.realpath(place)) for place in [*places, *packages]}

@@ -13,14 +13,17 @@ import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from bench.core import box, child
 from bench.core.access import opened
-from bench.core.errors import AccessError
+from bench.core.errors import AccessError, RunError
 from bench.core.files import disk_errors
-from bench.core.progress import quiet
+from bench.core.progress import quiet, say
 from bench.core.seeding import seed_for
 from bench.core.workspace import Workspace
 from bench.data.loaders import BadClips
@@ -61,7 +64,21 @@ def boxable(workspace: Workspace) -> bool:
     executed a plugin's method (`bench profile` does) scores nothing as boxed either.
     """
     plain = workspace.observer is None or isinstance(workspace.observer, TensorBoard)
-    return box.available() and not workspace.unboxed and plain and not workspace.compiled and not executed_here
+    possible = box.available() and not workspace.unboxed and plain and not workspace.compiled and not executed_here
+    return possible and (workspace.device.type == "cpu" or _computes(str(workspace.device)))
+
+
+@lru_cache
+def _computes(device: str) -> bool:
+    """Whether a GPU can be used in a box here: its driver may want more than the devices. Tried once, without a method."""
+    around = Around.of_now()
+    what = pickle.dumps((around, device))
+    call = child.Call("bench.runs.boxed:compute_here", what, around.code([]), devices=box.of_devices())
+    try:
+        return bool(child.run_boxed(call).result == [3.0])
+    except (RunError, RuntimeError) as error:
+        say(f"{device} cannot be used in a box here ({error!s:.200}); methods are watched only, and records say so")
+        return False
 
 
 def adapt_boxed(context: Context, cls: type[Method], source: Path | None, splits: dict[str, Split]) -> Adapted:
@@ -212,6 +229,14 @@ class Told(Log):
 
     def add(self, entry: Mapping[str, float]) -> None:
         self.say("log", dict(entry))
+
+
+def compute_here(payload: bytes, say: child.Say) -> list[float]:
+    """Something that only a device that works gives."""
+    around, device = pickle.loads(payload)
+    around.settle()
+    found: list[float] = (torch.ones(1, 3, device=device) @ torch.ones(3, 1, device=device)).flatten().tolist()
+    return found
 
 
 def adapt_here(payload: bytes, say: child.Say) -> dict[str, Any]:

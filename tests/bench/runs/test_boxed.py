@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import sys
@@ -14,10 +15,13 @@ import torch
 from safetensors.torch import save_file
 
 from bench.core import box
+from bench.core.errors import RunError
 from bench.core.workspace import Workspace
 from bench.data.rendered import prepare_split
 from bench.runs import settings
+from bench.runs.boxed import _computes, boxable
 from bench.runs.config import load_shift, make_run_config
+from bench.runs.records import read_record
 from bench.runs.run import run
 
 TINY = "ministreet-tiny"
@@ -169,3 +173,59 @@ def test_an_attack_succeeds_without_the_box_and_fails_in_it(attack: str, outcome
     assert outcomes[True][attack] not in ("done", "NameError", "SyntaxError"), "in the box"
     if attack not in WATCHED_TOO:
         assert outcomes[False][attack] == "done", "without it"
+
+
+def test_the_scoring_process_never_executes_a_plugin(outcomes: dict[bool, dict[str, str]]) -> None:
+    """Its card, settings and revision were asked for in the box."""
+    assert outcomes[True]
+    assert not [name for name in sys.modules if name.startswith("plugin_method_boxed_thief")]
+    assert [name for name in sys.modules if name.startswith("plugin_method_thief")]  # without the box it was
+
+
+def test_a_boxed_run_has_the_same_bits(finished_tiny: Path, tiny_cache: Path, tmp_path: Path) -> None:
+    config = make_run_config("self_training", TINY)
+    record = run(config, place_of(tmp_path, tiny_cache, boxed=True))
+    for name in ("checkpoint.safetensors", "metrics.jsonl", "sequences.csv"):
+        path = Path("runs") / config.hash / name
+        assert (tmp_path / path).read_bytes() == (finished_tiny / config.hash / name).read_bytes()
+    unboxed = read_record(finished_tiny / config.hash / "record.json")
+    assert (record.access, unboxed.access) == ("boxed", "watched")
+    assert record.result == unboxed.result and record.ingredients == unboxed.ingredients
+    assert sorted(path.name for path in (tmp_path / "runs" / config.hash).iterdir()) == sorted(
+        path.name for path in (finished_tiny / config.hash).iterdir()
+    )
+
+
+CARD = 'Card(key="{}", title="T", authors="-", venue="-", year=None, url="", design="image", setting="{}")'
+TWO_FACED = f"""
+from methods.base import Card, Method
+
+class Meta(type(Method)):
+    asked = 0
+
+    @property
+    def card(cls):
+        Meta.asked += 1
+        return {CARD.format("two_faced", "oracle")} if Meta.asked < 5 else {CARD.format("two_faced", "SFDA")}
+
+class TwoFaced(Method, metaclass=Meta):
+    def losses(self, target, source, step):
+        return {{}}
+
+METHOD = TwoFaced
+"""
+
+
+def test_a_card_says_the_same_to_whoever_asks(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"METHOD is no subclass of methods\.base\.Method with a card"):
+        make_run_config(plugin(tmp_path, TWO_FACED, "two_faced"), TINY)
+
+
+def test_what_cannot_be_boxed_is_watched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = place_of(tmp_path, tmp_path, boxed=True)
+    assert boxable(place) and _computes("cpu")
+    for changes in ({"compiled": True}, {"observer": object()}, {"unboxed": True}):
+        assert not boxable(dataclasses.replace(place, **changes))
+    if not torch.cuda.is_available():
+        assert not boxable(dataclasses.replace(place, device=torch.device("cuda")))
+        assert "cuda cannot be used in a box here" in capsys.readouterr().err
