@@ -138,7 +138,7 @@ def sections(shift: Shift, main: Sequence[Group]) -> list[str]:
     return [
         "## Over the drive",
         f"The {len(drive)} scored frames are of one drive. Neighbours show the same street a moment later, so single frames are "
-        f"not independent and are not drawn one by one.{measured} Over seeds: mean ± 95 % t-interval over n replicates, how far the "
+        f"not independent and are not drawn one by one.{measured} Over seeds: mean ± 95 % t-interval over replicates, how far the "
         "score depends on chance in adaptation. Over blocks: 95 % interval of the mean, moving-block bootstrap with blocks "
         f"of {BLOCK} frames ({DRAWS} draws, the same for every method), how far it depends on which part of this drive was scored. "
         "Gain: over source-only, blocks and replicates drawn together. Neither covers another street, another day, or another "
