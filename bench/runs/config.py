@@ -228,8 +228,13 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
     return options
 
 
+ANSWERS = {"yes": True, "on": True, "no": False, "off": False}
+
+
 def plain_value(value: Any) -> Any:
-    """A YAML scalar as a person means it: nothing is ``none``, and ``1e-3``, text to YAML 1.1, is a number."""
+    """A YAML scalar as a person means it: nothing is ``none``, yes and no are booleans, and ``1e-3``, text to YAML, is a number."""
+    if isinstance(value, str) and value.lower() in ANSWERS:
+        return ANSWERS[value.lower()]
     return "none" if value is None else _number(value)
 
 

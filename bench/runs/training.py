@@ -20,6 +20,7 @@ from torch import Tensor
 
 from bench.core.errors import RunError
 from bench.core.files import disk_errors, write_atomically
+from bench.core.precision import bfloat16
 from bench.core.progress import Progress, quiet
 from bench.core.provenance import Environments, environment, environments_in
 from bench.core.schema import hash_of
@@ -231,7 +232,7 @@ class Trainer:
     def _draws(self, step: int, name: str, part: int = 0) -> Iterator[None]:
         """The steps' precision, and torch's global generator set by the step: dropout and the like then draw the same numbers
         in a resumed run."""
-        half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.schedule.precision == "bfloat16")
+        half = bfloat16(self.device, enabled=self.schedule.precision == "bfloat16")
         with torch.random.fork_rng(devices=[]), half:
             torch.manual_seed(seed_for(self.method.setup.seed, name, step, *([part] if part else [])))
             yield
@@ -347,6 +348,7 @@ def place(segmenter: VideoSegmenter, workspace: Workspace) -> VideoSegmenter:
     """Put a network where it computes: on the device, channels last on a GPU, its encoder compiled where that is asked for."""
     segmenter = segmenter.to(workspace.device)
     if workspace.device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False  # float32 is float32: scores are those of a CPU up to the order of sums
         segmenter = segmenter.to(memory_format=torch.channels_last)
     if workspace.compiled:
         segmenter.encoder.compile()
