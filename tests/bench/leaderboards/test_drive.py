@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from bench.leaderboards.consistency import _faults
 from bench.leaderboards.drive import block_weights, likeness, over_blocks, paired_blocks
 from bench.leaderboards.page import build
 from bench.leaderboards.standings import group_of
-from bench.runs.config import load_shift, make_run_config
+from bench.runs.config import load_shift, make_run_config, method_class
 from bench.runs.records import Record
 
 SHIFT = "cityscapes2camvid"
@@ -129,3 +130,15 @@ def test_the_drive_has_both_intervals_and_all_frames(page: str) -> None:
 def test_the_order_stands_beside_that_of_the_rendered_world(page: str) -> None:
     section = page.split("## Against the rendered world")[1].split("\n## ")[0]
     assert "| `ministreet`" in section and "+1.00" in section
+
+
+def test_a_record_without_the_score_on_all_frames_is_refused() -> None:
+    shift, cls = load_shift(SHIFT), method_class("stpl")
+    good, _ = record("stpl", 0, 60)
+    assert not [fault for fault in _faults(good, shift, cls) if "split" in fault]
+    bare, _ = record("stpl", 0, 60, beside={})
+    assert next(iter(_faults(bare, shift, cls))) == f"has no score of the transductive split, unlike shift '{SHIFT}'"
+    other, _ = record("stpl", 0, 60, beside={**good.model_dump()["beside"], "student": good.model_dump()["result"]})
+    assert next(iter(_faults(other, shift, cls))) == "scores of other weights (student), which 'stpl' does not keep"
+    rendered = load_shift("ministreet")
+    assert "has a score of a transductive split, unlike shift 'ministreet'" in _faults(good, rendered, cls)
