@@ -45,7 +45,12 @@ COLUMNS = (
     Column("miou", "mIoU, %", "mean ± 95 % t-interval over replicates"),
     Column("gain", "Gain", "mIoU points over source-only, paired by replicate"),
     Column("gap", "Gap, %", "share of the way from source-only to the oracle that is closed", shown=False),
-    Column("consistency", "Temporal, %", "IoU of the previous prediction, carried along the flow, with the current one", small=False),
+    Column(
+        "consistency",
+        "Temporal, %",
+        "IoU of the previous prediction, carried along the flow, with the current one",
+        small=False,
+    ),
     Column("accuracy", "Pixel accuracy, %", "share of labelled pixels that are right", shown=False),
     Column("place", "Place", "best and worst place within the setting that the method may hold", small=False),
     Column("group", "Group", "methods of a setting that share a letter cannot be told apart"),
@@ -67,9 +72,15 @@ def mean_or_none(values: Mapping[int, float]) -> float | None:
 
 def scale_of(lines: Sequence[Line]) -> tuple[float, float]:
     """Whole tens around all intervals of mIoU: the ends of the bars."""
-    spans = [mean_interval(list(line.group.miou.values())) for line in lines]
-    low, high = min(mean - (half or 0) for mean, half in spans), max(mean + (half or 0) for mean, half in spans)
+    spans = [ends_of(line.group) for line in lines]
+    low, high = min(low for _, low, _ in spans), max(high for _, _, high in spans)
     return 10 * (low // 10), 10 * (-(-high // 10))
+
+
+def ends_of(group: Group) -> tuple[float, float, float]:
+    """Mean mIoU and the ends of its interval, both the mean for one replicate."""
+    mean, half = mean_interval(list(group.miou.values()))
+    return mean, mean - (half or 0), mean + (half or 0)
 
 
 def table_rows(lines: Sequence[Line]) -> list[dict[str, Cell]]:
@@ -82,7 +93,7 @@ def table_rows(lines: Sequence[Line]) -> list[dict[str, Cell]]:
     rows = []
     for line in lines:
         group, card, published = line.group, line.group.card, line.published
-        mean, half = mean_interval(list(group.miou.values()))
+        mean, low_end, high_end = ends_of(group)
         memory = max(group.of(lambda record: record.cost.peak_memory_mb).values())
         accuracy = group.of(lambda record: record.result.pixel_accuracy)
         row = {
@@ -91,7 +102,7 @@ def table_rows(lines: Sequence[Line]) -> list[dict[str, Cell]]:
             "design": Cell(card.design.replace("-", NOTHING), card.design),
             "year": Cell(str(card.year or NOTHING), card.year or LAST),
             "n": Cell(str(len(group.records)), len(group.records)),
-            "miou": Cell(spread(group.miou.values()), mean, bar=(share(mean - (half or 0)), share(mean), share(mean + (half or 0)))),
+            "miou": Cell(spread(group.miou.values()), mean, bar=(share(low_end), share(mean), share(high_end))),
             "gain": Cell(difference(line.gain, 1), line.gain.difference if line.gain else LAST),
             "gap": _mean_cell(line.gap_closed, 0),
             "consistency": _mean_cell(line.consistency),
@@ -140,7 +151,13 @@ def as_json(lines: Sequence[Line]) -> list[dict[str, Any]]:
             "runs": sorted(record.run for record in group.records.values()),
         }
         there = {"miou": published.miou, "shift": published.shift, "source": published.source} if published else None
-        facts = {"method": card.key, "title": card.title, "setting": card.setting, "design": card.design, "year": card.year}
+        facts = {
+            "method": card.key,
+            "title": card.title,
+            "setting": card.setting,
+            "design": card.design,
+            "year": card.year,
+        }
         found.append({**facts, "measured": measured, "published": there})
     return found
 
@@ -180,11 +197,11 @@ def score_points(lines: Sequence[Line]) -> list[dict[str, Any]]:
     """Mean, interval and cost of each method, for the plots; ``low`` and ``high`` equal the mean for one replicate."""
     found = []
     for line in lines:
-        mean, half = mean_interval(list(line.group.miou.values()))
+        mean, low, high = ends_of(line.group)
         card, n = line.group.card, len(line.group.records)
         point = {
-            "method": card.title, "setting": card.setting, "design": card.design, "miou": mean, "low": mean - (half or 0),
-            "high": mean + (half or 0), "text": spread(line.group.miou.values()), "replicates": n,
+            "method": card.title, "setting": card.setting, "design": card.design, "miou": mean, "low": low,
+            "high": high, "text": spread(line.group.miou.values()), "replicates": n,
             "cpu": float(median_cost(line.group)) if line.cpu else None,
         }  # fmt: skip
         found.append(point)

@@ -16,8 +16,8 @@ STEP = 30
 """Pixels of a row or column of a matrix."""
 DIVERGING = "redblue"
 FULL: Any = "container"
-ROWS: Any = {"width": FULL, "height": alt.Step(22), "autosize": alt.AutoSizeParams(type="fit-x", contains="padding")}
-"""As wide as the page, a row for each name."""
+ROW = 22
+"""Pixels of a row of names."""
 
 
 def _data(points: Points) -> Any:
@@ -54,7 +54,10 @@ def scores(points: Points) -> Spec:
     )
     rules = base.mark_rule(strokeWidth=2).encode(x=_miou("low"), x2="high:Q", color=_colour())
     marks = base.mark_point(filled=True, size=70, opacity=1).encode(x="miou:Q", color=_colour(), shape=_shape())
-    return _spec((rules + marks).properties(**ROWS), "mIoU of every method with its 95 % interval over replicates")
+    return _spec(
+        (rules + marks).properties(width=FULL, height=ROW * len(points)),
+        "mIoU of every method with its 95 % interval over replicates",
+    )
 
 
 def _miou(field: str) -> Any:
@@ -115,7 +118,7 @@ def class_map(points: Points, classes: Sequence[str]) -> Spec:
         text=alt.Text("iou:Q", format=".0f"),
         color=alt.condition("datum.iou > 55", alt.value("black"), alt.value("white")),
     )
-    whole = (base.mark_rect().encode(color=colour) + text).properties(width=alt.Step(STEP), height=alt.Step(22))
+    whole = (base.mark_rect().encode(color=colour) + text).properties(width=alt.Step(STEP), height=alt.Step(ROW))
     return _spec(whole, "IoU in percent of every method on every class, mean over replicates")
 
 
@@ -177,4 +180,6 @@ def before_after(points: Points, classes: Sequence[str], unit: str) -> Spec:
     hover = ["class:N", "when:N", alt.Tooltip("value:Q", title=unit, format=".1f")]
     marks = alt.Chart(_data(long)).mark_point(filled=True, size=70, opacity=1)
     marks = marks.encode(y=place, x=alt.X("value:Q", title=unit), color=colour, tooltip=hover)
-    return _spec((rules + marks).properties(**ROWS), f"{unit} of every class before and after")
+    return _spec(
+        (rules + marks).properties(width=FULL, height=ROW * len(points)), f"{unit} of every class before and after"
+    )

@@ -45,7 +45,9 @@ def settings_table(method: str, shifts: Sequence[Shift]) -> tuple[list[str], lis
 
 def published_of(method: str) -> list[dict[str, Any]]:
     """Its published numbers on real shifts."""
-    return [{"shift": r.shift, "miou": f"{r.miou:.1f}", "source": r.source} for r in published_rows() if r.method == method]
+    return [
+        {"shift": r.shift, "miou": f"{r.miou:.1f}", "source": r.source} for r in published_rows() if r.method == method
+    ]
 
 
 def run_rows(records: Iterable[Record]) -> list[dict[str, Cell]]:
@@ -76,7 +78,7 @@ def curve_points(records: Iterable[Record]) -> list[dict[str, Any]]:
     """mIoU and target-only score of the kept weights of runs without changed options, by step and replicate."""
     kept = sorted((r for r in records if not alterations(r.config)), key=lambda r: (r.config.shift, r.config.seed))
     return [
-        {"shift": record.config.shift, "seed": record.config.seed, **{key: one.get(key) for key in ("step", "miou", "target_score")}}
+        {"shift": record.config.shift, "seed": record.config.seed} | {key: one[key] for key in ("step", "miou", "target_score")}
         for record in kept
         if len(record.selection.snapshots) > 1
         for one in record.selection.snapshots

@@ -65,7 +65,9 @@ class Report:
 
         scripts = [extra.chart_script(), own("site.js")] if self.charts else [own("site.js")]
         inside = [Markup(text.replace("</script", "<\\/script").replace("<!--", "<\\!--")) for text in scripts]
-        return templates().get_template("report.html").render(report=self, scripts=inside, style=Markup(own("site.css")))
+        return (
+            templates().get_template("report.html").render(report=self, scripts=inside, style=Markup(own("site.css")))
+        )
 
 
 def write_report(
@@ -185,18 +187,27 @@ def films_in(folder: Path, report: Report) -> None:
             report.films.append((file.name, _address(kinds[file.suffix], file.read_bytes())))
 
 
-def class_part(report: Report, names: Sequence[str], before: Mapping[str, float], after: Mapping[str, float], unit: str) -> None:
+def class_part(
+    report: Report, names: Sequence[str], before: Mapping[str, float], after: Mapping[str, float], unit: str
+) -> None:
     """The table and chart of classes, ``before`` and ``after`` in percent; either may lack a class, or all."""
 
     def text(value: float | None, form: str = ".1f") -> str:
         return "–" if value is None else f"{value:{form}}"
 
     known = [name for name in names if name in before or name in after]
-    report.heads = ("Class", *(("Before",) if before else ()), "After" if before else unit, *(("Change",) if before else ()))
+    report.heads = (
+        "Class",
+        *(("Before",) if before else ()),
+        "After" if before else unit,
+        *(("Change",) if before else ()),
+    )
     for name in known:
         a, b = before.get(name), after.get(name)
         change = b - a if a is not None and b is not None else None
-        report.rows.append((name, *((text(a),) if before else ()), text(b), *((text(change, "+.1f"),) if before else ())))
+        report.rows.append(
+            (name, *((text(a),) if before else ()), text(b), *((text(change, "+.1f"),) if before else ()))
+        )
     points = [{"class": name, "before": before.get(name), "after": after.get(name)} for name in known]
     if points:
         report.charts[f"{unit} per class"] = charts.before_after(points, known, unit)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from bench.core.errors import RunError, UsageError
-from bench.core.progress import Progress
 from bench.core.provenance import code, versions
 from bench.core.schema import read_yaml
 from bench.core.workspace import Workspace
@@ -46,12 +45,14 @@ def of_footage(folder: Path, before: Path | None, frames: Path | None, workspace
         RunError: a damaged file.
     """
     if not (folder / RESULT).is_file():
-        raise UsageError(f"{folder} is not a finished adaptation: it has no {RESULT}; give `bench adapt` again and it goes on")
+        raise UsageError(
+            f"{folder} is not a finished adaptation: it has no {RESULT}; give `bench adapt` again and it goes on"
+        )
     request = read_yaml(folder / ASKED, Request, "Request")
     report = Report(f"{request.method} on {request.pictures} pictures", "Adaptation to own footage", command(request))
     report.facts["What was asked"] = texts(
-        {"method": request.method, "model before, weights": request.checkpoint, "footage, content": request.content, "pictures": request.pictures,
-         "size": " x ".join(map(str, request.size)), "flow": request.flow, "seed": str(request.seed),
+        {"method": request.method, "model before, weights": request.checkpoint, "footage, content": request.content,
+         "pictures": request.pictures, "size": " x ".join(map(str, request.size)), "flow": request.flow, "seed": str(request.seed),
          "schedule": request.schedule.model_dump(), "settings": request.settings},
     )  # fmt: skip
     masks = _read(folder)
@@ -67,15 +68,37 @@ def of_footage(folder: Path, before: Path | None, frames: Path | None, workspace
     report.warnings = warnings(request, masks, shares_before, shares)
     if frames is not None and (wrong := flow_fault(frames, folder, request, workspace)):
         report.warnings.append(f"The flow does not fit the frames: '{request.flow}' {wrong}.")
-    report.facts["Environment of this report (an adaptation keeps none)"] = texts({"code": code(), "versions": versions()})
+    report.facts["Environment of this report (an adaptation keeps none)"] = texts(
+        {"code": code(), "versions": versions()}
+    )
     return report
 
 
 def command(request: Request) -> str:
     """What repeats the adaptation; where the model and the footage lie is not kept."""
     plan, usual = request.schedule, resolve_settings(request.method, {})
-    words: list[object] = ["bench", "adapt", "--checkpoint", "MODEL", "--frames", "FOOTAGE", "--out", "OUT", "--method", request.method]
-    words += ["--flow", request.flow, "--size", "x".join(map(str, request.size)), "--steps", plan.steps, "--batch", plan.batch]
+    words: list[object] = [
+        "bench",
+        "adapt",
+        "--checkpoint",
+        "MODEL",
+        "--frames",
+        "FOOTAGE",
+        "--out",
+        "OUT",
+        "--method",
+        request.method,
+    ]
+    words += [
+        "--flow",
+        request.flow,
+        "--size",
+        "x".join(map(str, request.size)),
+        "--steps",
+        plan.steps,
+        "--batch",
+        plan.batch,
+    ]
     words += ["--lr", plan.lr, "--seed", request.seed]
     for key, value in request.settings.items():
         words += [] if value == usual.get(key) else ["-o", f"{key}={value}"]
@@ -130,7 +153,9 @@ def class_shares(folder: Path) -> dict[str, float]:
     from PIL import Image
 
     try:
-        legend = {int(row["id"]): str(row["name"]) for row in json.loads((folder / "legend.json").read_text(encoding="utf-8"))}
+        legend = {
+            int(row["id"]): str(row["name"]) for row in json.loads((folder / "legend.json").read_text(encoding="utf-8"))
+        }
     except (OSError, ValueError, KeyError, TypeError):
         raise RunError(f"{folder / 'legend.json'} is missing or damaged; predict again") from None
     counts: Counter[int] = Counter()
@@ -160,11 +185,15 @@ def warnings(request: Request, masks: dict[str, Any], before: dict[str, float], 
     """What a person should look at."""
     found = []
     if gone := [name for name, share in after.items() if share < RARE and before.get(name, 0) >= MUCH]:
-        found.append(f"Classes that vanished: {', '.join(f'{n} ({before[n]:.1f} % of the pixels before)' for n in gone)}.")
+        found.append(
+            f"Classes that vanished: {', '.join(f'{n} ({before[n]:.1f} % of the pixels before)' for n in gone)}."
+        )
     if never := [name for name, share in after.items() if share == 0 and name not in gone]:
         found.append(f"Classes that are in no mask: {', '.join(never)}.")
     if after and max(after.values()) > 90:
-        found.append(f"One class has {max(after.values()):.0f} % of all pixels: {max(after, key=lambda name: after[name])}.")
+        found.append(
+            f"One class has {max(after.values()):.0f} % of all pixels: {max(after, key=lambda name: after[name])}."
+        )
     if masks.get("skipped"):
         found.append(f"{masks['skipped']} pictures were left out; see Result.")
     if request.pictures < request.schedule.batch * request.schedule.steps / 500:
@@ -182,7 +211,9 @@ def flow_fault(frames: Path, folder: Path, request: Request, workspace: Workspac
     """
     footage = open_footage(frames, request.size, read_info(folder / RESULT).network, workspace)
     if footage.content != request.content:
-        raise UsageError(f"--frames {frames} is not the footage that was adapted to ({footage.content}, not {request.content})")
+        raise UsageError(
+            f"--frames {frames} is not the footage that was adapted to ({footage.content}, not {request.content})"
+        )
     loader = ClipLoader(footage.store, backend_of(request.flow), 1, 0)
     checks: list[Check] = []
     for done, number in enumerate(numbers := spread_clips(len(footage.store), CHECKED), 1):

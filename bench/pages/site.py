@@ -24,7 +24,7 @@ from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from bench.core.errors import RunError, UsageError
+from bench.core.errors import RunError
 from bench.core.files import disk_errors, locked, write_atomically
 from bench.core.outputs import Output, apart
 from bench.core.progress import Progress, quiet
@@ -33,7 +33,6 @@ from bench.leaderboards import page
 from bench.leaderboards.provenance import provenance
 from bench.leaderboards.published import compared_with
 from bench.leaderboards.standings import read_committed
-from bench.leaderboards.study_page import HEAD as STUDY
 from bench.runs.config import Shift, load_shift, method_class
 from bench.runs.finished import frame_of
 from bench.runs.records import Record
@@ -128,7 +127,11 @@ def templates() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(
-        loader=PackageLoader("bench.pages"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("bench.pages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 
@@ -177,7 +180,9 @@ def _board(site: Site, shift: Shift) -> None:
         provenance=Markup(to_html(provenance(shift, site.records[shift.name]), site.place)) if of.lines else "",
     )  # fmt: skip
     if of.lines:
-        site.files[f"data/{shift.name}.json"] = _json({"shift": shift.name, "shift_hash": shift.hash, "methods": board.as_json(of.lines)})
+        site.files[f"data/{shift.name}.json"] = _json(
+            {"shift": shift.name, "shift_hash": shift.hash, "methods": board.as_json(of.lines)}
+        )
         site.files[f"data/{shift.name}.csv"] = _csv(board.csv_rows(of.lines, classes))
         site.files[f"data/{shift.name}-runs.csv"] = frame_of(site.records[shift.name]).to_csv(index=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,7 +21,8 @@ def to_html(markdown: str, place: Place) -> str:
     for token in tokens:
         if token.children:
             token.children = list(_linked(token.children, place))
-    parser.renderer.rules = parser.renderer.rules | {"table_open": _open, "table_close": _close}  # type: ignore[assignment]
+    parser.add_render_rule("table_open", _open)
+    parser.add_render_rule("table_close", _close)
     _name_headings(tokens)
     return str(parser.renderer.render(tokens, parser.options, {}))
 
@@ -50,7 +52,7 @@ def _linked(tokens: list[Token], place: Place) -> Iterator[Token]:
 
 def _name_headings(tokens: list[Token]) -> None:
     """So that a link can lead to a section."""
-    for token, inside in zip(tokens, tokens[1:], strict=False):
+    for token, inside in itertools.pairwise(tokens):
         if token.type == "heading_open":
             token.attrs["id"] = slug(inside.content)
 
@@ -61,7 +63,7 @@ def slug(text: str) -> str:
 
 
 def _open(*_: Any) -> str:
-    return '<div class="scroll" role="region" aria-label="table" tabindex="0"><table>\n'
+    return '<div class="scroll" role="group" aria-label="table" tabindex="0"><table>\n'
 
 
 def _close(*_: Any) -> str:

@@ -60,13 +60,23 @@
   function draw(place) {
     const spec = JSON.parse(document.getElementById(place.dataset.spec).textContent);
     const quiet = { background: "transparent", axis: { labelLimit: 220 }, view: { stroke: null }, legend: { symbolBaseFillColor: "#888", symbolBaseStrokeColor: "#888" } };
+    const name = (made) => {
+      // One picture with a name, instead of a hundred marks that a screen reader would read one by one; the table has the numbers.
+      const picture = place.querySelector("svg.marks");
+      for (const part of picture.querySelectorAll("[role]")) {
+        for (const key of ["role", "aria-label", "aria-roledescription"]) part.removeAttribute(key);
+      }
+      picture.setAttribute("role", "img");
+      picture.setAttribute("aria-label", spec.description);
+      return made;
+    };
     return vegaEmbed(place, spec, {
       renderer: "svg",
       ast: true,
       theme: dark.matches ? "dark" : undefined,
       config: quiet,
       actions: { export: true, source: false, compiled: false, editor: false },
-    });
+    }).then(name);
   }
 
   const seen = new IntersectionObserver(
