@@ -154,6 +154,22 @@ def hardware(device: str, threads: int) -> dict[str, Any]:
     }
 
 
+Environments = tuple[dict[str, str], ...]
+"""Each environment that something was made in, in order; several where it was interrupted and resumed elsewhere."""
+
+
+def environment(device: str, threads: int) -> dict[str, str]:
+    """What decides in which order is summed, for a file that outlives the process that wrote it."""
+    packages = {name: versions()[name] for name in PACKAGES}
+    return {"cpu_model": cpu_model(), "threads": str(threads), "device": device, **packages}
+
+
+def environments_in(facts: Mapping[str, object]) -> Environments:
+    """Those that the metadata of a file name under ``environments``; none of a file of before they were kept."""
+    found = facts.get("environments")
+    return tuple(dict(one) for one in found if isinstance(one, dict)) if isinstance(found, list) else ()
+
+
 def reset_peak_memory() -> None:
     """Start counting peak memory anew, where the system can (Linux)."""
     with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w", encoding="ascii") as file:

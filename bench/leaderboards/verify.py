@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -123,6 +123,7 @@ def compare(record: Record, again: Record, full: bool = False) -> Report:
     packages = sorted(record.versions.keys() | again.versions.keys())
     versions = {name: (_said(record.versions, name), _said(again.versions, name)) for name in packages}
     differs = {name: both for name, both in {**hardware, **versions}.items() if both[0] != both[1] or UNKNOWN in both}
+    differs |= dict(_elsewhere(record, again))
     return Report(
         run=record.run,
         scores={name: (before.get(name), now.get(name)) for name in names},
@@ -130,6 +131,17 @@ def compare(record: Record, again: Record, full: bool = False) -> Report:
         revisions=(_revision(record), _revision(again)),
         full=full,
     )
+
+
+def _elsewhere(record: Record, again: Record) -> Iterator[tuple[str, tuple[str, str]]]:
+    """What decides the order of sums and differs between the two in parts that other processes did: the source model's training,
+    and steps before an interruption. A record of before these were kept says nothing of them, and is compared without."""
+    for part, before in (record.environments or {}).items():
+        now = (again.environments or {}).get(part, ())
+        for name in sorted({key for one in (*before, *now) for key in one}):
+            said, here = (" then ".join(dict.fromkeys(_said(one, name) for one in found)) for found in (before, now))
+            if said != here:
+                yield f"{name} of the {part}", (said, here or UNKNOWN)
 
 
 UNKNOWN = "unknown"

@@ -41,7 +41,8 @@ def methods() -> dict[str, dict[str, Any]]:
 
 
 def settings(shift: str) -> dict[str, dict[str, dict[str, Any]]]:
-    """Of each method that has any, on a shift: every setting's value, whether it is published, ours or tuned, and where it stands.
+    """Of each method that has any and can be run on a shift: every setting's value, whether it is published, ours or tuned, and
+    where it stands.
 
     Raises:
         UsageError: unknown shift.
@@ -49,6 +50,8 @@ def settings(shift: str) -> dict[str, dict[str, dict[str, Any]]]:
     protocol = load_shift(shift)
 
     def layers(name: str) -> dict[str, Any]:
+        if protocol.refuses(method_class(name).card.setting) is not None:
+            return {}
         told = effective_settings(name, {}, protocol)
         return {key: {"value": v.value, "origin": v.origin, "source": v.source} for key, v in told.items()}
 

@@ -79,6 +79,16 @@ def every_setting(config: RunConfig) -> dict[str, Any]:
     return completed(config.method, config.settings)
 
 
+def methods_on(shift: str) -> list[str]:
+    """The built-in methods that can be run on a shift: all but those that it refuses, e.g. with source data where there is none.
+
+    Raises:
+        UsageError: unknown shift.
+    """
+    protocol = load_shift(shift)
+    return [name for name in method_names() if protocol.refuses(method_class(name).card.setting) is None]
+
+
 def make_run_config(
     method: str,
     shift: str = "ministreet",
@@ -218,8 +228,13 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
     return options
 
 
+ANSWERS = {"yes": True, "on": True, "no": False, "off": False}
+
+
 def plain_value(value: Any) -> Any:
-    """A YAML scalar as a person means it: nothing is ``none``, and ``1e-3``, text to YAML 1.1, is a number."""
+    """A YAML scalar as a person means it: nothing is ``none``, yes and no are booleans, and ``1e-3``, text to YAML, is a number."""
+    if isinstance(value, str) and value.lower() in ANSWERS:
+        return ANSWERS[value.lower()]
     return "none" if value is None else _number(value)
 
 

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from bench.core.precision import computes_bfloat16
 from bench.core.provenance import code, cpu_name, versions
 from bench.core.workspace import default_cache, default_runs
 
@@ -37,21 +38,13 @@ def examine(runs: Path | None, cache: Path | None) -> dict[str, Any]:
         "versions": versions(),
         "cpu": cpu_name(),
         "cores": os.cpu_count(),
-        "bfloat16": torch.cuda.is_available() or _cpu_has_bfloat16(),
+        "bfloat16": torch.cuda.is_available() or computes_bfloat16(torch.device("cpu")),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "disk": disk,
         "data": {"ministreet": "rendered when first needed, no download"},
         "optional": {"mmflow": _mmflow()},
         "missing": missing,
     }
-
-
-def _cpu_has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 in hardware; without it a bfloat16 run works, slowly."""
-    import torch
-
-    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(probe and probe())
 
 
 def _mmflow() -> str:

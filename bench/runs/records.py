@@ -84,11 +84,13 @@ class Record(Model):
         flow: what the flow depends on besides the clips (``raft_large-<weights>-12it``), where it does.
         ingredients: what the method had beyond its own loss: fusion over time, flow, averages of weights, its start.
         digests: of the files that the run started from and ended with.
+        environments: where the ``adaptation`` ran, and where the ``source model`` was trained: processor, threads, device,
+            versions, in order; several where one was interrupted and resumed elsewhere.
         data: of pictures of one's own what each split is known by, and of a source that is a model file the SHA-256 of its weights.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    LATER: ClassVar[tuple[str, ...]] = ("skipped", "flow", "ingredients", "digests", "data")
+    LATER: ClassVar[tuple[str, ...]] = ("skipped", "flow", "ingredients", "digests", "data", "environments")
 
     schema_version: int = Field(alias="schema", default=SCHEMA)
     run: Hash
@@ -109,6 +111,7 @@ class Record(Model):
     ingredients: dict[str, str] | None = None
     digests: Digests | None = None
     data: dict[str, str] | None = None
+    environments: dict[str, tuple[dict[str, str], ...]] | None = None
 
     @field_validator("schema_version")
     @classmethod

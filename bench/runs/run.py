@@ -20,13 +20,21 @@ import torch
 from bench.core.access import stage
 from bench.core.errors import UsageError
 from bench.core.files import disk_errors, locked, sha256_of, write_atomically
-from bench.core.provenance import code, hardware, peak_memory_mb, reset_peak_memory, versions
+from bench.core.provenance import (
+    Environments,
+    code,
+    environments_in,
+    hardware,
+    peak_memory_mb,
+    reset_peak_memory,
+    versions,
+)
 from bench.core.schema import finite
 from bench.core.workspace import Workspace
 from bench.data.loaders import BadClips, ClipLoader
 from bench.data.splits import Split
 from bench.flow.resolve import identity_of, open_clips
-from bench.networks.weights import load_into
+from bench.networks.weights import load_into, read_header
 from bench.shifts.protocol import check_protocol
 from methods.base import Method
 from stpl.segmenter import VideoSegmenter
@@ -45,7 +53,7 @@ from .sequences import FILE as SEQUENCES
 from .sequences import write_sequences
 from .settings import revision_of
 from .source import fresh_segmenter
-from .training import place
+from .training import Fitted, place
 
 ANEW = "make the config anew, or check out the revision that its record names"
 """What to do about a config of another time."""
@@ -137,8 +145,7 @@ def _run(context: Context) -> Record:
         parameters=parameters,
     )
     record = make_record(context, method, source, scores[-1], beside, snapshots, cost, flow)
-    if known_by:
-        record = record.model_copy(update={"data": known_by})
+    record = record.model_copy(update={"data": known_by or None, "environments": _environments(fitted, source)})
     if workspace.save_predictions:
         start = [(0, source)] if source and method.trains else []
         kept = [*((step, path) for step, path, _ in weights[:-1]), (fitted.steps, context.folder / CHECKPOINT)]
@@ -146,6 +153,13 @@ def _run(context: Context) -> Record:
     write_atomically(context.folder / RECORD, record.to_json())
     shutil.rmtree(context.folder / "state", ignore_errors=True)
     return record
+
+
+def _environments(fitted: Fitted, source: Path | None) -> dict[str, Environments] | None:
+    """What a record says of where its run and its source model came about."""
+    of_source = environments_in(read_header(source)[1]) if source else ()
+    known = {"adaptation": fitted.environments, "source model": of_source}
+    return {name: found for name, found in known.items() if found} or None
 
 
 def _save_predictions(

@@ -137,8 +137,10 @@ def source_model(config: RunConfig, shift: Shift, workspace: Workspace) -> Path:
             method = Supervised(model, NoSettings(), setup)
             with ahead(loader, workspace) as batches:
                 assert batches is not None
-                Trainer(method, schedule, work, workspace.device).fit(batches, None, "train source", workspace.progress)
-        save_tensors(path, model.state_dict(), {"identity": identity})
+                trainer = Trainer(method, schedule, work, workspace.device)
+                fitted = trainer.fit(batches, None, "train source", workspace.progress)
+        facts = {"identity": identity, "environments": list(fitted.environments)}
+        save_tensors(path, model.state_dict(), facts)
         shutil.rmtree(work, ignore_errors=True)
     return path
 

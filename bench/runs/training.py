@@ -20,7 +20,10 @@ from torch import Tensor
 
 from bench.core.errors import RunError
 from bench.core.files import disk_errors, write_atomically
+from bench.core.precision import bfloat16
 from bench.core.progress import Progress, quiet
+from bench.core.provenance import Environments, environment, environments_in
+from bench.core.schema import hash_of
 from bench.core.seeding import seed_for
 from bench.core.workspace import Observer
 from bench.data.loaders import to_device
@@ -58,11 +61,12 @@ class Noted:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What the loop spent: steps, wall and CPU seconds, summed over interruptions."""
+    """What the loop spent: steps, wall and CPU seconds, summed over interruptions; and each environment that it ran in."""
 
     steps: int
     wall_seconds: float
     cpu_seconds: float
+    environments: Environments = ()
 
 
 def poly(step: int, steps: int, power: float) -> float:
@@ -114,6 +118,7 @@ class Trainer:
         self.state_path = folder / "state" / "state.safetensors"
         self.log_path = folder / "metrics.jsonl"
         self._noted: list[Noted] = []
+        self._environments: Environments = ()
 
     def fit(
         self,
@@ -137,6 +142,9 @@ class Trainer:
             RunError: a loss is NaN or infinite, a saved state is damaged, or the disk is full.
         """
         first, wall, cpu = self._resume()
+        here = environment(self.device.type, torch.get_num_threads())
+        if first < self.schedule.steps and here not in self._environments:
+            self._environments = (*self._environments, here)
         self.observer.start(self.folder, first, self.schedule.steps, self.method.segmenter, everything)
         began, cpu_began = time.perf_counter(), time.process_time()
 
@@ -165,7 +173,7 @@ class Trainer:
             if saves:
                 self._save(done, *spent())
             progress(what, done, self.schedule.steps)
-        return Fitted(self.schedule.steps, *spent())
+        return Fitted(self.schedule.steps, *spent(), self._environments)
 
     def _tell(self, step: int, losses: dict[str, float]) -> None:
         """Tell the observer of a step; what that takes is not the method's cost."""
@@ -224,7 +232,7 @@ class Trainer:
     def _draws(self, step: int, name: str, part: int = 0) -> Iterator[None]:
         """The steps' precision, and torch's global generator set by the step: dropout and the like then draw the same numbers
         in a resumed run."""
-        half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.schedule.precision == "bfloat16")
+        half = bfloat16(self.device, enabled=self.schedule.precision == "bfloat16")
         with torch.random.fork_rng(devices=[]), half:
             torch.manual_seed(seed_for(self.method.setup.seed, name, step, *([part] if part else [])))
             yield
@@ -300,7 +308,8 @@ class Trainer:
                 for key, value in optimiser.state.get(parameter, {}).items():
                     if isinstance(value, Tensor):  # momentum, Adam's moments and its step count
                         tensors[f"optimiser/{name}/{number}/{key}"] = value
-        save_tensors(self.state_path, tensors, {"step": step, "wall": wall, "cpu": cpu})
+        facts = {"environments": list(self._environments), "names": hash_of(sorted(tensors))}
+        save_tensors(self.state_path, tensors, {"step": step, "wall": wall, "cpu": cpu, **facts})
 
     def _resume(self) -> tuple[int, float, float]:
         """Load the saved state; returns the next step and the seconds spent so far."""
@@ -309,8 +318,11 @@ class Trainer:
             return 0, 0.0, 0.0
         tensors, meta = load_tensors(self.state_path, "delete it and run again")
         method = {n.removeprefix("method/"): v for n, v in tensors.items() if n.startswith("method/")}
-        if self.method.state_dict().keys() != method.keys() or not {"step", "wall", "cpu"} <= set(meta):
+        # Without its moments an optimiser would start anew in the middle of the run, and say nothing.
+        whole = meta.get("names", hash_of(sorted(tensors))) == hash_of(sorted(tensors))
+        if self.method.state_dict().keys() != method.keys() or not {"step", "wall", "cpu"} <= set(meta) or not whole:
             raise RunError(f"{self.state_path} was saved by other code than this; delete it and run again")
+        self._environments = environments_in(meta)
         step = int(str(meta["step"]))
         try:
             self.method.load_state_dict(method)

@@ -16,9 +16,9 @@ from pydantic import Field, field_validator, model_validator
 
 from bench.core.errors import UsageError, unknown
 from bench.core.loading import source_hash
-from bench.core.registry import KINDS, file_of, method_names, recall, resolve
+from bench.core.registry import KINDS, file_of, recall, resolve
 from bench.core.schema import Model, hash_of, load_yaml, read_yaml, validated
-from bench.runs.config import RunConfig, make_run_config, method_class, parse_range, plain_value
+from bench.runs.config import RunConfig, make_run_config, method_class, methods_on, parse_range, plain_value
 
 from .search import Search, searched, tuning_shift
 from .study import Study, StudyRow, WrittenRow, by_name, clean
@@ -152,7 +152,7 @@ def plan(sweep: Sweep) -> list[Planned]:
         tuning_shift(sweep.shift)
     rows = [StudyRow(row.label, row.method, clean(row.options)) for row in sweep.rows]
     if sweep.methods:
-        rows += method_rows(sweep, method_names() if sweep.methods == "all" else sweep.methods)
+        rows += method_rows(sweep, methods_on(sweep.shift) if sweep.methods == "all" else sweep.methods)
     seeds = parse_range("seeds", sweep.seeds) if isinstance(sweep.seeds, str) else sweep.seeds
     found: dict[str, Planned] = {}
     for seed in seeds:

@@ -39,3 +39,8 @@ def test_comparing_two_methods(tmp_path: Path, workspace: Workspace) -> None:
     assert told.split()[1:3] == ["adabn", "stpl"] and (tmp_path / "comparison.png").is_file()
     with Image.open(tmp_path / "comparison.png") as picture:
         assert len(picture.convert("RGB").getcolors(10**6) or ()) > 20
+
+
+def test_writing_a_method(tmp_path: Path, workspace: Workspace) -> None:
+    told = example("write_a_method", "ministreet-tiny", at=tmp_path, workspace=workspace)
+    assert [line.split()[0] for line in told.splitlines()] == ["Source", "AdaBN", "Two"] and "mIoU" in told

@@ -178,6 +178,14 @@ def test_the_hash_covers_size_number_world_and_replicate(data: Data, tmp_path: P
     assert base["spec"]["camera"] and base["version"]
 
 
+def test_other_libraries_render_into_a_folder_of_their_own(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = split_identity(data, "target", "val", 0)
+    assert "rendered with" not in base  # the committed records' hashes stand on it
+    monkeypatch.setattr(store, "versions", lambda: {"numpy": "1.26.4", "opencv-python-headless": "4.11.0.86"})
+    other = split_identity(data, "target", "val", 0)
+    assert other == base | {"rendered with": {"numpy": "1.26", "opencv-python-headless": "4.11"}}
+
+
 def test_three_frames(data: Data, tmp_path: Path) -> None:
     small = data.model_copy(update={"frames": 3, "height": 32, "width": 64})
     clip = ClipStore(prepare_split(small, "target", "val", 0, tmp_path))[0]

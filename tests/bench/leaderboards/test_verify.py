@@ -116,6 +116,19 @@ def test_elsewhere_a_difference_is_reported_not_judged(part: dict[str, Any], val
     assert f"environment: {value} was" in report_text(report) and "not judged" in report_text(report)
 
 
+def test_parts_that_were_made_elsewhere_are_named_and_not_judged(record: Record) -> None:
+    """A source model of another thread count from the cache, and a run resumed with other threads."""
+    own = record.environments or {}
+    assert set(own) == {"adaptation", "source model"} and len(own["adaptation"]) == 1
+    other = {**own["adaptation"][0], "threads": "7"}
+    for part, was in (("source model", (other,)), ("adaptation", (other, own["adaptation"][0]))):
+        elsewhere = record.model_copy(update={"environments": own | {part: was}})
+        report = compare(changed(elsewhere, result={"miou": 1.0}), record)
+        said = " then ".join(one["threads"] for one in was)
+        assert report.environment == {f"threads of the {part}": (said, "1")}
+        assert report.verdict == "different" and not report.failed() and report.failed(strict=True)
+
+
 def test_what_the_record_does_not_say_is_not_the_same(record: Record) -> None:
     """Records made before the processor's model was kept."""
     told = json.loads(record.to_json())

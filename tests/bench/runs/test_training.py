@@ -279,6 +279,35 @@ def test_a_state_of_other_code_is_refused(tmp_path: Path) -> None:
         Trainer(Toy(), schedule(), tmp_path, CPU).fit(batch)
 
 
+def test_a_state_that_lost_its_momentum_is_refused(tmp_path: Path) -> None:
+    trainer = Trainer(Toy(), schedule(steps=1), tmp_path, CPU)
+    trainer.fit(batch)
+    tensors, facts = load_tensors(trainer.state_path)
+    kept = {name: value for name, value in tensors.items() if not name.startswith("optimiser/")}
+    assert kept.keys() < tensors.keys()
+    save_tensors(trainer.state_path, kept, facts)
+    with pytest.raises(RunError, match="saved by other code"):
+        Trainer(Toy(), schedule(), tmp_path, CPU).fit(batch)
+
+
+def test_every_environment_of_an_interrupted_run_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = training.environment("cpu", 1)
+    assert here["threads"] == "1" and here["device"] == "cpu" and {"torch", "cpu_model"} <= here.keys()
+
+    def stopping(step: int) -> ClipBatch:
+        if step == 3:
+            raise KeyboardInterrupt
+        return batch(step)
+
+    monkeypatch.setattr(training, "STATE_EVERY", 2)
+    with monkeypatch.context() as elsewhere, pytest.raises(KeyboardInterrupt):
+        elsewhere.setattr(training, "environment", lambda *_: here | {"threads": "2"})
+        Trainer(Toy(), schedule(), tmp_path, CPU).fit(stopping)
+    both = (here | {"threads": "2"}, here)
+    assert Trainer(Toy(), schedule(), tmp_path, CPU).fit(batch).environments == both
+    assert Trainer(Toy(), schedule(), tmp_path, CPU).fit(batch).environments == both  # nothing was left to do
+
+
 def test_a_truncated_state_is_named(tmp_path: Path) -> None:
     trainer = Trainer(Toy(), schedule(), tmp_path, CPU)
     trainer._save(3, 1.0, 1.0)
