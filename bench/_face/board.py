@@ -57,6 +57,9 @@ def site(out: str | Path = "site", root: str | Path = LEADERBOARDS) -> list[Path
         root: folder with records and the pages made of them, which must be fresh.
     """
     from bench.core.progress import ProgressDisplay
+    from bench.pages.extra import check_extra
+
+    check_extra("site")
     from bench.pages.site import write_site
 
     with ProgressDisplay() as progress:

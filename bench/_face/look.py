@@ -94,6 +94,9 @@ def report(
         frames: the footage, to check the flow that the adaptation took against its frames.
         root: folder of committed records, for source-only and the oracle.
     """
+    from bench.pages.extra import check_extra
+
+    check_extra("report")
     from bench.pages.report import write_report
 
     with working(place) as workspace:

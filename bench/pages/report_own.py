@@ -23,7 +23,7 @@ from bench.runs.figures import spread_clips
 from bench.runs.settings import resolve_settings
 
 from . import charts
-from .report import Report, class_part, command_line, films_in, inlined, log_points, texts
+from .sheet import Report, class_part, command_line, films_in, inlined, log_points, texts
 
 SHOWN = 8
 """Pictures of the contact sheet, evenly spread: no choice that could favour a method."""

@@ -14,7 +14,7 @@ from bench.runs.finished import RunFolder, all_records, find_folder, run_name
 from bench.runs.records import Record
 
 from . import charts
-from .report import Report, class_part, command_line, films_in, inlined, log_points, texts
+from .sheet import Report, class_part, command_line, films_in, inlined, log_points, texts
 
 VANISHED = 0.05
 """IoU in percent that a table shows as 0.0."""

@@ -236,10 +236,9 @@ def build(root: Path, progress: Progress = quiet) -> dict[str, Content]:
     """All files of the site by name.
 
     Raises:
-        UsageError: there is no leaderboard, or the extra is not installed.
+        UsageError: there is no leaderboard.
         RunError: a record that does not belong, or a page that is not what the records give.
     """
-    extra.check_extra("site")
     if stale := page.of_root(root).stale():
         raise RunError(f"{stale[0]} is not what the records give; first: bench leaderboard --root {root}")
     names = [folder.name for folder in sorted((root / "records").glob("*")) if any(folder.glob("*.json"))]

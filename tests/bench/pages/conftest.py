@@ -13,7 +13,8 @@ from bench.pages import extra
 from tests.bench.leaderboards.made import SHIFT, commit, committed_standard
 
 MISSING = [name for name in extra.NEEDED if extra.find_spec(name) is None]
-needs_extra = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (pip install '.[site]')")
+EXTRA = f"not installed: {', '.join(MISSING)} (pip install '.[site]')"
+needs_extra = pytest.mark.skipif(bool(MISSING), reason=EXTRA)
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 """What somebody might write into a file that is read here."""
 

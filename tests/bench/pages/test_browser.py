@@ -147,7 +147,7 @@ def test_first_paint_is_quick(visit: Open) -> None:
 
 
 def test_a_report_is_whole(visit: Open, site: Path) -> None:
-    from bench.pages.report import Report, class_part
+    from bench.pages.sheet import Report, class_part
 
     report = Report("Run", "Run", "bench run", pairs=[("a", PIXEL, PIXEL)])
     class_part(report, ["road", "sky"], {"road": 1.0}, {"road": 2.0, "sky": 3.0}, "IoU, %")

@@ -21,14 +21,16 @@ import bench
 from bench import cli
 from bench.core.errors import RunError, UsageError
 from bench.footage.adapt import Request, schedule
-from bench.pages import report, report_own, report_run
 from bench.runs.config import make_run_config, parse_options
 from bench.runs.finished import config_text
 from bench.runs.records import Record
 from bench.runs.settings import resolve_settings
 from tests.bench.leaderboards.made import make_record
-from tests.bench.pages.conftest import HOSTILE, needs_extra
+from tests.bench.pages.conftest import EXTRA, HOSTILE, needs_extra
 
+sheet, report_own, report_run = (
+    pytest.importorskip(f"bench.pages.{name}", reason=EXTRA) for name in ("sheet", "report_own", "report_run")
+)
 pytestmark = needs_extra
 MODEL, FOOTAGE = "aaaaaaaaaaaa", "bbbbbbbbbbbb"
 LEGEND = [{"id": i, "name": name, "color": [i, 0, 0]} for i, name in ((7, "road"), (8, "train"), (9, "bus"))]
@@ -133,16 +135,16 @@ def test_warnings_of_a_good_run_are_none() -> None:
 
 
 def test_losses_are_means_of_their_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "POINTS", 2)
+    monkeypatch.setattr(sheet, "POINTS", 2)
     log = tmp_path / "metrics.jsonl"
     log.write_text("".join(f'{{"step": {s}, "ce": {v}}}\n' for s, v in enumerate((1.0, 2.0, 3.0, 6.0))) + '{"step": 4')
-    assert report.log_points(log) == [
+    assert sheet.log_points(log) == [
         {"step": 1, "loss": "ce", "value": 1.5},
         {"step": 3, "loss": "ce", "value": 4.5},
     ]
     log.write_text('{"step": 0\n{"step": 1, "ce": 1.0}\n')
     with pytest.raises(RunError, match=r"metrics\.jsonl, line 1: no JSON of numbers"):
-        report.log_points(log)
+        sheet.log_points(log)
 
 
 def test_an_adaptation_before_and_after(adapted: Callable[..., Path], tmp_path: Path) -> None:
@@ -160,7 +162,7 @@ def test_an_adaptation_before_and_after(adapted: Callable[..., Path], tmp_path: 
 
 def test_an_adaptation_alone(adapted: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     after = adapted("after", [7] * 19 + [9])
-    monkeypatch.setattr(report, "LARGEST_FILM", 3)
+    monkeypatch.setattr(sheet, "LARGEST_FILM", 3)
     (after / "film.gif").write_bytes(b"GIF89a film")
     monkeypatch.setattr(report_own, "flow_fault", lambda *_: "points the wrong way")
     (tmp_path / "frames").mkdir()
