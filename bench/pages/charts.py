@@ -134,7 +134,7 @@ def pair_matrix(points: Points, methods: Sequence[str], setting: str) -> Spec:
         ],
     )  # fmt: skip
     scale = alt.Scale(scheme=DIVERGING, domain=[-largest, largest])
-    apart = base.transform_filter("datum.apart").mark_point(filled=True, color="black", size=30, opacity=1)
+    apart = base.transform_filter("datum.apart").mark_point(fill="black", stroke="white", size=34, opacity=1)
     cells = base.mark_rect().encode(color=alt.Color("difference:Q", scale=scale, legend=alt.Legend(title="points")))
     about = f"Differences in mIoU of every pair of {setting} methods, row minus column; a dot: told apart"
     return _spec((cells + apart).properties(width=alt.Step(STEP), height=alt.Step(STEP)), about)

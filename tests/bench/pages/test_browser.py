@@ -93,6 +93,13 @@ def test_it_filters_and_the_address_keeps_the_filters_and_columns(visit: Open) -
     assert len(methods(strange)) == 4  # an address that somebody mistyped shows everything
 
 
+def test_a_filter_means_the_whole_cell(visit: Open) -> None:
+    page = visit("methods/stpl.html")
+    page.locator("select[data-filter=options]").select_option("none")  # not fusion=none
+    options = page.locator("#runs-table tbody td:nth-child(3)").all_inner_texts()
+    assert options == ["none"] * 3
+
+
 def test_published_numbers_stand_apart(visit: Open) -> None:
     page = visit(f"{SHIFT}.html")
     heads = page.locator("#results-table thead tr").first.locator("th:visible").all_inner_texts()

@@ -117,6 +117,19 @@ def test_a_run(run: Path, tmp_path: Path) -> None:
     assert picture and base64.b64decode(picture[1])[8:12] == b"WEBP"
 
 
+def test_before_is_the_very_source_model_that_the_run_started_from() -> None:
+    mine = make_record("stpl", 0, 44.0, source_model="c" * 12)
+    right = make_record("source_only", 0, 30.0, source_model="c" * 12)
+    wrong = [
+        make_record("source_only", 0, 35.0, source_model="d" * 12),
+        make_record("source_only", 1, 35.0, source_model="c" * 12),
+        make_record("source_only", 0, 35.0, source_model="c" * 12, options={"flow": "zero"}),
+        make_record("adabn", 0, 35.0, source_model="c" * 12),
+    ]
+    assert report_run._start(mine, [*wrong, right]) is right and report_run._start(mine, wrong) is None
+    assert report_run._start(right, [right]) is None
+
+
 def test_its_command_gives_the_same_run(run: Path, tmp_path: Path) -> None:
     record = Record.model_validate_json((run / "record.json").read_text())
     words = shlex.split(report_run.of_run(str(run), run.parent, tmp_path).command)
