@@ -20,7 +20,7 @@ mean feature is not classified once more (batch norm of one pixel means nothing)
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -86,6 +86,7 @@ class CMOM(Method):
         setting="UDA",
     )
     Settings = CMOMSettings
+    PAPER_HAS: ClassVar[Mapping[str, str]] = {"fusion": "accel_splat"}
     SEARCH: ClassVar[SearchSpace] = {
         "share": Uniform(0.3, 1.0),
         "alignment_weight": LogUniform(0.001, 1.0),

@@ -50,14 +50,15 @@ def rows_of(method: str, shifts: Sequence[Shift]) -> list[dict[str, str]]:
     from methods.base import declared
 
     usual = declared(method_class(method).Settings)
-    of_shifts = {shift.name: effective_settings(method, {}, shift) for shift in shifts}
+    refused = {shift.name: shift.refuses(method_class(method).card.setting) for shift in shifts}
+    of_shifts = {shift.name: {} if refused[shift.name] else effective_settings(method, {}, shift) for shift in shifts}
     return [
         {
             "setting": f"`{key}`",
             "value": _text(value.value),
             "published or ours": value.origin,
             "source, or why": value.source or "–",
-            **{shift: _cell(told[key], value) for shift, told in of_shifts.items()},
+            **{shift: _cell(told[key], value) if told else "–" for shift, told in of_shifts.items()},
         }
         for key, value in usual.items()
     ]

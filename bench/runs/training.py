@@ -348,6 +348,7 @@ def place(segmenter: VideoSegmenter, workspace: Workspace) -> VideoSegmenter:
     """Put a network where it computes: on the device, channels last on a GPU, its encoder compiled where that is asked for."""
     segmenter = segmenter.to(workspace.device)
     if workspace.device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False  # float32 is float32: scores are those of a CPU up to the order of sums
         segmenter = segmenter.to(memory_format=torch.channels_last)
     if workspace.compiled:
         segmenter.encoder.compile()

@@ -246,7 +246,9 @@ def test_without_a_data_root_it_says_what_to_give(
     small: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("BENCH_DATA", raising=False)
-    with pytest.raises(UsageError, match=r"'viper' is read from disk: give --data-root DIR or set \$BENCH_DATA"):
+    with pytest.raises(
+        UsageError, match=r"'cityscapes_seq' is read from disk: give --data-root DIR or set \$BENCH_DATA"
+    ):
         run(config(small["viper2cityscapes"], "stpl"), Workspace(tmp_path, tmp_path))
     with pytest.raises(RunError, match="No frames of 'viper' under"):
         run(config(small["viper2cityscapes"], "stpl"), Workspace(tmp_path, tmp_path, data_root=tmp_path / "nowhere"))
