@@ -9,8 +9,10 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import yaml
@@ -20,7 +22,9 @@ from typer.testing import CliRunner
 import bench
 from bench import cli
 from bench.core.errors import RunError, UsageError
+from bench.core.workspace import Workspace
 from bench.footage.adapt import Request, schedule
+from bench.footage.pictures import open_footage
 from bench.runs.config import make_run_config, parse_options
 from bench.runs.finished import config_text
 from bench.runs.records import Record
@@ -183,6 +187,33 @@ def test_an_adaptation_alone(adapted: Callable[..., Path], monkeypatch: pytest.M
     assert "Classes that are in no mask: train." in html and "One class has 95 % of all pixels: road." in html
     assert "The flow does not fit the frames: &#39;dis&#39; points the wrong way." in html
     assert "too large for this page" in html and "<td>road</td><td>95.0</td>" in html and 'class="compare"' not in html
+
+
+def test_flow_that_does_not_fit_the_frames_is_seen(
+    adapted: Callable[..., Path], tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A texture that moves three pixels to the right: DIS explains it, its negation does not."""
+    texture = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (64, 160, 3), dtype=np.uint8), (0, 0), 2)
+    (tmp_path / "frames").mkdir()
+    for t in range(4):
+        Image.fromarray(texture[:, 12 - 3 * t : 140 - 3 * t]).save(tmp_path / "frames" / f"{t:04d}.png")
+    footage = open_footage(tmp_path / "frames", (64, 128), "mini", workspace)
+    folder = adapted("after", [7])
+    asked = yaml.safe_load((folder / "adapt.yaml").read_text())
+    request = Request.model_validate(asked | {"content": footage.content, "size": (64, 128)})
+    monkeypatch.setattr(report_own, "read_info", lambda _: SimpleNamespace(network="mini"))
+    given = tmp_path / "frames", folder, request, workspace
+    assert report_own.flow_fault(*given) is None
+    right = report_own.backend_of("dis")
+
+    def wrong(*clip: Any) -> tuple[Any, Any]:
+        flow, valid = right(*clip)
+        return -flow, valid
+
+    monkeypatch.setattr(report_own, "backend_of", lambda _: wrong)
+    assert str(report_own.flow_fault(*given)).startswith("points the wrong way, like forward flow t-1 to t")
+    with pytest.raises(UsageError, match=f"is not the footage that was adapted to .{footage.content}, not {FOOTAGE}"):
+        report_own.flow_fault(tmp_path / "frames", folder, Request.model_validate(asked), workspace)
 
 
 def test_what_does_not_belong_together_is_refused(run: Path, adapted: Callable[..., Path], tmp_path: Path) -> None:
