@@ -124,9 +124,10 @@ def _mean_cell(values: Mapping[int, float], digits: int = 1) -> Cell:
     return Cell(spread(values.values(), digits), LAST if mean is None else mean)
 
 
-def alike(of: Family, titles: Mapping[str, str]) -> list[str]:
-    """The groups of a setting that cannot be told apart, in words, best first."""
-    return [", ".join(titles[name] for name in group) for group in of.groups]
+def alike(of: Family, titles: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The groups of a setting that cannot be told apart: their letters in the table, and the methods, best first."""
+    letters = sorted({letter for text in of.letters.values() for letter in text.split()}, key=lambda x: (len(x), x))
+    return [(x, ", ".join(titles[name] for name in group)) for x, group in zip(letters, of.groups, strict=True)]
 
 
 # Downloads ------------------------------------------------------------------------------------------------------------

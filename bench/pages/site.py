@@ -152,39 +152,45 @@ def _board(site: Site, shift: Shift) -> None:
         f"{shift.name}-all.html", "document.html", title=shift.title, kind="Leaderboard", back=f"{shift.name}.html",
         body=Markup(to_html(text, lambda a: f"{shift.name}-all.html" if a == f"{shift.name}.md" else site.place(a))),
     )  # fmt: skip
-    real = compared_with(shift.name)
-    of = board.board_of(site.records.get(shift.name, []), real)
+    records, real = site.records.get(shift.name, []), compared_with(shift.name)
+    of = board.board_of(records, real)
     classes = [name for name in shift.score_classes if name not in shift.unscored]
-    points, published = board.score_points(of.lines), board.published_points(real)
-    specs: dict[str, charts.Spec] = {}
-    if points:
-        specs["scores"] = charts.scores(points)
-        specs["cost"] = charts.against_cost(points)
-        specs["measured"] = charts.against_restriction(points, f"Measured here on {shift.title}: mIoU by setting")
-        specs["classes"] = charts.class_map(board.class_points(of.groups, classes), classes)
-    if published:
-        specs["published"] = charts.against_restriction(published, f"Published on {real}: mIoU by setting")
-    for setting, family in of.families.items():
-        names = [of.titles[name] for name in family.names]
-        specs[f"pairs-{setting}"] = charts.pair_matrix(board.pair_points(family, of.titles), names, setting)
     pictures = [
         (caption, name)
         for caption, file in (("Predictions", "panels.png"), ("Film: consecutive frames", "strip.gif"))
         if (name := site.figure(f"figures/{shift.name}-{file}")) is not None
     ]
     site.add(
-        f"{shift.name}.html", "board.html", shift=shift, real=real, columns=board.COLUMNS, specs=specs,
+        f"{shift.name}.html", "board.html", shift=shift, real=real, columns=board.COLUMNS, specs=_plots(shift, real, of, classes),
         rows=board.table_rows(of.lines) if of.lines else [], scale=board.scale_of(of.lines) if of.lines else None,
         alike={setting: board.alike(family, of.titles) for setting, family in of.families.items()},
         sees=page.SEES, pictures=pictures, studies=[one for one in site.titles() if one[0].startswith(f"{shift.name}-")],
-        provenance=Markup(to_html(provenance(shift, site.records[shift.name]), site.place)) if of.lines else "",
+        provenance=Markup(to_html(provenance(shift, records), site.place)) if records else "",
     )  # fmt: skip
+    if records:
+        site.files[f"data/{shift.name}-runs.csv"] = frame_of(records).to_csv(index=False)
     if of.lines:
-        site.files[f"data/{shift.name}.json"] = _json(
-            {"shift": shift.name, "shift_hash": shift.hash, "methods": board.as_json(of.lines)}
-        )
+        told = {"shift": shift.name, "shift_hash": shift.hash, "methods": board.as_json(of.lines)}
+        site.files[f"data/{shift.name}.json"] = _json(told)
         site.files[f"data/{shift.name}.csv"] = _csv(board.csv_rows(of.lines, classes))
-        site.files[f"data/{shift.name}-runs.csv"] = frame_of(site.records[shift.name]).to_csv(index=False)
+
+
+def _plots(shift: Shift, real: str, of: board.Board, classes: Sequence[str]) -> dict[str, charts.Spec]:
+    """The plots of a board by name, as far as there are numbers."""
+    points, published = board.score_points(of.lines), board.published_points(real)
+    specs: dict[str, charts.Spec] = {}
+    if points:
+        specs["scores"] = charts.scores(points)
+        specs["measured"] = charts.against_restriction(points, f"Measured here on {shift.title}: mIoU by setting")
+        specs["classes"] = charts.class_map(board.class_points(of.groups, classes), classes)
+    if any(point["cpu"] is not None for point in points):
+        specs["cost"] = charts.against_cost(points)
+    if published:
+        specs["published"] = charts.against_restriction(published, f"Published on {real}: mIoU by setting")
+    for setting, family in of.families.items():
+        names = [of.titles[name] for name in family.names]
+        specs[f"pairs-{setting}"] = charts.pair_matrix(board.pair_points(family, of.titles), names, setting)
+    return specs
 
 
 def _method(site: Site, name: str, shifts: Sequence[Shift]) -> None:

@@ -91,6 +91,15 @@ def test_cells_are_sorted_by_numbers() -> None:
     ].text == "Source only"
 
 
+def test_groups_have_the_letters_of_the_table() -> None:
+    of = board.board_of(standard(), compared_with(SHIFT))
+    told = {row["method"].text: row["group"].text for row in board.table_rows(of.lines)}
+    for family in of.families.values():
+        for letter, names in board.alike(family, of.titles):
+            assert {name for name, letters in told.items() if letter in letters.split()} == set(names.split(", "))
+    assert of.families
+
+
 def test_bars_show_the_interval() -> None:
     of = board.board_of(standard(), compared_with(SHIFT))
     low, high = board.scale_of(of.lines)
