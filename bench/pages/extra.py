@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from importlib import import_module
+from importlib.metadata import distribution
 from importlib.resources import files
 from importlib.util import find_spec
 
@@ -28,15 +29,18 @@ def check_extra(command: str) -> None:
 
 @lru_cache
 def chart_script() -> str:
-    """Vega, Vega-Lite and vega-embed: ``vegaEmbed`` for a page that is offline."""
-    vl_convert = import_module("vl_convert")
-    version = "_".join(_schema_version().split(".")[:2])
-    return str(vl_convert.javascript_bundle(vl_version=version))
+    """Vega, Vega-Lite as Altair writes it, and vega-embed: ``vegaEmbed`` for a page that is offline.
 
-
-def _schema_version() -> str:
-    """Of Vega-Lite, as Altair writes charts: ``v6.1.0`` is ``v6.1``."""
-    return str(import_module("altair").SCHEMA_VERSION)
+    Raises:
+        RunError: the two packages are of versions that do not go together.
+    """
+    version = ".".join(str(import_module("altair").SCHEMA_VERSION).removeprefix("v").split(".")[:2])  # v6.4.1 is 6.4
+    try:
+        return str(import_module("vl_convert").javascript_bundle(vl_version=version))
+    except ValueError:
+        raise RunError(
+            f"altair writes Vega-Lite {version}, which vl-convert-python does not bring: pip install -U 'stpl-benchmark[site]'"
+        ) from None
 
 
 @lru_cache
@@ -54,6 +58,20 @@ def table_script() -> str:
     (export,) = found
     code = f"{text[: export.start()]}window.DataTable={export[1]};{text[export.end() :]}"
     return f'(function(){{"use strict";{code}\n}})();\n'
+
+
+def licences() -> str:
+    """Whose scripts these are, and the licences that came with the packages."""
+    parts = [
+        "charts.js: Vega, Vega-Lite and vega-embed (BSD 3-Clause, University of Washington Interactive Data Lab, "
+        "https://vega.github.io), as bundled by vl-convert-python.",
+        "tables.js, tables.css: DataTables and its extensions (MIT, SpryMedia Ltd, https://datatables.net), jQuery (MIT, OpenJS "
+        "Foundation) and JSZip (MIT, Stuart Knightley), as bundled by itables; their notices stand at the end of tables.js.",
+    ]
+    for package in ("vl-convert-python", "itables"):
+        found = distribution(package)
+        parts.append(f"{package} {found.version}\n\n{(found.read_text('licenses/LICENSE') or '').strip()}")
+    return "\n\n".join(parts) + "\n"
 
 
 @lru_cache

@@ -39,7 +39,7 @@ def write_report(
     """
     folder = Path(reference)
     own_video = (folder / ASKED).is_file()
-    inputs = {"the run": folder} if folder.is_dir() else {}
+    inputs = {"the run": folder if folder.is_dir() else workspace.runs / reference}
     inputs |= {name: path for name, path in (("the predictions", before), ("the footage", frames)) if path}
     with Output.of_files("report", out, inputs=inputs):
         if own_video:

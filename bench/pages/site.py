@@ -274,6 +274,7 @@ def assets() -> dict[str, Content]:
         "assets/charts.js": extra.chart_script(),
         "assets/tables.js": extra.table_script(),
         "assets/tables.css": extra.table_styles(),
+        "assets/licences.txt": extra.licences(),
         "assets/site.js": own("site.js"),
         "assets/site.css": own("site.css"),
     }

@@ -158,6 +158,19 @@ def test_every_link_leads_somewhere_and_nothing_is_loaded_from_elsewhere(site: P
 
 
 @needs_extra
+def test_recorded_drives_stand_first_where_somebody_ran_them(root: Path, tmp_path: Path) -> None:
+    from bench.pages.site import Site
+
+    mine = shutil.copytree(root, tmp_path / "root")
+    (mine / "viper2cityscapes.md").write_text("# Leaderboard: VIPER\n")
+    order = [
+        [shift.name for shift in Site(mine, dict.fromkeys(ran, [])).shifts]
+        for ran in ((SHIFT,), (SHIFT, "viper2cityscapes"))
+    ]
+    assert order == [[SHIFT, "viper2cityscapes"], ["viper2cityscapes", SHIFT]]
+
+
+@needs_extra
 def test_the_table_is_in_the_page_before_any_script(site: Path) -> None:
     table = Page(site / f"{SHIFT}.html").tables["results-table"]
     text = (site.parent / "out" / f"{SHIFT}-all.html").read_text(encoding="utf-8")
