@@ -35,12 +35,12 @@ def chart_script() -> str:
         RunError: the two packages are of versions that do not go together.
     """
     version = ".".join(str(import_module("altair").SCHEMA_VERSION).removeprefix("v").split(".")[:2])  # v6.4.1 is 6.4
-    try:
-        return str(import_module("vl_convert").javascript_bundle(vl_version=version))
-    except ValueError:
+    vl_convert = import_module("vl_convert")
+    if version not in vl_convert.get_vegalite_versions():
         raise RunError(
-            f"altair writes Vega-Lite {version}, which vl-convert-python does not bring: pip install -U 'stpl-benchmark[site]'"
-        ) from None
+            f"altair writes Vega-Lite {version}, which vl-convert-python does not bring: pip install -U both"
+        )
+    return str(vl_convert.javascript_bundle(vl_version=version))
 
 
 @lru_cache

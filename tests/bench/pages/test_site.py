@@ -20,6 +20,7 @@ from bench.leaderboards.published import compared_with
 from bench.leaderboards.tables import main_table
 from bench.pages import board, extra, methods
 from bench.pages.text import title_of, to_html
+from bench.runs.records import Record
 from tests.bench.leaderboards.made import SCORES, SHIFT, make_record, standard
 from tests.bench.pages.conftest import HOSTILE, needs_extra
 
@@ -163,10 +164,8 @@ def test_recorded_drives_stand_first_where_somebody_ran_them(root: Path, tmp_pat
 
     mine = shutil.copytree(root, tmp_path / "root")
     (mine / "viper2cityscapes.md").write_text("# Leaderboard: VIPER\n")
-    order = [
-        [shift.name for shift in Site(mine, dict.fromkeys(ran, [])).shifts]
-        for ran in ((SHIFT,), (SHIFT, "viper2cityscapes"))
-    ]
+    ran: tuple[dict[str, list[Record]], ...] = ({SHIFT: []}, {SHIFT: [], "viper2cityscapes": []})
+    order = [[shift.name for shift in Site(mine, records).shifts] for records in ran]
     assert order == [[SHIFT, "viper2cityscapes"], ["viper2cityscapes", SHIFT]]
 
 
@@ -245,6 +244,14 @@ def test_a_stale_page_is_no_site(root: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"ministreet\.md is not what the records give; first: bench leaderboard --root"):
         bench.site(tmp_path / "out", mine)
     assert not (tmp_path / "out").exists()
+
+
+@needs_extra
+def test_versions_that_do_not_go_together_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("altair.SCHEMA_VERSION", "v9.9.1")
+    extra.chart_script.cache_clear()
+    with pytest.raises(RunError, match=r"altair writes Vega-Lite 9\.9, which vl-convert-python does not bring"):
+        extra.chart_script()
 
 
 def test_without_the_extra_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
