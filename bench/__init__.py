@@ -17,7 +17,7 @@
 Run: ``run``, ``profile``, ``methods``, ``load_shift``, ``clips``, ``load_model``, ``records``.
 Compare: ``sweep``, ``study``, ``tune``, ``compare``, ``gains``, ``export``.
 Real data: ``data_check``, ``data_index``, ``data_fixture``, ``flow_compute``, ``flow_compare``.
-Your own video: ``adapt``, ``predict``, ``convert``, ``flops``.
+Your own video: ``adapt``, ``predict``, ``convert``, ``flops``, ``shift_new``, ``shift_check``.
 Leaderboard: ``leaderboard``, ``site``, ``submit``, ``verify``, ``analyse``, ``scorers``.
 Look: ``list``, ``preview``, ``panels``, ``strip``, ``report``, ``doctor``.
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ._face.own import adapt, convert, flops, predict
     from ._face.real import data_check, data_fixture, data_index, flow_compare, flow_compute
     from ._face.run import clips, load_model, load_shift, methods, profile, records, run
+    from ._face.shift import shift_check, shift_new
     from .core.errors import RunError, UsageError
 
 _FACE = {
@@ -46,6 +47,7 @@ _FACE = {
     "own": "adapt convert flops predict",
     "board": "analyse leaderboard scorers site submit verify",
     "look": "doctor list panels preview report strip",
+    "shift": "shift_check shift_new",
 }
 _MODULE = {name: f"._face.{module}" for module, names in _FACE.items() for name in names.split()}
 _MODULE |= {"RunError": ".core.errors", "UsageError": ".core.errors"}
@@ -53,7 +55,7 @@ __all__ = [
     "RunError", "UsageError", "adapt", "analyse", "clips", "compare", "convert", "data_check", "data_fixture",
     "data_index", "doctor", "export", "flops", "flow_compare", "flow_compute", "gains", "leaderboard", "list",
     "load_model", "load_shift", "methods", "panels", "predict", "preview", "profile", "records", "report", "run", "scorers",
-    "site", "strip", "study", "submit", "sweep", "tune", "verify",
+    "shift_check", "shift_new", "site", "strip", "study", "submit", "sweep", "tune", "verify",
 ]  # fmt: skip
 
 

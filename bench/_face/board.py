@@ -97,7 +97,8 @@ def verify(record: str | Path, full: bool = False, **place: Unpack[Place]) -> Re
 
     threads = place.pop("threads", 0)
     with working(place) as workspace:
-        return verify_record(Path(record), workspace.cache, str(workspace.device), threads, full, workspace.progress)
+        at = workspace.cache, str(workspace.device), threads, full, workspace.progress, workspace.data_root
+        return verify_record(Path(record), *at)
 
 
 def analyse(

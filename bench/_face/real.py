@@ -22,19 +22,24 @@ def data_check(
     cache: str | Path | None = None,
     workers: int = 0,
 ) -> list[Any]:
-    """Decode every file of a data set, a shift or footage (``frames``); a :class:`bench.data.check.Report` per split.
+    """Decode every file of a data set, a shift or footage (``frames``); a :class:`bench.data.check.Report` per split. Pictures
+    and a model file that a shift knows by checksums are compared with them.
 
     Args:
         root: folder of the data sets, or the footage.
         partial: accept fewer clips or smaller pictures than published.
     """
     from bench.core.progress import ProgressDisplay
-    from bench.core.workspace import default_cache
+    from bench.core.workspace import Workspace, default_cache
     from bench.data.check import check_split, targets
+    from bench.data.check_own import check_shift, is_own
     from bench.runs.config import shift_or_dataset
 
     reports, what = [], shift_or_dataset(name)
     with ProgressDisplay() as progress:
+        if not isinstance(what, str) and is_own(what):
+            at = Workspace(cache=Path(cache or default_cache()), data_root=Path(root), progress=progress)
+            return check_shift(what, split, at, frames, partial)
         for data, place, one in targets(what, split, Path(root), Path(cache or default_cache())):
 
             def show(step: str, done: int, total: int, one: str = one) -> None:

@@ -70,12 +70,14 @@ def adapt(
     import bench
     from bench.runs.config import parse_options
 
+    from ._footage import closing
+
     found = bench.adapt(
         checkpoint, frames, out, method, options=parse_options(option or []), flow=flow, size=parse_size(size),
         steps=steps, batch=batch, lr=lr, seed=seed, masks=masks, overlay=overlay, video=video, rate=rate,
         skip_bad=skip_bad, force=force, workers=workers, **place,
     )  # fmt: skip
-    return Says(found, "\n".join(f"{key}: {value}" for key, value in found.items()))
+    return Says(found, lambda: closing(found))
 
 
 @command(
@@ -104,8 +106,10 @@ def predict(
     """Write label maps that the official Cityscapes evaluator accepts, colour overlays, and a video of each sequence."""
     import bench
 
+    from ._footage import closing
+
     found = bench.predict(
         checkpoint, out, shift=shift, frames=frames, split=split, seed=seed, flow=flow, size=parse_size(size),
         overlay=overlay, video=video, rate=rate, skip_bad=skip_bad, **place,
     )  # fmt: skip
-    return Says(found, "\n".join(f"{key}: {value}" for key, value in found.items()))
+    return Says(found, lambda: closing(found))

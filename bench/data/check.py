@@ -52,6 +52,8 @@ class Report:
         size: ``(H, W)`` that most pictures have.
         files: number of files that were decoded or found missing.
         notes: what else is worth knowing of names and labels, a sentence each.
+        pixels: of each class, in all labels; empty where classes are not known.
+        alone: clips of one's own pictures whose picture is its own predecessor.
     """
 
     dataset: str
@@ -63,6 +65,8 @@ class Report:
     files: int
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    pixels: dict[str, int] = field(default_factory=dict)
+    alone: int = 0
 
     @property
     def wrong(self) -> list[Finding]:
@@ -81,6 +85,8 @@ class Report:
             "files": self.files,
             "wrong": len(self.wrong),
             "notes": self.notes,
+            "pixels": self.pixels,
+            "alone": self.alone,
             "findings": [vars(finding) for finding in self.findings],
         }
 
@@ -264,6 +270,9 @@ def _look_at_ids(report: Report, data: Dataset, ids: Mapping[str, Counts], space
             report.notes.append(f"{where[0]} {what}")
         else:
             report.findings.append(Finding("unknown id", where[0], what))
+    if len(spaces) == 1:
+        (classes, table), counted = spaces[0], total[: len(spaces[0][1])]
+        report.pixels = {name: int(counted[table == train].sum()) for train, name in enumerate(classes)}
     for classes, table in spaces:
         there = {int(table[raw]) for raw in np.flatnonzero(total)}
         if never := [classes[train] for train in sorted(set(table.tolist()) - there - {IGNORE})]:
@@ -347,7 +356,5 @@ def _sides_of(shift: Shift) -> list[tuple[str, tuple[str, ...]]]:
     sides: list[tuple[Any, tuple[str, ...]]] = [(shift.data.source, ("train",)), (shift.data.target, ("train", "val"))]
     found = [(side.dataset, splits) for side, splits in sides if isinstance(side, Recorded)]
     if not found:
-        raise UsageError(
-            f"Shift '{shift.name}' has no data set of the list; `bench shift check {shift.name}` looks at its own"
-        )
+        raise UsageError(f"Shift '{shift.name}' has no data set of the list")
     return found

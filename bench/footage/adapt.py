@@ -75,9 +75,10 @@ def schedule(steps: int, batch: int, lr: float) -> Adaptation:
 
 @dataclass(frozen=True)
 class Work:
-    """What a command on one's own footage works with: its output, the model and its weights' hash, and the pictures."""
+    """What a command on one's own footage works with: its output, the model, where it lies and its weights' hash, the pictures."""
 
     output: Output
+    checkpoint: Path
     loaded: Loaded
     weights: str
     footage: Footage
@@ -101,7 +102,7 @@ def opened(
         check_classes(loaded.classes, given.told.class_names, frames)
     with locked(out / f".{command}"), Output(out, command) as output:
         footage = open_footage(frames, size, loaded.info.network, workspace)
-        yield Work(output, loaded, file_hash(weights), footage)
+        yield Work(output, checkpoint, loaded, file_hash(weights), footage)
 
 
 def adapt_video(

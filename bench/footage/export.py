@@ -6,7 +6,8 @@ out/labels/<key>.png                    instead, with a palette of colours: wher
 out/legend.json                         id, name and colour of every class
 out/overlays/<key>.png                  the picture under its classes' colours
 out/<sequence>.mp4|gif                  the overlays of a sequence as a film
-out/predict.json                        what was predicted with what, and what was left out
+out/predict.json                        what was predicted with what, what was left out, and IoU by class where there are labels
+out/changes.json, changes.png           of `bench adapt`: see `bench.footage.changes`
 """
 
 from __future__ import annotations
@@ -37,10 +38,13 @@ from bench.flow.base import backend_of
 from bench.flow.resolve import flow_of
 from bench.pictures.media import FILMS, Colour, overlay, write_labels, write_palette_png, write_png
 from bench.runs.config import load_shift
-from bench.runs.metrics import ConfusionMatrix, iou_from_confusion, mean_iou
+from bench.runs.evaluate import reestimate_statistics
+from bench.runs.metrics import ConfusionMatrix, counts_of, iou_from_counts, mean_iou, pixel_accuracy
 from bench.shifts.protocol import Adaptation
 
 from .adapt import KEPT, Work, adapt, check_flow, opened, source_free
+from .changes import ADAPTED, BEFORE, STATISTICS, changes, has_statistics, write
+from .changes import FILES as CHANGED
 from .predict import Prediction, load, predictions, weights_file
 
 
@@ -305,8 +309,36 @@ def _on_footage(work: Work, masks: Masks, flow: str, workspace: Workspace) -> di
         "size": list(store.frame_size), **counts, "skipped": len(left_out), "left out": left_out,
     }  # fmt: skip
     if labelled:
-        about |= {"labelled pictures": labelled, "mIoU": finite(100 * mean_iou(iou_from_confusion(matrix.matrix)))}
+        about |= {"labelled pictures": labelled, **_scores(matrix.matrix, loaded.classes)}
     return _tell(masks, about)
+
+
+def _scores(matrix: torch.Tensor, classes: tuple[str, ...]) -> dict[str, Any]:
+    """IoU by class of those with a labelled pixel, their mean, and the names of the others."""
+    iou = iou_from_counts(counts_of(matrix))
+    found = dict(zip(classes, (finite(100 * float(value)) for value in iou), strict=True))
+    return {
+        "mIoU": finite(100 * mean_iou(iou)),
+        "pixel accuracy": finite(100 * pixel_accuracy(matrix)),
+        "IoU": {name: value for name, value in found.items() if value is not None},
+        "without a labelled pixel": [name for name, value in found.items() if value is None],
+    }
+
+
+def _changes(
+    work: Work, model: Path, legend: Legend, method: str, plan: Adaptation, flow: str, workspace: Workspace
+) -> Any:
+    """What an adaptation changed (`bench.footage.changes`); the model that came in is read again, since it was adapted in place."""
+    device, store = workspace.device, work.footage.store
+    models = {BEFORE: load(work.checkpoint, workspace).segmenter}
+    loader = ClipLoader(store, backend_of(flow), 1, 0, BadClips(workspace.skip_bad))
+    with stage("target-train"):
+        if method != STATISTICS and has_statistics(models[BEFORE]):
+            models[STATISTICS] = load(work.checkpoint, workspace).segmenter
+            reestimate_statistics(models[STATISTICS], loader, plan.statistics_clips, device)
+        models[ADAPTED] = load(model, workspace).segmenter
+        what = (loader, legend.classes, device, legend.colours, workspace.progress)
+        return write(work.output.folder, *changes(models, *what))
 
 
 def adapt_and_export(
@@ -323,10 +355,10 @@ def adapt_and_export(
     size: Size | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """``bench adapt``: :func:`bench.footage.adapt.adapt_video`, then what ``bench predict`` writes of all pictures.
+    """``bench adapt``: :func:`bench.footage.adapt.adapt_video`, what ``bench predict`` writes of all pictures, and what changed.
 
     Args:
-        looks: None: the adapted model alone.
+        looks: None: the adapted model alone, and nothing of what it changed.
     """
     if looks:
         check_video(looks[1])
@@ -335,11 +367,12 @@ def adapt_and_export(
     with opened("adapt", out, checkpoint, frames, size, workspace) as work:
         masks = Masks(out, legend_of(work.loaded.classes, work.footage.described), *looks) if looks else None
         if masks:
-            work.output.check(masks.names(work.footage.store))
+            work.output.check([*masks.names(work.footage.store), *CHANGED])
         model = adapt(work, cls, method, options, plan, flow, seed, workspace)
         about: dict[str, Any] = {"model": str(model), "out": str(out)}
         if masks:
             work.output.clear(keep=KEPT)
             adapted = replace(work, loaded=load(model, workspace), weights=file_hash(model))
             about = _on_footage(adapted, masks, flow, workspace) | about
+            about["changes"] = _changes(work, model, masks.legend, method, plan, flow, workspace)
     return about

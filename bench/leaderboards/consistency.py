@@ -32,7 +32,7 @@ from bench.runs.sequences import MEAN_TOLERANCE, Counts
 from bench.runs.source import source_flow
 from bench.runs.training import snapshot_steps
 from bench.shifts.protocol import Recorded, Videos
-from bench.shifts.sides import ModelFile
+from bench.shifts.sides import ModelFile, Pictures
 
 LEAST_STEP = 1e-3
 """Seconds that a step takes on any machine: autograd and the optimiser alone take longer to be called."""
@@ -58,7 +58,12 @@ def check_alone(record: Record, shift: Shift, name: str) -> None:
 
 def _faults(record: Record, shift: Shift, cls: Any) -> Iterator[str]:
     yield from _result("result", record.result, shift)
-    if (beside := sorted(record.beside)) not in ([], ["student"]) or (beside and not cls.evaluates_average):
+    whole = isinstance(shift.data.target, Pictures) and shift.data.target.transductive is not None
+    if whole != ("transductive" in record.beside):
+        what = "has no score of the transductive split" if whole else "has a score of a transductive split"
+        yield f"{what}, unlike shift '{shift.name}'"
+    beside = sorted(record.beside.keys() - {"transductive"})
+    if beside not in ([], ["student"]) or (beside and not cls.evaluates_average):
         yield f"scores of other weights ({', '.join(beside)}), which '{record.config.method}' does not keep"
     for name, result in record.beside.items():
         yield from _result(f"beside.{name}", result, shift)

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from bench.core.errors import RunError, UsageError, unknown
 from bench.core.registry import shift_names
-from bench.core.text import plain
+from bench.core.text import code, plain
 from bench.runs.config import Shift, load_shift
 from bench.runs.records import Record
 from bench.runs.sequences import Counts
+from bench.shifts.sides import ModelFile
 from bench.sweeps.study import Study, expand
 
-from . import published_page, settings_page, study_page
+from . import drive, published_page, settings_page, study_page
 from .figures import drawings
 from .generated import Page, Pages, orphans
 from .provenance import provenance
@@ -40,6 +42,8 @@ from .tables import (
 )
 
 HEAD = "# Leaderboard: "
+RENDERED = "ministreet"
+"""The shift whose order of methods stands beside that of a recorded drive."""
 SEES = {
     "none": "the source-trained model; nothing is adapted",
     "SFDA": "the source-trained model and unlabelled target training clips; no source data",
@@ -64,6 +68,7 @@ def build(
     sequences: Mapping[str, Mapping[str, Counts]] | None = None,
     figures: Sequence[tuple[str, str]] = (),
     studies: Sequence[study_page.Report] = (),
+    others: Mapping[str, Sequence[Group]] = MappingProxyType({}),
 ) -> str:
     """The page of a shift.
 
@@ -72,6 +77,7 @@ def build(
         sequences: by run, pixels per target sequence, of the records that have them.
         figures: caption and address, relative to the page, of each figure to show.
         studies: that have a page of their own; their records are not shown among the controls.
+        others: results measured on other shifts, by name, whose order of methods this one's is compared with.
 
     Raises:
         RunError: no records, or one that does not belong here.
@@ -90,10 +96,11 @@ def build(
         f"Domain adaptation for video semantic segmentation, {len(shift.score_classes) - len(shift.unscored)} classes, scored on "
         f"{shift.data.scored}. Made by `bench leaderboard` from the files in [records/{shift.name}](records/{shift.name}); "
         "do not edit.",
+        *drive.about(shift),
         provenance(shift, records),
         "What each setting may see while it adapts (the reported labels are opened afterwards, for every method):",
         "\n".join(f"- {name}: {SEES[name]}" for name in reversed(ORDER)),
-        *(_main_sections(main, shift, figures) if main else ()),
+        *(_main_sections(main, shift, figures, others) if main else ()),
     ]
     if shift.name in published_shifts():
         parts += published_page.sections(shift, main)
@@ -107,21 +114,23 @@ def build(
             "## Controls and ablations",
             "Options changed with `-o`, everything else as in the table of results; what belongs to a study stands on its page. "
             f"Difference: changed minus unchanged, mIoU points, {TESTED} A flow backend is that of adaptation and of evaluation; "
-            "another fusion operator has a source model of its own. The last column is what the method adds to self-training "
+            f"{_fusion(shift)}. The last column is what the method adds to self-training "
             "under the same options.",
             control_table(controls, groups),
         ]
     return "\n\n".join(parts) + "\n"
 
 
-def _main_sections(main: Sequence[Group], shift: Shift, figures: Sequence[tuple[str, str]]) -> list[str]:
+def _main_sections(
+    main: Sequence[Group], shift: Shift, figures: Sequence[tuple[str, str]], others: Mapping[str, Sequence[Group]]
+) -> list[str]:
     """Results, classes, comparisons, selection: the sections on unaltered methods."""
     real = compared_with(shift.name)
     parts = [
         "## Results",
         "Mean ± 95 % t-interval over n replicates (the mean alone for n = 1). Gain: mIoU points over source-only, "
         "paired by replicate. Gap closed: share of the way from source-only to the oracle. Temporal cons.: mean IoU of "
-        "the previous prediction, carried along the exact flow, with the current one. Place: best and worst place within the "
+        f"the previous prediction, carried along the {_flow(shift)}, with the current one. Place: best and worst place within the "
         "setting that a method may hold, one more than the number of methods significantly better than it, and the number of "
         "all less those significantly worse; group: methods of a setting that share a letter cannot be told apart (both: paired "
         "t-tests over replicates of all pairs of the setting, Holm-corrected, 0.05). CPU s/step: median CPU time of the "
@@ -130,7 +139,9 @@ def _main_sections(main: Sequence[Group], shift: Shift, figures: Sequence[tuple[
         f"The last two columns were **not measured here**: mIoU on {real} as published, with other data, networks and "
         "checkpoint selection; they do not compare with the measured columns. † a floor, not in the paper's table.",
         *(f"![{plain(caption)}]({address})" for caption, address in figures),
-        *_order_section(main, real),
+        *drive.sections(shift, main),
+        *_order_section(main, real, others),
+        *drive.against(main, others),
         "## IoU per class",
         "Percent, mean over replicates. Bold: the best source-free (SFDA) method of a column.",
         class_table(main, shift.score_classes),
@@ -180,8 +191,18 @@ def _pair_sections(main: Sequence[Group]) -> list[str]:
     return parts
 
 
-def _order_section(main: Sequence[Group], real: str) -> list[str]:
-    """Does the measured order agree with the published one?"""
+def _fusion(shift: Shift) -> str:
+    if isinstance(shift.data.source, ModelFile):
+        return "another fusion operator is put under the same weights of single frames"
+    return "another fusion operator has a source model of its own"
+
+
+def _flow(shift: Shift) -> str:
+    return "flow that the model was given" if shift.data.kind == "video" else "exact flow"
+
+
+def _order_section(main: Sequence[Group], real: str, others: Mapping[str, Sequence[Group]]) -> list[str]:
+    """Does the measured order agree with the published one, and with that of other shifts? Theirs stand beside it."""
     table = order_table(main, real)
     if not table:
         return []
@@ -191,6 +212,12 @@ def _order_section(main: Sequence[Group], real: str) -> list[str]:
         "have both; interval: percentile bootstrap over the replicates, which are drawn anew for all methods at once. It covers "
         "neither the uncertainty of the published numbers nor the choice of methods.",
         table,
+        *(
+            part
+            for name, groups in others.items()
+            if (beside := order_table(groups, real))
+            for part in (f"The same of {code(name)}, whose page this is from:", beside)
+        ),
     ]
 
 
@@ -207,18 +234,23 @@ def pages(root: Path) -> list[Page]:
     names = sorted(p.name for p in (root / "records").glob("*") if p.is_dir() and any(p.glob("*.json")))
     if strange := set(names) - set(shift_names()):
         raise unknown("shift", min(strange), shift_names(), where=f" in {root / 'records'}")
-    boards = [page for name in names for page in shift_pages(root, name, read_committed(root, name))]
+    committed = {name: read_committed(root, name) for name in names}
+    boards = [page for name in names for page in shift_pages(root, name, committed[name], committed.get(RENDERED))]
     kept = sorted(name for name in set(published_shifts()) - set(names) if (root / f"{name}.md").is_file())
     boards += [published_page.page(root, load_shift(name), HEAD) for name in kept]
     return [*boards, settings_page.page(root)] if boards else []
 
 
-def shift_pages(root: Path, shift_name: str, committed: Committed) -> list[Page]:
-    """Leaderboard and study pages of a shift."""
+def shift_pages(root: Path, shift_name: str, committed: Committed, rendered: Committed | None = None) -> list[Page]:
+    """Leaderboard and study pages of a shift. ``rendered``: what is committed of the rendered world, which the order of methods on
+    a recorded drive is compared with."""
     reports = study_page.reports(shift_name, committed.records, committed.sequences)
     figures = drawings(root, load_shift(shift_name), committed)
     shown = [(drawing.caption, drawing.path.relative_to(root).as_posix()) for drawing in figures]
-    text = build(shift_name, committed.records, committed.sequences, shown, reports)
+    others = {}
+    if rendered is not None and drive.by_frame(load_shift(shift_name)):
+        others[RENDERED] = ranked(grouped(rendered.records))
+    text = build(shift_name, committed.records, committed.sequences, shown, reports, others)
     board = Page(root / f"{shift_name}.md", text, tuple(figures))
     return [board, *(of_study(report, root) for report in reports)]
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from bench.core.text import plain
 from bench.runs.config import Shift
 from bench.runs.records import Record
+from bench.shifts.sides import ModelFile
 
 
 def provenance(shift: Shift, records: Sequence[Record]) -> str:
@@ -26,8 +27,7 @@ def provenance(shift: Shift, records: Sequence[Record]) -> str:
     }
     lines = {
         "Runs": f"{len(records)}, of {plain(dates[0] if len(dates) == 1 else f'{dates[0]} to {dates[-1]}')}",
-        "Replicates": f"{len(seeds)} (seeds {', '.join(map(str, seeds))}); each draws its own worlds, source model and "
-        "adaptation seed",
+        "Replicates": f"{len(seeds)} (seeds {', '.join(map(str, seeds))}); {_drawn(shift)}",
         "Protocol": f"`{shift.name}`, hash `{shift.hash}`; {shift.adaptation.steps} adaptation steps, "
         f"network {shift.network.name}, fusion {shift.network.fusion}, flow {shift.flow}",
         "Selection": "rule `last`, 0 looks at the reported labels",
@@ -39,6 +39,13 @@ def provenance(shift: Shift, records: Sequence[Record]) -> str:
     if mixed := processors(records):
         lines["Processors"] = mixed
     return "\n".join(f"- {key}: {text}" for key, text in lines.items())
+
+
+def _drawn(shift: Shift) -> str:
+    """What a replicate draws."""
+    if isinstance(shift.data.source, ModelFile):
+        return "each draws its own adaptation seed; worlds there are none, and all start from one model file"
+    return "each draws its own worlds, source model and adaptation seed"
 
 
 def processors(records: Sequence[Record]) -> str:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.core.text import beside, code, link, plain, table
-from bench.runs.config import resolve_settings
+from bench.runs.config import load_shift, resolve_settings
 from bench.runs.records import Record
 
 from .bootstrap import Resampled, paired_bootstrap
+from .drive import by_frame, paired_blocks
 from .published import Published, published
 from .ranking import Family, family, holm
 from .standings import Group
@@ -317,7 +318,7 @@ def comparisons(pairs: Sequence[tuple[Group, Group]]) -> list[dict[str, str]]:
     """For each pair of groups: shared replicates, paired difference, its t-test, and the paired bootstrap over sequences, the
     p-values of both also corrected for the number of rows."""
     tests = [paired_difference(a.miou, b.miou) for a, b in pairs]
-    drawn = [paired_bootstrap(a.sequences, b.sequences) for a, b in pairs]
+    drawn = [(paired_blocks if _by_frame(a) else paired_bootstrap)(a.sequences, b.sequences) for a, b in pairs]
     corrected = holm([test.p if test else None for test in tests])
     redrawn = holm([of.p if of else None for of in drawn])
     rows = []
@@ -332,6 +333,11 @@ def comparisons(pairs: Sequence[tuple[Group, Group]]) -> list[dict[str, str]]:
         }
         rows.append(cells)
     return rows
+
+
+def _by_frame(group: Group) -> bool:
+    record = next(iter(group.records.values()), None)
+    return record is not None and by_frame(load_shift(record.config.shift))
 
 
 def _drawn(of: Resampled | None) -> str:

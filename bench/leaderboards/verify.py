@@ -18,7 +18,7 @@ import torch
 
 from bench.core.errors import RunError
 from bench.core.progress import Progress, quiet
-from bench.core.workspace import Workspace, default_cache, pick_device
+from bench.core.workspace import Workspace, default_cache, default_data_root, pick_device
 from bench.runs.config import load_shift
 from bench.runs.records import TOLERANCE, Record, gap, read_record
 from bench.runs.run import run
@@ -89,6 +89,7 @@ def verify_record(
     threads: int = 0,
     full: bool = False,
     progress: Progress = quiet,
+    data_root: Path | None = None,
 ) -> Report:
     """Run a record's config again in a temporary folder.
 
@@ -97,6 +98,7 @@ def verify_record(
         cache: of clips and source models, shared with other runs; not read with ``full``.
         threads: of torch; 0: as many as the record's run had.
         full: render the clips and train the source model anew as well.
+        data_root: folder with recorded data; ``$BENCH_DATA`` by default.
 
     Raises:
         UsageError: the shift's protocol is no longer the record's.
@@ -111,7 +113,8 @@ def verify_record(
             torch.set_num_threads(threads)
         fresh = Path(scratch)
         folders = fresh / "runs", fresh / "cache" if full else cache or default_cache()
-        again = run(record.config, Workspace(*folders, pick_device(device), progress))
+        root = data_root or default_data_root()
+        again = run(record.config, Workspace(*folders, pick_device(device), progress, data_root=root))
     return compare(record, again, full)
 
 

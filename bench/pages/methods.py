@@ -19,8 +19,8 @@ from .board import LAST, Cell, Column
 RUN_COLUMNS = (
     Column("shift", "Shift", small=False),
     Column("seed", "Replicate"),
-    Column("options", "Changed options"),
     Column("miou", "mIoU, %"),
+    Column("options", "Changed options"),
     Column("consistency", "Temporal cons., %", small=False),
     Column("steps", "Steps", shown=False),
     Column("cpu", "CPU, s", shown=False),

@@ -124,6 +124,25 @@ def carried(store: Store, read: Read, previous: Tensor) -> Tensor:
     return carry_labels(previous[None], torch.from_numpy(flow[-1:]), torch.from_numpy(valid[-1:]))[0]
 
 
+class Information:
+    """``H(mean p) - mean H(p)`` in nats, filled batch by batch: sure of each pixel, varied over all."""
+
+    def __init__(self) -> None:
+        self._mean, self._entropy, self._pixels = torch.zeros(()), 0.0, 0
+
+    def add(self, scores: Tensor) -> None:
+        """Take in scores ``(N, K, h, w)``."""
+        p = scores.float().softmax(1)
+        self._mean = self._mean.to(p.device) + p.sum((0, 2, 3))
+        self._entropy += float(-(p * p.clamp_min(1e-12).log()).sum())
+        self._pixels += p[:, 0].numel()
+
+    def score(self) -> float:
+        """Its value; NaN where a score was."""
+        marginal = (self._mean / self._pixels).clamp_min(1e-12)
+        return float(-(marginal * marginal.log()).sum()) - self._entropy / self._pixels
+
+
 def target_score(segmenter: VideoSegmenter, loader: ClipLoader, clips: int, device: torch.device) -> float:
     """Target-only score, higher is better: ``H(mean p) - mean H(p)`` in nats over pixels of target training clips.
 
@@ -132,15 +151,10 @@ def target_score(segmenter: VideoSegmenter, loader: ClipLoader, clips: int, devi
     Raises:
         RunError: a prediction is NaN or infinite.
     """
-    mean, entropy, pixels = torch.zeros(()), 0.0, 0
+    told = Information()
     for found in predictions(segmenter, loader, device, numbers=range(min(clips, len(loader.store)))):
-        p = found.out.scores.float().softmax(1)
-        mean = mean.to(device) + p.sum((0, 2, 3))
-        entropy += float(-(p * p.clamp_min(1e-12).log()).sum())
-        pixels += p[:, 0].numel()
-    marginal = (mean / pixels).clamp_min(1e-12)
-    score = float(-(marginal * marginal.log()).sum()) - entropy / pixels
-    if not math.isfinite(score):
+        told.add(found.out.scores)
+    if not math.isfinite(score := told.score()):
         raise RunError("The model's predictions on target training clips are not finite; lower the learning rate")
     return score
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import re
 import shutil
 from argparse import Namespace
 from collections.abc import Callable
@@ -17,15 +19,18 @@ import yaml
 from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as official
 from cityscapesscripts.helpers.labels import name2label
 from PIL import Image
+from rich.console import Console
 from typer.testing import CliRunner
 
 from bench import cli
+from bench.cli._footage import closing
 from bench.core.errors import UsageError
 from bench.core.registry import ROOT
 from bench.core.workspace import Workspace
 from bench.data.fixtures import Tree
 from bench.data.label_maps import named_space
 from bench.footage.adapt import adapt_video, schedule
+from bench.footage.export import _scores
 from bench.networks.model_file import read_info
 from bench.networks.weights import load_tensors
 from bench.runs.config import RunConfig, make_run_config
@@ -180,6 +185,20 @@ def test_labels_of_ones_own_are_scored(model: Path, trees: dict[str, Tree], tmp_
             either[k] += (((guess == k) | (truth == k)) & counted).sum()
     iou = hits[either > 0] / either[either > 0]
     assert told["labelled pictures"] == len(tree.raw) and told["mIoU"] == pytest.approx(100 * iou.mean(), abs=1e-9)
+    assert told["IoU"] == pytest.approx(dict(zip(named_space(SPACE).classes, 100 * iou, strict=True)))
+    assert told["without a labelled pixel"] == []
+    assert json.loads((tmp_path / "predict.json").read_text())["IoU"] == told["IoU"]
+
+
+def test_a_class_without_a_labelled_pixel_is_left_out_and_named() -> None:
+    """Four pixels of road, one called a tree; four of sky, all right; no tree. Counted as 0 the tree would make 58.3 of 87.5."""
+    told = _scores(torch.tensor([[3, 0, 1], [0, 4, 0], [0, 0, 0]]), ("road", "sky", "tree"))
+    assert told["IoU"] == {"road": pytest.approx(75), "sky": pytest.approx(100)} and told["mIoU"] == pytest.approx(87.5)
+    assert told["pixel accuracy"] == pytest.approx(87.5) and told["without a labelled pixel"] == ["tree"]
+    console = Console(file=io.StringIO(), width=80)
+    console.print(closing({"mIoU": told["mIoU"], **told}))
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "without a labelled pixel, so not in the mean: tree" in said and re.search(r"road +75\.0", said)
 
 
 # Adaptation -----------------------------------------------------------------------------------------------------------

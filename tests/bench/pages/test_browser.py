@@ -96,7 +96,7 @@ def test_it_filters_and_the_address_keeps_the_filters_and_columns(visit: Open) -
 def test_a_filter_means_the_whole_cell(visit: Open) -> None:
     page = visit("methods/stpl.html")
     page.locator("select[data-filter=options]").select_option("none")  # not fusion=none
-    options = page.locator("#runs-table tbody td:nth-child(3)").all_inner_texts()
+    options = page.locator("#runs-table tbody td:nth-child(4)").all_inner_texts()
     assert options == ["none"] * 3
 
 
@@ -104,6 +104,7 @@ def test_published_numbers_stand_apart(visit: Open) -> None:
     page = visit(f"{SHIFT}.html")
     heads = page.locator("#results-table thead tr").first.locator("th:visible").all_inner_texts()
     assert heads == ["Measured here", "Published, not measured here"]
+    assert page.locator("#results-table thead tr").first.locator(".dt-orderable-asc").count() == 0
     row = page.locator("#results-table tbody tr", has_text="STPL").first
     assert row.locator("td.published").all_inner_texts() == ["52.5"]
     cells = [page.locator(f"#results-table tbody {cell}").first for cell in ("td.published", "td:nth-child(2)")]

@@ -123,7 +123,7 @@ def test_a_run_that_was_cut_short_is_of_its_own_short_protocol(workspace: Worksp
 def test_only_records_of_the_protocol_are_compared(folder: Path) -> None:
     root = folder.parent / "boards"
     assert [record.run for record in all_records(folder.parent, root, TINY)] == [folder.name]
-    edit(folder, lambda told: told.update(shift_hash="0" * 12))
+    edit(folder, lambda told: told["config"].update(shift_hash="0" * 12))
     assert all_records(folder.parent, root, TINY) == []
     (folder / RECORD).write_text("damaged")
     assert all_records(folder.parent, root, TINY) == []

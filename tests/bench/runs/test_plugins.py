@@ -72,8 +72,8 @@ FLOW = '''
 """still: nothing moves."""
 import numpy as np
 
-def BACKEND(clips, index):
-    t, _, height, width = clips[index].frames.shape
+def BACKEND(clip, clips, index):
+    t, _, height, width = clip.frames.shape
     return np.zeros((t - 1, 2, height, width), np.float32), np.ones((t - 1, height, width), np.bool_)
 '''
 
@@ -276,7 +276,7 @@ def test_an_adaptation_of_own_footage_belongs_to_the_source_of_its_method(files:
         Image.fromarray(noise).save(pictures / f"{number}.png")
 
     def adapted() -> Path:
-        given = (str(files["mine"]), out, {}, schedule(1, 1, 1e-3), Workspace(tmp_path, tmp_path))
+        given = (str(files["mine"]), out, {}, schedule(1, 1, 1e-3), Workspace(tmp_path / "runs", tmp_path / "cache"))
         return adapt_video(model, pictures, *given, flow=str(files["still"]))
 
     first = adapted().read_bytes()
@@ -340,7 +340,7 @@ def yard(files: Files, tmp_path: Path) -> tuple[Path, Path]:
     told = yaml.safe_load(files["small"].read_text())
     side = {"dataset": "./yard.py", "height": 32, "width": 64}
     told |= {"name": "yards", "classes": ["road", "vegetation"], "flow": "./still.py", "purpose": "test"}
-    told["data"] = {"kind": "video", "frames": 2, "source": side, "target": side}
+    told["data"] = {"kind": "video", "frames": 2, "source": side, "target": dict(side)}
     told["network"]["name"] = "./micro.py"
     path = files["small"].with_name("yards.yaml")
     path.write_text(yaml.safe_dump(told))
@@ -399,7 +399,7 @@ def test_workers_read_a_data_set_whose_file_they_have_not_loaded(
     [
         ("yard.py", None, r"Shift yards\.yaml: Unknown data set './yard\.py': no such file"),
         ("yard.py", "x = undefined\n", r"Shift yards\.yaml: .*Cannot load data set 'yard': .*yard\.py, line 1: NameError"),
-        ("yard.py", "class D:\n    name = 'yard'\n\nDATASET = D\n", "its DATASET has no folder, size, raw_size, counts"),
+        ("yard.py", "class D:\n    name = 'yard'\n\nDATASET = D\n", "its DATASET has no items, read_frame, read_label"),
         ("yard.py", DATA.replace('"yard", "yard"', '"viper", "yard"'), r"calls its data set 'viper' \(.*viper\.py is called so\)"),
         ("yard.py", DATA.replace("nature", "wood", 1), "source.dataset: 'yard' has no class 'nature' among its own: road, wood"),
         ("still.py", None, r"Shift yards\.yaml: Unknown flow './still\.py': no such file"),

@@ -54,7 +54,7 @@ class Store:
 
 def loader() -> ClipLoader:
     store = Store()
-    return ClipLoader(store, lambda clips, i: (clips[i].flow, clips[i].valid), 1, 0)  # type: ignore[arg-type]
+    return ClipLoader(store, lambda clip, clips, i: (clip.flow, clip.valid), 1, 0)  # type: ignore[arg-type]
 
 
 def model(seed: int = 0) -> VideoSegmenter:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from bench.core.errors import RunError
+from bench.core.provenance import environment
 from bench.core.workspace import Workspace
 from bench.networks.weights import load_into, load_tensors, save_tensors
 from bench.runs import source
@@ -84,7 +85,8 @@ def test_it_is_trained_once_and_found_again(own: Workspace, trainings: list[str]
     path = source_model(config, shift, own)
     first = path.read_bytes()
     assert source_model(config, shift, own) == path and trainings == ["train source"]
-    assert load_tensors(path)[1] == {"identity": identity()}
+    told = load_tensors(path)[1]
+    assert told == {"identity": identity(), "environments": [environment("cpu", 1)]}
     assert [p.name for p in path.parent.iterdir() if p.suffix != ".lock"] == [path.name]  # no state is left behind
     path.unlink()
     assert source_model(config, shift, own).read_bytes() == first  # and again to the same bits

@@ -18,6 +18,7 @@ from bench.core.errors import AccessError, BadFile, RunError, UsageError
 from bench.core.registry import shift_names
 from bench.core.workspace import Workspace
 from bench.data.splits import identity_of, prepare
+from bench.leaderboards.verify import verify_record
 from bench.runs.config import load_shift, make_run_config
 from bench.runs.run import run
 from bench.runs.source import source_model
@@ -80,6 +81,14 @@ def test_a_camvid_like_set_trains_a_source_model_and_adapts_by_yaml_alone(
 def test_the_source_model_learns_the_drawn_classes(shift: str, place: Workspace, no_figures: None) -> None:
     """Source-only is far above chance on the target, which has the same scenes in less light."""
     assert run(make_run_config("source_only", shift), place).result.pixel_accuracy > 40
+
+
+def test_a_run_is_made_again_from_the_data_root(shift: str, place: Workspace, no_figures: None) -> None:
+    record = run(make_run_config("source_only", shift), place)
+    again = verify_record(place.runs / record.run, place.cache, "cpu", data_root=place.data_root)
+    assert all(said == now for said, now in again.scores.values()) and again.scores
+    with pytest.raises(RunError, match="give --data-root DIR"):
+        verify_record(place.runs / record.run, place.cache, "cpu")
 
 
 # Clips ----------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,144 @@
+"""Intervals over blocks of a drive, by hand and by slow loops; the page of a shift that is scored by frame."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from bench.leaderboards.consistency import _faults
+from bench.leaderboards.drive import block_weights, likeness, over_blocks, paired_blocks
+from bench.leaderboards.page import build
+from bench.leaderboards.standings import group_of
+from bench.runs.config import load_shift, make_run_config, method_class
+from bench.runs.records import Record
+
+SHIFT = "cityscapes2camvid"
+Drive = dict[str, npt.NDArray[np.int64]]
+
+
+def drive(right: list[int]) -> Drive:
+    """Frames of two classes with 100 pixels each, of which ``right`` are right; the others are the other class's."""
+    return {f"f{i:03d}": np.array([[n, 100, 100], [n, 100, 100]]) for i, n in enumerate(right)}
+
+
+def test_a_draw_is_whole_blocks_cut_to_the_drives_length() -> None:
+    """7 frames in blocks of 3: three blocks, of which the last is cut to one frame; each starts at 0 to 4."""
+    weights = block_weights(7, 3, 500)
+    assert (weights.sum(1) == 7).all()
+    starts = np.random.RandomState(0).randint(5, size=(500, 3))
+    for draw in (0, 1, 499):
+        slow = np.zeros(7)
+        taken = [start + k for start in starts[draw] for k in range(3)][:7]
+        for frame in taken:
+            slow[frame] += 1
+        assert (weights[draw] == slow).all()
+
+
+def test_a_block_as_long_as_the_drive_leaves_nothing_to_chance() -> None:
+    """100 of 200 right in each class: IoU 100 / 300."""
+    low, high = over_blocks({0: drive([40, 60])}, block=2) or (0, 0)
+    assert low == high == pytest.approx(100 * 100 / 300)
+
+
+def test_blocks_are_wider_than_single_frames_where_neighbours_are_alike() -> None:
+    slow = drive([30] * 20 + [90] * 20)
+    single, blocks = over_blocks({0: slow}, block=1), over_blocks({0: slow}, block=8)
+    assert single is not None and blocks is not None
+    assert blocks[1] - blocks[0] > 2 * (single[1] - single[0])
+    alike = likeness(slow)
+    assert alike is not None and alike > 0.9
+    assert likeness(drive([50] * 5)) is None
+
+
+def test_pairs_get_the_same_blocks() -> None:
+    """One point better on every frame is better on every draw; the two differ by the IoU of 60 and of 50 right of 100."""
+    a, b = {s: drive([60] * 16) for s in (0, 1)}, {s: drive([50] * 16) for s in (0, 1, 2)}
+    found = paired_blocks(a, b)
+    assert found is not None and found.replicates == 2 and found.sequences == 32
+    wanted = 100 * (60 / 140 - 50 / 150)
+    assert (found.difference, found.low, found.high) == pytest.approx((wanted,) * 3)
+    assert found.p == pytest.approx(2 / 2001)
+    assert paired_blocks(a, {}) is None and paired_blocks(a, {0: drive([1])}) is None
+
+
+# The page -------------------------------------------------------------------------------------------------------------
+
+
+def record(method: str, seed: int, right: int, **changes: Any) -> tuple[Record, Drive]:
+    """A record of the shift whose eleven classes have ``right`` of 100 pixels right in each of 40 frames."""
+    shift = load_shift(SHIFT)
+    config = make_run_config(method, SHIFT, seed)
+    counts = {f"0016E5_{7959 + 2 * (61 + i):05d}": np.array([[right, 100, 100]] * 11 + [[0, 0, 0]]) for i in range(40)}
+    counts = {name: of[: len(shift.score_classes)] for name, of in counts.items()}
+    iou = 100 * right / (200 - right)
+    result = {
+        "iou": {name: None if name in shift.unscored else iou for name in shift.score_classes},
+        "miou": iou,
+        "pixel_accuracy": float(right),
+        "temporal_consistency": 70.0,
+    }
+    steps = 0 if method in ("source_only", "adabn") else 150
+    value: dict[str, Any] = {
+        "schema": 1,
+        "run": config.hash,
+        "config": config.model_dump(mode="json"),
+        "shift_hash": config.shift_hash,
+        "source_model": "ab" * 6,
+        "method": {"title": method, "design": "-", "setting": "none" if method == "source_only" else "SFDA", "floor": False},
+        "result": result,
+        "beside": {"transductive": {**result, "miou": iou + 3}},
+        "selection": {
+            "unsupervised": {"step": steps, "miou": iou},
+            "oracle": {"step": steps, "miou": iou, "label_looks": 1},
+            "snapshots": [],
+        },
+        "cost": {"steps": steps, "seconds": 1.0, "cpu_seconds": 1.0, "total_seconds": 2.0, "peak_memory_mb": 9.0, "parameters": 1},
+        "code": {"revision": "abc123abc123", "dirty": False},
+        "versions": {"python": "3.12.1"},
+        "hardware": {"cpu": "A CPU", "cores": 2, "threads": 2, "device": "cpu", "system": "Linux"},
+        "date": "2026-02-01",
+    }  # fmt: skip
+    return Record.model_validate(value | changes), counts
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    made = [record(m, s, r + s) for m, r in (("source_only", 50), ("adabn", 60), ("stpl", 66)) for s in (0, 1)]
+    sequences = {one.run: counts for one, counts in made}
+    rendered = [group_of(one.config.method, (), {0: one}, {}) for one, _ in made[::2]]
+    return build(SHIFT, [one for one, _ in made], sequences, others={"ministreet": rendered})
+
+
+def test_the_page_says_what_it_is_of(page: str) -> None:
+    assert "**Source-free rows only**" in page and "11 classes" in page
+    assert "single frames are not independent" in page and "carried along the flow that the model was given" in page
+    assert "worlds there are none" in page and "exact flow" not in page
+
+
+def test_the_drive_has_both_intervals_and_all_frames(page: str) -> None:
+    """Every frame is alike, so blocks leave nothing to chance: stpl has 66 and 67 of 100, IoU 49.25 and 50.38, mean 49.8;
+    source-only 33.33 and 34.23, mean 33.8."""
+    section = page.split("## Over the drive")[1].split("\n## ")[0]
+    (stpl,) = [line for line in section.splitlines() if line.startswith("| STPL")]
+    cells = [cell.strip() for cell in stpl.strip("|").split("|")]
+    assert cells[3] == "49.8 to 49.8" and cells[4] == "+16.0" and cells[6].startswith("52.8")
+
+
+def test_the_order_stands_beside_that_of_the_rendered_world(page: str) -> None:
+    section = page.split("## Against the rendered world")[1].split("\n## ")[0]
+    assert "| `ministreet`" in section and "+1.00" in section
+
+
+def test_a_record_without_the_score_on_all_frames_is_refused() -> None:
+    shift, cls = load_shift(SHIFT), method_class("stpl")
+    good, _ = record("stpl", 0, 60)
+    assert not [fault for fault in _faults(good, shift, cls) if "split" in fault]
+    bare, _ = record("stpl", 0, 60, beside={})
+    assert next(iter(_faults(bare, shift, cls))) == f"has no score of the transductive split, unlike shift '{SHIFT}'"
+    other, _ = record("stpl", 0, 60, beside={**good.model_dump()["beside"], "student": good.model_dump()["result"]})
+    assert next(iter(_faults(other, shift, cls))) == "scores of other weights (student), which 'stpl' does not keep"
+    rendered = load_shift("ministreet")
+    assert "has a score of a transductive split, unlike shift 'ministreet'" in _faults(good, rendered, cls)
