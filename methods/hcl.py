@@ -39,6 +39,7 @@ from methods.base import (
     by_hand,
     ours,
     published,
+    trial,
     tuned_on,
 )
 from methods.common.augment import Geometry, photometric
@@ -119,13 +120,7 @@ class HCL(Method):
     }
     TUNED = tuned_on(
         "ministreet-dev",
-        by_hand(
-            "trial 2 of revision 1; revision 2 has not been searched yet",
-            contrast_weight=1.28,
-            ema_decay=0.996,
-            drop=0.59,
-            strength=0.83,
-        ),
+        trial(2, contrast_weight=1.28, ema_decay=0.996, drop=0.59, strength=0.83),
         by_hand("a third of the run", refresh=50),
         by_hand("the shift's batch norm is in train mode throughout", labelling="train"),
     )
