@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 MMFLOW := .venv-mmflow
 FORCE_CUDA ?= 0
 
-.PHONY: demo test check bench leaderboard figures setup mmflow test-mmflow clean
+.PHONY: demo test check bench leaderboard figures site test-site setup mmflow test-mmflow clean
 
 demo: setup
 	$(BIN)/bench run --method stpl
@@ -36,6 +36,15 @@ figures: setup
 	rm -f leaderboards/figures/ministreet-panels.png leaderboards/figures/ministreet-strip.gif  # not known by a manifest in a fresh clone
 	$(BIN)/bench panels --methods source_only,ur,hcl,stpl,oracle --clips 1 --out leaderboards/figures/ministreet-panels.png
 	$(BIN)/bench strip --methods source_only,stpl,oracle --frames 16 --out leaderboards/figures/ministreet-strip.gif
+
+# The leaderboards as a static site: open site/index.html. Its tests need Debian's Chromium (apt install chromium) and skip without.
+site: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[site]'
+	$(BIN)/bench site --out site
+
+test-site: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[site,browser]'
+	$(BIN)/python -m pytest tests/bench/pages -q -rs
 
 setup: $(STAMP)
 

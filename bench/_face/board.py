@@ -47,6 +47,25 @@ def leaderboard(
     return found
 
 
+def site(out: str | Path = "site", root: str | Path = LEADERBOARDS) -> list[Path]:
+    """Write the leaderboards as a static site: tables to sort and filter, plots, method and study pages, downloads.
+
+    Needs ``pip install 'stpl-benchmark[site]'``. What an earlier site left in ``out`` is replaced, what is the user's stays.
+
+    Args:
+        out: folder of the site; open its ``index.html``.
+        root: folder with records and the pages made of them, which must be fresh.
+    """
+    from bench.core.progress import ProgressDisplay
+    from bench.pages.extra import check_extra
+
+    check_extra("site")
+    from bench.pages.site import write_site
+
+    with ProgressDisplay() as progress:
+        return write_site(Path(root), Path(out), progress)
+
+
 def submit(
     run: str | Path | Sequence[str | Path],
     root: str | Path = LEADERBOARDS,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .place import Place, working
+from .place import LEADERBOARDS, Place, working
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -72,3 +72,34 @@ def doctor(runs: str | Path | None = None, cache: str | Path | None = None) -> d
     from bench.runs.doctor import examine
 
     return examine(Path(runs) if runs else None, Path(cache) if cache else None)
+
+
+def report(
+    run: str | Path,
+    out: str | Path = "report.html",
+    *,
+    before: str | Path | None = None,
+    frames: str | Path | None = None,
+    root: str | Path = LEADERBOARDS,
+    **place: Unpack[Place],
+) -> Path:
+    """Write one self-contained HTML of a finished run, or of a folder that :func:`adapt` wrote.
+
+    Needs ``pip install 'stpl-benchmark[site]'``.
+
+    Args:
+        run: hash or folder of a run, or the folder of an adaptation.
+        out: the file.
+        before: folder that :func:`predict` wrote of the same footage with the model before its adaptation: what changed is shown.
+        frames: the footage, to check the flow that the adaptation took against its frames.
+        root: folder of committed records, for source-only and the oracle.
+    """
+    from bench.pages.extra import check_extra
+
+    check_extra("report")
+    from bench.pages.report import write_report
+
+    with working(place) as workspace:
+        seen = [None if path is None else Path(path) for path in (before, frames)]
+        write_report(str(run), Path(out), Path(root), workspace, *seen)
+    return Path(out)

@@ -1,4 +1,4 @@
-"""Commands of the leaderboard: leaderboard, submit, verify."""
+"""Commands of the leaderboard: leaderboard, site, submit, verify."""
 
 from __future__ import annotations
 
@@ -29,6 +29,18 @@ def leaderboard(
     if check:
         return fresh(found, "bench leaderboard", "Leaderboards are fresh")
     return Says({"written": list(map(str, found))}, wrote(found))
+
+
+@command(app, "bench site --out site/", panel=BOARD)
+def site(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the site; open its index.html.")] = Path("site"),
+    root: ROOT = Path("leaderboards"),
+) -> Says:
+    """Write the leaderboards as a static site that needs no server. Needs pip install 'stpl-benchmark\\[site]'."""
+    import bench
+
+    written = bench.site(out, root)
+    return Says({"site": str(out), "files": len(written)}, f"Wrote {len(written)} files; open {out / 'index.html'}")
 
 
 @command(app, "bench submit runs/0123456789ab", panel=BOARD, shared="cache data_root")

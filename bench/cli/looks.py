@@ -1,4 +1,4 @@
-"""Commands that show what is there: list, preview, panels, strip, doctor."""
+"""Commands that show what is there: list, preview, panels, strip, report, doctor."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .common import LOOK, SEED, SHIFT, Says, app, command, names
+from .common import LOOK, ROOT, SEED, SHIFT, Says, app, command, names
 
 METHODS = Annotated[
     str,
@@ -85,6 +85,27 @@ def strip(
     import bench
 
     return Says(bench.strip(names(methods), shift, seed, frames, clip, rate, out, **place), f"Wrote {out}")
+
+
+@command(app, "bench report runs/0123456789ab --out report.html", panel=LOOK, shared="runs cache")
+def report(
+    run: Annotated[str, typer.Argument(help="Hash or folder of a finished run, or a folder of `bench adapt`.")],
+    out: Annotated[Path, typer.Option("--out", help="HTML to write.")] = Path("report.html"),
+    before: Annotated[
+        Path | None,
+        typer.Option("--before", help="Of an adaptation: folder of `bench predict` with the model before it."),
+    ] = None,
+    frames: Annotated[
+        Path | None, typer.Option("--frames", help="Of an adaptation: its footage, to check the flow against.")
+    ] = None,
+    root: ROOT = Path("leaderboards"),
+    **place: Any,
+) -> Says:
+    """Write one self-contained HTML of a run or of an adaptation. Needs pip install 'stpl-benchmark\\[site]'."""
+    import bench
+
+    path = bench.report(run, out, before=before, frames=frames, root=root, **place)
+    return Says({"report": str(path)}, f"Wrote {path}")
 
 
 @command(app, "bench doctor --json", panel=LOOK, shared="runs cache")

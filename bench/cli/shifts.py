@@ -43,9 +43,7 @@ def check(
     return Says(value, "\n".join(lines), wrong[0] + more if wrong else "")
 
 
-@command(
-    group, "bench shift new --out mine.yaml --target dusk/images --target-labels dusk/masks --source model.pth ..."
-)
+@command(group, "bench shift new --out mine.yaml --target dusk/images --target-labels dusk/masks --source model.pth")
 def new(
     out: Annotated[Path | None, typer.Option("--out", help="YAML to write; its name is the shift's.")] = None,
     target: Annotated[Path | None, typer.Option("--target", help="Folder of pictures.")] = None,

@@ -3,6 +3,7 @@ runs with. A pure function of the methods' files and the shifts."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ def page(root: Path) -> Page:
     shifts = [shift for shift in map(load_shift, shift_names()) if shift.purpose == "report"]
     parts = [*HEAD]
     for name in method_names():
-        rows = _rows(name, shifts)
+        rows = rows_of(name, shifts)
         if rows:
             parts += [f"## {method_class(name).card.title} (`{name}`)", table(rows, left=tuple(rows[0]))]
         for layer, values in method_class(name).TUNED.items():
@@ -44,8 +45,8 @@ def page(root: Path) -> Page:
     return Page(root / NAME, "\n\n".join(parts) + "\n")
 
 
-def _rows(method: str, shifts: list[Shift]) -> list[dict[str, str]]:
-    """One per setting."""
+def rows_of(method: str, shifts: Sequence[Shift]) -> list[dict[str, str]]:
+    """The settings of a method, one per row: value, origin, source, and what each of the shifts runs with."""
     from methods.base import declared
 
     usual = declared(method_class(method).Settings)

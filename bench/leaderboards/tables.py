@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,11 +13,12 @@ from bench.runs.records import Record
 
 from .bootstrap import Resampled, paired_bootstrap
 from .drive import by_frame, paired_blocks
-from .published import published
+from .published import Published, published
 from .ranking import Family, family, holm
 from .standings import Group
 from .statistics import (
     NOTHING,
+    Paired,
     bounds,
     difference,
     gap_closed,
@@ -28,30 +30,80 @@ from .statistics import (
 )
 
 
-def main_table(groups: Sequence[Group], real: str) -> str:
-    """Measured columns, and in the last two the published number with its source."""
+@dataclass(frozen=True)
+class Line:
+    """A method's row of the results, as numbers.
+
+    Attributes:
+        group: its records.
+        gain: mIoU points over source-only; None for source-only itself.
+        gap_closed: percent of the way from source-only to the oracle, by seed; empty for these two.
+        consistency: temporal consistency in percent, by seed.
+        places: best and worst place within its setting; None where nothing can be tested.
+        letters: of the groups of its setting that cannot be told apart; empty likewise.
+        cpu: CPU seconds per step, by seed; empty where there are no steps.
+        slowness: median of that over self-training's.
+        published: on the real shift; None where there is none.
+    """
+
+    group: Group
+    gain: Paired | None
+    gap_closed: Mapping[int, float]
+    consistency: Mapping[int, float]
+    places: tuple[int, int] | None
+    letters: str
+    cpu: Mapping[int, float]
+    slowness: float | None
+    published: Published | None
+
+
+def lines_of(groups: Sequence[Group], real: str) -> list[Line]:
+    """The rows of :func:`main_table` as numbers, in the same order.
+
+    Args:
+        real: shift whose published numbers stand beside.
+    """
     by_method = {group.method: group.miou for group in groups}
     floor, ceiling = by_method.get("source_only", {}), by_method.get("oracle", {})
     families, slowness = families_of(groups), _yardstick(groups)
-    rows = []
+    lines = []
     for group in groups:
-        card, row = group.card, published(real, group.card.key)
+        of = families.get(group.card.setting)
         own_floor = {} if group.method == "source_only" else floor
         own_ceiling = {} if group.method == "oracle" else ceiling
-        per_step = group.of(_cpu_per_step)
+        line = Line(
+            group=group,
+            gain=paired_difference(group.miou, own_floor),
+            gap_closed=gap_closed(group.miou, own_floor, own_ceiling),
+            consistency=group.of(lambda record: record.result.temporal_consistency),
+            places=of.places(group.method) if of else None,
+            letters=of.letters[group.method] if of else "",
+            cpu=group.of(_cpu_per_step),
+            slowness=_ratio(group.of(_cpu_per_step), slowness),
+            published=published(real, group.card.key),
+        )
+        lines.append(line)
+    return lines
+
+
+def main_table(groups: Sequence[Group], real: str) -> str:
+    """Measured columns, and in the last two the published number with its source."""
+    rows = []
+    for line in lines_of(groups, real):
+        group, card, row = line.group, line.group.card, line.published
         cells = {
             "method": link(card.title, card.url),
             "setting": card.setting,
             "design": card.design.replace("-", NOTHING),
             "n": str(len(group.records)),
             "mIoU, %": spread(group.miou.values()),
-            "gain": difference(paired_difference(group.miou, own_floor), 1),
-            "gap closed, %": spread(gap_closed(group.miou, own_floor, own_ceiling).values(), 0),
-            "temporal cons., %": spread(group.of(lambda record: record.result.temporal_consistency).values()),
-            "place": _places(families.get(card.setting), group.method),
-            "group": _letters(families.get(card.setting), group.method),
-            "CPU s/step": _median(per_step, 3),
-            "step, ×": _times(per_step, slowness),
+            "gain": difference(line.gain, 1),
+            "gap closed, %": spread(line.gap_closed.values(), 0),
+            "temporal cons., %": spread(line.consistency.values()),
+            "place": place_text(line.places),
+            "group": line.letters or NOTHING,
+            "CPU s/step": _median(line.cpu, 3),
+            "step, ×": _ratio_text(line.slowness),
             f"PUBLISHED mIoU, {real}, %": f"*{row.miou:.1f}*" if row else "†" if card.floor else NOTHING,
             "source of the published number": f"*{plain(row.source)}*" if row else NOTHING,
         }
@@ -66,16 +118,12 @@ def families_of(groups: Sequence[Group]) -> dict[str, Family]:
     return {name: of for name, of in found.items() if any(p is not None for p in of.corrected.values())}
 
 
-def _places(of: Family | None, method: str) -> str:
+def place_text(places: tuple[int, int] | None) -> str:
     """``2–4``, or ``2`` where it is one place."""
-    if of is None:
+    if places is None:
         return NOTHING
-    best, worst = of.places(method)
+    best, worst = places
     return str(best) if best == worst else f"{best}–{worst}"
-
-
-def _letters(of: Family | None, method: str) -> str:
-    return NOTHING if of is None else of.letters[method]
 
 
 def pair_table(groups: Sequence[Group], of: Family) -> str:
@@ -144,11 +192,19 @@ def _median(values: Mapping[int, float], digits: int) -> str:
     return f"{np.median(list(values.values())):.{digits}f}" if values else NOTHING
 
 
-def _times(values: Mapping[int, float], reference: Mapping[int, float]) -> str:
-    """Ratio of the medians over all seeds."""
+def _ratio(values: Mapping[int, float], reference: Mapping[int, float]) -> float | None:
+    """Of the medians over all seeds; None where one has no value."""
     if not values or not reference:
-        return NOTHING
-    return f"{np.median(list(values.values())) / np.median(list(reference.values())):.2f}"
+        return None
+    return float(np.median(list(values.values())) / np.median(list(reference.values())))
+
+
+def _ratio_text(ratio: float | None) -> str:
+    return NOTHING if ratio is None else f"{ratio:.2f}"
+
+
+def _times(values: Mapping[int, float], reference: Mapping[int, float]) -> str:
+    return _ratio_text(_ratio(values, reference))
 
 
 def class_table(groups: Sequence[Group], classes: Sequence[str]) -> str:

@@ -254,8 +254,13 @@ def all_records(runs: Path, root: Path, shift: str) -> list[Record]:
 
 def records_frame(shift: str, root: Path, runs: Path) -> pd.DataFrame:
     """:func:`all_records` of a shift as a table, each run once: where it came from, what was run, scores in percent, cost."""
+    return frame_of(all_records(runs, root, resolve("shift", shift)))
+
+
+def frame_of(records: Iterable[Record]) -> pd.DataFrame:
+    """Records as a table, each run once."""
     rows: dict[str, dict[str, Any]] = {}
-    for record in all_records(runs, root, resolve("shift", shift)):
+    for record in records:
         if record.run in rows:
             continue
         altered: Sequence[str] = ("unknown",)

@@ -346,6 +346,9 @@ class Trainer:
             raise RunError(f"{self.state_path} was saved by other code than this; delete it and run again")
         self._environments = environments_in(meta)
         step = int(str(meta["step"]))
+        for kept in (self.snapshot_path(at) for at in snapshot_steps(self.schedule) if at <= step):
+            if not kept.is_file():  # they are needed after the last step; hours may lie between
+                raise RunError(f"{kept} has gone, and the run goes on after it; delete {kept.parent} and run again")
         try:
             self.method.load_state_dict(method)
         except RuntimeError:  # shapes differ

@@ -26,6 +26,7 @@ ROOMS = (
         "footage",
         "leaderboards",
         "analysis",
+        "pages",
     ),
     *("_face", "cli"),
 )

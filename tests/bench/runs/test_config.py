@@ -127,7 +127,7 @@ def test_a_file_that_is_no_shift(content: bytes, says: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", ["ministret", "ministreet.yml", "/nowhere/at/all.yaml", ""])
 def test_an_unknown_shift_names_what_there_is(name: str) -> None:
-    with pytest.raises(UsageError, match=r"Unknown shift .* Available: ministreet, ministreet-dev"):
+    with pytest.raises(UsageError, match=r"Unknown shift .* Available: cityscapes2camvid, ministreet, ministreet-dev"):
         load_shift(name)
 
 

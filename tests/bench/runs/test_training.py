@@ -260,7 +260,7 @@ def test_a_loop_that_stops_anywhere_goes_on_to_the_same_bits(
 
 def test_seconds_add_up_over_interruptions(tmp_path: Path) -> None:
     trainer = Trainer(Toy(), schedule(), tmp_path, CPU)
-    trainer._save(3, 100.0, 200.0)
+    trainer._save(1, 100.0, 200.0)
     fitted = Trainer(Toy(), schedule(), tmp_path, CPU).fit(batch)
     assert 100 < fitted.wall_seconds < 110 and 200 < fitted.cpu_seconds < 210
 
@@ -287,6 +287,15 @@ def test_a_state_that_lost_its_momentum_is_refused(tmp_path: Path) -> None:
     assert kept.keys() < tensors.keys()
     save_tensors(trainer.state_path, kept, facts)
     with pytest.raises(RunError, match="saved by other code"):
+        Trainer(Toy(), schedule(), tmp_path, CPU).fit(batch)
+
+
+def test_a_snapshot_that_has_gone_is_missed_when_the_run_goes_on(tmp_path: Path) -> None:
+    trainer = Trainer(Toy(), schedule(), tmp_path, CPU)
+    trainer.fit(batch)
+    gone = trainer.snapshot_path(snapshot_steps(trainer.schedule)[0])
+    gone.unlink()
+    with pytest.raises(RunError, match=rf"{gone} has gone, .*; delete {gone.parent} and run again"):
         Trainer(Toy(), schedule(), tmp_path, CPU).fit(batch)
 
 

@@ -1,0 +1,315 @@
+"""``bench site``: the leaderboards as a static site, from the committed records and the generated pages.
+
+Everything is made of the functions that make the markdown. No page asks anything of a server: scripts lie beside the pages, data
+in them. Texts of records are data and escaped by the templates. The same records give the same bytes.
+
+    index.html              boards, the recorded drives first; studies, analyses, methods
+    <shift>.html            table, plots, classes, pairs;  <shift>-all.html: the markdown page
+    <page>.html             studies, analyses, settings, flow
+    methods/<method>.html   card, documentation, settings with origin, published numbers, runs, curves
+    data/                   CSV, JSON and BibTeX
+    assets/                 scripts and styles of the installed libraries, and ours
+    figures/                pictures of the pages, as WebP; films as they are
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from bench.core.errors import RunError
+from bench.core.files import disk_errors, locked, write_atomically
+from bench.core.outputs import Output, apart
+from bench.core.progress import Progress, quiet
+from bench.core.registry import method_names, shift_names
+from bench.leaderboards import page
+from bench.leaderboards.provenance import provenance
+from bench.leaderboards.published import compared_with
+from bench.leaderboards.standings import read_committed
+from bench.runs.config import Shift, load_shift, method_class
+from bench.runs.finished import frame_of
+from bench.runs.records import Record
+from bench.shifts.protocol import Data
+
+from . import board, charts, extra, methods
+from .text import title_of, to_html
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+Content = str | bytes
+WEBP = {"quality": 82, "method": 4}
+"""How pictures are written: a quarter of the PNG's size."""
+FILMS = (".gif", ".mp4")
+
+
+@dataclass
+class Site:
+    """The files of a site by name, filled page by page.
+
+    Attributes:
+        root: folder with records, pages and figures.
+        records: of every shift that has some.
+        files: what is written.
+        copied: figures and data that pages show or link to, by name in the site.
+    """
+
+    root: Path
+    records: dict[str, list[Record]]
+    files: dict[str, Content] = field(default_factory=dict)
+    copied: dict[str, Path] = field(default_factory=dict)
+
+    @cached_property
+    def shifts(self) -> list[Shift]:
+        """With a page: recorded drives with records first, then rendered worlds, then those without records."""
+        names = [name for name in shift_names() if (self.root / f"{name}.md").is_file()]
+        shifts = [load_shift(name) for name in names]
+        return sorted(shifts, key=lambda s: (s.name not in self.records, isinstance(s.data, Data), s.name))
+
+    @cached_property
+    def documents(self) -> dict[str, str]:
+        """Markdown of every page that is not a board's, by name."""
+        boards = {shift.name for shift in self.shifts}
+        found = {path.stem: path.read_text(encoding="utf-8") for path in sorted(self.root.glob("*.md"))}
+        return {name: text for name, text in found.items() if name not in boards}
+
+    @cached_property
+    def environment(self) -> Environment:
+        """Templates that escape whatever is put into them."""
+        return templates()
+
+    def add(self, name: str, template: str, **values: Any) -> None:
+        """Render a page."""
+        up = "../" * (len(PurePosixPath(name).parts) - 1)
+        self.files[name] = self.environment.get_template(template).render(up=up, site=self, **values)
+
+    def titles(self) -> list[tuple[str, str, str]]:
+        """Name, kind and title of every document, studies first."""
+        told = [(name, *_kind_and_title(text, name)) for name, text in self.documents.items()]
+        return sorted(told, key=lambda one: (one[1] != "Study", one[1], one[0]))
+
+    def place(self, address: str) -> str | None:
+        """What becomes of an address in a markdown page of the root."""
+        if "://" in address or address.startswith("#"):
+            return address
+        path = PurePosixPath(address)
+        if path.suffix == ".md" and path.stem in {shift.name for shift in self.shifts} | set(self.documents):
+            return f"{path.stem}.html"
+        if path.parts[:1] == ("records",) and path.name in self.records:
+            return f"data/{path.name}-runs.csv"
+        return self.figure(address)
+
+    def figure(self, address: str) -> str | None:
+        """The name of a picture or file of the root in the site; it is copied. None where there is none."""
+        file = self.root / address
+        if ".." in PurePosixPath(address).parts or not file.is_file():
+            return None
+        name = str(PurePosixPath(address).with_suffix(".webp")) if file.suffix == ".png" else address
+        self.copied[name] = file
+        return name
+
+
+def _kind_and_title(text: str, name: str) -> tuple[str, str]:
+    title = title_of(text) or name
+    kind, colon, rest = title.partition(": ")
+    return (kind, rest) if colon else ("Page", title if text.startswith("#") else name.capitalize())
+
+
+def templates() -> Environment:
+    """The templates of this room; what is put into them is escaped, undefined names are errors."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("bench.pages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def own(name: str) -> str:
+    """A script or style of ours."""
+    return (files("bench.pages") / "templates" / name).read_text(encoding="utf-8")
+
+
+# Pages ----------------------------------------------------------------------------------------------------------------
+
+
+def _board(site: Site, shift: Shift) -> None:
+    """A shift's page and its downloads."""
+    from markupsafe import Markup
+
+    text = (site.root / f"{shift.name}.md").read_text(encoding="utf-8")
+    site.add(
+        f"{shift.name}-all.html", "document.html", title=shift.title, kind="Leaderboard", back=f"{shift.name}.html",
+        body=Markup(to_html(text, lambda a: f"{shift.name}-all.html" if a == f"{shift.name}.md" else site.place(a))),
+    )  # fmt: skip
+    records, real = site.records.get(shift.name, []), compared_with(shift.name)
+    of = board.board_of(records, real)
+    classes = [name for name in shift.score_classes if name not in shift.unscored]
+    pictures = [
+        (caption, name)
+        for caption, file in (("Predictions", "panels.png"), ("Film: consecutive frames", "strip.gif"))
+        if (name := site.figure(f"figures/{shift.name}-{file}")) is not None
+    ]
+    site.add(
+        f"{shift.name}.html", "board.html", shift=shift, real=real, columns=board.COLUMNS, specs=_plots(shift, real, of, classes),
+        rows=board.table_rows(of.lines) if of.lines else [], scale=board.scale_of(of.lines) if of.lines else None,
+        alike={setting: board.alike(family, of.titles) for setting, family in of.families.items()},
+        sees=page.SEES, pictures=pictures, studies=[one for one in site.titles() if one[0].startswith(f"{shift.name}-")],
+        provenance=Markup(to_html(provenance(shift, records), site.place)) if records else "",
+    )  # fmt: skip
+    if records:
+        site.files[f"data/{shift.name}-runs.csv"] = frame_of(records).to_csv(index=False)
+    if of.lines:
+        told = {"shift": shift.name, "shift_hash": shift.hash, "methods": board.as_json(of.lines)}
+        site.files[f"data/{shift.name}.json"] = _json(told)
+        site.files[f"data/{shift.name}.csv"] = _csv(board.csv_rows(of.lines, classes))
+
+
+def _plots(shift: Shift, real: str, of: board.Board, classes: Sequence[str]) -> dict[str, charts.Spec]:
+    """The plots of a board by name, as far as there are numbers."""
+    points, published = board.score_points(of.lines), board.published_points(real)
+    specs: dict[str, charts.Spec] = {}
+    if points:
+        specs["scores"] = charts.scores(points)
+        specs["measured"] = charts.against_restriction(points, f"Measured here on {shift.title}: mIoU by setting")
+        specs["classes"] = charts.class_map(board.class_points(of.groups, classes), classes)
+    if any(point["cpu"] is not None for point in points):
+        specs["cost"] = charts.against_cost(points)
+    if published:
+        specs["published"] = charts.against_restriction(published, f"Published on {real}: mIoU by setting")
+    for setting, family in of.families.items():
+        names = [of.titles[name] for name in family.names]
+        specs[f"pairs-{setting}"] = charts.pair_matrix(board.pair_points(family, of.titles), names, setting)
+    return specs
+
+
+def _method(site: Site, name: str, shifts: Sequence[Shift]) -> None:
+    """A method's page."""
+    from markupsafe import Markup
+
+    records = [record for of in site.records.values() for record in of if record.config.method == name]
+    points = methods.curve_points(records)
+    specs = {
+        f"{value}-{shift}": charts.curves([p for p in points if p["shift"] == shift], value, title)
+        for shift in dict.fromkeys(p["shift"] for p in points)
+        for value, title in (("miou", "mIoU, %"), ("target_score", "target-only score (no labels)"))
+    }
+    found = ((shift.name, site.figure(f"figures/{shift.name}-confusion-{name}.png")) for shift in site.shifts)
+    heads, settings = methods.settings_table(name, shifts)
+    site.add(
+        f"methods/{name}.html", "method.html", card=method_class(name).card, specs=specs, heads=heads, settings=settings,
+        body=Markup(to_html(methods.documentation(name), lambda address: address if "://" in address else None)),
+        published=methods.published_of(name), columns=methods.RUN_COLUMNS, rows=methods.run_rows(records),
+        figures=[(f"Confusion on {shift}", file) for shift, file in found if file],
+        sees=page.SEES, bibtex=methods.bibtex([name]),
+    )  # fmt: skip
+
+
+def _documents(site: Site) -> None:
+    from markupsafe import Markup
+
+    for name, kind, title in site.titles():
+        body = Markup(to_html(site.documents[name], site.place))
+        site.add(f"{name}.html", "document.html", title=title, kind=kind, back="index.html", body=body)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _csv(rows: Iterable[Mapping[str, Any]]) -> str:
+    lines, text = list(rows), io.StringIO()
+    writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+# Files ----------------------------------------------------------------------------------------------------------------
+
+
+def build(root: Path, progress: Progress = quiet) -> dict[str, Content]:
+    """All files of the site by name.
+
+    Raises:
+        UsageError: there is no leaderboard.
+        RunError: a record that does not belong, or a page that is not what the records give.
+    """
+    if stale := page.of_root(root).stale():
+        raise RunError(f"{stale[0]} is not what the records give; first: bench leaderboard --root {root}")
+    names = [folder.name for folder in sorted((root / "records").glob("*")) if any(folder.glob("*.json"))]
+    site = Site(root, {name: read_committed(root, name).records for name in names})
+    reported = [shift for shift in map(load_shift, shift_names()) if shift.purpose == "report"]
+    here = method_names()
+    for number, shift in enumerate(site.shifts, 1):
+        _board(site, shift)
+        progress("boards", number, len(site.shifts))
+    for number, name in enumerate(here, 1):
+        _method(site, name, reported)
+        progress("methods", number, len(here))
+    _documents(site)
+    cards = [method_class(name).card for name in here]
+    site.add("index.html", "index.html", cards=cards, counts={name: len(of) for name, of in site.records.items()})
+    site.files["data/methods.bib"] = methods.bibtex(here)
+    site.files |= assets()
+    for number, (name, file) in enumerate(sorted(site.copied.items()), 1):
+        site.files[name] = picture(file) if name.endswith(".webp") else file.read_bytes()
+        progress("pictures", number, len(site.copied))
+    return site.files
+
+
+def assets() -> dict[str, Content]:
+    """Scripts and styles."""
+    return {
+        "assets/charts.js": extra.chart_script(),
+        "assets/tables.js": extra.table_script(),
+        "assets/tables.css": extra.table_styles(),
+        "assets/licences.txt": extra.licences(),
+        "assets/site.js": own("site.js"),
+        "assets/site.css": own("site.css"),
+    }
+
+
+def picture(file: Path) -> bytes:
+    """A PNG as WebP, for a page.
+
+    Raises:
+        RunError: it is no picture.
+    """
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    try:
+        with Image.open(file) as image:
+            image.convert("RGB").save(buffer, "WEBP", **WEBP)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise RunError(f"{file} is no picture: {error}; draw it again with `bench leaderboard`") from None
+    return buffer.getvalue()
+
+
+def write_site(root: Path, out: Path, progress: Progress = quiet) -> list[Path]:
+    """Write the site; what an earlier one left in ``out`` goes, what is the user's stays.
+
+    Raises:
+        UsageError: ``out`` lies in what is read, or a file of the user's is in the way.
+        RunError: see :func:`build`; a full disk.
+    """
+    apart(out, {"the leaderboards": root})
+    content = build(root, progress)
+    with locked(out / ".site"), Output(out, "site") as output:
+        output.check(content)
+        output.clear(keep=content)
+        for name, of in content.items():
+            with disk_errors(out / name):
+                write_atomically(out / name, of)
+    return [out / name for name in content]
