@@ -16,8 +16,9 @@ from bench.core.workspace import Workspace
 from bench.data.loaders import ClipLoader
 from bench.flow._photometric import Check, check, verdict
 from bench.flow.base import backend_of
-from bench.footage.adapt import ASKED, METRICS, RESULT, Request
+from bench.footage.adapt import ASKED, METRICS, RESULT
 from bench.footage.pictures import open_footage
+from bench.footage.request import Request
 from bench.networks.model_file import read_info
 from bench.runs.figures import spread_clips
 from bench.runs.settings import resolve_settings

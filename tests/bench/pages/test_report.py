@@ -23,8 +23,9 @@ import bench
 from bench import cli
 from bench.core.errors import RunError, UsageError
 from bench.core.workspace import Workspace
-from bench.footage.adapt import Request, schedule
+from bench.footage.adapt import schedule
 from bench.footage.pictures import open_footage
+from bench.footage.request import Request
 from bench.runs.config import make_run_config, parse_options
 from bench.runs.finished import config_text
 from bench.runs.records import Record

@@ -324,7 +324,9 @@ def test_longer_clips(method: str, frames: int, workspace: Workspace) -> None:
     assert 0 <= record.result.miou <= 100 and record.result.temporal_consistency is not None
     weights = load_file(workspace.runs / config.hash / "checkpoint.safetensors")
     assert weights["fusion.mix.weight"].shape[1] == frames * 96
-    assert finished_run(f"{method}:frames={frames}", TINY, 0, workspace.runs).model(workspace).fusion.num_frames == frames
+    assert (
+        finished_run(f"{method}:frames={frames}", TINY, 0, workspace.runs).model(workspace).fusion.num_frames == frames
+    )
 
 
 @pytest.mark.parametrize("method", ["tps", "da_vsn", "stpl", "ur"])

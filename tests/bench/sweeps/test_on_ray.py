@@ -323,7 +323,9 @@ def test_kills_at_random_moments_lose_nothing_and_change_no_bit(
     assert last.wait(timeout=900) == 0, (tmp_path / "output").read_text()[-3000:]
 
     monkeypatch.setattr("bench.runs.run._draw", lambda *_: None)
-    undisturbed = Workspace(tmp_path / "undisturbed", tmp_path / "own cache", CPU, unboxed=True)  # in a box or not: the same
+    undisturbed = Workspace(
+        tmp_path / "undisturbed", tmp_path / "own cache", CPU, unboxed=True
+    )  # in a box or not: the same
     expected = {one.config.hash: run(one.config, undisturbed) for one in plan(Sweep.model_validate(asked))}
     found = {path.parent.name: read_record(path) for path in runs.glob("*/record.json")}
     assert found.keys() == expected.keys() and len(found) == 12
