@@ -250,7 +250,7 @@ def test_without_a_data_root_it_says_what_to_give(
         UsageError, match=r"'cityscapes_seq' is read from disk: give --data-root DIR or set \$BENCH_DATA"
     ):
         run(config(small["viper2cityscapes"], "stpl"), Workspace(tmp_path, tmp_path))
-    with pytest.raises(RunError, match="No frames of 'viper' under"):
+    with pytest.raises(RunError, match="No frames of 'cityscapes_seq' under"):
         run(config(small["viper2cityscapes"], "stpl"), Workspace(tmp_path, tmp_path, data_root=tmp_path / "nowhere"))
 
 
