@@ -152,8 +152,25 @@ def _built_in(kind: str, only: str | None = None) -> Iterator[Offer]:
             yield Offer(name, str(path), module, str(path), built_in=True)
 
 
+_elsewhere: dict[str, tuple[Offer, ...]] = {}
+"""By group, in a child that may not read where packages are installed, what its parent found there."""
+
+
+def installed() -> dict[str, tuple[Offer, ...]]:
+    """What installed packages offer, by group."""
+    return {kind.group: _installed(kind.group) for kind in KINDS.values()}
+
+
+def know_installed(found: Mapping[str, tuple[Offer, ...]]) -> None:
+    """Take another process's word for what is installed."""
+    _elsewhere.update(found)
+    _installed.cache_clear()
+
+
 @functools.lru_cache
 def _installed(group: str) -> tuple[Offer, ...]:
+    if group in _elsewhere:
+        return _elsewhere[group]
     from importlib.metadata import entry_points
 
     found = []

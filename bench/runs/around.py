@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ import methods
 import stpl
 from bench.core import box
 from bench.core.loading import folders_of, load
-from bench.core.registry import KINDS, ROOT, packed, unpack
+from bench.core.registry import KINDS, ROOT, Offer, know_installed, packed, unpack
+from bench.core.registry import installed as installed_offers
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Around:
         packages: folders of the packages in which names are looked for.
         installed: folders of installed packages that offer what is used.
         datasets: of one's own, whose classes the rest is made of.
+        offered: what installed packages offer.
     """
 
     threads: int
@@ -37,6 +39,7 @@ class Around:
     packages: dict[str, list[str]]
     installed: tuple[Path, ...] = ()
     datasets: tuple[str, ...] = ()
+    offered: dict[str, tuple[Offer, ...]] = field(default_factory=dict)
 
     @classmethod
     def of_now(cls, plugins: Iterable[str] = ()) -> Around:
@@ -49,7 +52,8 @@ class Around:
         used = [key.partition("/")[::2] for key in plugins]
         installed = tuple(folder for kind, name in used for folder in folders_of(kind, name))
         datasets = tuple(name for kind, name in used if kind == "dataset")
-        return cls(torch.get_num_threads(), cv2.getNumThreads(), packed(), folders, installed, datasets)
+        threads = torch.get_num_threads(), cv2.getNumThreads()
+        return cls(*threads, packed(), folders, installed, datasets, installed_offers())
 
     def settle(self) -> None:
         """Make this child like the process that it was made by."""
@@ -57,6 +61,7 @@ class Around:
         cv2.setNumThreads(self.cv_threads)
         for package, folders in self.packages.items():
             importlib.import_module(package).__path__ = folders
+        know_installed(self.offered)
         unpack(self.offers)
         for name in self.datasets:  # classes of what comes next
             load("dataset", name)

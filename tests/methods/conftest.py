@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from bench.core.registry import resolve
 from bench.networks.build import build_segmenter
-from bench.runs.config import method_class, resolve_settings
+from bench.runs.config import resolve_settings
+from bench.runs.settings import loaded_class
 from methods.base import ClipBatch, LabelledBatch, Method, Setup
 from stpl import Segmentation
 
@@ -65,7 +66,7 @@ class StandIn:
     def method(self, name: str, classes: int = classes, **settings: Any) -> Any:
         """A method around a freshly initialised network, the same in every call."""
         torch.manual_seed(0)
-        cls = method_class(name)
+        cls = loaded_class(name)
         segmenter = build_segmenter("mini", "conv1x1", classes)
         made: Method = cls(segmenter, cls.Settings(**resolve_settings(name, settings)), Setup(classes, self.steps, 0))
         made.restart()

@@ -16,8 +16,8 @@ from bench.core.errors import RunError, UsageError
 from bench.core.loading import load
 from bench.core.registry import built_in, method_names, names
 from bench.networks.build import build_segmenter
-from bench.runs.config import effective_settings, load_shift, method_class, resolve_settings
-from bench.runs.settings import settings_of
+from bench.runs.config import effective_settings, load_shift, resolve_settings
+from bench.runs.settings import loaded_class, settings_of
 from methods.base import Choice, ClipBatch, LabelledBatch, LogUniform, Method, Setup, Supervision, Uniform
 from stpl.fusion import Conv1x1Fusion
 
@@ -30,7 +30,7 @@ def loadable() -> dict[str, type[Method]]:
     found = {}
     for name in names("method"):
         with contextlib.suppress(RunError, UsageError):
-            found[name] = method_class(name)
+            found[name] = loaded_class(name)
     return found
 
 
@@ -44,7 +44,7 @@ UNTRAINED = {"mic_sf": {"threshold": 0.0}}
 
 def make_method(name: str, seed: int = 0, frames: int = 2) -> Method:
     torch.manual_seed(seed)
-    cls = method_class(name)
+    cls = loaded_class(name)
     segmenter = build_segmenter("mini", "conv1x1", CLASSES, frames)
     settings = settings_of(name, resolve_settings(name, UNTRAINED.get(name, {})))
     method: Method = cls(segmenter, settings, Setup(CLASSES, STEPS, seed))
@@ -101,12 +101,12 @@ def train(
 
 @pytest.mark.parametrize("name", names("method"))
 def test_its_file_can_be_loaded(name: str) -> None:
-    assert issubclass(method_class(name), Method)
+    assert issubclass(loaded_class(name), Method)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_card_and_settings_are_complete(name: str) -> None:
-    cls = method_class(name)
+    cls = loaded_class(name)
     card = cls.card
     assert card.key == name
     assert card.setting in ("none", "SFDA", "UDA", "oracle")
@@ -209,7 +209,7 @@ def test_losses_do_not_touch_the_batch_or_global_randomness(name: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, tensors, strict=True))
 
 
-LONGER = [(name, 3) for name in TRAINED] + [(name, 4) for name in TRAINED if method_class(name).card.design == "video"]
+LONGER = [(name, 3) for name in TRAINED] + [(name, 4) for name in TRAINED if loaded_class(name).card.design == "video"]
 
 
 @pytest.mark.parametrize(("name", "frames"), LONGER)
@@ -274,7 +274,7 @@ def test_a_source_free_method_works_without_a_source_batch_and_gets_no_label(nam
     method.losses(target, None, 0)
 
 
-@pytest.mark.parametrize("name", [n for n in TRAINED if method_class(n).card.setting == "UDA"])
+@pytest.mark.parametrize("name", [n for n in TRAINED if loaded_class(n).card.setting == "UDA"])
 def test_a_source_batch_with_nothing_labelled_gives_zero_not_nan(name: str) -> None:
     method = make_method(name)
     target, source = begin(method)
@@ -285,7 +285,7 @@ def test_a_source_batch_with_nothing_labelled_gives_zero_not_nan(name: str) -> N
     assert float(losses["ce"].detach()) == 0.0
 
 
-@pytest.mark.parametrize("name", ["oracle", *(n for n in TRAINED if method_class(n).card.setting == "UDA")])
+@pytest.mark.parametrize("name", ["oracle", *(n for n in TRAINED if loaded_class(n).card.setting == "UDA")])
 def test_labelled_clips_teach_as_the_shift_says(name: str) -> None:
     """Plain or balanced over classes, and the auxiliary head's share: none falls back on what MiniStreet does."""
     told = {}
@@ -300,7 +300,7 @@ def test_labelled_clips_teach_as_the_shift_says(name: str) -> None:
 
 @pytest.mark.parametrize("name", [n for n in METHODS if n not in ("source_only", "oracle")])
 def test_card_names_its_paper(name: str) -> None:
-    card = method_class(name).card
+    card = loaded_class(name).card
     assert len(card.authors) > 1 and str(card.year) in card.venue
     assert card.url.startswith("https://")
 
@@ -312,11 +312,11 @@ def test_every_setting_says_where_its_value_comes_from(name: str) -> None:
             assert value.origin in ("published", "ours", "tuned") and value.source, f"{name}: {key}"
 
 
-@pytest.mark.parametrize("name", [n for n in TRAINED if method_class(n).card.url])
+@pytest.mark.parametrize("name", [n for n in TRAINED if loaded_class(n).card.url])
 def test_docstring_says_what_differs_from_the_published_code(name: str) -> None:
-    if not method_class(name).card.floor:
+    if not loaded_class(name).card.floor:
         assert re.search(
-            r"Differs from the (published code|paper / published code):", inspect.getmodule(method_class(name)).__doc__
+            r"Differs from the (published code|paper / published code):", inspect.getmodule(loaded_class(name)).__doc__
         )
 
 
@@ -324,6 +324,6 @@ def test_the_whole_table_is_there() -> None:
     rows = {"source_only", "fda", "pixmatch", "rda", "ur", "hcl", "da_vsn", "vat_vst", "tps"}
     rows |= {"da_vsn_sf", "vat_vst_sf", "tps_sf", "stpl", "oracle"}
     assert rows <= set(method_names())
-    settings = {name: method_class(name).card.setting for name in rows}
+    settings = {name: loaded_class(name).card.setting for name in rows}
     assert {n for n, s in settings.items() if s == "UDA"} == {"fda", "pixmatch", "rda", "da_vsn", "vat_vst", "tps"}
     assert {n for n, s in settings.items() if s == "SFDA"} == {"ur", "hcl", "da_vsn_sf", "vat_vst_sf", "tps_sf", "stpl"}

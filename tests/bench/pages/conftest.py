@@ -19,7 +19,7 @@ HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 """What somebody might write into a file that is read here."""
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def no_drawings() -> Iterator[None]:
     """Whether figures are fresh is tested with the pages."""
     with pytest.MonkeyPatch.context() as patch:
@@ -27,7 +27,7 @@ def no_drawings() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Records and the pages made of them; one picture stands for the figures, which take most of the time."""
     root = tmp_path_factory.mktemp("leaderboards")
@@ -39,7 +39,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def site(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site of :func:`root` on disk."""
     from bench.pages.site import write_site

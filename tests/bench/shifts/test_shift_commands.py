@@ -161,7 +161,7 @@ def test_data_check_compares_with_the_checksums(data: Path, tmp_path: Path) -> N
         for path in sorted((copy / "dusk" / folder).rglob("*.png"))
     ]
     (copy / "sums").write_text("\n".join(lines) + "\n")
-    shift = write_yaml(copy / "shift.yaml", told(data__target__checksums="sums"))
+    shift = write_yaml(copy / "summed.yaml", told(data__target__checksums="sums"))
     arguments = ("data", "check", shift, "--root", copy, "--cache", tmp_path / "c")
     good = call(*arguments)
     assert good.exit_code == 0 and f"were compared with {len(lines)} checksums" in good.output, good.output
