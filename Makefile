@@ -13,7 +13,7 @@ demo: setup
 	$(BIN)/bench run --method stpl
 
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses=4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses=4 --dist loadfile --no-loadscope-reorder
 
 check: setup
 	$(BIN)/ruff check .

@@ -18,6 +18,21 @@ from bench.core.workspace import Workspace
 from bench.data.fixtures import Tree, write_all
 from bench.runs import settings
 
+LONGEST = (
+    "sweeps/test_on_ray.py",
+    "runs/test_plugins.py",
+    "shifts/test_real_shifts.py",
+    "test_examples.py",
+    "test_wheel.py",
+)
+"""Files that go first, so that no process is left alone with one of them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first; all others in their order."""
+    items.sort(key=lambda item: next((i for i, name in enumerate(LONGEST) if name in item.nodeid), len(LONGEST)))
+
+
 FAKE = '''
 from __future__ import annotations
 from methods.base import Card, ClipBatch, LabelledBatch, Method
