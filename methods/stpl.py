@@ -11,7 +11,8 @@ over the fused features of t and the features of t-1, in both views. ``L = CE(s_
 What supports what. Contrast in space and time: the paper's abstract, "STPL explicitly learns semantic correlations among pixels in
 the spatio-temporal space, providing strong self-supervision for adaptation to the unlabeled target domain". That pseudo-labels say
 which pixels are positives and which are negatives, and the fusion of warped features: the CVPR slides. A teacher that averages
-the student: neither; it is ours, from self_training. ``teacher=none`` is the method without it, with a search of its own.
+the student: neither; it is ours, from self_training. ``teacher=none`` is the method without it; its own search on the
+development worlds has not been run yet, so it takes the values that were found with the teacher.
 
 Differs from the paper / published code: no code was ever published, and abstract and slides leave open what is fixed here. The weak
 view is the clip as it is; it enters the contrast, as anchors too, as its labeller sees it, without gradient, unless
