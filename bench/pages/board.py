@@ -41,7 +41,7 @@ COLUMNS = (
     Column("setting", "Setting", "what a method may see while it adapts", small=False),
     Column("design", "Design", "image: each frame by itself; video: frames over time", small=False),
     Column("year", "Year", "of the paper", shown=False),
-    Column("n", "n", "replicates", shown=False),
+    Column("n", "n", "replicates", small=False),
     Column("miou", "mIoU, %", "mean ± 95 % t-interval over replicates"),
     Column("gain", "Gain", "mIoU points over source-only, paired by replicate"),
     Column("gap", "Gap, %", "share of the way from source-only to the oracle that is closed", shown=False),
