@@ -1,7 +1,7 @@
 """bfloat16 where the processor has none.
 
 Autocast hands convolutions in bfloat16 to oneDNN, which takes them from AVX-512 on. On other processors they end in a loop that is
-40 times as slow as float32. There, the operations that autocast lowers are computed here as such hardware does: operands rounded to
+30 to 40 times as slow as float32 (``tests/benchmarks/test_precision.py``). There, the operations that autocast lowers are computed here as such hardware does: operands rounded to
 bfloat16, products summed in float32, the result rounded once. Gradients follow from the same roundings.
 """
 

@@ -246,7 +246,8 @@ def test_what_a_source_free_method_may_not_see(
 def test_training_pictures_are_open(
     file: str, shift: str, place: Workspace, data: Path, fake_method: Callable[..., str], no_figures: None
 ) -> None:
-    run(make_run_config(fake_method(losses=f"open({str(data / file)!r}, 'rb').read()"), shift), place)
+    config = make_run_config(fake_method(losses=f"open({str(data / file)!r}, 'rb').read()"), shift)
+    assert run(config, place).cost.steps == config.protocol.adaptation.steps
 
 
 def test_uda_sees_the_source_and_no_label_of_the_target(

@@ -1,0 +1,40 @@
+"""bfloat16's roundings around float32, against float32 and against what torch does without AVX-512, in the same run."""
+
+import statistics
+import time
+
+import pytest
+import torch
+
+from bench.core import precision
+
+CPU = torch.device("cpu")
+
+
+def seconds(context, layer, image, runs):
+    """Median CPU time of a convolution, forward and backward."""
+    times = []
+    for _ in range(runs + 1):
+        start = time.process_time()
+        with context():
+            output = layer(image)
+        output.float().square().sum().backward()
+        times.append(time.process_time() - start)
+    return statistics.median(times[1:])
+
+
+def test_a_convolution(monkeypatch):
+    """At most twice float32; where the processor has no bfloat16, at least ten times as fast as torch's own."""
+    native = precision.computes_bfloat16(CPU)
+    monkeypatch.setattr(precision, "computes_bfloat16", lambda device: False)
+    torch.manual_seed(0)
+    layer, image = torch.nn.Conv2d(64, 64, 3, padding=1), torch.randn(4, 64, 32, 64, requires_grad=True)
+    plain = seconds(lambda: torch.autocast("cpu", enabled=False), layer, image, 9)
+    rounded = seconds(lambda: precision.bfloat16(CPU), layer, image, 9)
+    print(f"\nfloat32 {1e3 * plain:.0f} ms, rounded {rounded / plain:.2f} x")
+    assert rounded < 2 * plain
+    if native:
+        pytest.skip("this processor has bfloat16: torch's own is not slow")
+    own = seconds(lambda: torch.autocast("cpu", torch.bfloat16), layer, image, 3)
+    print(f"torch's own {own / rounded:.0f} x the rounded one")
+    assert own > 10 * rounded
