@@ -1,8 +1,9 @@
 """bfloat16 where the processor has none.
 
 Autocast hands convolutions in bfloat16 to oneDNN, which takes them from AVX-512 on. On other processors they end in a loop that is
-30 to 40 times as slow as float32 (``tests/benchmarks/test_precision.py``). There, the operations that autocast lowers are computed here as such hardware does: operands rounded to
-bfloat16, products summed in float32, the result rounded once. Gradients follow from the same roundings.
+30 to 40 times as slow as float32 (``tests/benchmarks/test_precision.py``). There, the operations that autocast lowers are
+computed here as such hardware does: operands rounded to bfloat16, products summed in float32, the result rounded once. Gradients
+follow from the same roundings.
 """
 
 from __future__ import annotations
