@@ -2,8 +2,8 @@
 
 A *nursery* is a Python process that has imported what methods need and waits; each call is a fork of it, so a child costs some
 hundredths of a second, and no process is ever forked that has computed something (OpenMP's threads would be missing in the fork).
-Parent to child goes pickle; child to parent JSON alone, since what runs in the box is not trusted. When a call returns, its child
-has ended: it is killed once its result is there, with all its threads.
+What the two say to each other is JSON; what a child says is not trusted. When a call returns, its child has ended: it is killed
+once its result is there, with all its threads.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import importlib
 import io
 import json
 import os
-import pickle
 import select
 import signal
 import socket
@@ -58,12 +57,12 @@ class Call:
 
     Attributes:
         function: ``module:name``; called with ``payload`` and ``say``.
-        payload: opened when the box is closed.
+        payload: text that it takes, read when the box is closed.
         read, write, devices, listed: see :func:`bench.core.box.close_box`.
     """
 
     function: str
-    payload: bytes
+    payload: str
     read: Sequence[Path]
     write: Sequence[Path] = ()
     devices: Sequence[Path] = ()
@@ -71,6 +70,18 @@ class Call:
     path: Sequence[str] = field(default_factory=lambda: list(sys.path))
     environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
     folder: str = field(default_factory=os.getcwd)
+
+    def to_json(self) -> bytes:
+        """For another process."""
+        return json.dumps(vars(self), default=str).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Call:
+        """The same there."""
+        told = json.loads(text)
+        return cls(
+            **told | {name: [Path(one) for one in told[name]] for name in ("read", "write", "devices", "listed")}
+        )
 
 
 @dataclass(frozen=True)
@@ -155,7 +166,7 @@ def run_boxed(call: Call, told: Say = lambda kind, what: None) -> Answer:
             socket.send_fds(nursery.control, [b"r"], [there.fileno()])
         connection = Connection(here.detach())
         try:
-            connection.send_bytes(pickle.dumps(call))
+            connection.send_bytes(call.to_json())
             kind, what = _listen(connection, told)
         except BaseException:
             _end(nursery, b"i")
@@ -300,7 +311,7 @@ def _live(handle: int) -> NoReturn:
 
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        call: Call = pickle.loads(connection.recv_bytes())
+        call = Call.from_json(connection.recv_bytes())
         sys.path[:] = call.path
         os.environ.clear()
         os.environ.update(call.environment)

@@ -8,10 +8,19 @@ import math
 import re
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, Final, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+)
 
 from .errors import RunError, UsageError
 
@@ -23,12 +32,16 @@ OTHER_VERSION = "other_version"
 """Type of a pydantic error that says that a file is whole, but of another version of the code."""
 
 
+WHOLE: Final = {"whole": True}
+"""Context of a serialization from which exactly the same model can be made again."""
+
+
 class Model(BaseModel):
     """Unknown keys, wrong types, NaN and infinity are refused; instances do not change.
 
     Fields named in ``LATER`` came after records had been made. They are left out of the text, and so of the hash, where
     they have their default: what was named by a hash before keeps its name. Fields named in ``PLACES`` say where files lie; that is
-    no part of what is described, so they are never in the text.
+    no part of what is described, so they are in the text for another process of ours alone (context :data:`WHOLE`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -36,14 +49,21 @@ class Model(BaseModel):
     PLACES: ClassVar[tuple[str, ...]] = ()
 
     @model_serializer(mode="wrap")
-    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
         text: dict[str, Any] = handler(self)
+        if info.context == WHOLE:
+            return text
         fields = type(self).model_fields
         unused = {name for name in self.LATER if getattr(self, name) == fields[name].default}
         return {key: value for key, value in text.items() if key not in unused and key not in self.PLACES}
 
 
 M = TypeVar("M", bound=Model)
+
+
+def whole_text(value: Any) -> str:
+    """A model, or a dataclass with models in it, as JSON from which exactly the same can be made again by its ``TypeAdapter``."""
+    return TypeAdapter(type(value)).dump_json(value, context=WHOLE, by_alias=True).decode()
 
 
 def read_json(path: Path, kind: type[M], what: str, remedy: str) -> M:

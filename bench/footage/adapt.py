@@ -11,8 +11,6 @@ finished one is found again. Both are known by what goes in: the model's and the
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Any
 
 import torch
 import yaml
+from pydantic import TypeAdapter
 
 from bench.core import child
 from bench.core.access import stage
@@ -36,6 +35,7 @@ from bench.data.splits import Store
 from bench.flow.base import backend_of
 from bench.networks.model_file import save_model, segmenter_of
 from bench.networks.weights import load_into, save_tensors
+from bench.runs.around import Around
 from bench.runs.boxed import Told, boxable
 from bench.runs.evaluate import Everything, reestimate_statistics
 from bench.runs.settings import loaded_class, method_class, resolve_settings, settings_of
@@ -258,17 +258,21 @@ def check_classes(classes: tuple[str, ...], described: tuple[str, ...], path: Pa
         raise RunError(f"{path}: its classes ({', '.join(described)}) are not the model's ({', '.join(classes)})")
 
 
-def adapt_here(payload: bytes, say: child.Say) -> None:
+def adapt_here(payload: str, say: child.Say) -> None:
     """The adaptation of a :class:`Task`, inside the box."""
-    around, told = pickle.loads(payload)
-    around.settle()
-    task: Task = pickle.loads(told)
-    workspace = dataclasses.replace(
-        task.workspace, progress=lambda what, done, total: say("progress", [what, done, total])
+    task = TypeAdapter(Task).validate_json(Around.unpacked(payload))
+    workspace = Workspace(
+        task.runs,
+        task.cache,
+        torch.device(task.device),
+        progress=lambda what, done, total: say("progress", [what, done, total]),
+        data_root=None,
+        workers=task.workers,
+        skip_bad=task.skip,
     )
     segmenter = place(segmenter_of(task.info, task.weights), workspace)
     load_into(segmenter, task.weights)
     segmenter.train(task.training)
     cls = method_class(task.request.method)
-    adapted = fit(cls, task.request, segmenter, task.classes, task.store, task.folder, Told(say), workspace)
+    adapted = fit(cls, task.request, segmenter, task.classes, task.store.open(), task.folder, Told(say), workspace)
     save_tensors(task.folder / ADAPTED, adapted.state_dict())

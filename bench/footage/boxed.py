@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import pickle
 from pathlib import Path
 
 from bench.core import box, child
 from bench.core.access import opened
 from bench.core.files import disk_errors
 from bench.core.outputs import Output
-from bench.core.progress import quiet
+from bench.core.schema import whole_text
 from bench.core.workspace import Workspace
+from bench.data.handed import Recorded, hand_store
 from bench.data.recorded import VideoStore
 from bench.flow.base import module_of
 from bench.networks.model_file import ModelInfo
@@ -39,9 +39,13 @@ class Task:
     weights: Path
     training: bool
     classes: int
-    store: VideoStore
+    store: Recorded
     folder: Path
-    workspace: Workspace
+    runs: Path
+    cache: Path
+    device: str
+    workers: int
+    skip: bool
 
 
 def fit_boxed(
@@ -69,13 +73,14 @@ def fit_boxed(
     with disk_errors(state):
         state.mkdir(parents=True, exist_ok=True)
     around = Around.of_now(request.plugins)
-    inner = dataclasses.replace(workspace, progress=quiet, source_file=None, data_root=None)
-    task = Task(request, info, weights, segmenter.training, classes, store, output.folder, inner)
+    model = request, info, weights, segmenter.training, classes
+    place = workspace.runs, workspace.cache, str(workspace.device), workspace.workers, workspace.skip_bad
+    task = Task(*model, hand_store(store), output.folder, *place)
     flow = getattr(module_of(request.flow), "reads", None)
     code = around.code([workspace.runs, workspace.cache])
     call = child.Call(
         "bench.footage.adapt:adapt_here",
-        pickle.dumps((around, pickle.dumps(task))),
+        around.packed(whole_text(task)),
         read=[*code, *box.open_parts(*opened("target-train")), *(flow(True) if flow else ()), weights],
         write=[state],
         devices=box.of_devices(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 
 import cv2
 import torch
+from pydantic import TypeAdapter
 
 import methods
 import stpl
@@ -18,6 +20,7 @@ from bench.core import box
 from bench.core.loading import folders_of, load
 from bench.core.registry import KINDS, ROOT, Offer, know_installed, packed, unpack
 from bench.core.registry import installed as installed_offers
+from bench.core.schema import whole_text
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,17 @@ class Around:
         datasets = tuple(name for kind, name in used if kind == "dataset")
         threads = torch.get_num_threads(), cv2.getNumThreads()
         return cls(*threads, packed(), folders, installed, datasets, installed_offers())
+
+    def packed(self, told: str) -> str:
+        """A payload for a child that is to be like this process first."""
+        return json.dumps([whole_text(self), told])
+
+    @classmethod
+    def unpacked(cls, payload: str) -> str:
+        """Make this child like its parent; the text that the payload holds beside."""
+        around, told = json.loads(payload)
+        TypeAdapter(Around).validate_json(around).settle()
+        return str(told)
 
     def settle(self) -> None:
         """Make this child like the process that it was made by."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,14 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 
 from bench.core import box, child
 from bench.core.access import opened
 from bench.core.errors import AccessError, RunError
 from bench.core.files import disk_errors
-from bench.core.progress import quiet, say
+from bench.core.progress import say
+from bench.core.schema import whole_text
 from bench.core.seeding import seed_for
 from bench.core.workspace import Workspace
+from bench.data.handed import HandedSplit, hand_split
 from bench.data.loaders import BadClips
 from bench.data.rendered import ClipStore
 from bench.data.splits import Split
@@ -48,10 +50,13 @@ class Task:
 
     config: RunConfig
     shift: Shift
-    workspace: Workspace
+    runs: Path
+    cache: Path
+    device: str
+    workers: int
     folder: Path
-    source: Path | None
-    splits: dict[str, Split]
+    source: Path
+    splits: dict[str, HandedSplit]
     tensorboard: bool
     skip: bool
     watched: bool
@@ -72,7 +77,7 @@ def boxable(workspace: Workspace) -> bool:
 def _computes(device: str) -> bool:
     """Whether a GPU can be used in a box here: its driver may want more than the devices. Tried once, without a method."""
     around = Around.of_now()
-    what = pickle.dumps((around, device))
+    what = around.packed(device)
     call = child.Call("bench.runs.boxed:compute_here", what, around.code([]), devices=box.of_devices())
     try:
         return bool(child.run_boxed(call).result == [3.0])
@@ -104,12 +109,23 @@ def adapt_boxed(context: Context, cls: type[Method], source: Path | None, splits
     around = Around.of_now(config.plugins)
     start = source or _initial(context, state)
     given = {name: split for name, split in splits.items() if name in grants}
-    inner = dataclasses.replace(workspace, progress=quiet, observer=None, watch=None, source_file=None, data_root=None)
-    watched = workspace.watch is not None
-    task = Task(config, context.shift, inner, context.folder, start, given, tensorboard, context.bad.skip, watched)
+    task = Task(
+        config,
+        context.shift,
+        workspace.runs,
+        workspace.cache,
+        str(workspace.device),
+        workspace.workers,
+        context.folder,
+        start,
+        {name: hand_split(split) for name, split in given.items()},
+        tensorboard,
+        skip=context.bad.skip,
+        watched=workspace.watch is not None,
+    )
     call = child.Call(
         "bench.runs.boxed:adapt_here",
-        pickle.dumps((around, pickle.dumps(task))),
+        around.packed(whole_text(task)),
         read=[
             *around.code([workspace.runs, workspace.cache]),
             *_clips(given, grants),
@@ -231,27 +247,30 @@ class Told(Log):
         self.say("log", dict(entry))
 
 
-def compute_here(payload: bytes, say: child.Say) -> list[float]:
+def compute_here(payload: str, say: child.Say) -> list[float]:
     """Something that only a device that works gives."""
-    around, device = pickle.loads(payload)
-    around.settle()
+    device = Around.unpacked(payload)
     found: list[float] = (torch.ones(1, 3, device=device) @ torch.ones(3, 1, device=device)).flatten().tolist()
     return found
 
 
-def adapt_here(payload: bytes, say: child.Say) -> dict[str, Any]:
+def adapt_here(payload: str, say: child.Say) -> dict[str, Any]:
     """The adaptation of a :class:`Task`, inside the box."""
-    around, told = pickle.loads(payload)
-    around.settle()
-    task: Task = pickle.loads(told)
-    workspace = dataclasses.replace(
-        task.workspace,
+    task = TypeAdapter(Task).validate_json(Around.unpacked(payload))
+    workspace = Workspace(
+        task.runs,
+        task.cache,
+        torch.device(task.device),
         progress=lambda what, done, total: say("progress", [what, done, total]),
-        watch=(lambda step, score: say("watch", [step, score])) if task.watched else None,
         observer=TensorBoard() if task.tensorboard else None,
+        data_root=None,
+        workers=task.workers,
+        skip_bad=task.skip,
+        watch=(lambda step, score: say("watch", [step, score])) if task.watched else None,
     )
+    splits = {name: handed.split() for name, handed in task.splits.items()}
     context = Context(task.config, task.shift, workspace, task.folder, BadClips(task.skip), Told(say))
-    found = adapted(context, method_class(task.config.method), task.source, task.splits)
+    found = adapted(context, method_class(task.config.method), task.source, splits)
     if isinstance(workspace.observer, TensorBoard):
         workspace.observer.close()
     return {

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import pickle
+import json
 from typing import Any
 
 from bench.core import child
+from bench.shifts.protocol import Shift
 from methods.base import Layer, Method, later
 
+from .around import Around
 from .settings import effective_settings, loaded_class, revision_of
 from .unseen import SWITCHES
 
 
-def answer(payload: bytes, say: child.Say) -> Any:
+def answer(payload: str, say: child.Say) -> Any:
     """Answer a question, inside the box."""
-    around, question = pickle.loads(payload)
-    around.settle()
-    name, what, arguments = pickle.loads(question)
+    name, what, given, shift = json.loads(Around.unpacked(payload))
     if what == "describe":
         return _described(loaded_class(name))
     if what == "settings":
-        return {key: dataclasses.asdict(value) for key, value in effective_settings(name, *arguments).items()}
-    return revision_of(name, *arguments)
+        of = None if shift is None else Shift.model_validate_json(shift)
+        return {key: dataclasses.asdict(value) for key, value in effective_settings(name, given, of).items()}
+    return revision_of(name, given)
 
 
 def _described(cls: type[Method]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import pickle
 from functools import lru_cache
 from typing import Any
 
@@ -18,7 +17,7 @@ from bench.core import child
 from bench.core.errors import RunError
 from bench.core.loading import source_hash
 from bench.core.registry import find
-from bench.core.schema import one_line
+from bench.core.schema import one_line, whole_text
 from bench.shifts.protocol import Shift
 from methods.base import Card, Choice, LogUniform, Method, Uniform, Value
 
@@ -108,14 +107,17 @@ def revision_told(name: str, settings: dict[str, Any]) -> int:
     return int(_ask(name, source_hash("method", name), "revision", settings))
 
 
-_answers: dict[tuple[str, str | None, bytes], str] = {}
+_answers: dict[tuple[str, str | None, str], str] = {}
 
 
-def _ask(name: str, source: str | None, what: str, *arguments: Any) -> Any:
-    question = pickle.dumps((name, what, arguments))
+def _ask(
+    name: str, source: str | None, what: str, given: dict[str, Any] | None = None, shift: Shift | None = None
+) -> Any:
+    of = None if shift is None else whole_text(shift)
+    question = json.dumps([name, what, given, of], default=str)
     key = name, source, question
     if key not in _answers:
         around = Around.of_now([f"method/{name}"])
-        call = child.Call("bench.runs.told:answer", pickle.dumps((around, question)), around.code([]))
+        call = child.Call("bench.runs.told:answer", around.packed(question), around.code([]))
         _answers[key] = json.dumps(child.run_boxed(call).result)
     return json.loads(_answers[key])

@@ -13,9 +13,9 @@ from bench.core import child
 from bench.core.errors import BadFile, UsageError
 
 
-def work(payload: bytes, say: child.Say) -> Any:
+def work(payload: str, say: child.Say) -> Any:
     """Does what the payload says."""
-    what, _, rest = payload.decode().partition(" ")
+    what, _, rest = payload.partition(" ")
     return globals()[what](rest, say)
 
 

@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 def do(what: str, told: child.Say = lambda kind, what: None, write: tuple[Path, ...] = ()) -> Any:
     read = [*Around.of_now().code([]), HERE / "for_child.py"]
     path = [str(HERE), *sys.path]
-    call = child.Call("for_child:work", what.encode(), read, write, box.of_devices(), path=path)
+    call = child.Call("for_child:work", what, read, write, box.of_devices(), path=path)
     return child.run_boxed(call, told).result
 
 
