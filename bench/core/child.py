@@ -33,8 +33,8 @@ from typing import Any, NoReturn
 from . import box, errors
 from .errors import AccessError, BadFile, RunError
 
-PRELOAD = "bench.runs.boxed"
-"""What a nursery imports."""
+PRELOAD = ("bench.runs.boxed", "torchvision.transforms.v2.functional")
+"""What a nursery imports: the harness, and what methods import slowly and late."""
 LARGEST = 1 << 26
 """Bytes of the longest message of a child."""
 PATIENCE = 5.0
@@ -247,7 +247,8 @@ def _error(told: Any) -> Exception:
 def serve() -> NoReturn:
     """What a nursery does, until its parent closes the socket or ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    importlib.import_module(PRELOAD)
+    for module in PRELOAD:
+        importlib.import_module(module)
     gc.collect()
     gc.freeze()  # what is shared with the children is not copied when they collect
     control = socket.socket(fileno=int(sys.argv[1]))

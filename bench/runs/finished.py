@@ -8,9 +8,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import yaml
 
 from bench.core.access import stage
@@ -29,6 +28,9 @@ from .config import RunConfig, alterations, load_shift, make_run_config, parse_o
 from .records import Record, read_record
 from .source import fresh_segmenter
 from .training import place
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CONFIG, RECORD, CHECKPOINT = "config.yaml", "record.json", "checkpoint.safetensors"
 """What the folder of a finished run holds: written first, written last, and the scored weights."""
@@ -259,6 +261,8 @@ def records_frame(shift: str, root: Path, runs: Path) -> pd.DataFrame:
 
 def frame_of(records: Iterable[Record]) -> pd.DataFrame:
     """Records as a table, each run once."""
+    import pandas as pd  # half a second, for the few who want a table
+
     rows: dict[str, dict[str, Any]] = {}
     for record in records:
         if record.run in rows:

@@ -1,6 +1,7 @@
 """Two views of a clip: one draw of geometry moves images, flow, validity and labels together; photometric noise is apart.
 
-All draws come from a ``torch.Generator``, per clip, the same for all frames of a clip. Colour operations are torchvision's.
+All draws come from a ``torch.Generator``, per clip, the same for all frames of a clip. Colour operations are torchvision's, which
+is imported where they are used: it takes as long as torch itself, and most processes never change a colour.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms.v2 import functional as TF
 
 from methods.base import ClipBatch
 from stpl.pseudo_labels import IGNORE
@@ -100,6 +100,8 @@ def colour_jitter(clip: Tensor, strength: float, generator: torch.Generator) -> 
         clip: ``(T, 3, H, W)`` in 0..1.
         strength: 0 changes nothing. Ranges are ours.
     """
+    from torchvision.transforms.v2 import functional as TF
+
     factor = uniform(3, 1 - 0.5 * strength, 1 + 0.5 * strength, generator).tolist()
     gamma = float(uniform(1, 1 - 0.3 * strength, 1 + 0.3 * strength, generator))
     clip = TF.adjust_brightness(clip, factor[0])
@@ -115,6 +117,8 @@ def photometric(frames: Tensor, strength: float, generator: torch.Generator) -> 
     Per clip: :func:`colour_jitter`, with probability ``0.5 strength`` a Gaussian blur (sigma 0.3..1.2 px), with
     ``0.1 strength`` grey; noise of standard deviation up to ``0.05 strength`` independently per frame. Strengths are ours.
     """
+    from torchvision.transforms.v2 import functional as TF
+
     views = []
     for clip in frames:
         clip = colour_jitter(clip, strength, generator)

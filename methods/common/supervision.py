@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms.v2 import functional as TF
 
 from methods.base import ClipBatch, published
 from methods.common.augment import Geometry, uniform
@@ -59,6 +58,8 @@ def rotate_hue(frames: Tensor, shift: float) -> Tensor:
 
 def strong_colours(frames: Tensor, s: StrongViewSettings, generator: torch.Generator) -> Tensor:
     """Colour jitter, grey and blur of ``frames`` ``(N, T, 3, H, W)`` in 0..1, one draw for all frames of a clip."""
+    from torchvision.transforms.v2 import functional as TF  # here: see methods.common.augment
+
     views = []
     for clip in frames:
         coins = torch.rand(3, generator=generator).tolist()

@@ -111,7 +111,9 @@ class ESPEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, None]:
         image = self.normalise(image.flip(1))  # the published weights expect B, G, R
-        image = image.contiguous(memory_format=torch.channels_last)  # many narrow convolutions: a fifth less time on a CPU
+        image = image.contiguous(
+            memory_format=torch.channels_last
+        )  # many narrow convolutions: a fifth less time on a CPU
         half = F.avg_pool2d(image, 3, 2, 1)
         stem = self.norm_stem(self.stem(image))
         fine = self.norm1(torch.cat((stem, half), dim=1))
