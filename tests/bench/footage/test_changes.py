@@ -52,10 +52,21 @@ def test_a_class_that_vanished_is_told() -> None:
     assert made([[99999, 0, 0], [1, 0, 0], [0, 0, 0]]).warnings() == []  # one pixel of 100,000 was no person
 
 
+def test_a_class_seen_where_it_is_has_not_vanished() -> None:
+    """9 % of the pixels were persons by mistake, 0.5 % are left: it is told of neither as a warning nor against the model."""
+    fewer = made([[9100, 0, 0], [450, 50, 400], [0, 0, 0]])
+    assert fewer.warnings() == [] and fewer.advice() == (ADAPTED, [])
+    small = made([[9970, 0, 0], [16, 0, 14], [0, 0, 0]])  # 0.3 % of the pixels: told, not held against it
+    assert small.warnings() == ["53 % of what was person is road now"] and small.advice() == (ADAPTED, [])
+    gone = made([[9900, 0, 0], [60, 0, 40], [0, 0, 0]])
+    assert gone.advice() == (BEFORE, ["adapted against as it was: person is gone"])
+
+
 def test_the_advice_goes_by_signs() -> None:
     same = [[90, 0, 0], [0, 10, 0], [0, 0, 0]]
     assert made(same).advice() == (ADAPTED, [])
     assert made(same, flicker=(5, 5.4)).advice()[0] == ADAPTED  # too little to be held against it
+    assert made(same, flicker=(20, 21)).advice()[0] == ADAPTED  # a twentieth more
     assert made(same, flicker=(5, 6)).advice() == (
         BEFORE,
         ["adapted against as it was: flicker 6.0 % of the pixels, not 5.0"],
