@@ -41,13 +41,15 @@ def panels(
     seed: int = 0,
     clips: int = 3,
     out: str | Path = Path("preview/panels.png"),
+    pictures: bool = True,
     **place: Unpack[Place],
 ) -> dict[str, Any]:
-    """Draw frame, truth, predictions and errors of finished runs on validation clips, at t-1 and t."""
+    """Draw frame, truth, predictions and errors of finished runs on validation clips, at t-1 and t; without ``pictures`` the
+    predictions alone."""
     from bench.analysis.panels import run_panels
 
     with working(place) as at:
-        return run_panels(methods, shift, seed, clips, Path(out), at)
+        return run_panels(methods, shift, seed, clips, Path(out), at, pictures)
 
 
 def strip(
@@ -58,13 +60,15 @@ def strip(
     clip: int = 0,
     rate: float = 4.0,
     out: str | Path = Path("preview/strip.gif"),
+    pictures: bool = True,
     **place: Unpack[Place],
 ) -> dict[str, Any]:
-    """Film a world of no split: frame, truth, predictions, and where they flicker from frame to frame."""
+    """Film a rendered world of no split, or a recorded validation split: frame, truth, predictions, and where they flicker from
+    frame to frame; without ``pictures`` neither frame nor truth."""
     from bench.analysis.strips import run_strip
 
     with working(place) as at:
-        return run_strip(methods, shift, seed, frames, clip, rate, Path(out), at)
+        return run_strip(methods, shift, seed, frames, clip, rate, Path(out), at, pictures)
 
 
 def doctor(runs: str | Path | None = None, cache: str | Path | None = None) -> dict[str, Any]:

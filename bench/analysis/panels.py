@@ -15,12 +15,13 @@ from bench.core.errors import UsageError
 from bench.core.outputs import Output
 from bench.core.workspace import Workspace
 from bench.data.clip import LabelledClip
-from bench.data.labels import CLASSES, IGNORE
+from bench.data.labels import CLASSES, IGNORE, PALETTE, palette_of
 from bench.data.loaders import ClipLoader
-from bench.pictures.canvas import Image, class_legend, colourise, save, show, tile_grid
-from bench.runs.config import Evaluation, load_shift
+from bench.pictures.canvas import Colour, Image, class_legend, colourise, save, show, tile_grid
+from bench.runs.config import Shift, load_shift
 from bench.runs.figures import spread_clips
 from bench.runs.finished import RunFolder, finished_runs
+from bench.runs.grouping import grouping_of
 from bench.runs.metrics import confusion_matrix, iou_from_confusion, mean_iou
 from bench.runs.predictions import predictions
 from stpl.segmenter import VideoSegmenter
@@ -74,7 +75,9 @@ def error_map(
     return shown, 100 * float(wrong.sum() / counted.sum()) if counted.any() else float("nan")
 
 
-def panels_figure(panels: Sequence[Panel], title: str, classes: Sequence[str] = CLASSES) -> Figure:
+def panels_figure(
+    panels: Sequence[Panel], title: str, classes: Sequence[str] = CLASSES, palette: Sequence[Colour] = PALETTE
+) -> Figure:
     """Three tiles a row. For each clip: frames t-1 and t and the truth, then for each model its prediction at t-1, at t, and
     its errors at t; captions give the clip's mIoU and the share of wrong pixels.
 
@@ -92,7 +95,7 @@ def panels_figure(panels: Sequence[Panel], title: str, classes: Sequence[str] = 
         first = next(places)
         for axes, image, caption in zip(
             first,
-            (before, now, colourise(panel.label)),
+            (before, now, colourise(panel.label, palette)),
             (f"{panel.name}: frame t-1", f"{panel.name}: frame t", f"{panel.name}: ground truth of t"),
             strict=True,
         ):
@@ -103,23 +106,41 @@ def panels_figure(panels: Sequence[Panel], title: str, classes: Sequence[str] = 
                 raise ValueError(f"prediction '{name}' must be {panel.label.shape}, got {found.current.shape}")
             errors, share = error_map(now, panel.label, found.current)
             miou = clip_miou(panel.label, found.current, len(classes))
-            images = colourise(found.previous), colourise(found.current), errors
+            images = colourise(found.previous, palette), colourise(found.current, palette), errors
             captions = f"{name}, t-1", f"{name}, t: mIoU {miou:.1f} %", f"wrong (red): {share:.1f} % of pixels"
             for axes, image, caption in zip(next(places), images, captions, strict=True):
                 show(axes, image, caption, 10.5)
             seen += [np.unique(found.previous), np.unique(found.current)]
-    class_legend(figure, np.concatenate(seen), classes)
+    class_legend(figure, np.concatenate(seen), classes, palette)
+    figure.suptitle(title, fontsize=10.5, x=0.01, y=0.995, ha="left", va="top")
+    return figure
+
+
+def predictions_figure(
+    panels: Sequence[Panel], title: str, classes: Sequence[str], palette: Sequence[Colour]
+) -> Figure:
+    """A row for each clip, a tile for each model's prediction at t: neither frames nor truth, which may not be ours to show."""
+    height, width = panels[0].label.shape
+    columns = len(panels[0].predictions)
+    figure, grid = tile_grid(len(panels), columns, (TILE, TILE * height / width), 0.25, (0.06, 0.75, 0.62))
+    for panel, places in zip(panels, grid, strict=True):
+        for (name, found), axes in zip(panel.predictions.items(), places, strict=True):
+            miou = clip_miou(panel.label, found.current, len(classes))
+            show(axes, colourise(found.current, palette), f"{panel.name}, {name}: mIoU {miou:.1f} %", 10.5)
+    seen = [np.unique(found.current) for panel in panels for found in panel.predictions.values()]
+    class_legend(figure, np.concatenate(seen), classes, palette)
     figure.suptitle(title, fontsize=10.5, x=0.01, y=0.995, ha="left", va="top")
     return figure
 
 
 def pair_predictions(
-    segmenter: VideoSegmenter, loader: ClipLoader, indices: Sequence[int], rule: Evaluation, device: torch.device
+    segmenter: VideoSegmenter, loader: ClipLoader, indices: Sequence[int], shift: Shift, device: torch.device
 ) -> dict[int, Prediction]:
-    """Predictions of clips by number, as in evaluation."""
-    passes = predictions(segmenter, loader, device, rule.align_corners, indices, together=1)
+    """Predictions of clips by number, as in evaluation: classes as they are scored."""
+    passes = predictions(segmenter, loader, device, shift.evaluation.align_corners, indices, together=1)
+    groups = grouping_of(shift)
     return {
-        index: Prediction(found.previous_labels()[0].cpu().numpy(), found.labels()[0].cpu().numpy())
+        index: Prediction(*(groups(one[0].cpu().numpy()) for one in (found.previous_labels(), found.labels())))
         for index, found in zip(indices, passes, strict=True)
     }
 
@@ -133,7 +154,7 @@ def make_panels(runs: Sequence[RunFolder], clips: int, workspace: Workspace) -> 
         with run.labelled_clips(workspace) as loader:
             indices = spread_clips(len(loader.store), clips)
             labelled = labelled or {index: loader.store.labelled(index) for index in indices}
-            by_model[run.name] = pair_predictions(model, loader, indices, run.shift.evaluation, workspace.device)
+            by_model[run.name] = pair_predictions(model, loader, indices, run.shift, workspace.device)
         workspace.progress("panels", number + 1, len(runs))
     return [
         Panel(f"clip {index}", clip.frames, clip.label, {name: found[index] for name, found in by_model.items()})
@@ -142,9 +163,12 @@ def make_panels(runs: Sequence[RunFolder], clips: int, workspace: Workspace) -> 
 
 
 def run_panels(
-    specs: Sequence[str], shift_name: str, seed: int, clips: int, out: Path, workspace: Workspace
+    specs: Sequence[str], shift_name: str, seed: int, clips: int, out: Path, workspace: Workspace, pictures: bool = True
 ) -> dict[str, object]:
     """Draw the panels of finished runs and write them as a PNG, at the size of the frames.
+
+    Args:
+        pictures: show frames, truth and errors; without, what is shown may be published where the data may not.
 
     Returns:
         The file, and mIoU in percent by clip and model.
@@ -158,15 +182,19 @@ def run_panels(
     output = Output.of_files("panels", out)
     shift = load_shift(shift_name)
     panels = make_panels(finished_runs(specs, shift_name, [seed], workspace.runs), clips, workspace)
-    title = f"{shift.title}, replicate {seed}, validation clips evenly spread over the split;\n"
-    title += (
-        "t-1 is predicted from its frame alone; mIoU over the classes that occur in that clip's truth or prediction"
+    spread, scored = (
+        "validation clips evenly spread over the split",
+        "mIoU over the classes of that clip's truth or prediction",
     )
+    title = f"{shift.title}, replicate {seed}, {spread};\nt-1 is predicted from its frame alone; {scored}"
+    if not pictures:  # two methods are narrower than a line of three tiles
+        title = f"{shift.title}, replicate {seed},\n{spread};\n{scored}"
+    classes, draw = shift.score_classes, panels_figure if pictures else predictions_figure
     with output:
-        save(panels_figure(panels, title, shift.classes), out, dpi=110)
+        save(draw(panels, title, classes, palette_of(classes)), out, dpi=110)
     miou = {
         panel.name: {
-            name: round(clip_miou(panel.label, found.current, len(shift.classes)), 2)
+            name: round(clip_miou(panel.label, found.current, len(classes)), 2)
             for name, found in panel.predictions.items()
         }
         for panel in panels

@@ -1,12 +1,14 @@
-"""``bench strip``: consecutive frames of a demonstration world, each method's prediction, and where it flickers.
+"""``bench strip``: consecutive frames, each method's prediction, and where it flickers.
 
-The world is rendered for this alone: it belongs to no split, so nothing that is tuned on or reported is shown.
+Of a rendered shift they are of a demonstration world, rendered for this alone: it belongs to no split, so nothing that is tuned on
+or reported is shown. Of a recorded one they are of its validation split, where that is labelled frame by frame.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +16,24 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from bench.core.errors import UsageError
 from bench.core.outputs import Output
 from bench.core.seeding import seed_for
 from bench.core.workspace import Workspace
 from bench.data.clip import Clip, FlowBackend
-from bench.data.labels import CLASSES, IGNORE, PALETTE
+from bench.data.labels import CLASSES, IGNORE, PALETTE, palette_of
 from bench.data.loaders import ClipLoader
 from bench.flow.base import backend_of
 from bench.pictures.canvas import Colour, Image, colourise
 from bench.pictures.media import check_film, write_film, write_png
 from bench.pictures.tiles import tiled
 from bench.runs.config import Evaluation, Shift, load_shift
-from bench.runs.finished import finished_runs, rendered_data
+from bench.runs.finished import RunFolder, finished_runs, rendered_data
+from bench.runs.grouping import grouping_of
 from bench.runs.metrics import ConfusionMatrix, carry_labels, confusion_matrix, iou_from_confusion, mean_iou
 from bench.runs.predictions import predictions
 from bench.runs.video_consistency import video_consistencies
+from bench.shifts.protocol import Videos
 from stpl.segmenter import VideoSegmenter
 
 STAYED, CHANGED, UNKNOWN = (255, 255, 255), (214, 39, 40), (200, 200, 200)
@@ -93,6 +98,40 @@ def demonstration(shift: Shift, seed: int, number: int, frames: int) -> Footage:
     what = (data.target.domain, demonstration_world(seed, data.family), number, data.height, data.width, frames)
     clip = render_clip(*what).without_label()
     return Footage(clip, render_labels(*what))
+
+
+def recorded(run: RunFolder, number: int, frames: int, workspace: Workspace) -> tuple[Footage, npt.NDArray[np.int64]]:
+    """``frames`` consecutive frames of a recorded shift's validation split from clip ``number`` on, with the flow that the run
+    took, and the run's predictions of them, as evaluation makes them.
+
+    Raises:
+        UsageError: there are not as many, or the clips' last frames do not follow each other.
+    """
+    network, numbers = run.model(workspace), range(number, number + frames)
+    with run.labelled_clips(workspace) as loader:
+        if numbers.stop > len(loader.store):
+            raise UsageError(
+                f"The validation split of '{run.shift.name}' has {len(loader.store)} clips; clips {number} to {numbers.stop - 1} "
+                "(a film of so many frames begins one clip before) are not all there: lower --frames or --clip"
+            )
+        passes = predictions(network, loader, workspace.device, run.shift.evaluation.align_corners, numbers, together=1)
+        labels, reads = [], []
+        for found in passes:
+            labels.append(found.labels()[0].cpu().numpy())
+            reads.append(found.reads[0].clip)
+        truth = np.stack([loader.store.labelled(index).label for index in numbers])
+    for before, after in pairwise(reads):
+        if not np.array_equal(before.frames[-1], after.frames[-2]):
+            raise UsageError(
+                f"Clips {before.key} and {after.key} of '{run.shift.name}' are not neighbours: a film needs every frame labelled"
+            )
+    clip = Clip(
+        np.stack([one.frames[-1] for one in reads]),
+        np.stack([one.flow[-1] for one in reads[1:]]),
+        np.stack([one.valid[-1] for one in reads[1:]]),
+        reads[0].key,
+    )
+    return Footage(clip, truth), np.stack(labels)
 
 
 def windows(clip: Clip, length: int) -> list[Clip]:
@@ -172,9 +211,13 @@ def run_strip(
     rate: float,
     out: Path,
     workspace: Workspace,
+    pictures: bool = True,
 ) -> dict[str, Any]:
-    """Render the demonstration, predict it with finished runs, and write a GIF, an mp4, or a PNG with the frames one below
-    the other.
+    """Predict consecutive frames with finished runs, and write a GIF, an mp4, or a PNG with the frames one below the other.
+
+    Args:
+        number: of the demonstration world's clip, or of the first clip of a recorded validation split.
+        pictures: show frames and truth; without, what is shown may be published where the data may not.
 
     Returns:
         The file, and by model, in percent, its mIoU over the strip, temporal consistency and share of changed pixels by frame,
@@ -188,22 +231,35 @@ def run_strip(
     output = Output.of_files("strip", out)
     shift = load_shift(shift_name)
     found = finished_runs(specs, shift_name, [seed], workspace.runs)
-    classes, window = len(shift.classes), shift.data.frames
-    footage = demonstration(shift, seed, number, frames + window)
-    truth, tracks = footage.labels[-frames:], {}
-    clips = windows(footage.clip, window)
-    for done, run in enumerate(found, 1):
-        flow = backend_of(run.config.flow)  # these frames are in no split whose flow could be computed ahead
-        labels = predict_windows(run.model(workspace), clips, flow, shift.evaluation, workspace.device)
-        tracks[run.name] = track(labels, footage.clip, classes, truth)
+    groups, classes = grouping_of(shift), shift.score_classes
+    if isinstance(shift.data, Videos):
+        footages = (recorded(run, number, frames + 1, workspace) for run in found)
+        what, flows = f"validation clips {number + 1} to {number + frames}", "flow that the method was given"
+    else:
+        demo = demonstration(shift, seed, number, frames + shift.data.frames)
+        clips, rule = windows(demo.clip, shift.data.frames), shift.evaluation
+        footages = (
+            # these frames are in no split whose flow could be computed ahead
+            (
+                demo,
+                predict_windows(run.model(workspace), clips, backend_of(run.config.flow), rule, workspace.device),
+            )
+            for run in found
+        )
+        what, flows = f"demonstration world {seed}/{number}", "exact flow"
+    tracks: dict[str, Track] = {}
+    for done, (run, (footage, labels)) in enumerate(zip(found, footages, strict=True), 1):
+        truth = footage.labels[-frames:]
+        tracks[run.name] = track(groups(labels).astype(np.int64), footage.clip, len(classes), truth)
         workspace.progress("strip", done, len(found))
-    title = f"{shift.title}, demonstration world {seed}/{number}"
-    pictures = compose(footage.clip.frames[-frames:], truth, tracks, title, shift.classes)
+    shown = footage.clip.frames[-frames:] if pictures else None
+    palette = palette_of(classes)
+    drawn = compose(shown, truth if pictures else None, tracks, f"{shift.title}, {what}", classes, palette, flows)
     with output:
         if out.suffix.lower() == ".png":
-            write_png(out, np.concatenate(pictures))
+            write_png(out, np.concatenate(drawn))
         else:
-            write_film(out, pictures, rate, exact=(*PALETTE, STAYED, CHANGED, UNKNOWN))
+            write_film(out, drawn, rate, exact=(*palette, STAYED, CHANGED, UNKNOWN))
     return {"strip": str(out), "frames": frames, "models": summary(tracks)}
 
 
@@ -225,26 +281,28 @@ def summary(tracks: Mapping[str, Track]) -> dict[str, dict[str, Any]]:
 
 
 NOTES = (
-    "Bottom row, along the exact flow: class changed since the frame before (red), stayed (white), surface not seen there (grey)",
+    "Bottom row, along the {flow}: class changed since the frame before (red), stayed (white), surface not seen there (grey)",
     "TC: temporal consistency, mIoU of the frame before, carried along the flow, with this one; mIoU: over all frames shown",
 )
 
 
 def compose(
-    frames: npt.NDArray[np.uint8],
+    frames: npt.NDArray[np.uint8] | None,
     truth: npt.NDArray[np.uint8] | None,
     tracks: Mapping[str, Track],
     title: str,
     classes: Sequence[str] = CLASSES,
     palette: Sequence[Colour] = PALETTE,
+    flow: str = "exact flow",
 ) -> list[Image]:
     """One picture per frame: the frame over its truth at the left, then a column per model with its prediction over its flicker.
 
     Args:
-        frames: uint8 RGB ``(F, 3, H, W)``.
+        frames: uint8 RGB ``(F, 3, H, W)``; None leaves the column at the left out.
         truth: ``(F, H, W)`` train ids; None where there is none.
         tracks: by name of the model, of these F frames.
         title: above each picture.
+        flow: along which flicker is told, in words.
     """
     ids = np.unique(np.concatenate([of.labels.ravel() for of in tracks.values()]))
     if truth is not None:
@@ -252,16 +310,19 @@ def compose(
     legend: dict[str, Colour] = {classes[i]: palette[i] for i in ids if i < len(classes)}
     legend |= {"ignored": (0, 0, 0)} if IGNORE in ids else {}
     legend |= {"changed": CHANGED, "not seen before": UNKNOWN}
-    pictures = []
-    for k, frame in enumerate(frames):
-        below = np.full((*frame.shape[1:], 3), 255, np.uint8) if truth is None else colourise(truth[k], palette)
-        above = [(f"frame {k + 1} of {len(frames)}", frame.transpose(1, 2, 0))]
-        under = [("" if truth is None else "ground truth", below)]
+    count = len(next(iter(tracks.values())).labels)
+    drawn = []
+    for k in range(count):
+        above, under = [], []
+        if frames is not None:
+            blank = np.full((*frames.shape[2:], 3), 255, np.uint8)
+            above.append((f"frame {k + 1} of {count}", frames[k].transpose(1, 2, 0)))
+            under.append(("", blank) if truth is None else ("ground truth", colourise(truth[k], palette)))
         for name, of in tracks.items():
             score = "" if of.miou is None else f", mIoU {of.miou:.1f} %"
             above.append((f"{name}{score}", colourise(of.labels[k], palette)))
             found = of.flicker[k]
             caption = f"changed {found.share:.1f} %, TC {found.consistency:.1f} %"
             under.append((caption, flicker_map(found)))
-        pictures.append(tiled([above, under], title, NOTES, legend))
-    return pictures
+        drawn.append(tiled([above, under], title, [note.format(flow=flow) for note in NOTES], legend))
+    return drawn

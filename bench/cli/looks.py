@@ -13,6 +13,12 @@ METHODS = Annotated[
     str,
     typer.Option("--methods", "-m", help="Methods with finished runs, with commas; options as stpl:fusion=none."),
 ]
+PICTURES = Annotated[
+    bool,
+    typer.Option(
+        "--pictures/--no-pictures", help="Frames and truth too, or predictions alone, which show no data set."
+    ),
+]
 
 
 @command(app, "bench list methods --shift viper2cityscapes", name="list", panel=LOOK)
@@ -57,34 +63,39 @@ def panels(
     seed: SEED = 0,
     clips: Annotated[int, typer.Option("--clips", min=1, max=12, help="Clips, evenly spread over the split.")] = 3,
     out: Annotated[Path, typer.Option("--out", help="PNG to write.")] = Path("preview/panels.png"),
+    pictures: PICTURES = True,
     **place: Any,
 ) -> Says:
     """Draw frame, truth, predictions and errors of finished runs on validation clips, at t-1 and t."""
     import bench
 
-    return Says(bench.panels(names(methods), shift, seed, clips, out, **place), f"Wrote {out}")
+    return Says(bench.panels(names(methods), shift, seed, clips, out, pictures, **place), f"Wrote {out}")
 
 
 @command(
     app,
     "bench strip --methods source_only,stpl,oracle --frames 16 --out strip.gif",
     panel=LOOK,
-    shared="runs cache device",
+    shared="data_root runs cache device",
 )
 def strip(
     methods: METHODS = "source_only,stpl,oracle",
     shift: SHIFT = "ministreet",
     seed: SEED = 0,
     frames: Annotated[int, typer.Option("--frames", min=1, max=200, help="Consecutive frames.")] = 16,
-    clip: Annotated[int, typer.Option("--clip", min=0, help="Which clip of the demonstration world.")] = 0,
+    clip: Annotated[
+        int,
+        typer.Option("--clip", min=0, help="Which clip of the demonstration world; the first one of a recorded split."),
+    ] = 0,
     rate: Annotated[float, typer.Option("--rate", min=0.1, max=60, help="Frames per second.")] = 4.0,
     out: Annotated[Path, typer.Option("--out", help="GIF, mp4 or PNG to write.")] = Path("preview/strip.gif"),
+    pictures: PICTURES = True,
     **place: Any,
 ) -> Says:
-    """Film a world of no split: frame, truth, predictions, and where they flicker from frame to frame."""
+    """Film a rendered world of no split, or a recorded drive: frame, truth, predictions, and where they flicker."""
     import bench
 
-    return Says(bench.strip(names(methods), shift, seed, frames, clip, rate, out, **place), f"Wrote {out}")
+    return Says(bench.strip(names(methods), shift, seed, frames, clip, rate, out, pictures, **place), f"Wrote {out}")
 
 
 @command(app, "bench report runs/0123456789ab --out report.html", panel=LOOK, shared="runs cache")

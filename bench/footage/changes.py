@@ -40,11 +40,11 @@ BEFORE, STATISTICS, ADAPTED = "as it was", "adabn", "adapted"
 LEAST = 0.1
 """Percent of all pixels from which on a class is looked at for having vanished or been swallowed."""
 LEFT, SWALLOWED = 10.0, 50.0
-"""Percent of a class's pixels: with less than the one left, and less than :data:`LEAST` of all, it has vanished; where another class
-has more than the other, it is swallowed. A class that was seen in far too many places has not vanished when it is seen in a few:
-on the real drive an unadapted network saw 9 % persons, and labels know of less than 1."""
+"""Percent of a class's pixels: with less than the one left, and less than :data:`LEAST` of all, it has vanished; where another
+class has more than the other, it is swallowed. A class that was seen in far too many places has not vanished when it is seen in a
+few: on the real drive an unadapted network saw 9 % persons, and labels know of less than 1."""
 LOST = 0.5
-"""Percent of all pixels that a class must have had for its vanishing to be held against a model; of a smaller one it is told only."""
+"""Percent of all pixels that a class must have had for its vanishing to be held against a model; a smaller one's is told only."""
 FLICKER, INFORMATION = (0.5, 1.1), 0.02
 """More flicker, or less information, than this is held against a model: percent of pixels and times as much, both; nats. Finer
 predictions have more edges, and with them a little more flicker."""

@@ -154,7 +154,8 @@ def class_legend(
     ]
     if IGNORE in present:
         handles.append(Patch(facecolor="black", label="ignored"))
-    figure.legend(handles=handles, loc="lower center", ncols=8, frameon=False, fontsize=9.5, columnspacing=1.2)
+    columns = min(8, max(2, int(figure.get_figwidth() / 1.2)))
+    figure.legend(handles=handles, loc="lower center", ncols=columns, frameon=False, fontsize=9.5, columnspacing=1.2)
 
 
 def segmentation_panel(

@@ -25,7 +25,6 @@ from bench.analysis.panels import (
     run_panels,
 )
 from bench.analysis.preview import run_preview
-from bench.analysis.strips import run_strip
 from bench.core.access import stage
 from bench.core.errors import RunError, UsageError
 from bench.core.registry import ROOT
@@ -164,12 +163,7 @@ def test_panels_of_recorded_video_are_at_the_frames_size(
     assert look(done, workspace, 200).confusion.sum() > 0 and record.flow == "dis-medium"
 
 
-def test_what_is_rendered_for_a_picture_alone_is_refused_of_recorded_video(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr("bench.analysis.strips.finished_runs", lambda *_: [])
-    with pytest.raises(UsageError, match="Shift 'viper2cityscapes' is recorded video"):
-        run_strip(["adabn"], "viper2cityscapes", 0, 3, 0, 4.0, tmp_path / "a.gif", Workspace())
+def test_what_is_rendered_for_a_picture_alone_is_refused_of_recorded_video(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Shift 'viper2cityscapes' is recorded video"):
         run_preview("viper2cityscapes", 1, 0, tmp_path)
 

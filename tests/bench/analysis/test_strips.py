@@ -102,7 +102,7 @@ def test_predictions_of_windows_are_those_of_evaluation(finished_tiny: Path, tin
     store = ClipStore(prepare_split(shift.data, "target", "val", 0, tiny_cache))
     model = finished_run("adabn", TINY, 0, finished_tiny).model(Workspace())
     labels = predict_windows(model, [store[0], store[1]], exact, shift.evaluation, cpu)
-    expected = pair_predictions(model, ClipLoader(store, exact, 1, 0), [0, 1], shift.evaluation, cpu)
+    expected = pair_predictions(model, ClipLoader(store, exact, 1, 0), [0, 1], shift, cpu)
     assert (labels[0] == expected[0].current).all() and (labels[1] == expected[1].current).all()
 
 

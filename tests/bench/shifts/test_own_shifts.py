@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from bench import cli
+from bench.analysis.strips import run_strip
 from bench.core.errors import AccessError, BadFile, RunError, UsageError
 from bench.core.registry import shift_names
 from bench.core.workspace import Workspace
@@ -22,7 +24,7 @@ from bench.leaderboards.verify import verify_record
 from bench.runs.config import load_shift, make_run_config
 from bench.runs.run import run
 from bench.runs.source import source_model
-from tests.bench.shifts.own import CLASSES, COLOURS, camvid_like, scene, told, write, write_yaml
+from tests.bench.shifts.own import CLASSES, COLOURS, camvid_like, draw, scene, told, write, write_yaml
 
 HASHES = {
     "ministreet": "17a50ab9a36a",
@@ -89,6 +91,46 @@ def test_a_run_is_made_again_from_the_data_root(shift: str, place: Workspace, no
     assert all(said == now for said, now in again.scores.values()) and again.scores
     with pytest.raises(RunError, match="give --data-root DIR"):
         verify_record(place.runs / record.run, place.cache, "cpu")
+
+
+def test_a_recorded_drive_is_filmed_in_the_classes_of_its_scores(
+    tmp_path: Path, own_cache: Path, no_figures: None
+) -> None:
+    """Groups in another order than the classes: were they left out, nothing would be right."""
+    draw(tmp_path / "data" / "day", "drive1", 6, 1.0, 1)
+    draw(tmp_path / "data" / "day", "drive2", 4, 1.0, 1)
+    for sequence in ("drive1", "drive2"):
+        draw(tmp_path / "data" / "dusk", sequence, 8, 0.4, 1)
+    groups = {name.upper(): [name] for name in reversed(CLASSES)}
+    colours = {name.upper(): list(COLOURS[name]) for name in CLASSES}
+    asked = told(evaluation__groups=groups, data__target__colors={**colours, "ignore": [0, 0, 0]})
+    shift = write_yaml(tmp_path / "yaml" / "drive.yaml", asked)
+    place = Workspace(tmp_path / "runs", own_cache, torch.device("cpu"), data_root=tmp_path / "data")
+    record = run(make_run_config("source_only", shift), place)
+    where = ["-m", "source_only", "--shift", shift, "--data-root", str(tmp_path / "data"), "--runs", str(place.runs)]
+    where += ["--cache", str(own_cache), "--json"]
+    sizes = []
+    for pictures in ("--pictures", "--no-pictures"):
+        out = tmp_path / f"film{pictures}.png"
+        result = CliRunner().invoke(cli.app, ["strip", *where, "--frames", "3", "--out", str(out), pictures])
+        assert result.exit_code == 0, result.output
+        (of,) = json.loads(result.stdout)["models"].values()
+        assert abs(of["miou"] - record.result.miou) < 15 and len(of["changed"]) == 3
+        panel = tmp_path / f"panels{pictures}.png"
+        result = CliRunner().invoke(cli.app, ["panels", *where, "--clips", "2", "--out", str(panel), pictures])
+        assert result.exit_code == 0, result.output
+        (found, _) = json.loads(result.stdout)["miou"].values()
+        assert abs(next(iter(found.values())) - record.result.miou) < 15
+        sizes.append([Image.open(path).size for path in (out, panel)])
+    assert sizes[1][0][0] < sizes[0][0][0] and sizes[1][1][0] < sizes[0][1][0]  # a column of frames and truth less
+    result = CliRunner().invoke(cli.app, ["strip", *where, "--frames", "60", "--out", str(tmp_path / "x.png")])
+    assert result.exit_code == 2 and "lower --frames or --clip" in result.stderr
+
+
+def test_a_film_needs_every_frame_labelled(shift: str, place: Workspace, tmp_path: Path, no_figures: None) -> None:
+    run(make_run_config("source_only", shift), place)
+    with pytest.raises(UsageError, match="are not neighbours: a film needs every frame labelled"):
+        run_strip(["source_only"], shift, 0, 2, 0, 4.0, tmp_path / "x.gif", place)
 
 
 # Clips ----------------------------------------------------------------------------------------------------------------
