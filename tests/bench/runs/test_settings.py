@@ -65,19 +65,25 @@ def test_what_a_search_chose_stands_in_its_log() -> None:
     """``trial(n, ...)`` beside a method's settings is the row ``n`` of the log, digit for digit, and its best one."""
     with (ROOT / "leaderboards" / "tuning" / "log.csv").open(encoding="utf-8", newline="") as file:
         log = list(csv.DictReader(file))
-    searched = {row["method"] for row in log}
-    for method in searched & set(method_names()):
-        layer = method_class(method).TUNED["ministreet-dev"]
+    for row in log:
+        row["variant"] = " teacher=none" if json.loads(row["config"]).get("teacher") == "none" else ""
+    searched = {(row["method"], row["variant"]) for row in log if row["method"] in method_names()}
+    assert ("stpl", " teacher=none") in searched  # it has a search of its own
+    for method, variant in sorted(searched):
+        layer = method_class(method).TUNED[f"ministreet-dev{variant}"]
         told = {name: value for name, value in layer.items() if value.origin == "tuned"}
         source = {value.source for value in told.values()}
         if not told and method_class(method).revision(None) > 1:
             continue  # its search was one of an earlier revision
         assert len(source) == 1, method
         number = source.pop().removeprefix("trial ")
-        rows = [row for row in log if row["method"] == method]
+        rows = [row for row in log if (row["method"], row["variant"]) == (method, variant)]
         row = next(row for row in rows if row["trial"] == number)
-        assert json.loads(row["searched"]) == {name: value.value for name, value in told.items()}, method
-        assert float(row["miou"]) == max(float(other["miou"]) for other in rows), method
+        drawn = json.loads(row["searched"])
+        if variant:
+            drawn.pop("ema_decay")  # of a teacher that there is not
+        assert drawn == {name: value.value for name, value in told.items()}, method
+        assert float(row["miou"]) == max(float(other["miou"]) for other in rows) and len(rows) == 6, method
 
 
 @pytest.mark.parametrize("method", method_names())
@@ -269,9 +275,8 @@ def test_the_page_has_every_setting_with_its_source_and_what_each_shift_runs_wit
     rows = {}
     for section in text.split("\n## ")[1:]:
         name = section.split("`")[1]
-        cells = [
-            [cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line.startswith("|")
-        ]
+        lines = section.split("With `-o")[0].splitlines()  # a variant's own values stand in a table below
+        cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
         assert cells[0] == ["setting", "value", "published or ours", "source, or why", *REPORTED]
         rows[name] = {row[0].strip("`"): row[1:] for row in cells[2:]}
     assert {name: set(of) for name, of in rows.items()} == {
