@@ -14,6 +14,7 @@ from bench.runs.finished import RECORD, RunFolder
 from bench.runs.records import Record, read_record
 from bench.runs.sequences import sequences_of
 
+from .standings import FOLDERS
 from .submit import compare_scores
 
 
@@ -50,7 +51,7 @@ def score_sample(root: Path, number: int, workspace: Workspace) -> Sample:
     Raises:
         RunError: a record whose checkpoint scores something else; names it.
     """
-    files = sorted((root / "records").glob("*/*.json"))
+    files = sorted(path for folder in FOLDERS.values() for path in (root / folder).glob("*/*.json"))
     at_hand = [path for path in files if _is_at_hand(read_record(path), workspace.runs)]
     drawn = sorted(random.SystemRandom().sample(at_hand, min(number, len(at_hand))))
     for done, path in enumerate(drawn):

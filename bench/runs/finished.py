@@ -212,7 +212,10 @@ def find_record(reference: str, runs: Path, root: Path = LEADERBOARDS) -> Path:
     if path.is_file():
         return path
     if is_hash(reference):
-        places = [runs / reference / RECORD, *sorted((root / "records").glob(f"*/*-{reference}.json"))]
+        committed = (
+            path for board in ("records", "streams") for path in sorted(root.glob(f"{board}/*/*-{reference}.json"))
+        )
+        places = [runs / reference / RECORD, *committed]
         if found := next((place for place in places if place.is_file()), None):
             return found
     raise UsageError(
@@ -243,13 +246,17 @@ def matching(records: Iterable[Record], config: RunConfig) -> dict[int, Record]:
 
 
 def all_records(runs: Path, root: Path, shift: str) -> list[Record]:
-    """Records of a shift's protocol: the committed ones, then those of the finished runs in ``runs`` without the damaged."""
+    """Records of a shift's protocol: the committed ones, then those of the finished runs in ``runs`` without the damaged.
+
+    Streams are none of them: what was predicted online does not compare with what the last weights predict.
+    """
     now = load_shift(shift)
     found = [read_record(path) for path in sorted((root / "records" / now.name).glob("*.json"))]
     for path in sorted(runs.glob(f"*/{RECORD}")):
         with contextlib.suppress(RunError):  # of another run: that run's business
             found.append(read_record(path))
-    return [record for record in found if record.config.shift_hash == now.hash]  # also of runs cut short
+    ours = (record for record in found if record.config.mode == "offline")
+    return [record for record in ours if record.config.shift_hash == now.hash]  # also of runs cut short
 
 
 def records_frame(shift: str, root: Path, runs: Path) -> pd.DataFrame:
