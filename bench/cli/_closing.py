@@ -11,8 +11,9 @@ from rich.table import Table
 from bench._face.place import LEADERBOARDS
 from bench.core.errors import RunError
 from bench.core.provenance import code
-from bench.leaderboards.standings import folder_of, oracle_and_source_only
+from bench.leaderboards.standings import oracle_and_source_only
 from bench.runs.config import load_shift
+from bench.runs.finished import folder_of
 from bench.runs.records import Record, read_record
 from bench.runs.watching import LOGS
 

@@ -16,6 +16,7 @@ from bench.core.errors import RunError, UsageError, unknown
 from bench.core.registry import shift_names
 from bench.core.text import code, plain
 from bench.runs.config import Shift, load_shift
+from bench.runs.finished import FOLDERS
 from bench.runs.records import Record
 from bench.runs.sequences import Counts
 from bench.shifts.sides import ModelFile
@@ -26,7 +27,7 @@ from .figures import drawings
 from .generated import Page, Pages, orphans
 from .provenance import provenance
 from .published import compared_with, published_shifts
-from .standings import FOLDERS, ORDER, Committed, Group, admit, grouped, ranked, read_committed
+from .standings import ORDER, Committed, Group, admit, grouped, ranked, read_committed
 from .study_figure import study_drawing
 from .tables import (
     average_table,

@@ -10,11 +10,10 @@ from bench.core.errors import RunError
 from bench.core.files import sha256_of
 from bench.core.text import listed
 from bench.core.workspace import Workspace
-from bench.runs.finished import RECORD, RunFolder
+from bench.runs.finished import FOLDERS, RECORD, RunFolder
 from bench.runs.records import Record, read_record
 from bench.runs.sequences import sequences_of
 
-from .standings import FOLDERS
 from .submit import compare_scores
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
 from bench.pictures.canvas import DESIGN_MARKERS, DESIGN_NAMES, SETTING_COLOURS, SETTING_NAMES, mark, new_figure, plain
 from bench.runs.records import Record
@@ -96,9 +97,12 @@ def time_figure(entries: Sequence[tuple[Entry, float]], title: str) -> Figure:
         axes.annotate(
             f"{entry.title} {mean:.1f}", (seconds, mean), (1.02, heights[number]), textcoords=axes.get_yaxis_transform(),
             va="center", fontsize=9, color=colour, annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.4},
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.4, "relpos": (0, 0.5)},
         )  # fmt: skip
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_ylim(low - room, high + room)
     axes.set_xlabel("seconds per frame: read, predict, adapt")
     axes.set_ylabel("online mIoU, %")

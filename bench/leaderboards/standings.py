@@ -10,6 +10,7 @@ from typing import Any
 from bench.core.errors import RunError, UsageError, unknown
 from bench.core.registry import method_names
 from bench.runs.config import Shift, alterations, load_shift, method_class, resolve_settings
+from bench.runs.finished import FOLDERS, folder_of
 from bench.runs.records import Record, read_record
 from bench.runs.sequences import Counts, place, sequences_of
 from bench.runs.settings import revision_of
@@ -77,15 +78,6 @@ class Committed:
 
     records: list[Record]
     sequences: Mapping[str, Mapping[str, Counts]]
-
-
-FOLDERS = {"offline": "records", "stream": "streams"}
-"""Where records are committed, by the mode of their runs: two boards that are never mixed."""
-
-
-def folder_of(root: Path, shift_name: str, mode: str = "offline") -> Path:
-    """Where the records of a shift are committed."""
-    return root / FOLDERS[mode] / shift_name
 
 
 def read_committed(root: Path, shift_name: str, mode: str = "offline") -> Committed:

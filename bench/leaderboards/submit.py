@@ -21,7 +21,7 @@ from bench.core.schema import finite
 from bench.core.workspace import Workspace
 from bench.runs.config import Shift
 from bench.runs.evaluate import Scores, protocol_scores
-from bench.runs.finished import CONFIG, RECORD, RunFolder, config_text
+from bench.runs.finished import CONFIG, RECORD, RunFolder, config_text, folder_of
 from bench.runs.records import TOLERANCE, Record, gap
 from bench.runs.sequences import FILE as SEQUENCES
 from bench.runs.sequences import Counts, mismatch, place, read_sequences, sequences_of, to_csv
@@ -29,7 +29,7 @@ from bench.runs.streaming import online_scores
 
 from .consistency import MOST_THREADS, check_alone, pixel_fault
 from .evidence import missing_evidence, wrong_source_model
-from .standings import admit, folder_of
+from .standings import admit
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,8 @@ class Stream(Trainer):
             RunError: a clip cannot be read, a loss is NaN or infinite, a saved state is damaged, or the disk is full.
         """
         store, steps = loader.store, self.schedule.steps
+        for left_over in (self.folder / ONLINE).glob(".*.png.*"):  # of a process that was killed
+            left_over.unlink()
         first, spent = self.begin()
         for number in range(first, steps):
             if self.start is not None and number and store.sequence(number) != store.sequence(number - 1):
