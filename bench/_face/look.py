@@ -58,13 +58,18 @@ def strip(
     clip: int = 0,
     rate: float = 4.0,
     out: str | Path = Path("preview/strip.gif"),
+    films: str | Path | None = None,
     **place: Unpack[Place],
 ) -> dict[str, Any]:
-    """Film a world of no split: frame, truth, predictions, and where they flicker from frame to frame."""
+    """Film a world of no split: frame, truth, predictions, and where they flicker from frame to frame.
+
+    Args:
+        films: folder for a film of each method alone, which :func:`site` compares by a slider.
+    """
     from bench.analysis.strips import run_strip
 
     with working(place) as at:
-        return run_strip(methods, shift, seed, frames, clip, rate, Path(out), at)
+        return run_strip(methods, shift, seed, frames, clip, rate, Path(out), at, Path(films) if films else None)
 
 
 def doctor(runs: str | Path | None = None, cache: str | Path | None = None) -> dict[str, Any]:

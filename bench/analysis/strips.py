@@ -5,6 +5,7 @@ The world is rendered for this alone: it belongs to no split, so nothing that is
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,9 +23,9 @@ from bench.data.labels import CLASSES, IGNORE, PALETTE
 from bench.data.loaders import ClipLoader
 from bench.flow.base import backend_of
 from bench.pictures.canvas import Colour, Image, colourise
-from bench.pictures.media import check_film, write_film, write_png
+from bench.pictures.media import check_film, write_film, write_palette_png, write_png
 from bench.pictures.tiles import tiled
-from bench.runs.config import Evaluation, Shift, load_shift
+from bench.runs.config import Evaluation, Shift, alterations, load_shift
 from bench.runs.finished import finished_runs, rendered_data
 from bench.runs.metrics import ConfusionMatrix, carry_labels, confusion_matrix, iou_from_confusion, mean_iou
 from bench.runs.predictions import predictions
@@ -172,9 +173,14 @@ def run_strip(
     rate: float,
     out: Path,
     workspace: Workspace,
+    films: Path | None = None,
 ) -> dict[str, Any]:
     """Render the demonstration, predict it with finished runs, and write a GIF, an mp4, or a PNG with the frames one below
     the other.
+
+    Args:
+        films: folder for a picture of each method alone, its predictions one below the other, and one of the frames: what
+            `bench site` compares by a slider.
 
     Returns:
         The file, and by model, in percent, its mIoU over the strip, temporal consistency and share of changed pixels by frame,
@@ -188,9 +194,13 @@ def run_strip(
     output = Output.of_files("strip", out)
     shift = load_shift(shift_name)
     found = finished_runs(specs, shift_name, [seed], workspace.runs)
+    alone = [] if films is None else [run for run in found if not alterations(run.config)]
+    parts = {} if films is None else {FRAMES: films / film_name(shift.name, FRAMES)}
+    parts |= {run.config.method: parts[FRAMES].with_name(film_name(shift.name, run.config.method)) for run in alone}
+    owned = Output.of_files("strip", *parts.values()) if parts else contextlib.nullcontext()
     classes, window = len(shift.classes), shift.data.frames
     footage = demonstration(shift, seed, number, frames + window)
-    truth, tracks = footage.labels[-frames:], {}
+    truth, tracks = footage.labels[-frames:], dict[str, Track]()
     clips = windows(footage.clip, window)
     for done, run in enumerate(found, 1):
         flow = backend_of(run.config.flow)  # these frames are in no split whose flow could be computed ahead
@@ -204,7 +214,23 @@ def run_strip(
             write_png(out, np.concatenate(pictures))
         else:
             write_film(out, pictures, rate, exact=(*PALETTE, STAYED, CHANGED, UNKNOWN))
+    with owned:
+        for run in alone:
+            write_palette_png(
+                parts[run.config.method], np.concatenate(tracks[run.name].labels).astype(np.uint8), PALETTE
+            )
+        if FRAMES in parts:
+            write_png(parts[FRAMES], np.concatenate(footage.clip.frames[-frames:].transpose(0, 2, 3, 1)))
     return {"strip": str(out), "frames": frames, "models": summary(tracks)}
+
+
+FRAMES = "frames"
+"""What a film of the frames themselves is called, where another has the name of a method."""
+
+
+def film_name(shift: str, what: str) -> str:
+    """File of a film of one method, or of the frames: pictures one below the other."""
+    return f"{shift}-film-{what}.png"
 
 
 def summary(tracks: Mapping[str, Track]) -> dict[str, dict[str, Any]]:

@@ -79,12 +79,16 @@ def strip(
     clip: Annotated[int, typer.Option("--clip", min=0, help="Which clip of the demonstration world.")] = 0,
     rate: Annotated[float, typer.Option("--rate", min=0.1, max=60, help="Frames per second.")] = 4.0,
     out: Annotated[Path, typer.Option("--out", help="GIF, mp4 or PNG to write.")] = Path("preview/strip.gif"),
+    films: Annotated[
+        Path | None,
+        typer.Option("--films", help="Folder for a film of each method alone, which `bench site` compares."),
+    ] = None,
     **place: Any,
 ) -> Says:
     """Film a world of no split: frame, truth, predictions, and where they flicker from frame to frame."""
     import bench
 
-    return Says(bench.strip(names(methods), shift, seed, frames, clip, rate, out, **place), f"Wrote {out}")
+    return Says(bench.strip(names(methods), shift, seed, frames, clip, rate, out, films, **place), f"Wrote {out}")
 
 
 @command(app, "bench report runs/0123456789ab --out report.html", panel=LOOK, shared="runs cache")
