@@ -324,7 +324,7 @@ def image_size(file: Path) -> tuple[int, int]:
 
     try:
         with Image.open(file) as image:
-            return image.size
+            return int(image.width), int(image.height)
     except (OSError, SyntaxError, ValueError) as error:
         raise RunError(f"{file} is no picture: {error}; make it again with `bench strip --films`") from None
 

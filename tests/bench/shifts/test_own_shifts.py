@@ -374,9 +374,9 @@ def test_a_stream_of_two_drives_starts_anew_with_the_second(
         more = {"rate": 3000.0} if name == "tent" else {}
         record = run(make_run_config(name, shift, options={**options, **more}, mode="stream"), place)
         files = sorted((place.runs / record.run / "online").iterdir())
-        found[name, *options.values()] = {path.name: path.read_bytes() for path in files}
+        found[(name, *options.values())] = {path.name: path.read_bytes() for path in files}
         assert record.cost.frames == 4
-    start, never, anew = found["adabn",], found["tent", "never"], found["tent", "sequence"]
+    start, never, anew = found[("adabn",)], found["tent", "never"], found["tent", "sequence"]
     assert list(start) == [f"{n:06d}{end}.png" for n in range(4) for end in ("-current", "-previous", "")]
     assert never["000001.png"] != anew["000001.png"] == start["000001.png"]
     assert anew["000003.png"] not in (never["000003.png"], start["000003.png"])
