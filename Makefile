@@ -33,9 +33,10 @@ leaderboard: setup
 ANALYSED := source_only,adabn,self_training,ur,hcl,da_vsn_sf,vat_vst_sf,tps_sf,stpl,oracle
 figures: setup
 	$(BIN)/bench analyse --methods $(ANALYSED) --seeds 0:3
-	rm -f leaderboards/figures/ministreet-panels.png leaderboards/figures/ministreet-strip.gif  # not known by a manifest in a fresh clone
+	rm -f leaderboards/figures/ministreet-panels.png leaderboards/figures/ministreet-strip.gif leaderboards/figures/ministreet-film-*.png  # not known by a manifest in a fresh clone
 	$(BIN)/bench panels --methods source_only,ur,hcl,stpl,oracle --clips 1 --out leaderboards/figures/ministreet-panels.png
 	$(BIN)/bench strip --methods source_only,stpl,oracle --frames 16 --out leaderboards/figures/ministreet-strip.gif
+	$(BIN)/bench strip --methods $(ANALYSED) --frames 8 --films leaderboards/figures --out preview/strip.gif
 
 # The leaderboards as a static site: open site/index.html. Its tests need Debian's Chromium (apt install chromium) and skip without.
 site: setup

@@ -236,8 +236,16 @@ class Method(nn.Module, ABC):
     """Which averages of weights take part, for the record: ``teacher`` that labels, ``historical`` models, ``evaluated`` one."""
     previous_labels: ClassVar[bool] = False
     """True for a UDA method that needs the source's labels of every frame: its batches bring ``previous_label``."""
+    streams: ClassVar[bool] = True
+    """Whether the method can run where each clip comes once (``bench run --protocol stream``). One that overrides
+    :meth:`round_steps` cannot, unless it sets this itself: then it is given each clip as a round of its own when it comes."""
     part: int = 0
     """Number of the batch within a step, set by the harness where a step sums the gradients of several; draws depend on it."""
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        if "round_steps" in vars(cls) and "streams" not in vars(cls):
+            cls.streams = False
 
     def __init__(self, segmenter: VideoSegmenter, settings: Any, setup: Setup) -> None:
         super().__init__()
@@ -276,7 +284,8 @@ class Method(nn.Module, ABC):
 
         Args:
             number: 0-based round.
-            clips: all target training clips in order, unlabelled and on the device; may be gone through more than once.
+            clips: all target training clips in order, unlabelled and on the device; may be gone through more than once. In a
+                stream (:attr:`streams`) the clip alone that has just come, before the step on it.
         """
         return None
 

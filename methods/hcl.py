@@ -125,6 +125,7 @@ class HCL(Method):
         by_hand("the shift's batch norm is in train mode throughout", labelling="train"),
     )
     averages = "historical"
+    streams = True  # clips are labelled one by one; the thresholds are then of the clip that has come
     settings: HCLSettings
 
     def __init__(self, segmenter: VideoSegmenter, settings: HCLSettings, setup: Setup) -> None:

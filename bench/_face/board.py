@@ -190,9 +190,15 @@ def _finished(
     runs_: Sequence[str | Path], methods: Sequence[str], shift: str, seeds: str, runs: Path
 ) -> list[RunFolder]:
     """Finished runs that are named, or those of methods on replicates."""
+    from bench.core.errors import UsageError
     from bench.runs.config import parse_range
     from bench.runs.finished import RunFolder, find_folder, finished_runs
 
     if methods:
         return finished_runs(methods, shift, parse_range("--seeds", seeds), runs)
-    return [RunFolder.open(find_folder(str(run), runs)) for run in runs_]
+    found = [RunFolder.open(find_folder(str(run), runs)) for run in runs_]
+    if stream := next((run for run in found if run.config.mode == "stream"), None):
+        raise UsageError(
+            f"{stream.folder} is a stream, which is scored on the way and not by its last weights; name other runs"
+        )
+    return found

@@ -61,14 +61,21 @@ def strip(
     rate: float = 4.0,
     out: str | Path = Path("preview/strip.gif"),
     pictures: bool = True,
+    films: str | Path | None = None,
     **place: Unpack[Place],
 ) -> dict[str, Any]:
     """Film a rendered world of no split, or a recorded validation split: frame, truth, predictions, and where they flicker from
-    frame to frame; without ``pictures`` neither frame nor truth."""
+    frame to frame.
+
+    Args:
+        pictures: frame and truth too.
+        films: folder for a film of each method alone, which :func:`site` compares by a slider.
+    """
     from bench.analysis.strips import run_strip
 
     with working(place) as at:
-        return run_strip(methods, shift, seed, frames, clip, rate, Path(out), at, pictures)
+        where = Path(films) if films else None
+        return run_strip(methods, shift, seed, frames, clip, rate, Path(out), at, pictures, where)
 
 
 def doctor(runs: str | Path | None = None, cache: str | Path | None = None) -> dict[str, Any]:

@@ -25,6 +25,7 @@ def run(
     seed: int = 0,
     *,
     options: Mapping[str, Any] | None = None,
+    protocol: str = "offline",
     init: str = "source",
     steps: int | None = None,
     source_model: str | Path | None = None,
@@ -41,7 +42,8 @@ def run(
         method: a name of :func:`methods`, or a file.
         shift: benchmark: a name, or a YAML file.
         seed: replicate: draws its own worlds, source model and adaptation seed.
-        options: ``fusion``, ``flow``, ``network``, ``weights``, and settings of the method.
+        options: ``fusion``, ``flow``, ``network``, ``weights``, ``reset`` of a stream, and settings of the method.
+        protocol: ``offline``, or ``stream``: the scored clips come once, each is predicted before it is adapted to.
         init: ``source``, or ``backbone``: a UDA method without a source-trained model, as published.
         steps: at most so many steps, to try a shift out; refused by the leaderboard.
         source_model: model file to start from, instead of training one.
@@ -66,7 +68,7 @@ def run(
 
     place = {key: more.pop(key) for key in Place.__annotations__ if key in more}
     given = file_hash(Path(source_model)) if source_model else None
-    config = make_run_config(method, shift, seed, {**(options or {}), **more}, init, steps, given)
+    config = make_run_config(method, shift, seed, {**(options or {}), **more}, init, steps, given, protocol)
     asked = {"compiled": compiled, "skip_bad": skip_bad, "save_predictions": save_predictions, "force": force}
     file = Path(source_model) if source_model else None
     with watched(tensorboard) as observer, working(place, observer=observer, source_file=file, **asked) as workspace:

@@ -6,6 +6,7 @@ or reported is shown. Of a recorded one they are of its validation split, where 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -25,9 +26,9 @@ from bench.data.labels import CLASSES, IGNORE, PALETTE, palette_of
 from bench.data.loaders import ClipLoader
 from bench.flow.base import backend_of
 from bench.pictures.canvas import Colour, Image, colourise
-from bench.pictures.media import check_film, write_film, write_png
+from bench.pictures.media import check_film, write_film, write_palette_png, write_png
 from bench.pictures.tiles import tiled
-from bench.runs.config import Evaluation, Shift, load_shift
+from bench.runs.config import Evaluation, Shift, alterations, load_shift
 from bench.runs.finished import RunFolder, finished_runs, rendered_data
 from bench.runs.grouping import grouping_of
 from bench.runs.metrics import ConfusionMatrix, carry_labels, confusion_matrix, iou_from_confusion, mean_iou
@@ -212,12 +213,15 @@ def run_strip(
     out: Path,
     workspace: Workspace,
     pictures: bool = True,
+    films: Path | None = None,
 ) -> dict[str, Any]:
     """Predict consecutive frames with finished runs, and write a GIF, an mp4, or a PNG with the frames one below the other.
 
     Args:
         number: of the demonstration world's clip, or of the first clip of a recorded validation split.
         pictures: show frames and truth; without, what is shown may be published where the data may not.
+        films: folder for a picture of each method alone, its predictions one below the other, and one of the frames, if they are
+            shown: what `bench site` compares by a slider.
 
     Returns:
         The file, and by model, in percent, its mIoU over the strip, temporal consistency and share of changed pixels by frame,
@@ -231,6 +235,13 @@ def run_strip(
     output = Output.of_files("strip", out)
     shift = load_shift(shift_name)
     found = finished_runs(specs, shift_name, [seed], workspace.runs)
+    alone = [] if films is None else [run for run in found if not alterations(run.config)]
+    parts = (
+        {} if films is None else {run.config.method: films / film_name(shift.name, run.config.method) for run in alone}
+    )
+    if films is not None and pictures:
+        parts[FRAMES] = films / film_name(shift.name, FRAMES)
+    owned = Output.of_files("strip", *parts.values()) if parts else contextlib.nullcontext()
     groups, classes = grouping_of(shift), shift.score_classes
     if isinstance(shift.data, Videos):
         footages = (recorded(run, number, frames + 1, workspace) for run in found)
@@ -260,7 +271,22 @@ def run_strip(
             write_png(out, np.concatenate(drawn))
         else:
             write_film(out, drawn, rate, exact=(*palette, STAYED, CHANGED, UNKNOWN))
+    with owned:
+        for run in alone:
+            stacked = np.concatenate(tracks[run.name].labels).astype(np.uint8)
+            write_palette_png(parts[run.config.method], stacked, palette)
+        if FRAMES in parts:
+            write_png(parts[FRAMES], np.concatenate(footage.clip.frames[-frames:].transpose(0, 2, 3, 1)))
     return {"strip": str(out), "frames": frames, "models": summary(tracks)}
+
+
+FRAMES = "frames"
+"""What a film of the frames themselves is called, where another has the name of a method."""
+
+
+def film_name(shift: str, what: str) -> str:
+    """File of a film of one method, or of the frames: pictures one below the other."""
+    return f"{shift}-film-{what}.png"
 
 
 def summary(tracks: Mapping[str, Track]) -> dict[str, dict[str, Any]]:

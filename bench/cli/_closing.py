@@ -13,6 +13,7 @@ from bench.core.errors import RunError
 from bench.core.provenance import code
 from bench.leaderboards.standings import oracle_and_source_only
 from bench.runs.config import load_shift
+from bench.runs.finished import folder_of
 from bench.runs.records import Record, read_record
 from bench.runs.watching import LOGS
 
@@ -29,26 +30,30 @@ def notes(record: Record, folder: Path, tensorboard: bool) -> list[str]:
 
 def known_records(record: Record, runs: Path) -> list[Record]:
     """Finished local runs and committed records of the same protocol, for the floor and the ceiling of a replicate."""
-    found = []
-    for folder, pattern in ((runs, "*/record.json"), (LEADERBOARDS / "records" / record.config.shift, "*.json")):
+    found, mode = [], record.config.mode
+    committed = folder_of(LEADERBOARDS, record.config.shift, mode)
+    for folder, pattern in ((runs, "*/record.json"), (committed, "*.json")):
         for path in sorted(folder.glob(pattern)):
             with contextlib.suppress(RunError):  # a damaged record of another run is that run's business
                 found.append(read_record(path))
-    return [r for r in (record, *found) if r.shift_hash == record.shift_hash]
+    return [r for r in (record, *found) if (r.shift_hash, r.config.mode) == (record.shift_hash, mode)]
 
 
 def closing_panel(record: Record, folder: Path) -> Panel:
     """mIoU, per-class IoU, gain over source-only, share of the gap closed, time and memory, and where things are."""
     source_only, oracle = oracle_and_source_only(known_records(record, folder.parent), record.config.seed)
     figures = sorted((folder / "figures").glob("*.png"))
-    page = LEADERBOARDS / f"{record.config.shift}.md"
+    streams = record.config.mode == "stream"
+    page = LEADERBOARDS / f"{record.config.shift}{'-stream' if streams else ''}.md"
     result, cost, seed = record.result, record.cost, record.config.seed
     rows = Table.grid(padding=(0, 2))
 
     def ask(method: str) -> str:
-        return f"unknown; first: bench run --method {method} --shift {record.config.shift} --seed {seed}"
+        more = " --protocol stream" if streams else ""
+        return f"unknown; first: bench run --method {method} --shift {record.config.shift} --seed {seed}{more}"
 
-    rows.add_row("mIoU", f"[bold]{result.miou:.1f} %[/] after the last step (0 looks at labels)")
+    when = "of what was predicted online" if streams else "after the last step"
+    rows.add_row("mIoU", f"[bold]{result.miou:.1f} %[/] {when} (0 looks at labels)")
     if record.method["setting"] != "none":
         rows.add_row(
             "gain over source_only",
@@ -61,11 +66,16 @@ def closing_panel(record: Record, folder: Path) -> Panel:
         else:
             part = (result.miou - source_only) / (oracle - source_only)
             share = f"{100 * part:.0f} % (source only {source_only:.1f}, oracle {oracle:.1f})"
-        rows.add_row("gap to oracle closed", share)
+        if not streams:  # an oracle learns from labels, which a stream has none of
+            rows.add_row("gap to oracle closed", share)
     rows.add_row("pixel accuracy", f"{result.pixel_accuracy:.1f} %")
     consistency = result.temporal_consistency
     rows.add_row("temporal consistency", "-" if consistency is None else f"{consistency:.1f} %")
     rows.add_row("time", f"{cost.seconds:.1f} s for {cost.steps} steps, {cost.total_seconds:.1f} s in all")
+    if streams:
+        rows.add_row(
+            "time per frame", f"{cost.seconds_per_frame:.3f} s to read, predict and adapt, {cost.frames} frames"
+        )
     rows.add_row("peak memory", f"{cost.peak_memory_mb:.0f} MB")
     iou = {name: result.iou[name] for name in load_shift(record.config.shift).score_classes}
     classes = Table(show_header=False, box=None, padding=(0, 1))

@@ -68,6 +68,13 @@ JSON = Annotated[bool, typer.Option("--json", help="Print the result as JSON, no
 DEBUG = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 METHOD = Annotated[str, typer.Option("--method", "-m", help="A name from `bench list methods`, or a file.")]
 OPTION = Annotated[list[str] | None, typer.Option("--option", "-o", help="key=value, as for `bench run`; repeatable.")]
+PROTOCOL = Annotated[
+    str,
+    typer.Option(
+        "--protocol",
+        help="offline, or stream: clips come once, each is predicted, then adapted to (-o reset=sequence).",
+    ),
+]
 SHIFT = Annotated[str, typer.Option("--shift", help="Benchmark: a name from `bench list shifts`, or a YAML file.")]
 SEED = Annotated[int, typer.Option("--seed", help="Replicate: draws its own worlds, source model and adaptation seed.")]
 ROOT = Annotated[Path, typer.Option("--root", help="Folder with records/ and the pages made of them.")]

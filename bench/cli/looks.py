@@ -90,12 +90,17 @@ def strip(
     rate: Annotated[float, typer.Option("--rate", min=0.1, max=60, help="Frames per second.")] = 4.0,
     out: Annotated[Path, typer.Option("--out", help="GIF, mp4 or PNG to write.")] = Path("preview/strip.gif"),
     pictures: PICTURES = True,
+    films: Annotated[
+        Path | None,
+        typer.Option("--films", help="Folder for a film of each method alone, which `bench site` compares."),
+    ] = None,
     **place: Any,
 ) -> Says:
     """Film a rendered world of no split, or a recorded drive: frame, truth, predictions, and where they flicker."""
     import bench
 
-    return Says(bench.strip(names(methods), shift, seed, frames, clip, rate, out, pictures, **place), f"Wrote {out}")
+    done = bench.strip(names(methods), shift, seed, frames, clip, rate, out, pictures, films, **place)
+    return Says(done, f"Wrote {out}")
 
 
 @command(app, "bench report runs/0123456789ab --out report.html", panel=LOOK, shared="runs cache")

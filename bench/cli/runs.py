@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .common import COMPARE, LOOK, METHOD, OPTION, RUN, SEED, SHIFT, Says, app, command
+from .common import COMPARE, LOOK, METHOD, OPTION, PROTOCOL, RUN, SEED, SHIFT, Says, app, command
 
 EXAMPLE = "bench run --method stpl --seed 1 -o fusion=attention -o temperature=0.07"
 
@@ -25,6 +25,7 @@ def run(
             "--option", "-o", help="key=value: fusion, flow, network, or a setting of the method; repeatable."
         ),
     ] = None,
+    protocol: PROTOCOL = "offline",
     init: Annotated[
         str,
         typer.Option("--init", help="source, or backbone: a UDA method without a source-trained model, as published."),
@@ -57,7 +58,8 @@ def run(
     from bench.runs.config import parse_options
 
     record = bench.run(
-        method, shift, seed, options=parse_options(option or []), init=init, steps=steps, source_model=source_model,
+        method, shift, seed, options=parse_options(option or []), protocol=protocol, init=init, steps=steps,
+        source_model=source_model,
         compiled=compiled, skip_bad=skip_bad, save_predictions=save_predictions, force=force, tensorboard=tensorboard,
         **place,
     )  # fmt: skip

@@ -52,6 +52,7 @@ def sweep(
     ] = False,
     shift: Annotated[str | None, typer.Option("--shift", help="Benchmark [default: ministreet].")] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="At most so many steps, to try out.")] = None,
+    protocol: Annotated[str | None, typer.Option("--protocol", help="offline or stream [default: offline].")] = None,
     name: Annotated[
         str | None, typer.Option("--name", help="Of the sweep [default: made of what is asked for].")
     ] = None,
@@ -72,7 +73,7 @@ def sweep(
     asked: dict[str, Any] = {
         "methods": method if method == "all" else names(method), "seeds": seeds, "grid": parse_grid(grid or []),
         "options": parse_options(option or []), "search": parse_search(search, trials, asha), "shift": shift,
-        "steps": steps, "log": str(log) if log else None, "name": name,
+        "steps": steps, "protocol": protocol, "log": str(log) if log else None, "name": name,
     }  # fmt: skip
     jobs = bench.sweep(
         spec, resume=resume, gpu=gpu, cpu=cpu, retries=retries, address=address, dashboard=dashboard, dry_run=dry_run,

@@ -58,7 +58,11 @@ def check_alone(record: Record, shift: Shift, name: str) -> None:
 
 def _faults(record: Record, shift: Shift, cls: Any) -> Iterator[str]:
     yield from _result("result", record.result, shift)
-    whole = isinstance(shift.data.target, Pictures) and shift.data.target.transductive is not None
+    if (ran := record.protocol) != (asked := record.config.mode):
+        yield f"protocol is {ran}, but its config asks for {asked}"
+    whole = (
+        isinstance(shift.data.target, Pictures) and shift.data.target.transductive is not None and asked == "offline"
+    )
     if whole != ("transductive" in record.beside):
         what = "has no score of the transductive split" if whole else "has a score of a transductive split"
         yield f"{what}, unlike shift '{shift.name}'"
@@ -105,8 +109,9 @@ def _made_again(text: str, outside: bool) -> str | None:
         usual = method_class(config.method).PAPER_HAS if config.ingredients == "published" else {}
         named = {key: getattr(config, key) for key in ("network", "fusion", "flow", "weights", "ingredients")}
         told = {**every_setting(config), **named, **({"frames": config.frames} if config.frames else {})}
+        told |= {"reset": config.reset} if config.mode == "stream" else {}
         options = {key: value for key, value in told.items() if key not in usual}  # those come with the ingredients
-        given = (config.init, config.steps, config.source_file)
+        given = (config.init, config.steps, config.source_file, config.mode)
         again = make_run_config(config.method, config.shift, 0, options, *given)
     except UsageError as error:
         return str(error)
@@ -134,7 +139,7 @@ def _selection(record: Record, shift: Shift, cls: Any) -> Iterator[str]:
     if odd := [sorted(told) for told, wanted in shapes if sorted(told) != wanted.split()]:
         yield f"selection: {', '.join(odd[0]) or 'nothing'} is not what is kept of a snapshot"
         return
-    kept = snapshot_steps(schedule_of(cls, shift)) if cls.trains else [0]
+    kept = _kept(record, shift, cls)
     if (steps := [one["step"] for one in of.snapshots]) != kept:
         yield f"selection.snapshots are of steps {_numbers(steps)}; this protocol keeps {_numbers(kept)}"
         return
@@ -157,15 +162,24 @@ def _selection(record: Record, shift: Shift, cls: Any) -> Iterator[str]:
             yield f"selection.{name} is {told}; its snapshots give {right}"
 
 
+def _kept(record: Record, shift: Shift, cls: Any) -> list[int]:
+    """Step counts after which weights are kept; of a stream the last alone."""
+    if not cls.trains:
+        return [0]
+    return snapshot_steps(schedule_of(cls, shift)) if record.config.mode == "offline" else [record.cost.frames or 0]
+
+
 def _cost(record: Record, shift: Shift, cls: Any) -> Iterator[str]:
     cost, config = record.cost, record.config
-    steps = schedule_of(cls, shift).steps if cls.trains else 0
+    steps = _kept(record, shift, cls)[-1]
     if cost.steps != steps:
         yield f"cost.steps is {cost.steps}; this protocol takes {steps}"
-    least = LEAST_STEP * steps
+    passes = cost.frames or steps  # a stream predicts each frame, whether it learns or not
+    least = LEAST_STEP * passes
     for name in ("seconds", "cpu_seconds"):
-        if (value := getattr(cost, name)) < least or (steps == 0 and value != 0):
-            yield f"cost.{name} is {value} for {steps} steps; possible: {f'{least:g} or more' if steps else 'none'}"
+        if (value := getattr(cost, name)) < least or (passes == 0 and value != 0):
+            yield f"cost.{name} is {value} for {passes} steps; possible: {f'{least:g} or more' if passes else 'none'}"
+    yield from _frames(record)
     cores = record.hardware.get("cores")
     if isinstance(cores, int) and cost.cpu_seconds > 1.05 * cores * cost.seconds + 1:
         yield f"cost.cpu_seconds is {cost.cpu_seconds}, more than {cores} cores have in {cost.seconds} s"
@@ -174,6 +188,17 @@ def _cost(record: Record, shift: Shift, cls: Any) -> Iterator[str]:
         yield f"cost.parameters is {cost.parameters}; {config.network} with {config.fusion} has {parameters}"
     if cost.peak_memory_mb < 4e-6 * parameters:
         yield f"cost.peak_memory_mb is {cost.peak_memory_mb}, less than the network alone takes"
+
+
+def _frames(record: Record) -> Iterator[str]:
+    """What a record says of the frames of a stream, which another has none of."""
+    cost = record.cost
+    if (record.config.mode == "stream") != (cost.frames is not None):
+        yield f"cost.frames is {cost.frames}; the protocol is {record.config.mode}"
+    for name in ("seconds", "cpu_seconds"):
+        said, right = getattr(cost, f"{name}_per_frame"), getattr(cost, name) / cost.frames if cost.frames else None
+        if (said is None) != (right is None) or (said is not None and right is not None and abs(said - right) > 1e-3):
+            yield f"cost.{name}_per_frame is {said}; {getattr(cost, name)} s for {cost.frames or 'no'} frames give {right}"
 
 
 @cache

@@ -14,6 +14,7 @@ from bench.networks.weights import load_tensors
 from bench.runs.finished import RunFolder
 from bench.runs.records import Record
 from bench.runs.source import source_identity
+from bench.runs.streaming import online_digest
 
 AGAIN = "run it again"
 
@@ -47,6 +48,8 @@ def _checkpoint(run: RunFolder) -> Iterator[str]:
         yield f"names no digest of its source model; {AGAIN}"
     elif digests.checkpoint != (found := sha256_of(run.checkpoint)):
         yield f"has another checkpoint than its record says: SHA-256 {found:.12}..., not {digests.checkpoint:.12}...; {AGAIN}"
+    elif run.config.mode == "stream" and digests.predictions != online_digest(run.folder):
+        yield f"has other online predictions than its record says; {AGAIN}"
     told, step = load_tensors(run.checkpoint)[1], record.selection.snapshots[-1]["step"]
     if (told.get("config"), told.get("step")) != (record.run, step):
         yield f"has the checkpoint of run {told.get('config')}, step {told.get('step')}; {AGAIN}"

@@ -16,12 +16,13 @@ from bench.core.errors import RunError, UsageError, unknown
 from bench.core.registry import shift_names
 from bench.core.text import code, plain
 from bench.runs.config import Shift, load_shift
+from bench.runs.finished import FOLDERS
 from bench.runs.records import Record
 from bench.runs.sequences import Counts
 from bench.shifts.sides import ModelFile
 from bench.sweeps.study import Study, expand
 
-from . import drive, published_page, settings_page, study_page
+from . import drive, published_page, settings_page, stream_page, study_page
 from .figures import drawings
 from .generated import Page, Pages, orphans
 from .provenance import provenance
@@ -225,20 +226,32 @@ def _order_section(main: Sequence[Group], real: str, others: Mapping[str, Sequen
 
 
 def pages(root: Path) -> list[Page]:
-    """Pages of each shift that has records under ``root/records``: its leaderboard, then its studies; last, the settings. A real
-    shift without records whose page is there (:mod:`.published_page`) keeps it.
+    """Pages of each shift that has records under ``root/records``: its leaderboard, then its studies; of each that has some under
+    ``root/streams`` that of its streams; last, the settings. A real shift without records whose page is there
+    (:mod:`.published_page`) keeps it.
 
     Raises:
         RunError: a record or its sequences do not belong; names the file.
     """
-    names = sorted(p.name for p in (root / "records").glob("*") if p.is_dir() and any(p.glob("*.json")))
-    if strange := set(names) - set(shift_names()):
-        raise unknown("shift", min(strange), shift_names(), where=f" in {root / 'records'}")
+    names, streams = (_with_records(root / folder) for folder in FOLDERS.values())
     committed = {name: read_committed(root, name) for name in names}
     boards = [page for name in names for page in shift_pages(root, name, committed[name], committed.get(RENDERED))]
     kept = sorted(name for name in set(published_shifts()) - set(names) if (root / f"{name}.md").is_file())
     boards += [published_page.page(root, load_shift(name), HEAD) for name in kept]
+    boards += [stream_page.page(root, name, read_committed(root, name, "stream")) for name in streams]
     return [*boards, settings_page.page(root)] if boards else []
+
+
+def _with_records(folder: Path) -> list[str]:
+    """Names of the shifts that have records in a folder.
+
+    Raises:
+        UsageError: one that is not known.
+    """
+    names = sorted(p.name for p in folder.glob("*") if p.is_dir() and any(p.glob("*.json")))
+    if strange := set(names) - set(shift_names()):
+        raise unknown("shift", min(strange), shift_names(), where=f" in {folder}")
+    return names
 
 
 def shift_pages(root: Path, shift_name: str, committed: Committed, rendered: Committed | None = None) -> list[Page]:
@@ -278,7 +291,7 @@ def of_root(root: Path) -> Pages:
     """
     wanted, names = pages(root), shift_names()
     places = [root / f"{name}.md" for name in names] + [p for n in names for p in sorted(root.glob(f"{n}-*.md"))]
-    found = Pages(wanted, orphans(places, (HEAD, study_page.HEAD), wanted))
+    found = Pages(wanted, orphans(places, (HEAD, study_page.HEAD, stream_page.HEAD), wanted))
     if not found:
         raise UsageError(
             f"There is no leaderboard: no records in {root / 'records'}; `bench submit RUN` puts some there"

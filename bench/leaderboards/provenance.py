@@ -10,8 +10,8 @@ from bench.runs.records import Record
 from bench.shifts.sides import ModelFile
 
 
-def provenance(shift: Shift, records: Sequence[Record]) -> str:
-    """Where the numbers come from and under which rules, as a list."""
+def provenance(shift: Shift, records: Sequence[Record], **instead: str) -> str:
+    """Where the numbers come from and under which rules, as a list. ``instead``: lines that say something else, by their key."""
     dates = sorted({record.date for record in records})
     seeds = sorted({record.config.seed for record in records})
     revisions = {f"{r.code.get('revision') or 'unknown'}{' (dirty)' if r.code.get('dirty') else ''}" for r in records}
@@ -40,6 +40,7 @@ def provenance(shift: Shift, records: Sequence[Record]) -> str:
         lines["Access"] = access(records)
     if mixed := processors(records):
         lines["Processors"] = mixed
+    lines |= instead
     return "\n".join(f"- {key}: {text}" for key, text in lines.items())
 
 

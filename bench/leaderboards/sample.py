@@ -10,7 +10,7 @@ from bench.core.errors import RunError
 from bench.core.files import sha256_of
 from bench.core.text import listed
 from bench.core.workspace import Workspace
-from bench.runs.finished import RECORD, RunFolder
+from bench.runs.finished import FOLDERS, RECORD, RunFolder
 from bench.runs.records import Record, read_record
 from bench.runs.sequences import sequences_of
 
@@ -50,7 +50,7 @@ def score_sample(root: Path, number: int, workspace: Workspace) -> Sample:
     Raises:
         RunError: a record whose checkpoint scores something else; names it.
     """
-    files = sorted((root / "records").glob("*/*.json"))
+    files = sorted(path for folder in FOLDERS.values() for path in (root / folder).glob("*/*.json"))
     at_hand = [path for path in files if _is_at_hand(read_record(path), workspace.runs)]
     drawn = sorted(random.SystemRandom().sample(at_hand, min(number, len(at_hand))))
     for done, path in enumerate(drawn):

@@ -10,10 +10,12 @@ import numpy.typing as npt
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
 from bench.pictures.canvas import DESIGN_MARKERS, DESIGN_NAMES, SETTING_COLOURS, SETTING_NAMES, mark, new_figure, plain
 from bench.runs.records import Record
 
+from .first_page import apart
 from .statistics import mean_interval
 
 GAIN, LOSS = "#2a6fbb", "#c8641f"
@@ -64,6 +66,52 @@ def miou_figure(entries: Sequence[Entry], title: str) -> Figure:
     handles: list[Artist] = [Patch(color=SETTING_COLOURS[name], label=SETTING_NAMES[name]) for name in settings]
     handles += [mark(DESIGN_MARKERS[name], "#444444", DESIGN_NAMES[name]) for name in designs]
     handles.append(mark(".", "#999999", "one replicate"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9.5)
+    return figure
+
+
+def time_figure(entries: Sequence[tuple[Entry, float]], title: str) -> Figure:
+    """mIoU against time per frame, of each method: mean with its 95 % t-interval, and its name.
+
+    Args:
+        entries: with the seconds that a frame takes.
+
+    Raises:
+        ValueError: no entries.
+    """
+    if not entries:
+        raise ValueError("time_figure needs at least one entry, got none")
+    figure = new_figure(8.0, 5.2)
+    axes = figure.add_subplot()
+    means = [mean_interval([entry.miou[seed] for seed in sorted(entry.miou)]) for entry, _ in entries]
+    low, high = (pick(mean + side * (half or 0) for mean, half in means) for pick, side in ((min, -1), (max, 1)))
+    room = 0.06 * (high - low or 1)
+    order = sorted(range(len(entries)), key=lambda i: (means[i][0], entries[i][0].title))
+    heights = dict(zip(order, apart([means[i][0] for i in order], 0.05 * (high - low + 2 * room)), strict=True))
+    for number, ((entry, seconds), (mean, half)) in enumerate(zip(entries, means, strict=True)):
+        colour = SETTING_COLOURS[entry.setting]
+        axes.errorbar(
+            seconds, mean, yerr=half, color=colour, fmt=DESIGN_MARKERS[entry.design], markersize=8, capsize=3,
+            markeredgecolor="white", elinewidth=1.4, zorder=3,
+        )  # fmt: skip
+        axes.annotate(
+            f"{entry.title} {mean:.1f}", (seconds, mean), (1.02, heights[number]), textcoords=axes.get_yaxis_transform(),
+            va="center", fontsize=9, color=colour, annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.4, "relpos": (0, 0.5)},
+        )  # fmt: skip
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_ylim(low - room, high + room)
+    axes.set_xlabel("seconds per frame: read, predict, adapt")
+    axes.set_ylabel("online mIoU, %")
+    axes.set_title(title, loc="left", fontsize=11)
+    plain(axes)
+    designs = [name for name in DESIGN_MARKERS if any(entry.design == name for entry, _ in entries)]
+    settings = [name for name in SETTING_COLOURS if any(entry.setting == name for entry, _ in entries)]
+    handles: list[Artist] = [Patch(color=SETTING_COLOURS[name], label=SETTING_NAMES[name]) for name in settings]
+    handles += [mark(DESIGN_MARKERS[name], "#444444", DESIGN_NAMES[name]) for name in designs]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9.5)
     return figure
 

@@ -10,6 +10,7 @@ from typing import Any
 from bench.core.errors import RunError, UsageError, unknown
 from bench.core.registry import method_names
 from bench.runs.config import Shift, alterations, load_shift, method_class, resolve_settings
+from bench.runs.finished import FOLDERS, folder_of
 from bench.runs.records import Record, read_record
 from bench.runs.sequences import Counts, place, sequences_of
 from bench.runs.settings import revision_of
@@ -19,6 +20,8 @@ from methods.base import later
 from .consistency import check_alone, compare_records, pixel_fault
 from .statistics import mean_interval
 
+STREAM = "protocol=stream"
+"""What every run of a stream is altered by (:func:`bench.runs.config.alterations`)."""
 ORDER = ("oracle", "UDA", "SFDA", "none")
 """Settings from the one that may see most to the one that may see least."""
 
@@ -77,7 +80,7 @@ class Committed:
     sequences: Mapping[str, Mapping[str, Counts]]
 
 
-def read_committed(root: Path, shift_name: str) -> Committed:
+def read_committed(root: Path, shift_name: str, mode: str = "offline") -> Committed:
     """The committed records of a shift and their sequences, each checked, alone and against the others.
 
     Raises:
@@ -85,10 +88,11 @@ def read_committed(root: Path, shift_name: str) -> Committed:
             names the file.
     """
     shift, records, sequences = load_shift(shift_name), dict[str, Record](), dict[str, Mapping[str, Counts]]()
-    files = sorted((root / "records" / shift_name).glob("*.json"))
+    folder = folder_of(root, shift_name, mode)
+    files = sorted(folder.glob("*.json"))
     for path in files:
         record = read_record(path)
-        admit(record, shift, str(path))
+        admit(record, shift, str(path), mode)
         check_alone(record, shift, str(path))
         counts = sequences_of(record, path, shift)
         if (fault := pixel_fault(counts, shift)) is not None:
@@ -96,17 +100,20 @@ def read_committed(root: Path, shift_name: str) -> Committed:
         records[str(path)], sequences[str(path)] = record, counts
     compare_records(records, sequences, shift)
     known = {place(path) for path in files}
-    for path in sorted((root / "records" / shift_name / "sequences").glob("*.csv")):
+    for path in sorted((folder / "sequences").glob("*.csv")):
         if path not in known:
             raise RunError(f"{path} belongs to no record; remove it, or submit its run again")
     return Committed(list(records.values()), {records[name].run: counts for name, counts in sequences.items()})
 
 
-def admit(record: Record, shift: Shift, name: str) -> None:
+def admit(record: Record, shift: Shift, name: str, mode: str = "offline") -> None:
     """Check that a record belongs on a shift's leaderboard.
 
+    Args:
+        mode: of the runs on it.
+
     Raises:
-        RunError: other shift or protocol, a tuning or test shift, a run hash that is not its config's, an unknown
+        RunError: other shift, mode or protocol, a tuning or test shift, a run hash that is not its config's, an unknown
             method, or one whose settings or setting changed since; one line that names the record and what to do.
     """
     config = record.config
@@ -115,6 +122,10 @@ def admit(record: Record, shift: Shift, name: str) -> None:
     if config.shift != shift.name:
         raise RunError(
             f"Record {name} is of shift '{config.shift}', not '{shift.name}'; move it to that shift's folder"
+        )
+    if config.mode != mode:
+        raise RunError(
+            f"Record {name} is of a run in mode {config.mode}; move it to {FOLDERS[config.mode]}/{shift.name}"
         )
     if config.steps is not None:
         raise RunError(f"Record {name} is of a run cut short with --steps {config.steps}; run it whole")
@@ -184,11 +195,12 @@ def ranked(groups: Iterable[Group]) -> list[Group]:
 def oracle_and_source_only(records: Iterable[Record], seed: int) -> tuple[float | None, float | None]:
     """mIoU in percent of source_only and of the oracle (in this order) on a replicate, None where there is no record.
 
-    Only runs of the leaderboard's own configuration count; of several records of one run, the first does.
+    Only runs of the leaderboard's own configuration count; of several records of one run, the first does. Records are of one mode.
     """
     of_seed = [record for record in records if record.config.seed == seed]
 
     def first(method: str) -> float | None:
-        return next((r.result.miou for r in of_seed if r.config.method == method and not alterations(r.config)), None)
+        own = (r.result.miou for r in of_seed if r.config.method == method and set(alterations(r.config)) <= {STREAM})
+        return next(own, None)
 
     return first("source_only"), first("oracle")

@@ -21,10 +21,11 @@ from bench.core.schema import finite
 from bench.core.workspace import Workspace
 from bench.runs.config import Shift
 from bench.runs.evaluate import Scores, protocol_scores
-from bench.runs.finished import CONFIG, RECORD, RunFolder, config_text
+from bench.runs.finished import CONFIG, RECORD, RunFolder, config_text, folder_of
 from bench.runs.records import TOLERANCE, Record, gap
 from bench.runs.sequences import FILE as SEQUENCES
 from bench.runs.sequences import Counts, mismatch, place, read_sequences, sequences_of, to_csv
+from bench.runs.streaming import online_scores
 
 from .consistency import MOST_THREADS, check_alone, pixel_fault
 from .evidence import missing_evidence, wrong_source_model
@@ -58,9 +59,11 @@ def threads_of(record: Record) -> Iterator[None]:
 
 
 def rescore(run: RunFolder, workspace: Workspace) -> Scores:
-    """Score a run's checkpoint on its validation split."""
+    """Score a run's checkpoint on its validation split; of a stream what it predicted online."""
     segmenter = run.model(workspace)
     with run.labelled_clips(workspace) as loader:
+        if frames := run.record.cost.frames:
+            return online_scores(run.shift, loader, run.folder, min(frames, len(loader.store)))
         return protocol_scores(run.shift, segmenter, loader, workspace.device)
 
 
@@ -108,7 +111,7 @@ def _admitted(folder: Path, allow_dirty: bool) -> RunFolder:
     text = (folder / CONFIG).read_text(encoding="utf-8", errors="replace")
     if text != config_text(config) or config.hash != record.run:
         raise RunError(f"{folder}: config.yaml, record.json and the run's hash do not belong together; run it again")
-    admit(record, shift, name)
+    admit(record, shift, name, config.mode)
     check_alone(record, shift, name)
     if (fault := missing_evidence(run, allow_dirty)) is not None:
         raise RunError(f"{folder} {fault}")
@@ -117,7 +120,10 @@ def _admitted(folder: Path, allow_dirty: bool) -> RunFolder:
 
 def _submit(run: RunFolder, root: Path, workspace: Workspace) -> Submitted:
     folder, record, shift = run.folder, run.record, run.shift
-    target = root / "records" / shift.name / f"{record.config.method}-s{record.config.seed}-{record.run}.json"
+    target = (
+        folder_of(root, shift.name, record.config.mode)
+        / f"{record.config.method}-s{record.config.seed}-{record.run}.json"
+    )
     if _is_there(target, record, shift):
         return Submitted(target, False, place(target))
     if (fault := wrong_source_model(run, workspace)) is not None:

@@ -140,6 +140,38 @@ def pair_table(groups: Sequence[Group], of: Family) -> str:
     return table(rows[:-1])
 
 
+def stream_table(groups: Sequence[Group]) -> str:
+    """Rows of a stream: online scores, and what each frame took (medians over replicates; times relative to source-only's)."""
+    floor = next((group for group in groups if group.method == "source_only"), None)
+    families, rows = families_of(groups), []
+    for group in groups:
+        of, time = families.get(group.card.setting), group.of(time_per_frame)
+        gain = None if floor is None or group is floor else paired_difference(group.miou, floor.miou)
+        cells = {
+            "method": link(group.card.title, group.card.url),
+            "setting": group.card.setting,
+            "design": group.card.design.replace("-", NOTHING),
+            "n": str(len(group.records)),
+            "online mIoU, %": spread(group.miou.values()),
+            "gain": difference(gain, 1),
+            "temporal cons., %": spread(group.of(lambda record: record.result.temporal_consistency).values()),
+            "place": place_text(of.places(group.method) if of else None),
+            "group": (of.letters[group.method] if of else "") or NOTHING,
+            "s/frame": _median(time, 3),
+            "×": _times(time, floor.of(time_per_frame) if floor else {}),
+            "wall s/frame": _median(group.of(lambda record: record.cost.seconds_per_frame), 3),
+            "memory, MB": f"{max(group.of(_memory).values()):.0f}",
+        }
+        rows.append(cells)
+    return table(rows)
+
+
+def time_per_frame(record: Record) -> float | None:
+    """Seconds that a frame of a stream took: CPU time, which does not depend on what else ran; on another device wall time."""
+    cost = record.cost
+    return cost.cpu_seconds_per_frame if record.hardware.get("device") == "cpu" else cost.seconds_per_frame
+
+
 def cost_table(groups: Sequence[Group]) -> str:
     """Time, memory and size of what takes steps or measures something; medians over replicates."""
     rows = []
@@ -296,7 +328,7 @@ def control_table(groups: Sequence[Group], everything: Sequence[Group]) -> str:
     """
     unaltered = {group.method: group for group in everything if not group.altered}
     floors = {group.altered: group.miou for group in everything if group.method == "self_training"}
-    shared = {"fusion", "flow", "network", "frames", "ingredients", *resolve_settings("self_training", {})}
+    shared = {"fusion", "flow", "network", "frames", "ingredients", "reset", *resolve_settings("self_training", {})}
     cells, pairs, over = [], [], []
     for group in groups:
         reference = unaltered.get(group.method, Group(group.method, (), {}))

@@ -70,7 +70,11 @@ def command(record: Record, options: Sequence[str]) -> str:
     words += ["--steps", config.steps] if config.steps else []
     for option in options:
         key, _, value = option.partition("=")
-        given = {"init": ["--init", value], "source_file": ["--source-model", "MODEL"]}
+        given = {
+            "init": ["--init", value],
+            "protocol": ["--protocol", value],
+            "source_file": ["--source-model", "MODEL"],
+        }
         words += given.get(key, ["-o", option])
     return command_line(words)
 
@@ -78,7 +82,8 @@ def command(record: Record, options: Sequence[str]) -> str:
 def _others(record: Record, runs: Path, root: Path) -> list[Record]:
     """Records of the same protocol, committed and beside the run."""
     with contextlib.suppress(UsageError, RunError):
-        return [r for r in all_records(runs, root, record.config.shift) if r.shift_hash == record.shift_hash]
+        found = all_records(runs, root, record.config.shift, record.config.mode)
+        return [r for r in found if r.shift_hash == record.shift_hash]
     return []
 
 
@@ -104,13 +109,15 @@ def _result(record: Record, source_only: float | None, oracle: float | None) -> 
     consistency = result.temporal_consistency
     known = source_only is not None and record.config.method != "source_only"
     below = f"{source_only:.1f} % ({result.miou - (source_only or 0):+.1f} points)" if known else None
+    when = "of what was predicted online" if record.config.mode == "stream" else "after the last step"
     return {
-        "mIoU": f"{result.miou:.1f} % after the last step; labels were looked at 0 times to choose it",
+        "mIoU": f"{result.miou:.1f} % {when}; labels were looked at 0 times to choose it",
         "source only, same replicate": below,
         "oracle, same replicate": None if oracle is None else f"{oracle:.1f} %",
         "pixel accuracy": f"{result.pixel_accuracy:.1f} %",
         "temporal consistency": None if consistency is None else f"{consistency:.1f} %",
         "adaptation": f"{cost.steps} steps, {cost.seconds:.1f} s, {cost.cpu_seconds:.1f} CPU seconds" if cost.steps else None,
+        "time per frame": f"{cost.seconds_per_frame:.3f} s, {cost.cpu_seconds_per_frame:.3f} CPU seconds" if cost.frames else None,
         "whole command": f"{cost.total_seconds:.1f} s",
         "peak memory": f"{cost.peak_memory_mb:.0f} MB",
         "parameters": f"{cost.parameters / 1e6:.2f} M",

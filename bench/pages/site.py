@@ -9,7 +9,7 @@ in them. Texts of records are data and escaped by the templates. The same record
     methods/<method>.html   card, documentation, settings with origin, published numbers, runs, curves
     data/                   CSV, JSON and BibTeX
     assets/                 scripts and styles of the installed libraries, and ours
-    figures/                pictures of the pages, as WebP; films as they are
+    figures/                pictures of the pages, as WebP; films as they are, those of `bench strip --films` too
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from bench.analysis.strips import FRAMES, film_name
 from bench.core.errors import RunError
 from bench.core.files import disk_errors, locked, write_atomically
 from bench.core.outputs import Output, apart
@@ -48,6 +49,24 @@ Content = str | bytes
 WEBP = {"quality": 82, "method": 4}
 """How pictures are written: a quarter of the PNG's size."""
 FILMS = (".gif", ".mp4")
+
+
+@dataclass(frozen=True)
+class Film:
+    """A method's film, and what it can be laid beside.
+
+    Attributes:
+        frames: how many; each file has them one below the other.
+        size: width and height of a frame in pixels.
+        sides: title and file of everything that may be shown, left or right.
+        start: titles of what is shown first, left and right.
+    """
+
+    title: str
+    frames: int
+    size: tuple[int, int]
+    sides: list[tuple[str, str]]
+    start: tuple[str, str]
 
 
 @dataclass
@@ -105,6 +124,20 @@ class Site:
         if path.parts[:1] == ("records",) and path.name in self.records:
             return f"data/{path.name}-runs.csv"
         return self.figure(address)
+
+    def film(self, shift: Shift, method: str) -> Film | None:
+        """The film of a method beside those of the others; None where there is none, or the shift's clips are not rendered."""
+        found = {name: self.root / "figures" / film_name(shift.name, name) for name in (FRAMES, *method_names())}
+        there = {name: file for name, file in found.items() if file.is_file()}
+        if method not in there or not isinstance(shift.data, Data):
+            return None
+        titles = {FRAMES: "frames"} | {name: method_class(name).card.title for name in there if name != FRAMES}
+        self.copied |= {f"figures/{file.name}": file for file in there.values()}  # label maps lose by compression
+        size = image_size(there[method])
+        others = [name for name in ("source_only", FRAMES, *there) if name in there and name != method]
+        sides = [(titles[name], f"figures/{file.name}") for name, file in there.items()]
+        start = titles[others[0] if others else method], titles[method]
+        return Film(shift.title, size[1] // shift.data.height, (shift.data.width, shift.data.height), sides, start)
 
     def figure(self, address: str) -> str | None:
         """The name of a picture or file of the root in the site; it is copied. None where there is none."""
@@ -211,6 +244,7 @@ def _method(site: Site, name: str, shifts: Sequence[Shift]) -> None:
         body=Markup(to_html(methods.documentation(name), lambda address: address if "://" in address else None)),
         published=methods.published_of(name), columns=methods.RUN_COLUMNS, rows=methods.run_rows(records),
         figures=[(f"Confusion on {shift}", file) for shift, file in found if file],
+        films=[film for shift in site.shifts if (film := site.film(shift, name)) is not None],
         sees=page.SEES, bibtex=methods.bibtex([name]),
     )  # fmt: skip
 
@@ -278,6 +312,21 @@ def assets() -> dict[str, Content]:
         "assets/site.js": own("site.js"),
         "assets/site.css": own("site.css"),
     }
+
+
+def image_size(file: Path) -> tuple[int, int]:
+    """Width and height of a picture.
+
+    Raises:
+        RunError: it is none.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            return int(image.width), int(image.height)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise RunError(f"{file} is no picture: {error}; make it again with `bench strip --films`") from None
 
 
 def picture(file: Path) -> bytes:

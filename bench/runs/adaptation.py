@@ -36,6 +36,8 @@ GRANTS = {
     "oracle": ("target-train", "target-train/label"),
 }
 """What each setting may open while it adapts."""
+STREAM = ("target-val",)
+"""What a method may open in a stream: the clips that are scored, without their labels."""
 TRANSDUCTIVE = "target-transductive"
 """Split that some shifts score beside the validation split; opened after adaptation."""
 
@@ -75,16 +77,22 @@ class Context:
     log: Log | None = None
 
 
+def grants_of(config: RunConfig, cls: type[Method]) -> tuple[str, ...]:
+    """What the method of a run may open while it adapts."""
+    return STREAM if config.mode == "stream" else GRANTS[cls.card.setting]
+
+
 def prepare(config: RunConfig, shift: Shift, workspace: Workspace) -> tuple[Path | None, dict[str, Split]]:
     """What must exist before a method may run: the source model, and the splits by ``role-split``.
 
     The oracle, and UDA methods with ``--init backbone``, have no source model (None). The source's training split is there for
-    UDA methods only.
+    UDA methods only; a stream has the target's validation split alone.
     """
     cls = method_class(config.method)
     bare = cls.start == "scratch" or config.init == "backbone"
-    needed = [("target", "train"), ("target", "val")]
-    if isinstance(shift.data.target, Pictures) and shift.data.target.transductive:
+    offline = config.mode == "offline"
+    needed = [("target", "train"), ("target", "val")] if offline else [("target", "val")]
+    if offline and isinstance(shift.data.target, Pictures) and shift.data.target.transductive:
         needed.append(("target", "transductive"))
     oracle = cls.card.setting == "oracle"
     splits = {
@@ -99,15 +107,15 @@ def prepare(config: RunConfig, shift: Shift, workspace: Workspace) -> tuple[Path
     return None if bare else source_model(config, shift, workspace), splits
 
 
-def make_method(context: Context, cls: type[Method], source: Path | None) -> Method:
-    """The method around its start: the source model, or a fresh network for the oracle."""
+def make_method(context: Context, cls: type[Method], source: Path | None, steps: int | None = None) -> Method:
+    """The method around its start: the source model, or a fresh network for the oracle. ``steps``: by default the schedule's."""
     config, shift = context.config, context.shift
     seed = seed_for(config.seed, "adaptation", shift.data.family)
     fresh = initial_segmenter if source is None else fresh_segmenter
     segmenter = place(fresh(config, shift, seed_for(seed, "init")), context.workspace)
     if source is not None:
         load_into(segmenter, source)
-    steps = schedule_of(cls, shift).steps
+    steps = steps or schedule_of(cls, shift).steps
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(seed, "method init"))  # projection heads and the like
         setup = Setup(len(shift.classes), steps, seed, supervision_of(shift))
@@ -153,7 +161,7 @@ def begin(context: Context, method: Method, unlabelled: ClipLoader) -> None:
 
 def adapted(context: Context, cls: type[Method], source: Path | None, splits: dict[str, Split]) -> Adapted:
     """Make the method and train it, in a stage that opens what its setting grants."""
-    with stage(*GRANTS[cls.card.setting]):  # as the card said before the method's code ran
+    with stage(*grants_of(context.config, cls)):  # as the card said before the method's code ran
         return adapt(context, make_method(context, loaded_class(context.config.method), source), splits)
 
 

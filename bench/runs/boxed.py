@@ -35,11 +35,12 @@ from bench.flow.resolve import reads
 from bench.networks.weights import save_tensors
 from methods.base import Method
 
-from .adaptation import GRANTS, Adapted, Context, adapted, schedule_of
+from .adaptation import Adapted, Context, grants_of, schedule_of
 from .around import Around
 from .config import RunConfig, Shift, method_class
 from .settings import executed_here
 from .source import initial_segmenter, source_flow
+from .streaming import ONLINE, clips_of, work
 from .training import Fitted, Log, snapshot_steps
 from .watching import LOGS, TensorBoard
 
@@ -87,14 +88,16 @@ def _computes(device: str) -> bool:
 
 
 def adapt_boxed(context: Context, cls: type[Method], source: Path | None, splits: dict[str, Split]) -> Adapted:
-    """:func:`bench.runs.adaptation.adapted` in a box.
+    """:func:`bench.runs.streaming.work` in a box.
 
     Raises:
         AccessError: the method tried what it may not.
         RunError: as there, or the child ended without a word.
     """
     config, workspace, state = context.config, context.workspace, context.folder / "state"
-    grants, writes = GRANTS[cls.card.setting], [state]
+    grants, writes = grants_of(config, cls), [state]
+    if config.mode == "stream":
+        writes.append(context.folder / ONLINE)
     fonts: list[Path] = []
     if tensorboard := workspace.observer is not None and cls.trains:
         import matplotlib
@@ -138,7 +141,8 @@ def adapt_boxed(context: Context, cls: type[Method], source: Path | None, splits
         listed=[workspace.cache / "flow"],
     )
     answer = child.run_boxed(call, told_to(workspace, context.log or Log(context.folder / "metrics.jsonl")))
-    found = _checked(answer.result, cls, context)
+    clips = clips_of(config, splits["target-val"]) if config.mode == "stream" else None
+    found = _checked(answer.result, cls, context, clips)
     return dataclasses.replace(found, peak_memory_mb=answer.peak_memory_mb)
 
 
@@ -201,15 +205,19 @@ def _flow(context: Context, splits: dict[str, Split]) -> list[Path]:
 _READY = re.compile(r"ready-(snapshot|student)-\d{6}\.safetensors")
 
 
-def _checked(told: Any, cls: type[Method], context: Context) -> Adapted:
+def _checked(told: Any, cls: type[Method], context: Context, clips: int | None = None) -> Adapted:
     """What a child says came of it: nothing in it may lead elsewhere, whatever it says.
+
+    Args:
+        clips: of a stream.
 
     Raises:
         AccessError: it is not what an adaptation gives.
     """
     state, schedule = context.folder / "state", schedule_of(cls, context.shift)
-    steps = snapshot_steps(schedule) if cls.trains else [0]
-    students = ["student"] if cls.evaluates_average and cls.trains else []
+    last = (clips or schedule.steps) if cls.trains else 0
+    steps = snapshot_steps(schedule) if cls.trains and clips is None else [last]
+    students = ["student"] if cls.evaluates_average and cls.trains and clips is None else []
     try:
         wall, cpu = map(float, told["spent"])
         environments = tuple({str(k): str(v) for k, v in one.items()} for one in told["environments"])
@@ -217,7 +225,7 @@ def _checked(told: Any, cls: type[Method], context: Context) -> Adapted:
         names = [str(name) for name in (*told["weights"], *told["students"])]
         skipped = {str(key): str(why) for key, why in told["skipped"].items()}
         good = all(map(math.isfinite, (wall, cpu, *scores))) and all(map(_READY.fullmatch, names)) and wall > 0 <= cpu
-        if not cls.trains:
+        if not cls.trains and clips is None:
             good = all(map(_READY.fullmatch, names))
         if not good or len(scores) != len(steps) or len(names) != len(steps) + len(students):
             raise ValueError
@@ -226,7 +234,7 @@ def _checked(told: Any, cls: type[Method], context: Context) -> Adapted:
     if context.bad.skip:
         context.bad.found.update(skipped)
     paths = [state / name for name in names]
-    fitted = Fitted(schedule.steps, wall, cpu, environments) if cls.trains else Fitted(0, 0.0, 0.0)
+    fitted = Fitted(last, wall, cpu, environments) if cls.trains or clips else Fitted(0, 0.0, 0.0)
     weights = list(zip(steps, paths, scores, strict=False))
     return Adapted(fitted, weights, dict(zip(students, paths[len(steps) :], strict=True)), str(told["averages"]))
 
@@ -270,7 +278,7 @@ def adapt_here(payload: str, say: child.Say) -> dict[str, Any]:
     )
     splits = {name: handed.split() for name, handed in task.splits.items()}
     context = Context(task.config, task.shift, workspace, task.folder, BadClips(task.skip), Told(say))
-    found = adapted(context, method_class(task.config.method), task.source, splits)
+    found = work(context, method_class(task.config.method), task.source, splits)
     if isinstance(workspace.observer, TensorBoard):
         workspace.observer.close()
     return {

@@ -10,7 +10,7 @@ from typing import Any
 from bench.core.errors import RunError, UsageError, unknown
 from bench.core.loading import load
 from bench.core.registry import names
-from bench.runs.config import effective_settings, load_shift, method_class
+from bench.runs.config import effective_settings, load_shift, method_class, refuses_stream
 
 
 def first_sentence(text: str | None) -> str:
@@ -34,8 +34,9 @@ def methods() -> dict[str, dict[str, Any]]:
     """Each method's card."""
 
     def card(name: str) -> dict[str, Any]:
-        card = method_class(name).card
-        return {"title": card.title, "venue": card.venue, "design": card.design, "setting": card.setting}
+        card, streams = method_class(name).card, "no" if refuses_stream(name) else "yes"
+        told = {"title": card.title, "venue": card.venue, "design": card.design, "setting": card.setting}
+        return told | {"stream": streams}
 
     return _each(names("method"), card)
 

@@ -36,12 +36,15 @@ class RunConfig(Model):
             what all methods of the shift have.
         revision: of the method's algorithm (``Method.revision``).
         source_file: hash of a source model that was given as a file, instead of being trained here.
+        mode: ``offline``: the method adapts to the target's training clips, then is scored on others; ``stream``: the scored clips
+            come once, in order, and each is predicted before it is adapted to (``streaming.py``).
+        reset: when a method in a stream starts anew: ``never``, or with every ``sequence``.
         plugins: hash of the source of what this repository does not hold, by ``kind/name``: ``{"method/mine": "0123456789ab"}``. A
             shift is told by ``shift_hash``.
     """
 
     LATER: ClassVar[tuple[str, ...]] = (
-        *("init", "weights", "steps", "frames", "ingredients", "revision", "source_file", "plugins"),
+        *("init", "weights", "steps", "frames", "ingredients", "revision", "source_file", "mode", "reset", "plugins"),
     )
 
     method: str
@@ -59,6 +62,8 @@ class RunConfig(Model):
     ingredients: Literal["common", "published"] = "common"
     revision: int = Field(default=1, ge=1)
     source_file: str | None = None
+    mode: Literal["offline", "stream"] = "offline"
+    reset: Literal["never", "sequence"] = "never"
     plugins: dict[str, str] = Field(default={})
 
     @property
@@ -79,14 +84,29 @@ def every_setting(config: RunConfig) -> dict[str, Any]:
     return completed(config.method, config.settings)
 
 
-def methods_on(shift: str) -> list[str]:
-    """The built-in methods that can be run on a shift: all but those that it refuses, e.g. with source data where there is none.
+MODES = ("offline", "stream")
+RESETS = ("never", "sequence")
+
+
+def methods_on(shift: str, mode: str = "offline") -> list[str]:
+    """The built-in methods that can be run on a shift: all but those that it, or the mode, refuses, e.g. with source data where
+    there is none.
 
     Raises:
         UsageError: unknown shift.
     """
     protocol = load_shift(shift)
-    return [name for name in method_names() if protocol.refuses(method_class(name).card.setting) is None]
+    fits = [name for name in method_names() if protocol.refuses(method_class(name).card.setting) is None]
+    return [name for name in fits if mode == "offline" or refuses_stream(name) is None]
+
+
+def refuses_stream(method: str) -> str | None:
+    """Why a method cannot run where each target clip comes once, in words; None where it can."""
+    cls = method_class(method)
+    if (setting := cls.card.setting) not in ("none", "SFDA"):
+        needs = "source data" if setting == "UDA" else "target labels"
+        return f"it is {setting} and learns from {needs}, and a stream brings unlabelled target clips alone"
+    return None if cls.streams else "it goes through the whole target in rounds, and a stream brings each clip once"
 
 
 def make_run_config(
@@ -97,15 +117,17 @@ def make_run_config(
     init: str = "source",
     steps: int | None = None,
     source_file: str | None = None,
+    mode: str = "offline",
 ) -> RunConfig:
     """Build the complete configuration of a run from names and ``-o`` options.
 
     Args:
-        options: ``fusion``, ``flow``, ``network``, ``weights`` of its backbone, ``frames`` per clip, ``ingredients``, and
-            settings of the method.
+        options: ``fusion``, ``flow``, ``network``, ``weights`` of its backbone, ``frames`` per clip, ``ingredients``, ``reset`` of
+            a stream, and settings of the method.
         init: ``source``, or ``backbone`` for UDA methods.
         steps: upper limit of all schedules.
         source_file: hash of a source model that is given as a file.
+        mode: ``offline`` or ``stream``.
 
     Raises:
         UsageError: anything unknown, mistyped or out of range.
@@ -114,6 +136,7 @@ def make_run_config(
     protocol = load_shift(shift)
     shift, method = resolve("shift", shift), resolve("method", method)
     method_class(method)  # an unknown method is named before its options are
+    reset = _reset(method, protocol, mode, options)
     ingredients = str(options.pop("ingredients", protocol.ingredients))
     if ingredients not in ("common", "published"):
         raise unknown("ingredients", ingredients, ["common", "published"])
@@ -172,8 +195,35 @@ def make_run_config(
         ingredients=ingredients,  # type: ignore[arg-type]
         revision=revision_of(method, settings),
         source_file=source_file,
+        mode=mode,  # type: ignore[arg-type]  # checked in _reset
+        reset=reset,
         plugins=_sources(protocol, method, network, flow),
     )
+
+
+def _reset(method: str, shift: Shift, mode: str, options: dict[str, Any]) -> Any:
+    """When a method starts anew, taken out of the options; what a stream cannot be run with is refused.
+
+    Raises:
+        UsageError: unknown mode or reset, or a method or data that it makes no sense for.
+    """
+    if mode not in MODES:
+        raise unknown("protocol", mode, MODES)
+    if mode == "offline":
+        if "reset" in options:
+            raise UsageError("Option 'reset' is of a stream; add --protocol stream, or leave it out")
+        return "never"
+    if (why := refuses_stream(method)) is not None:
+        allowed = ", ".join(methods_on(shift.name, mode))
+        raise UsageError(f"Method '{method}' cannot run with --protocol stream: {why}; allowed: {allowed}")
+    if (reset := str(options.pop("reset", "never"))) not in RESETS:
+        raise unknown("reset", reset, RESETS)
+    if reset == "sequence" and shift.data.kind == "ministreet":
+        raise UsageError(
+            f"Every clip of '{shift.name}' is a sequence of its own, so reset=sequence would predict each with the source model; "
+            "use reset=never"
+        )
+    return reset
 
 
 def _sources(shift: Shift, method: str, network: str, flow: str) -> dict[str, str]:
@@ -350,16 +400,24 @@ def shift_or_dataset(name: str) -> Shift | str:
 
 
 def alterations(config: RunConfig) -> tuple[str, ...]:
-    """Options in which a run differs from its shift's and method's defaults, as ``-o`` would set them, sorted."""
+    """Options in which a run differs from its shift's and method's defaults, as ``-o`` would set them, sorted. A stream differs in
+    its ``protocol``, so it is never taken for the leaderboard's own configuration."""
     shift = load_shift(config.shift)
     network = shift.network
     default: dict[str, Any] = {"network": network.name, "fusion": network.fusion, "weights": network.weights}
     usual = usual_settings(config.method, config.settings, shift)
-    default |= {"flow": shift.flow, "init": "source", "ingredients": shift.ingredients, **usual}
+    default |= {
+        "protocol": "offline",
+        "reset": "never",
+        "flow": shift.flow,
+        "init": "source",
+        "ingredients": shift.ingredients,
+        **usual,
+    }
     if config.ingredients == "published":
         default |= method_class(config.method).PAPER_HAS
-    parts = ("network", "fusion", "weights", "flow", "init", "frames", "ingredients", "source_file")
-    actual = {name: getattr(config, name) for name in parts}
+    parts = ("network", "fusion", "weights", "flow", "init", "frames", "ingredients", "source_file", "reset")
+    actual = {name: getattr(config, name) for name in parts} | {"protocol": config.mode}
     actual |= every_setting(config)
     return tuple(
         f"{key}={value if isinstance(value, str) else canonical(value)}"

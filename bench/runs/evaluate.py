@@ -67,9 +67,13 @@ def protocol_scores(
     progress: Progress = quiet,
 ) -> Scores:
     """Score a model as a shift's protocol says."""
-    unscored = [shift.score_classes.index(name) for name in shift.unscored]
-    groups = grouping_of(shift)
+    groups, unscored = grouping_of(shift), unscored_of(shift)
     return evaluate(segmenter, loader, len(shift.classes), shift.evaluation, device, what, progress, unscored, groups)
+
+
+def unscored_of(shift: Shift) -> list[int]:
+    """Numbers of the scored classes that have no IoU."""
+    return [shift.score_classes.index(name) for name in shift.unscored]
 
 
 def evaluate(
@@ -90,8 +94,7 @@ def evaluate(
     confusion matrix and have no IoU. With ``groups`` all of it is of groups: labels name them, and predictions become them first.
     """
     store, done, groups = loader.store, 0, groups or Grouping.none(classes)
-    truth, unit = store.labels(), store.key if rule.counts == "frame" else store.sequence
-    pooled, temporal = SequenceCounts(groups.count), ConfusionMatrix(groups.count)
+    truth, tally = store.labels(), Tally(store, rule, groups, unscored)
     size = (truth[0].shape[-2], truth[0].shape[-1])
     for found in predictions(
         segmenter, loader, device, rule.align_corners, together=1 if rule.own_size else batch_size(size)
@@ -101,20 +104,42 @@ def evaluate(
         size = (labels[0].shape[-2], labels[0].shape[-1])
         scored = (current if size == found.size else groups(found.labels(size))).cpu()
         for read, label, now, before, guess in zip(found.reads, labels, current.cpu(), previous, scored, strict=True):
-            pooled.update(unit(read.number), label, guess)
-            temporal.update(carried(store, read, before), now)
+            tally.add(read, label, guess, now, before)
         done += len(found.reads)
         progress(what, done, len(store))
-    iou, over_time = iou_from_counts(counts_of(pooled.matrix)), iou_from_confusion(temporal.matrix)
-    iou[list(unscored)] = math.nan
-    over_time[groups.left_over :] = math.nan
-    return Scores(
-        iou=tuple(100 * float(x) for x in iou),
-        miou=100 * float(mean_iou(iou)),
-        pixel_accuracy=100 * float(pixel_accuracy(pooled.matrix)),
-        temporal_consistency=100 * float(mean_iou(over_time)),
-        sequences=pooled.counts(),
-    )
+    return tally.scores()
+
+
+class Tally:
+    """What :class:`Scores` are made of, filled clip by clip with labels of groups."""
+
+    def __init__(self, store: Store, rule: Evaluation, groups: Grouping, unscored: Collection[int] = ()) -> None:
+        self.store, self.groups, self.unscored = store, groups, list(unscored)
+        self.unit = store.key if rule.counts == "frame" else store.sequence
+        self.pooled, self.temporal = SequenceCounts(groups.count), ConfusionMatrix(groups.count)
+
+    def add(self, read: Read, label: Tensor, guess: Tensor, current: Tensor, previous: Tensor) -> None:
+        """Count a clip.
+
+        Args:
+            label, guess: truth and prediction at the label's size.
+            current, previous: predictions of frame t, and of frame t-1 by itself, at the frames' size.
+        """
+        self.pooled.update(self.unit(read.number), label, guess)
+        self.temporal.update(carried(self.store, read, previous), current)
+
+    def scores(self) -> Scores:
+        """Of what was counted."""
+        iou, over_time = iou_from_counts(counts_of(self.pooled.matrix)), iou_from_confusion(self.temporal.matrix)
+        iou[self.unscored] = math.nan
+        over_time[self.groups.left_over :] = math.nan
+        return Scores(
+            iou=tuple(100 * float(x) for x in iou),
+            miou=100 * float(mean_iou(iou)),
+            pixel_accuracy=100 * float(pixel_accuracy(self.pooled.matrix)),
+            temporal_consistency=100 * float(mean_iou(over_time)),
+            sequences=self.pooled.counts(),
+        )
 
 
 def carried(store: Store, read: Read, previous: Tensor) -> Tensor:
@@ -136,6 +161,16 @@ class Information:
         self._mean = self._mean.to(p.device) + p.sum((0, 2, 3))
         self._entropy += float(-(p * p.clamp_min(1e-12).log()).sum())
         self._pixels += p[:, 0].numel()
+
+    def state(self) -> dict[str, Tensor]:
+        """All of it, to go on from."""
+        told = torch.tensor([self._entropy, float(self._pixels)], dtype=torch.float64)
+        return {"mean": self._mean, "entropy, pixels": told}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from :meth:`state`."""
+        self._mean = state["mean"]
+        self._entropy, self._pixels = float(state["entropy, pixels"][0]), int(state["entropy, pixels"][1])
 
     def score(self) -> float:
         """Its value; NaN where a score was."""

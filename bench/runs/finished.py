@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 CONFIG, RECORD, CHECKPOINT = "config.yaml", "record.json", "checkpoint.safetensors"
 """What the folder of a finished run holds: written first, written last, and the scored weights."""
 LEADERBOARDS = Path("leaderboards")
+FOLDERS = {"offline": "records", "stream": "streams"}
+"""Of a root, where records are committed, by the mode of their runs: two boards that are never mixed."""
 _HASH = re.compile(r"[0-9a-f]{12}")
 
 
@@ -201,6 +203,11 @@ def is_hash(text: str) -> bool:
     return bool(_HASH.fullmatch(text))
 
 
+def folder_of(root: Path, shift_name: str, mode: str = "offline") -> Path:
+    """Where the records of a shift are committed."""
+    return root / FOLDERS[mode] / shift_name
+
+
 def find_record(reference: str, runs: Path, root: Path = LEADERBOARDS) -> Path:
     """The record file of a run hash, a run folder or a record file; hashes are looked for in ``runs`` and among the
     committed records.
@@ -214,7 +221,8 @@ def find_record(reference: str, runs: Path, root: Path = LEADERBOARDS) -> Path:
     if path.is_file():
         return path
     if is_hash(reference):
-        places = [runs / reference / RECORD, *sorted((root / "records").glob(f"*/*-{reference}.json"))]
+        committed = (path for board in FOLDERS.values() for path in sorted(root.glob(f"{board}/*/*-{reference}.json")))
+        places = [runs / reference / RECORD, *committed]
         if found := next((place for place in places if place.is_file()), None):
             return found
     raise UsageError(
@@ -244,14 +252,19 @@ def matching(records: Iterable[Record], config: RunConfig) -> dict[int, Record]:
     return {seed: found[seed] for seed in sorted(found)}
 
 
-def all_records(runs: Path, root: Path, shift: str) -> list[Record]:
-    """Records of a shift's protocol: the committed ones, then those of the finished runs in ``runs`` without the damaged."""
+def all_records(runs: Path, root: Path, shift: str, mode: str = "offline") -> list[Record]:
+    """Records of a shift's protocol: the committed ones, then those of the finished runs in ``runs`` without the damaged.
+
+    Args:
+        mode: of the runs; what was predicted online does not compare with what the last weights predict.
+    """
     now = load_shift(shift)
-    found = [read_record(path) for path in sorted((root / "records" / now.name).glob("*.json"))]
+    found = [read_record(path) for path in sorted(folder_of(root, now.name, mode).glob("*.json"))]
     for path in sorted(runs.glob(f"*/{RECORD}")):
         with contextlib.suppress(RunError):  # of another run: that run's business
             found.append(read_record(path))
-    return [record for record in found if record.config.shift_hash == now.hash]  # also of runs cut short
+    ours = (record for record in found if record.config.mode == mode)
+    return [record for record in ours if record.config.shift_hash == now.hash]  # also of runs cut short
 
 
 def records_frame(shift: str, root: Path, runs: Path) -> pd.DataFrame:

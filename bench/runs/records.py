@@ -56,7 +56,13 @@ class Selection(Model):
 
 class Cost(Model):
     """What the adaptation took: wall and CPU seconds of the training loop (without evaluation), of the whole command,
-    peak resident memory of the process in MB, parameters of the segmenter."""
+    peak resident memory of the process in MB, parameters of the segmenter.
+
+    In a stream the loop reads, predicts and adapts to each of ``frames`` clips, of which each brings one frame; both kinds of
+    seconds are also given per frame.
+    """
+
+    LATER: ClassVar[tuple[str, ...]] = ("frames", "seconds_per_frame", "cpu_seconds_per_frame")
 
     steps: int = Field(ge=0)
     seconds: float = Field(ge=0)
@@ -64,13 +70,19 @@ class Cost(Model):
     total_seconds: float = Field(gt=0)
     peak_memory_mb: float = Field(gt=0)
     parameters: int = Field(gt=0)
+    frames: int | None = Field(default=None, ge=1)
+    seconds_per_frame: float | None = Field(default=None, ge=0)
+    cpu_seconds_per_frame: float | None = Field(default=None, ge=0)
 
 
 class Digests(Model):
-    """SHA-256 of the run's checkpoint and, where it started from one, of its source model."""
+    """SHA-256 of the run's checkpoint and, where it started from one, of its source model; of a stream also of its predictions."""
+
+    LATER: ClassVar[tuple[str, ...]] = ("predictions",)
 
     checkpoint: Sha256
     source_model: Sha256 | None = None
+    predictions: Sha256 | None = None
 
 
 class Record(Model):
@@ -87,12 +99,22 @@ class Record(Model):
         environments: where the ``adaptation`` ran, and where the ``source model`` was trained: processor, threads, device,
             versions, in order; several where one was interrupted and resumed elsewhere.
         data: of pictures of one's own what each split is known by, and of a source that is a model file the SHA-256 of its weights.
+        protocol: ``stream`` where scores are of what was predicted online, clip by clip, and not of the last weights.
         access: how the method was kept from what it may not see: ``boxed`` in a process that could not open it, or ``watched`` in
             one that was refused it; None in records that are older than the box.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    LATER: ClassVar[tuple[str, ...]] = ("skipped", "flow", "ingredients", "digests", "data", "environments", "access")
+    LATER: ClassVar[tuple[str, ...]] = (
+        "skipped",
+        "flow",
+        "ingredients",
+        "digests",
+        "data",
+        "environments",
+        "access",
+        "protocol",
+    )
 
     schema_version: int = Field(alias="schema", default=SCHEMA)
     run: Hash
@@ -115,6 +137,7 @@ class Record(Model):
     data: dict[str, str] | None = None
     environments: dict[str, tuple[dict[str, str], ...]] | None = None
     access: Literal["boxed", "watched"] | None = None
+    protocol: Literal["offline", "stream"] = "offline"
 
     @field_validator("schema_version")
     @classmethod

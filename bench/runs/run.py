@@ -3,7 +3,8 @@
 1. Clips of the needed splits are rendered, or found in the cache.
 2. The source model is trained, or found in the cache.
 3. Adaptation, in a stage that opens what the method's setting allows: target frames; source clips and their labels for
-   UDA; target training labels for the oracle. For a source-free method no source data set is constructed.
+   UDA; target training labels for the oracle. For a source-free method no source data set is constructed. In a stream: the
+   frames of the scored clips, each predicted before it is adapted to (``streaming.py``).
 4. Evaluation, in a stage of its own: here the validation labels are opened for the first time.
 """
 
@@ -14,6 +15,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -41,7 +43,7 @@ from methods.base import Method
 from stpl.segmenter import VideoSegmenter
 
 from . import selection
-from .adaptation import TRANSDUCTIVE, Context, adapted, adapts_statistics, prepare
+from .adaptation import TRANSDUCTIVE, Context, adapts_statistics, prepare
 from .boxed import adapt_boxed, boxable
 from .config import RunConfig, Shift, check_sources, load_shift, method_class
 from .evaluate import Scores, protocol_scores
@@ -55,6 +57,7 @@ from .sequences import FILE as SEQUENCES
 from .sequences import write_sequences
 from .settings import revision_of
 from .source import fresh_segmenter
+from .streaming import clips_of, online_digest, online_labels, online_scores, work
 from .training import Fitted, place
 
 ANEW = "make the config anew, or check out the revision that its record names"
@@ -80,6 +83,10 @@ def run(config: RunConfig, workspace: Workspace) -> Record:
     if config.revision != (today := revision_of(config.method, config.settings)):
         changed = f"revision {config.revision} of method '{config.method}', which is now {today}"
         raise UsageError(f"This config was made for {changed}; {ANEW}")
+    if config.mode == "stream" and workspace.save_predictions:
+        raise UsageError(
+            "--save-predictions is of target training clips, and a stream has none; its own are kept anyway"
+        )
     folder = workspace.runs / config.hash
     if boxable(workspace):
         child.prepare()
@@ -112,7 +119,7 @@ def _run(context: Context) -> Record:
     known_by = same_data(context.folder, what_data(shift, splits, source))
     reset_peak_memory()  # rendering and source training are not the method's cost
     boxed = boxable(workspace)
-    found = (adapt_boxed if boxed else adapted)(context, cls, source, splits)
+    found = (adapt_boxed if boxed else work)(context, cls, source, splits)
     fitted, weights, students = found.fitted, found.weights, found.students
     # Scored is a network that the harness built, with the weights from disk: nothing of the method's runs beside the labels.
     segmenter = place(fresh_segmenter(config, shift, 0), workspace)
@@ -120,9 +127,12 @@ def _run(context: Context) -> Record:
         loader = open_clips(splits["target-val"], config.flow, workspace.cache)
         flow = identity_of(config.flow, loader.flow)  # reads weights: if they have gone, it says so before the scoring
         snapshots, scores = [], []
+        clips = clips_of(config, splits["target-val"]) if config.mode == "stream" else None
 
         def scored(path: Path, what: str) -> Scores:
             load_into(segmenter, path)
+            if clips is not None:  # these weights predicted none of it, but they are kept, so they must be good
+                return online_scores(shift, loader, context.folder, clips, workspace.progress)
             return protocol_scores(shift, segmenter, loader, workspace.device, what, workspace.progress)
 
         beside = {name: scored(path, f"evaluate {name}") for name, path in students.items()}
@@ -148,6 +158,7 @@ def _run(context: Context) -> Record:
         total_seconds=round(time.perf_counter() - began, 3),
         peak_memory_mb=round(max(peak_memory_mb(), found.peak_memory_mb), 1),
         parameters=parameters,
+        **_per_frame(fitted, clips),
     )
     record = make_record(context, cls, source, scores[-1], beside, snapshots, cost, flow)
     told = ingredients_of(config, shift, cls, found.averages)
@@ -160,6 +171,14 @@ def _run(context: Context) -> Record:
     write_atomically(context.folder / RECORD, record.to_json())
     shutil.rmtree(context.folder / "state", ignore_errors=True)
     return record
+
+
+def _per_frame(fitted: Fitted, clips: int | None) -> dict[str, Any]:
+    """What each frame of a stream took; nothing for another run."""
+    if clips is None:
+        return {}
+    seconds, cpu = (round(spent / clips, 5) for spent in (fitted.wall_seconds, fitted.cpu_seconds))
+    return {"frames": clips, "seconds_per_frame": seconds, "cpu_seconds_per_frame": cpu}
 
 
 def _environments(fitted: Fitted, source: Path | None) -> dict[str, Environments] | None:
@@ -184,8 +203,11 @@ def _draw(
     context: Context, cls: type[Method], segmenter: VideoSegmenter, source: Path | None, loader: ClipLoader
 ) -> None:
     """Figures of the run, after scoring; the source model's prediction stands beside the adapted one's."""
-    shift, device = context.shift, context.workspace.device
-    shown = {cls.card.title: drawn_labels(segmenter, loader, shift, device)}
+    shift, device, streams = context.shift, context.workspace.device, context.config.mode == "stream"
+    if streams and context.config.steps is not None:
+        return  # cut short: some of the clips that are drawn may not have come
+    own = online_labels(shift, loader, context.folder) if streams else drawn_labels(segmenter, loader, shift, device)
+    shown = {cls.card.title: own}
     if source is not None and cls.start != "source":
         load_into(segmenter, source)
         shown = {"Source only": drawn_labels(segmenter, loader, shift, device), **shown}
@@ -203,7 +225,7 @@ def make_record(
     flow: str | None,
 ) -> Record:
     """Put the record together."""
-    config, card = context.config, cls.card
+    config, card, streams = context.config, cls.card, context.config.mode == "stream"
     best, quiet_best = selection.oracle(snapshots), selection.unsupervised(snapshots)
     return Record(
         run=config.hash,
@@ -229,14 +251,17 @@ def make_record(
         digests=Digests(
             checkpoint=sha256_of(context.folder / CHECKPOINT),
             source_model=sha256_of(source) if source else None,
+            predictions=online_digest(context.folder) if streams else None,
         ),
+        protocol=config.mode,
     )
 
 
 def ingredients_of(config: RunConfig, shift: Shift, method: type[Method], averages: str) -> dict[str, str]:
     """What a run's method has beyond its own loss, in words."""
     start: str = method.start if method.start == "scratch" else config.init
-    start = f"{start}, target statistics" if adapts_statistics(method, shift) else start
+    if adapts_statistics(method, shift):
+        start += ", target statistics" if config.mode == "offline" else ", statistics of each clip"
     used = {"fusion": config.fusion, "flow": config.flow, "averages": averages, "start": start}
     return {"set": config.ingredients, **used}
 

@@ -145,6 +145,7 @@ class Trainer:
         self.optimisers = {"segmenter": self.optimiser, **method.optimisers()}
         self.base_lr = {name: [g["lr"] for g in o.param_groups] for name, o in self.optimisers.items()}
         self.state_path = folder / "state" / "state.safetensors"
+        self.kept = snapshot_steps(schedule)
         self._noted: list[Noted] = []
         self._environments: Environments = ()
 
@@ -169,20 +170,9 @@ class Trainer:
         Raises:
             RunError: a loss is NaN or infinite, a saved state is damaged, or the disk is full.
         """
-        first, wall, cpu = self._resume()
-        here = environment(self.device.type, torch.get_num_threads())
-        if first < self.schedule.steps and here not in self._environments:
-            self._environments = (*self._environments, here)
-        self.observer.start(self.folder, first, self.schedule.steps, self.method.segmenter, everything)
-        began, cpu_began = time.perf_counter(), time.process_time()
-
-        def spent() -> tuple[float, float]:
-            off_wall, off_cpu = self._off_clock
-            return wall + time.perf_counter() - began - off_wall, cpu + time.process_time() - cpu_began - off_cpu
-
-        keep = set(snapshot_steps(self.schedule))
+        first, spent = self.begin(everything)
+        keep = set(self.kept)
         rounds = {step: number for number, step in enumerate(self.method.round_steps())}
-        self.method.train()
         for step in range(first, self.schedule.steps):
             if step in rounds:
                 self.start_round(rounds[step], step, everything)
@@ -203,9 +193,32 @@ class Trainer:
             progress(what, done, self.schedule.steps)
         return Fitted(self.schedule.steps, *spent(), self._environments)
 
-    def _tell(self, step: int, losses: dict[str, float]) -> None:
-        """Tell the observer of a step; what that takes is not the method's cost."""
+    def begin(self, everything: Iterable[ClipBatch] = ()) -> tuple[int, Callable[[], tuple[float, float]]]:
+        """Load the saved state if there is one; returns the next step, and what gives the wall and CPU seconds spent so far."""
+        first, wall, cpu = self._resume()
+        here = environment(self.device.type, torch.get_num_threads())
+        if first < self.schedule.steps and here not in self._environments:
+            self._environments = (*self._environments, here)
+        self.observer.start(self.folder, first, self.schedule.steps, self.method.segmenter, everything)
+        began, cpu_began = time.perf_counter(), time.process_time()
+
+        def spent() -> tuple[float, float]:
+            off_wall, off_cpu = self._off_clock
+            return wall + time.perf_counter() - began - off_wall, cpu + time.process_time() - cpu_began - off_cpu
+
+        self.method.train()
+        return first, spent
+
+    @contextlib.contextmanager
+    def off_clock(self) -> Iterator[None]:
+        """What is done in the block is not the method's cost."""
         wall, cpu = time.perf_counter(), time.process_time()
+        yield
+        off_wall, off_cpu = self._off_clock
+        self._off_clock = off_wall + time.perf_counter() - wall, off_cpu + time.process_time() - cpu
+
+    def _tell(self, step: int, losses: dict[str, float]) -> None:
+        """Tell the observer of a step."""
         factor = self._factor(step)
         rates = {
             f"lr/{name}/{group.get('name', 'own')}": base * factor
@@ -213,8 +226,6 @@ class Trainer:
             for group, base in zip(optimiser.param_groups, self.base_lr[name], strict=True)
         }
         self.observer.step(step, {**{f"loss/{name}": value for name, value in losses.items()}, **rates})
-        off_wall, off_cpu = self._off_clock
-        self._off_clock = off_wall + time.perf_counter() - wall, off_cpu + time.process_time() - cpu
 
     def _factor(self, step: int) -> float:
         """What the learning rates are multiplied with in a step."""
@@ -240,7 +251,8 @@ class Trainer:
         for step, parts in losses.items():
             means = {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
             self.log.add({"step": step, **means})
-            self._tell(step, means)
+            with self.off_clock():
+                self._tell(step, means)
 
     def snapshot_path(self, step: int) -> Path:
         """Where the weights after ``step`` steps are kept."""
@@ -323,8 +335,16 @@ class Trainer:
                 )
         return numbers
 
+    def beside(self) -> dict[str, Tensor]:
+        """What else a run goes on from, by name."""
+        return {}
+
+    def load_beside(self, found: Mapping[str, Tensor]) -> None:
+        """Go on from what :meth:`beside` gave."""
+
     def _save(self, step: int, wall: float, cpu: float) -> None:
         tensors = {f"method/{name}": value for name, value in self.method.state_dict().items()}
+        tensors |= {f"beside/{name}": value for name, value in self.beside().items()}
         for name, optimiser in self.optimisers.items():
             for number, parameter in enumerate(_parameters(optimiser)):
                 for key, value in optimiser.state.get(parameter, {}).items():
@@ -346,7 +366,7 @@ class Trainer:
             raise RunError(f"{self.state_path} was saved by other code than this; delete it and run again")
         self._environments = environments_in(meta)
         step = int(str(meta["step"]))
-        for kept in (self.snapshot_path(at) for at in snapshot_steps(self.schedule) if at <= step):
+        for kept in (self.snapshot_path(at) for at in self.kept if at <= step):
             if not kept.is_file():  # they are needed after the last step; hours may lie between
                 raise RunError(f"{kept} has gone, and the run goes on after it; delete {kept.parent} and run again")
         try:
@@ -359,6 +379,7 @@ class Trainer:
                 for key in (key for key in tensors if key.startswith(start)):
                     value = tensors[key] if tensors[key].dim() == 0 else tensors[key].to(parameter.device)
                     optimiser.state[parameter][key.removeprefix(start)] = value
+        self.load_beside({n.removeprefix("beside/"): v for n, v in tensors.items() if n.startswith("beside/")})
         self.log.cut(step)
         return step, float(str(meta["wall"])), float(str(meta["cpu"]))
 

@@ -46,7 +46,7 @@ class Told:
 
 SWITCHES = {
     "start": ("source", "target_statistics", "scratch"), "trains": (True, False), "evaluates_average": (True, False),
-    "previous_labels": (True, False),
+    "previous_labels": (True, False), "streams": (True, False),
 }  # fmt: skip
 """Class attributes of a method that the harness goes by, and what they may be."""
 

@@ -38,10 +38,11 @@ class Sweep(Model):
         cpu: cores, and threads of torch, per trial.
         gpu: GPUs per trial; a share packs several trials onto one.
         retries: how often a failed trial is tried again.
+        protocol: ``offline`` or ``stream``, of all runs; ``reset`` is an option of a stream.
         plugins: paths of files of one's own by ``kind/name``, so that a sweep finds them again when it goes on.
     """
 
-    LATER: ClassVar[tuple[str, ...]] = ("log", "plugins")
+    LATER: ClassVar[tuple[str, ...]] = ("log", "plugins", "protocol")
 
     plugins: dict[str, str] = Field(default={})
     name: str = Field(default="", pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.-]*)?$")
@@ -53,6 +54,7 @@ class Sweep(Model):
     options: dict[str, Any] = Field(default_factory=dict)
     search: Search | None = None
     steps: int | None = Field(default=None, ge=1)
+    protocol: Literal["offline", "stream"] = "offline"
     log: str | None = None
     cpu: int = Field(default=1, ge=1)
     gpu: float = Field(default=0.0, ge=0)
@@ -152,14 +154,14 @@ def plan(sweep: Sweep) -> list[Planned]:
         tuning_shift(sweep.shift)
     rows = [StudyRow(row.label, row.method, clean(row.options)) for row in sweep.rows]
     if sweep.methods:
-        rows += method_rows(sweep, methods_on(sweep.shift) if sweep.methods == "all" else sweep.methods)
+        rows += method_rows(sweep, methods_on(sweep.shift, sweep.protocol) if sweep.methods == "all" else sweep.methods)
     seeds = parse_range("seeds", sweep.seeds) if isinstance(sweep.seeds, str) else sweep.seeds
     found: dict[str, Planned] = {}
     for seed in seeds:
         for row in rows:
             options = dict(row.options)
             init = str(options.pop("init", "source"))
-            config = make_run_config(row.method, sweep.shift, seed, options, init, sweep.steps)
+            config = make_run_config(row.method, sweep.shift, seed, options, init, sweep.steps, mode=sweep.protocol)
             one = found.get(config.hash, Planned(row.label, config))
             trials = (row.factors["trial"],) if "trial" in row.factors else ()
             found[config.hash] = replace(one, trials=(*one.trials, *trials))
@@ -168,7 +170,8 @@ def plan(sweep: Sweep) -> list[Planned]:
 
 def method_rows(sweep: Sweep, methods: list[str]) -> list[StudyRow]:
     """Rows of each method: the values of its grid, combined with those of its search."""
-    accepts = {method: {*COMMON, *_fields(method)} for method in methods}
+    more = ("reset",) if sweep.protocol == "stream" else ()
+    accepts = {method: {*COMMON, *more, *_fields(method)} for method in methods}
     for name in (*sweep.grid, *sweep.options):
         owner, _, option = name.rpartition(".")
         if owner and owner not in methods:

@@ -66,7 +66,7 @@ def do(job: dict[str, Any], say: Say) -> dict[str, Any]:
 
 def prepare_data(config: RunConfig, workspace: Workspace) -> None:
     """Render the splits of a replicate, or find them; the source's too where there is a source to train on."""
-    roles = [("target", "train"), ("target", "val")]
+    roles = [("target", "train"), ("target", "val")] if config.mode == "offline" else [("target", "val")]
     if config.source_file is None or method_class(config.method).card.setting == "UDA":
         roles.append(("source", "train"))
     for role, split in roles:

@@ -36,6 +36,7 @@ def loadable() -> dict[str, type[Method]]:
 
 METHODS = loadable()
 TRAINED = [name for name, cls in METHODS.items() if cls.trains]
+STREAMING = [name for name in TRAINED if METHODS[name].streams and METHODS[name].card.setting == "SFDA"]
 NO_DRAWS = ("da_vsn", "da_vsn_sf", "fda", "tent", "vat_vst", "vat_vst_sf")
 """Methods whose published step draws nothing at random."""
 UNTRAINED = {"mic_sf": {"threshold": 0.0}}
@@ -102,6 +103,22 @@ def train(
 @pytest.mark.parametrize("name", names("method"))
 def test_its_file_can_be_loaded(name: str) -> None:
     assert issubclass(loaded_class(name), Method)
+
+
+@pytest.mark.parametrize("name", STREAMING)
+def test_it_learns_from_each_clip_as_it_comes(name: str) -> None:
+    """In a stream every clip is a batch, and a round, of its own; one that cannot says so by ``streams``."""
+    method = make_method(name)
+    before = {key: value.clone() for key, value in method.segmenter.state_dict().items()}
+    for step in range(3):
+        clip = make_batch(n=1, labelled=False, seed=step)
+        method.start_round(step, [clip])
+        losses = method.losses(clip, None, step)
+        assert all(torch.isfinite(value) for value in losses.values())
+        torch.stack(list(losses.values())).sum().backward()
+        torch.optim.SGD(method.parameter_groups(0.01, 10.0)).step()
+        method.after_step(step)
+    assert any((value != before[key]).any() for key, value in method.segmenter.state_dict().items())
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -108,6 +108,25 @@
     bar.addEventListener("input", show);
     show();
   }
+  for (const film of document.querySelectorAll(".film")) {
+    const sides = [...film.querySelectorAll("img")];
+    const time = film.querySelector("input.time");
+    const play = film.querySelector("button");
+    const show = () => sides.forEach((side) => (side.style.transform = `translateY(${(-100 * (time.value - 1)) / time.max}%)`));
+    let playing;
+    time.addEventListener("input", show);
+    play.addEventListener("click", () => {
+      playing = playing ? clearInterval(playing) : setInterval(() => ((time.value = (time.value % time.max) + 1), show()), 250);
+      play.setAttribute("aria-pressed", String(Boolean(playing)));
+    });
+    for (const select of film.querySelectorAll("select")) {
+      select.addEventListener("change", () => {
+        const side = sides[Number(select.dataset.side)];
+        side.src = select.value;
+        side.alt = select.selectedOptions[0].text;
+      });
+    }
+  }
   window.addEventListener("hashchange", () => {
     if (location.hash.includes("=")) location.reload();
   });

@@ -15,12 +15,14 @@ from typer.testing import CliRunner
 from bench import cli
 from bench.analysis.strips import (
     CHANGED,
+    FRAMES,
     STAYED,
     UNKNOWN,
     Footage,
     compose,
     demonstration,
     demonstration_world,
+    film_name,
     flicker,
     flicker_map,
     predict_windows,
@@ -204,6 +206,17 @@ def test_the_command_writes_gif_mp4_and_png(finished_tiny: Path, tmp_path: Path)
     assert film.n_frames == 3 and readable(tmp_path / "a.mp4") == 3  # type: ignore[attr-defined]
     width, height = film.size
     assert cv2.imread(str(tmp_path / "a.png")).shape == (3 * height, width, 3)
+    result = call("--out", str(tmp_path / "a.png"), "--films", str(tmp_path / "films"))
+    assert result.exit_code == 0, result.output
+    films = {path.name: np.asarray(Image.open(path)) for path in (tmp_path / "films").glob("*.png")}
+    assert {name: film.shape for name, film in films.items()} == {
+        film_name(TINY, "source_only"): (3 * 64, 128),
+        film_name(TINY, "self_training"): (3 * 64, 128),
+        film_name(TINY, FRAMES): (3 * 64, 128, 3),
+    }
+    shown = demonstration(load_shift(TINY), 0, 0, 5).clip.frames[-3:]
+    assert (films[film_name(TINY, FRAMES)].reshape(3, 64, 128, 3) == shown.transpose(0, 2, 3, 1)).all()
+    assert len(np.unique(films[film_name(TINY, "source_only")])) > 1
     result = call("--out", str(tmp_path / "a.avi"))
     assert result.exit_code == 2 and "use one of .mp4, .gif, .png" in result.stderr
     result = call("--out", str(tmp_path / "a.gif"), "--seed", "5")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from bench.analysis.strips import film_name
 from bench.leaderboards import page
 from bench.pages import extra
 from tests.bench.leaderboards.made import SHIFT, commit, committed_standard
@@ -35,6 +36,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "figures").mkdir()
     for name in (SHIFT, f"{SHIFT}-panels"):
         Image.new("RGB", (600, 300), "#2a6fbb").save(root / "figures" / f"{name}.png")
+    for name, colour in {"frames": "#804020", "source_only": "#c02020", "stpl": "#2020c0"}.items():
+        film = Image.new("RGB", (256, 4 * 128), colour)
+        film.paste("#20c020", (0, 128, 256, 256))  # the second of four frames is green
+        film.save(root / "figures" / film_name(SHIFT, name))
     page.write(root)
     return root
 

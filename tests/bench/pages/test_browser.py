@@ -15,6 +15,8 @@ CHROMIUM = Path("/usr/bin/chromium")
 sync_api = pytest.importorskip("playwright.sync_api", reason="not installed: playwright (pip install '.[browser]')")
 pytestmark = [needs_extra, pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}")]
 Open = Callable[..., Any]
+PAINT = 1000.0
+"""Milliseconds within which something of a page is seen."""
 
 
 @pytest.fixture(scope="module")
@@ -148,10 +150,42 @@ def test_no_page_is_wider_than_its_screen_and_axe_finds_nothing(
         assert dark == (scheme == "dark")
 
 
-def test_first_paint_is_quick(visit: Open) -> None:
-    page = visit(f"{SHIFT}.html")
-    (painted,) = page.evaluate("performance.getEntriesByName('first-contentful-paint').map(e => e.startTime)")
-    assert painted < 1000 * 4  # 1 s on a free machine; this one may be shared
+@pytest.mark.parametrize("name", ["index.html", f"{SHIFT}.html", "methods/stpl.html"])
+def test_the_first_paint_takes_a_second_at_most(name: str, visit: Open) -> None:
+    """From disk, with nothing cached. The best of a few visits: what else the machine does is no part of the page."""
+    best = PAINT + 1.0
+    for _ in range(5):
+        painted = visit(name).evaluate("performance.getEntriesByName('first-contentful-paint').map(e => e.startTime)")
+        best = min(best, *painted)
+        if best <= PAINT:
+            break
+    assert best <= PAINT
+
+
+def test_a_film_is_compared_by_mouse_and_by_keyboard(visit: Open) -> None:
+    page = visit("methods/stpl.html", 390)
+    film = page.locator(".film")
+    film.scroll_into_view_if_needed()
+    right, left = film.locator("img").all()
+    border, time = film.locator("input").all()
+    assert left.evaluate("e => e.style.clipPath") == "inset(0px 50% 0px 0px)"
+    border.focus()
+    page.keyboard.press("End")
+    assert left.evaluate("e => e.style.clipPath").startswith("inset(0px 0%")
+    time.focus()
+    page.keyboard.press("ArrowRight")
+    assert [side.evaluate("e => e.style.transform") for side in (left, right)] == ["translateY(-25%)"] * 2
+    box = film.locator("div").first.bounding_box()
+    assert box["width"] == pytest.approx(2 * box["height"], abs=1.5)  # one frame of 256 x 128 is seen
+    film.locator("select").first.select_option(label="frames")
+    assert left.get_attribute("src").endswith("-film-frames.png") and left.get_attribute("alt") == "frames"
+    assert right.get_attribute("alt") == "Source only"
+    button = film.locator("button")
+    button.press("Enter")
+    page.wait_for_timeout(600)  # two or three frames on; four would be one whole round
+    assert time.input_value() in ("1", "3", "4")
+    button.press("Enter")
+    assert button.get_attribute("aria-pressed") == "false"
 
 
 def test_a_report_is_whole(visit: Open, site: Path) -> None:

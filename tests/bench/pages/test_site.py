@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path, PurePosixPath
@@ -279,3 +280,14 @@ def test_markdown_keeps_its_text_and_its_links_lead_into_the_site() -> None:
         "<script>", places.get
     )
     assert title_of("# Study: A \\*b\\*\n\ntext") == "Study: A *b*"
+
+
+def test_a_film_is_laid_beside_the_others(site: Path) -> None:
+    """On the pages of methods that have one: what it starts with, what may be chosen, files as they are."""
+    films = {name: (site / "methods" / f"{name}.html").read_text() for name in ("stpl", "source_only", "adabn")}
+    assert 'id="films"' not in films["adabn"]
+    shown = re.findall(r'<img src="\.\./figures/[\w-]+-film-(\w+)\.png" alt="([^"]+)"', films["stpl"])
+    assert shown == [("source_only", "Source only"), ("stpl", "STPL")]
+    assert re.findall(r'-film-(\w+)\.png" alt', films["source_only"]) == ["frames", "source_only"]
+    assert films["stpl"].count('<option value="../figures/') == 6 and 'max="4" value="1"' in films["stpl"]
+    assert (site / "figures" / f"{SHIFT}-film-stpl.png").is_file()

@@ -23,8 +23,8 @@ from bench.core.workspace import Workspace
 from bench.data import rendered as store
 from bench.networks.weights import load_tensors
 from bench.runs import run as adapt
-from bench.runs import source, training
-from bench.runs.config import make_run_config
+from bench.runs import source, streaming, training
+from bench.runs.config import RunConfig, make_run_config
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["bench.runs.run", "cv2"])
@@ -82,6 +82,8 @@ def die_at(moment: str) -> None:
             original(self, entry)
 
         training.Log.add = half  # type: ignore[method-assign]
+    elif moment == "prediction half written":
+        kill_on(os, "replace", lambda _, to: Path(to).name == "000006.png", half_written=True)
     elif moment == BOXED:
         kill_on(training.Log, "add", lambda self, entry: "sources" not in str(self.path) and entry["step"] == 7)
     elif moment == "second evaluation":
@@ -103,11 +105,18 @@ def die_at(moment: str) -> None:
 
 def child(moment: str, method: str, shift: str, runs: Path, cache: Path) -> None:
     torch.set_num_threads(1)
-    training.STATE_EVERY = EVERY
+    training.STATE_EVERY = streaming.STATE_EVERY = EVERY
     adapt._draw = lambda *_: None  # type: ignore[assignment]
     if moment:
         die_at(moment)
-    adapt.run(make_run_config(method, shift), Workspace(runs, cache, torch.device("cpu"), unboxed=moment != BOXED))
+    config = config_of(method, shift)
+    adapt.run(config, Workspace(runs, cache, torch.device("cpu"), unboxed=moment != BOXED))
+
+
+def config_of(method: str, shift: str) -> RunConfig:
+    """Of a method's name; ``hcl, stream`` is one of a stream."""
+    name, _, mode = method.partition(", ")
+    return make_run_config(name, shift, mode=mode or "offline")
 
 
 def go(moment: str, *arguments: Any) -> None:
@@ -123,7 +132,7 @@ def shift(tmp_path_factory: pytest.TempPathFactory) -> str:
     told = yaml.safe_load((ROOT / "shifts" / "ministreet-tiny.yaml").read_text(encoding="utf-8"))
     told["adaptation"].update(steps=13)
     told["source_training"].update(steps=13)
-    told["data"]["target"].update(val=5)
+    told["data"]["target"].update(val=13)
     path = tmp_path_factory.mktemp("shift") / "killed.yaml"
     path.write_text(yaml.safe_dump(told), encoding="utf-8")
     return str(path)
@@ -203,3 +212,27 @@ def test_a_state_is_resumed_and_not_trained_again(shift: str, undisturbed: Path,
     go("adaptation step 8", *arguments)  # it does start with step 8, and dies there
     go("", *arguments)
     assert len(result_of(tmp_path / "runs", "self_training", shift)[2]) == 13
+
+
+def test_a_killed_stream_ends_with_the_same_bits(undisturbed: Path, shift: str, tmp_path: Path) -> None:
+    """13 clips: killed while a prediction is written, and beside a box."""
+    method, cache = "hcl, stream", undisturbed / "cache"
+    name = config_of(method, shift).hash
+    go("", method, shift, tmp_path / "whole", cache)
+    for moment in ("prediction half written", BOXED):
+        go(moment, method, shift, tmp_path / "killed", cache)
+    go("", method, shift, tmp_path / "killed", cache)
+    whole, killed = tmp_path / "whole" / name, tmp_path / "killed" / name
+    records = [json.loads((folder / "record.json").read_text()) for folder in (whole, killed)]
+    for record in records:
+        assert record.pop("cost")["frames"] == 13
+        record.pop("date")
+    assert records[0] == records[1]
+    for file in (
+        "checkpoint.safetensors",
+        "metrics.jsonl",
+        "sequences.csv",
+        *(f"online/{n:06d}.png" for n in range(13)),
+    ):
+        assert (whole / file).read_bytes() == (killed / file).read_bytes(), file
+    assert len(list((killed / "online").iterdir())) == 26

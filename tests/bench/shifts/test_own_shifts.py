@@ -401,3 +401,24 @@ def test_files_that_are_not_those_of_the_checksums_are_refused(data: Path, tmp_p
 
 def test_every_shift_of_this_repository_validates() -> None:
     assert {load_shift(name).name for name in shift_names()} == set(shift_names())
+
+
+def test_a_stream_of_two_drives_starts_anew_with_the_second(
+    data: Path, place: Workspace, tmp_path: Path, no_figures: None
+) -> None:
+    """Boxed; labels have the files' own size, which the network's frames have not."""
+    changes = {"data__target__height": 32, "data__target__width": 48, "evaluation__own_size": True}
+    drives = {"val": {"sequences": {"drive1": [0, 1], "drive2": [2, 8]}}, "train": {"sequences": {"drive1": [1, 8]}}}
+    changes |= {f"data__target__{name}": of for name, of in drives.items()}
+    shift = write_yaml(tmp_path / "yaml" / "drives.yaml", told(**changes))
+    found = {}
+    for name, options in (("adabn", {}), ("tent", {"reset": "never"}), ("tent", {"reset": "sequence"})):
+        more = {"rate": 3000.0} if name == "tent" else {}
+        record = run(make_run_config(name, shift, options={**options, **more}, mode="stream"), place)
+        files = sorted((place.runs / record.run / "online").iterdir())
+        found[(name, *options.values())] = {path.name: path.read_bytes() for path in files}
+        assert record.cost.frames == 4
+    start, never, anew = found[("adabn",)], found["tent", "never"], found["tent", "sequence"]
+    assert list(start) == [f"{n:06d}{end}.png" for n in range(4) for end in ("-current", "-previous", "")]
+    assert never["000001.png"] != anew["000001.png"] == start["000001.png"]
+    assert anew["000003.png"] not in (never["000003.png"], start["000003.png"])

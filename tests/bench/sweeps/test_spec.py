@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from bench import cli
 from bench.core.errors import UsageError
 from bench.core.registry import ROOT
-from bench.core.schema import validated
-from bench.runs.config import load_shift, make_run_config, method_class
+from bench.core.schema import read_yaml, validated
+from bench.runs.config import load_shift, make_run_config, method_class, methods_on
 from bench.sweeps.search import Search, draw, searched, tuning_shift
 from bench.sweeps.spec import Sweep, parse_grid, plan
 
@@ -198,3 +198,16 @@ def test_the_name_tells_what_is_asked_for_not_how_it_is_spread() -> None:
     assert asked().named.name != asked(seeds="0:2").named.name
     assert asked(name="x").named.name == "x"
     assert Sweep.model_validate(yaml.safe_load(asked(name="x").to_yaml())) == asked(name="x")
+
+
+def test_a_sweep_of_streams() -> None:
+    """`all` are the methods that can; `reset` is an option like others; the example is such a sweep."""
+    planned = plan(asked(protocol="stream", methods="all", options={"reset": "never"}))
+    assert [one.config for one in planned] == [
+        make_run_config(m, TINY, mode="stream") for m in methods_on(TINY, "stream")
+    ]
+    assert "protocol" not in asked().model_dump(mode="json")  # identities of earlier sweeps stay
+    with pytest.raises(UsageError, match="Unknown option 'reset'"):
+        plan(asked(options={"reset": "never"}))
+    example = read_yaml(ROOT.parent / "examples" / "stream.yaml", Sweep, "Sweep")
+    assert {one.config.mode for one in plan(example)} == {"stream"} and example.methods == "all"
