@@ -18,6 +18,7 @@ from bench.data.labels import PALETTE
 from bench.leaderboards.score_figures import Entry, class_gains, gains_figure, miou_figure
 from bench.pictures.canvas import colourise, new_figure, save, segmentation_panel
 from bench.pictures.flow import flow_to_rgb, flow_wheel
+from bench.shifts.protocol import Mixture
 
 ENTRIES = [
     Entry("Oracle", "oracle", "-", {0: 70.0, 1: 72.0, 2: 74.0}),
@@ -209,12 +210,14 @@ def test_contact_sheet_has_a_row_per_clip(frames: int) -> None:
     first, second = moving_clip(3, "a", frames), moving_clip(1, "b", frames)
     figure = preview.contact_sheet({"sim": [first], "cam": [second]}, "title")
     rows = [axes for axes in figure.axes if axes.images]
-    assert len(rows) == 2 * len(preview.COLUMNS)
-    assert tuple(axes.get_title() for axes in rows[:6]) == preview.COLUMNS
-    shown = [np.asarray(axes.images[0].get_array()) for axes in rows[6:]]
-    assert (shown[0] == second.frames[-2].transpose(1, 2, 0)).all()
-    assert (shown[1] == second.frames[-1].transpose(1, 2, 0)).all()
-    assert (shown[2] == colourise(second.label)).all()
+    wide = frames + 4
+    assert len(rows) == 2 * wide
+    captions = ("frame t-2", "frame t-1", "frame t")[-frames:]
+    assert tuple(axes.get_title() for axes in rows[:wide]) == captions + preview.BESIDE
+    shown = [np.asarray(axes.images[0].get_array()) for axes in rows[wide:]]
+    for tile, frame in zip(shown, second.frames, strict=False):
+        assert (tile == frame.transpose(1, 2, 0)).all()
+    assert (shown[frames] == colourise(second.label)).all()
     texts = [t.get_text() for axes in rows for t in axes.texts]
     assert "sim\nclip 0" in texts and "cam\nclip 0" in texts and "7.5 %" in texts  # 3 of 40 columns
     assert "wheel 3.0 px, longest 3.0 px" in texts and "wheel 1.0 px, longest 1.0 px" in texts
@@ -229,8 +232,8 @@ def test_contact_sheet_needs_a_clip() -> None:
 def test_run_preview_renders_both_domains_from_their_worlds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, int, int, tuple[int, int, int]]] = []
 
-    def render(domain: str, world: int, index: int, height: int, width: int, frames: int) -> LabelledClip:
-        asked.append((domain, world, index, (height, width, frames)))
+    def render(domain: Mixture, world: int, index: int, height: int, width: int, frames: int) -> LabelledClip:
+        asked.append((domain.domain, world, index, (height, width, frames)))
         return moving_clip(1, f"{index:05d}", frames, height, width)
 
     monkeypatch.setattr(ministreet, "render_clip", render, raising=False)
