@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -59,8 +60,8 @@ def contact_sheet(
     if not rows:
         raise ValueError("contact_sheet needs at least one clip, got none")
     frames, _, height, width = rows[0][1].frames.shape
-    captions = columns(frames)
-    figure, grid = tile_grid(len(rows), len(captions), (TILE, TILE * height / width), 0.06, (0.45, 0.62, 0.6))
+    captions, top = columns(frames), 0.62 + 0.21 * title.count("\n")
+    figure, grid = tile_grid(len(rows), len(captions), (TILE, TILE * height / width), 0.06, (0.45, top, 0.6))
     for number, (axes, (name, clip)) in enumerate(zip(grid, rows, strict=True)):
         _row(axes, clip, captions if number == 0 else ("",) * len(captions))
         axes[0].text(
@@ -124,11 +125,15 @@ def run_preview(shift_name: str, clips_per_domain: int, seed: int, out: Path) ->
         raise UsageError(f"clips must be 1..{most} for shift '{shift.name}', got {clips_per_domain}")
     for role, split in (("source", data.source), ("target", data.target)):
         world = split_identity(data, role, "train", seed)["world"]
-        clips[f"{split.title} ({role})"] = [
+        clips[f"{split.domain}{' with …' if split.groups else ''} ({role})"] = [
             render_clip(split, world, index, data.height, data.width, data.frames) for index in range(clips_per_domain)
         ]
     title = (
         f"{shift.title}, replicate {seed}: first training clips (differences in grey levels of 255, on valid pixels)"
     )
+    mixed = [
+        f"{role}: {split.title}" for role, split in (("source", data.source), ("target", data.target)) if split.groups
+    ]
+    title = "\n".join([title, *(line for text in mixed for line in wrap(text, 170))])
     with output:
         return save(contact_sheet(clips, title, shift.classes), path, dpi=110)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from bench.analysis import preview
 from bench.core.errors import RunError, UsageError
@@ -250,6 +252,21 @@ def test_run_preview_renders_both_domains_from_their_worlds(tmp_path: Path, monk
     assert asked[4][1] != worlds[0]  # another replicate, another world
     with pytest.raises(UsageError, match=r"clips must be 1\.\.8"):
         preview.run_preview("ministreet-tiny", 9, 0, tmp_path)
+
+
+def test_a_mixture_is_named_above_the_sheet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shift_file: Callable[[dict[str, Any]], str]
+) -> None:
+    monkeypatch.setattr(ministreet, "render_clip", lambda *_: moving_clip())
+    drawn: list[Figure] = []
+    monkeypatch.setattr(preview, "save", lambda figure, path, **_: drawn.append(figure) or path)
+    light = {"low_sun": 0.25, "night": 0.75}
+    target = {"domain": "sim", "with": {"light": light}, "severity": 0.5, "train": 8, "val": 4}
+    preview.run_preview(shift_file({"data.target": target}), 1, 0, tmp_path)
+    title = drawn[0].get_suptitle().splitlines()
+    assert title[1:] == ["target: sim with light: 25 % low_sun / 75 % night (severity 0.5)"]
+    texts = [text.get_text() for axes in drawn[0].axes for text in axes.texts]
+    assert "sim (source)\nclip 0" in texts and "sim with … (target)\nclip 0" in texts
 
 
 def test_captions_are_cut_to_the_tile() -> None:
