@@ -29,7 +29,7 @@ def catalogue(what: str = "", shift: str = "") -> dict[str, dict[str, dict[str, 
 def preview(
     shift: str = "ministreet", seed: int = 0, clips: int = 3, out: str | Path = Path("preview/clips.png")
 ) -> Path:
-    """Write a contact sheet: frame t-1, t, label, flow, warped previous frame, valid mask, of both domains."""
+    """Write a contact sheet of both domains: frames, label, flow, warped previous frame, valid mask."""
     from bench.analysis.preview import run_preview
 
     return run_preview(shift, clips, seed, Path(out))

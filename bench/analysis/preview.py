@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,7 +20,7 @@ from bench.pictures.flow import flow_to_rgb, flow_wheel, mark_invalid, warp_prev
 from bench.runs.config import load_shift
 from bench.runs.finished import rendered_data
 
-COLUMNS = ("frame t-1", "frame t", "label of t", "flow t → t-1", "t-1 warped to t", "not valid in t-1 (pink)")
+BESIDE = ("label of t", "flow t → t-1", "t-1 warped to t", "not valid in t-1 (pink)")
 TILE = 3.0
 """Width of a tile, inches."""
 
@@ -38,10 +39,15 @@ def warp_error(clip: LabelledClip) -> tuple[float, float]:
     return float(still), float(moved)
 
 
+def columns(frames: int) -> tuple[str, ...]:
+    """Captions of a row of clips of so many frames."""
+    return (*(f"frame t-{k}" for k in range(frames - 1, 0, -1)), "frame t", *BESIDE)
+
+
 def contact_sheet(
     clips: Mapping[str, Sequence[LabelledClip]], title: str = "", classes: Sequence[str] = CLASSES
 ) -> Figure:
-    """One row per clip: frames t-1 and t, label, flow, t-1 warped to t, and where the flow is not valid.
+    """One row per clip: its frames, oldest first, label of t, flow, t-1 warped to t, and where the flow is not valid.
 
     Args:
         clips: clips by domain, e.g. ``{"sim (source)": [...], "cam (target)": [...]}``.
@@ -53,10 +59,11 @@ def contact_sheet(
     rows = [(f"{domain}\nclip {n}", clip) for domain, of_domain in clips.items() for n, clip in enumerate(of_domain)]
     if not rows:
         raise ValueError("contact_sheet needs at least one clip, got none")
-    height, width = rows[0][1].frames.shape[2:]
-    figure, grid = tile_grid(len(rows), len(COLUMNS), (TILE, TILE * height / width), 0.06, (0.45, 0.62, 0.6))
+    frames, _, height, width = rows[0][1].frames.shape
+    captions, top = columns(frames), 0.62 + 0.21 * title.count("\n")
+    figure, grid = tile_grid(len(rows), len(captions), (TILE, TILE * height / width), 0.06, (0.45, top, 0.6))
     for number, (axes, (name, clip)) in enumerate(zip(grid, rows, strict=True)):
-        _row(axes, clip, COLUMNS if number == 0 else ("",) * len(COLUMNS))
+        _row(axes, clip, captions if number == 0 else ("",) * len(captions))
         axes[0].text(
             -0.02, 0.5, name, transform=axes[0].transAxes, rotation=90, fontsize=9.5,
             ha="right", va="center", multialignment="center",
@@ -67,13 +74,13 @@ def contact_sheet(
 
 
 def _row(axes: Sequence[Axes], clip: LabelledClip, captions: Sequence[str]) -> None:
-    previous, current = (np.ascontiguousarray(clip.frames[k].transpose(1, 2, 0)) for k in (-2, -1))
+    frames = [np.ascontiguousarray(frame.transpose(1, 2, 0)) for frame in clip.frames]
+    previous, current = frames[-2:]
     flow, valid = clip.flow[-1], clip.valid[-1]
     length = np.hypot(flow[0], flow[1])
     full = float(np.percentile(length, 95))  # a few very near things would leave the rest of the field white
     tiles = (
-        previous,
-        current,
+        *frames,
         colourise(clip.label),
         flow_to_rgb(flow, full),
         warp_previous(previous, flow),
@@ -81,11 +88,11 @@ def _row(axes: Sequence[Axes], clip: LabelledClip, captions: Sequence[str]) -> N
     )
     for tile, image, caption in zip(axes, tiles, captions, strict=True):
         show(tile, image, caption, 11)
-    _note(axes[3], f"wheel {full:.1f} px, longest {length.max():.1f} px")
+    _note(axes[-3], f"wheel {full:.1f} px, longest {length.max():.1f} px")
     still, moved = warp_error(clip)
-    _note(axes[4], f"|t - warped| {moved:.1f}, |t - (t-1)| {still:.1f}")
-    _note(axes[5], f"{100 * (1 - valid.mean()):.1f} %")
-    wheel = axes[3].inset_axes((0.865, 0.02, 0.125, 0.25))
+    _note(axes[-2], f"|t - warped| {moved:.1f}, |t - (t-1)| {still:.1f}")
+    _note(axes[-1], f"{100 * (1 - valid.mean()):.1f} %")
+    wheel = axes[-3].inset_axes((0.865, 0.02, 0.125, 0.25))
     wheel.imshow(flow_wheel())
     wheel.set_xticks([])
     wheel.set_yticks([])
@@ -118,12 +125,15 @@ def run_preview(shift_name: str, clips_per_domain: int, seed: int, out: Path) ->
         raise UsageError(f"clips must be 1..{most} for shift '{shift.name}', got {clips_per_domain}")
     for role, split in (("source", data.source), ("target", data.target)):
         world = split_identity(data, role, "train", seed)["world"]
-        clips[f"{split.domain} ({role})"] = [
-            render_clip(split.domain, world, index, data.height, data.width, data.frames)
-            for index in range(clips_per_domain)
+        clips[f"{split.domain}{' with …' if split.groups else ''} ({role})"] = [
+            render_clip(split, world, index, data.height, data.width, data.frames) for index in range(clips_per_domain)
         ]
     title = (
         f"{shift.title}, replicate {seed}: first training clips (differences in grey levels of 255, on valid pixels)"
     )
+    mixed = [
+        f"{role}: {split.title}" for role, split in (("source", data.source), ("target", data.target)) if split.groups
+    ]
+    title = "\n".join([title, *(line for text in mixed for line in wrap(text, 170))])
     with output:
         return save(contact_sheet(clips, title, shift.classes), path, dpi=110)

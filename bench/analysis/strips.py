@@ -96,7 +96,7 @@ def demonstration(shift: Shift, seed: int, number: int, frames: int) -> Footage:
     data = rendered_data(shift)
     from bench.data.ministreet import render_clip, render_labels
 
-    what = (data.target.domain, demonstration_world(seed, data.family), number, data.height, data.width, frames)
+    what = (data.target, demonstration_world(seed, data.family), number, data.height, data.width, frames)
     clip = render_clip(*what).without_label()
     return Footage(clip, render_labels(*what))
 

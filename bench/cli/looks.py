@@ -44,7 +44,7 @@ def preview(
     clips: Annotated[int, typer.Option("--clips", min=1, max=12, help="Clips per domain.")] = 3,
     out: Annotated[Path, typer.Option("--out", help="PNG to write.")] = Path("preview/clips.png"),
 ) -> Says:
-    """Write a contact sheet: frame t-1, t, label, flow, warped previous frame, valid mask, of both domains."""
+    """Write a contact sheet of both domains: frames, label, flow, warped previous frame, valid mask."""
     import bench
 
     path = bench.preview(shift, seed, clips, out)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,9 @@ from bench.core.seeding import seed_for
 from bench.shifts.protocol import Data
 
 from .clip import Clip, LabelledClip
+
+if TYPE_CHECKING:
+    from .ministreet import DomainSpec
 
 ARRAYS = ("frames", "flow", "valid", "label")
 EARLIER = "earlier labels"
@@ -102,7 +105,7 @@ def split_identity(data: Data, role: str, split: str, replicate: int) -> dict[st
         **({} if here == RENDERED_WITH else {"rendered with": here}),
         "kind": data.kind,
         "version": VERSION,
-        "spec": json.loads(spec_json(side.domain)),
+        "spec": json.loads(spec_json(side)),
         "domain": side.domain,
         "world": seed_for(replicate, "world", data.family, role, split),
         "clips": getattr(side, split),
@@ -127,6 +130,8 @@ def prepare_split(
     Raises:
         RunError: the cache cannot be written, or another process holds it for more than ten minutes.
     """
+    from .ministreet import get_domain
+
     identity = split_identity(data, role, split, replicate) | ({"holds": EARLIER} if earlier else {})
     folder = cache / "clips" / f"{role}-{split}-{hash_of(identity)}"
     if is_whole(folder):
@@ -141,11 +146,13 @@ def prepare_split(
                 shutil.rmtree(left_over, ignore_errors=True)
         with whole(folder) as scratch:
             scratch.mkdir()
-            _render_into(scratch, identity, f"render {role} {split}", progress, workers)
+            _render_into(
+                scratch, get_domain(getattr(data, role)), identity, f"render {role} {split}", progress, workers
+            )
     return folder
 
 
-Job = tuple[str, int, int, int, int, int]
+Job = tuple["DomainSpec", int, int, int, int, int]
 
 
 def _render_one(job: Job) -> LabelledClip:
@@ -177,10 +184,12 @@ def arrays_of(identity: dict[str, Any]) -> tuple[str, ...]:
     return ("label",) if identity.get("holds") == EARLIER else ARRAYS
 
 
-def _render_into(folder: Path, identity: dict[str, Any], what: str, progress: Progress, workers: int | None) -> None:
+def _render_into(
+    folder: Path, domain: DomainSpec, identity: dict[str, Any], what: str, progress: Progress, workers: int | None
+) -> None:
     sys.audit(RENDER_EVENT)  # here too: the clips of a large split are rendered in processes that no stage watches
     total, (height, width), frames = identity["clips"], identity["size"], identity["frames"]
-    jobs = [(identity["domain"], identity["world"], i, height, width, frames) for i in range(total)]
+    jobs = [(domain, identity["world"], i, height, width, frames) for i in range(total)]
     shapes = {
         "frames": ((total, frames, 3, height, width), np.uint8),
         "flow": ((total, frames - 1, 2, height, width), np.float32),

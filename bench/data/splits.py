@@ -110,13 +110,17 @@ def check_data(shift: Shift) -> None:
         return
     if shift.classes != CLASSES:
         raise ValueError(f"classes must be those of {data.kind}, in train-id order: {', '.join(CLASSES)}")
-    from .ministreet import DOMAINS  # here alone: a method's process has no renderer
+    from .ministreet import DOMAINS, get_domain  # here alone: a method's process has no renderer
 
     batches = {"source": shift.training.batch, "target": shift.adaptation.batch}
     for role, batch in batches.items():
         part = getattr(data, role)
         if part.domain not in DOMAINS:
             raise ValueError(f"data.{role}.domain is '{part.domain}'; available: {', '.join(sorted(DOMAINS))}")
+        try:
+            get_domain(part)
+        except ValueError as error:
+            raise ValueError(f"data.{role}.{error}") from None
         if part.train < batch:
             raise ValueError(f"data.{role}.train ({part.train}) is smaller than the batch ({batch})")
 

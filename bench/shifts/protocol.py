@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Discriminator, Field, PrivateAttr, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, PrivateAttr, Tag, model_validator
 
 from bench.core.errors import RunError, UsageError
 from bench.core.schema import Model, Name, hash_of
@@ -16,10 +16,50 @@ NO_GROUP = "no group"
 """Beside the groups of an evaluation: outputs that belong to none. It has no score; where a label counts it is wrong."""
 
 
-class Split(Model):
-    """Clips of one domain: numbers of training and validation clips."""
+def _shares(value: Any) -> Any:
+    return {value: 1.0} if isinstance(value, str) else value
+
+
+Shares = Annotated[dict[str, Annotated[float, Field(gt=0, le=1)]], BeforeValidator(_shares), Field(min_length=1)]
+"""Variants and the share of the clips that each gets; a name alone gets all."""
+
+
+class Mixture(Model):
+    """A rendered domain, some groups of whose parameters may be another's: ``domain: sim, with: {sensor: cam}, severity: 0.5``.
+
+    ``with`` names what each group becomes: a variant (another domain's, or one such as ``night``), or several with the share of
+    the clips that each gets, ``light: {noon: 0.7, night: 0.3}``. ``severity`` says how far these groups go from the domain's own
+    (0) to the variant (1); :mod:`bench.data.ministreet.mixture` says how.
+    """
+
+    LATER: ClassVar[tuple[str, ...]] = ("groups", "severity")
 
     domain: str
+    groups: dict[str, Shares] = Field(default={}, alias="with")
+    severity: float = Field(default=1.0, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _mixes(self) -> Mixture:
+        if not self.groups and self.severity != 1:
+            raise ValueError("severity: of what? there are no groups; leave it out, or say e.g. with: {light: night}")
+        return self
+
+    @property
+    def title(self) -> str:
+        """What it is called: ``sim``, or ``sim with light: 70 % noon / 30 % night (severity 0.5)``."""
+        if not self.groups:
+            return self.domain
+
+        def variants(shares: dict[str, float]) -> str:
+            return " / ".join(name if share == 1 else f"{100 * share:.3g} % {name}" for name, share in shares.items())
+
+        groups = ", ".join(f"{group}: {variants(shares)}" for group, shares in self.groups.items())
+        return f"{self.domain} with {groups}" + (f" (severity {self.severity:g})" if self.severity < 1 else "")
+
+
+class Split(Mixture):
+    """Clips of one domain: numbers of training and validation clips."""
+
     train: int = Field(ge=1)
     val: int = Field(ge=1)
 
@@ -38,7 +78,7 @@ class Data(Model):
     @property
     def scored(self) -> str:
         """What the reported scores are of, for a sentence."""
-        return f"{self.target.val} clips of domain `{self.target.domain}` per replicate"
+        return f"{self.target.val} clips of domain `{self.target.title}` per replicate"
 
 
 class Recorded(Model):

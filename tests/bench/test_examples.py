@@ -1,4 +1,4 @@
-"""The scripts of ``examples/`` run."""
+"""The scripts of ``examples/`` run, and what its shift says is so."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ from pathlib import Path
 
 from PIL import Image
 
+import bench
+from bench.core.schema import load_yaml
 from bench.core.workspace import Workspace
 from bench.data.fixtures import Tree
+from bench.data.ministreet import DOMAINS, VARIANTS
+from bench.runs.config import load_shift
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,3 +48,18 @@ def test_comparing_two_methods(tmp_path: Path, workspace: Workspace) -> None:
 def test_writing_a_method(tmp_path: Path, workspace: Workspace) -> None:
     told = example("write_a_method", "ministreet-tiny", at=tmp_path, workspace=workspace)
     assert [line.split()[0] for line in told.splitlines()] == ["Source", "AdaBN", "Two"] and "mIoU" in told
+
+
+def test_the_night_shift_can_be_looked_at_and_names_all_there_is(tmp_path: Path) -> None:
+    path = ROOT / "examples" / "night_shift.yaml"
+    shift = load_shift(str(path))
+    assert shift.purpose == "private" and shift.data.target.title == "sim with sensor: cam, light: night (severity 0.5)"
+    comment = [
+        line.removeprefix("#   ") for line in path.read_text(encoding="utf-8").splitlines() if line[:4] == "#   "
+    ]
+    named = load_yaml("\n".join(line for line in comment if not line.startswith("bench ")))
+    assert {group: names.split(", ") for group, names in named.items()} == {
+        group: sorted(set(variants) - set(DOMAINS)) for group, variants in VARIANTS.items()
+    }
+    with Image.open(bench.preview(str(path), 0, 1, tmp_path / "clips.png")) as picture:
+        assert len(picture.convert("RGB").getcolors(10**6) or ()) > 1000

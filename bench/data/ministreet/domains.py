@@ -1,33 +1,66 @@
-"""The two domains of MiniStreet: ``sim`` is the source, ``cam`` the target.
+"""The domains of MiniStreet by name, the variants that a mixture may take, and their text for hashing.
 
-Their numbers were set on development worlds by two figures alone, source-only and oracle mIoU. They are frozen;
-:func:`spec_json` goes into the hash of every rendered clip, so a changed number can never meet an old cache.
+``sim`` and ``cam`` are MiniStreet's source and target. Their numbers were set on development worlds by two figures alone,
+source-only and oracle mIoU, and are frozen. ``city`` and the variants are for shifts of one's own; no reported shift uses them,
+and their numbers may change until one does. :func:`spec_json` goes into the hash of every rendered clip, so a changed number can
+never meet an old cache.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from dataclasses import asdict
+from typing import Any
+
+from bench.shifts.protocol import Mixture
 
 from .domain_cam import CAM
+from .domain_city import CITY
 from .domain_sim import SIM
+from .mixture import Variants, mixed
 from .spec import DomainSpec
+from .variants import VARIANTS as NAMED
 
-DOMAINS: dict[str, DomainSpec] = {"sim": SIM, "cam": CAM}
-"""The two domains by name."""
+DOMAINS: dict[str, DomainSpec] = {"sim": SIM, "cam": CAM, "city": CITY}
+"""The domains by name."""
+
+GROUPS = ("camera", "layout", "traffic", "texture", "light", "weather", "sensor", "materials")
+
+VARIANTS: Variants = {
+    group: {**{name: getattr(spec, group) for name, spec in DOMAINS.items()}, **NAMED.get(group, {})}
+    for group in GROUPS
+}
+"""What a group may become in a mixture: every domain's own, and the named ones."""
+
+Domain = str | Mixture | DomainSpec
 
 
-def spec_json(domain: str) -> str:
-    """Canonical JSON (sorted keys, no spaces) of a domain's parameters, for hashing.
+def get_domain(domain: Domain) -> DomainSpec:
+    """The parameters of a domain or of a mixture.
 
     Raises:
-        ValueError: for an unknown domain.
+        ValueError: unknown domain, or a mixture that cannot be (see :func:`.mixture.mixed`).
     """
-    return json.dumps(asdict(get_domain(domain)), sort_keys=True, separators=(",", ":"))
+    if isinstance(domain, DomainSpec):
+        return domain
+    name = domain.domain if isinstance(domain, Mixture) else domain
+    if name not in DOMAINS:
+        raise ValueError(f"MiniStreet: unknown domain {name!r}; available: {', '.join(sorted(DOMAINS))}")
+    base = DOMAINS[name]
+    return mixed(domain, base, VARIANTS) if isinstance(domain, Mixture) and domain.groups else base
 
 
-def get_domain(domain: str) -> DomainSpec:
-    """The parameters of ``domain``; ValueError names the domains that exist."""
-    if domain not in DOMAINS:
-        raise ValueError(f"MiniStreet: unknown domain {domain!r}; available: {', '.join(sorted(DOMAINS))}")
-    return DOMAINS[domain]
+def spec_json(domain: Domain) -> str:
+    """Canonical JSON (sorted keys, no spaces) of a domain's parameters, for hashing; without those that have their default.
+
+    Raises:
+        ValueError: see :func:`get_domain`.
+    """
+    return json.dumps(_plain(get_domain(domain)), sort_keys=True, separators=(",", ":"))
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        fields = ((f, getattr(value, f.name)) for f in dataclasses.fields(value))
+        return {f.name: _plain(v) for f, v in fields if v != f.default}
+    return [_plain(v) for v in value] if isinstance(value, tuple) else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import zlib
 from collections.abc import Callable
@@ -12,7 +13,8 @@ import numpy.typing as npt
 
 from ..clip import LabelledClip
 from .camera import Camera, rotation
-from .domains import get_domain
+from .domains import Domain, get_domain
+from .night import halos, scattered
 from .raster import Buffers, render_buffers
 from .scene import GROUND, SKY, Floats, World
 from .sensor import clean, expose, sample_sensor, uniform
@@ -21,6 +23,7 @@ from .spec import DomainSpec
 from .street import sample_street
 from .textures import tiles
 from .traffic import add_traffic
+from .weather import fallen, wet_ground
 
 VERSION = 1
 """Raise it when the pictures change; it goes into the hash of cached clips."""
@@ -38,7 +41,7 @@ class Scene:
 
 
 def random_parts(domain: str, world: int, index: int) -> Part:
-    """Independent generators by name: ``part("street")``, ``part("sensor", age)``."""
+    """Independent generators by name: ``part("street")``, ``part("sensor", age)``. Of a mixture ``domain`` is the base."""
     base = [zlib.crc32(domain.encode()), world & 0xFFFFFFFF, world >> 32, index & 0xFFFFFFFF, index >> 32]
 
     def part(name: str, number: int = 0) -> np.random.Generator:
@@ -49,9 +52,22 @@ def random_parts(domain: str, world: int, index: int) -> Part:
 
 def sample_scene(spec: DomainSpec, part: Part, height: int, width: int, frames: int) -> Scene:
     """Draw the world and the camera's path; neither depends on the number of frames or their size."""
-    world = sample_street(spec, part("street"))
+    spec = of_clip(spec, part)
+    world = sample_street(spec, part)
     add_traffic(world, part("traffic"))
     return Scene(world, _cameras(spec, part, world.lane, height, width, frames))
+
+
+def of_clip(spec: DomainSpec, part: Part) -> DomainSpec:
+    """The domain as one clip has it: of each group that has alternatives, one is drawn."""
+    chosen = {}
+    for group in sorted({a.group for a in spec.alternatives}):
+        options = [a for a in spec.alternatives if a.group == group]
+        point, number = part(f"choice of {group}").random(), 0
+        while number < len(options) - 1 and point >= sum(a.share for a in options[: number + 1]):
+            number += 1
+        chosen[group] = options[number].spec
+    return dataclasses.replace(spec, **chosen, alternatives=()) if chosen else spec  # type: ignore[arg-type]
 
 
 def _cameras(spec: DomainSpec, part: Part, lane: float, height: int, width: int, frames: int) -> tuple[Camera, ...]:
@@ -116,12 +132,18 @@ def backward_flow(
 
 
 def render_clip(
-    domain: str, world: int, index: int, height: int = 128, width: int = 256, frames: int = 2, noise_free: bool = False
+    domain: Domain,
+    world: int,
+    index: int,
+    height: int = 128,
+    width: int = 256,
+    frames: int = 2,
+    noise_free: bool = False,
 ) -> LabelledClip:
     """Render one clip; a pure function of its arguments.
 
     Args:
-        domain: ``sim`` or ``cam``.
+        domain: a name (``sim``, ``cam``, ``city``), a mixture, or the parameters themselves.
         world: seed of a family of clips, 0 <= world < 2**64.
         index: number of the clip in that family, 0 <= index < 2**64.
         height, width: of the frames, at least 16 pixels.
@@ -134,26 +156,31 @@ def render_clip(
     Raises:
         ValueError: for an unknown domain or a number out of range.
     """
-    sys.audit(
-        "bench.render", domain, world, index
-    )  # a label is made: refused while a method runs (bench/core/access.py)
     spec = get_domain(domain)
+    # A label is made: refused while a method runs (bench/core/access.py).
+    sys.audit("bench.render", spec.name, world, index)
     if not (0 <= world < 2**64 and 0 <= index < 2**64):
         raise ValueError(f"MiniStreet: world and index must lie in 0..2**64-1, got world={world}, index={index}")
     if height < 16 or width < 16 or frames < 2:
         raise ValueError(
             f"MiniStreet: need height >= 16, width >= 16 and frames >= 2, got {height} x {width}, {frames} frames"
         )
-    part = random_parts(domain, world, index)
+    part = random_parts(spec.name, world, index)
     scene = sample_scene(spec, part, height, width, frames)
+    spec = scene.world.spec
     surfaces, table = scene.world.surfaces.freeze(), tables(scene.world)
     textures = tiles(spec.texture, zlib.crc32(spec.name.encode()))
-    sensor = sample_sensor(spec.sensor, part("lens"))
+    sensor, weather = sample_sensor(spec.sensor, part("lens")), scene.world.weather
     still = shadow_map(scene.world, 0)
     buffers = [render_buffers(scene.world, camera, age) for age, camera in enumerate(scene.cameras)]
     images = []
     for age, (buffer, camera) in enumerate(zip(buffers, scene.cameras, strict=True)):
-        light = shade(scene.world, surfaces, table, textures, buffer, camera, shadow_map(scene.world, age, still))
+        shadows = shadow_map(scene.world, age, still)
+        light = shade(scene.world, surfaces, table, textures, buffer, camera, shadows)
+        light = wet_ground(halos(light, scene.world.light, buffer, camera), weather.wet, buffer, camera, textures)
+        if not noise_free:
+            light = scattered(light, scene.world.light, buffer, camera, part("flare", age))
+            light = fallen(light, weather, spec.weather, part, age)
         images.append(clean(light) if noise_free else expose(light, sensor, part("sensor", age)))
     flows = [
         backward_flow(scene.world, buffers[age], buffers[age + 1], scene.cameras[age], scene.cameras[age + 1])
@@ -163,17 +190,18 @@ def render_clip(
         frames=np.stack(images[::-1]),
         flow=np.stack([f for f, _ in flows[::-1]]),
         valid=np.stack([v for _, v in flows[::-1]]),
-        key=f"{domain}-{world}-{index}",
+        key=f"{spec.name}-{world}-{index}",
         label=surfaces.label[buffers[0].surface],
     )
 
 
 def render_labels(
-    domain: str, world: int, index: int, height: int = 128, width: int = 256, frames: int = 2
+    domain: Domain, world: int, index: int, height: int = 128, width: int = 256, frames: int = 2
 ) -> npt.NDArray[np.uint8]:
     """Labels of every frame of :func:`render_clip` with the same arguments, uint8 ``(frames, H, W)``, oldest first."""
-    sys.audit("bench.render", domain, world, index)
-    scene = sample_scene(get_domain(domain), random_parts(domain, world, index), height, width, frames)
+    spec = get_domain(domain)
+    sys.audit("bench.render", spec.name, world, index)
+    scene = sample_scene(spec, random_parts(spec.name, world, index), height, width, frames)
     surface = scene.world.surfaces.freeze().label
     buffers = (render_buffers(scene.world, camera, age) for age, camera in enumerate(scene.cameras))
     return np.stack([surface[buffer.surface] for buffer in buffers][::-1])

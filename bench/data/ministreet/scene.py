@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..labels import IGNORE, TRAIN_ID
-from .spec import DomainSpec
+from .spec import DomainSpec, Range
 from .sprites import Bytes, Sprite
 from .textures import TILES
 
@@ -31,6 +31,7 @@ LAMPS = {
 """Colours (RGB) of lamps and unlit lenses, the same in both domains; they have no texture."""
 
 GLOWING = ("red", "amber", "green")
+GLOWING_BY_NIGHT = ("headlamp", "taillamp", "lamp")
 
 
 class Surfaces:
@@ -57,6 +58,8 @@ class Surfaces:
     def add(self, material: str, label: int) -> int:
         """A new surface of a material with its own draw of colour; returns its number."""
         m = self._materials[material]
+        if m.other is not None and self.rng.random() < m.other_share:
+            m = m.other
         common, *channels = self.rng.standard_normal(4).tolist()
         chosen = m.palette[int(self.rng.integers(len(m.palette)))]
         gain = (1 + m.brightness * common) / 255
@@ -69,7 +72,8 @@ class Surfaces:
         if key not in self._shared:
             if material in LAMPS:
                 r, g, b = LAMPS[material]
-                self._shared[key] = self.add_plain((r / 255, g / 255, b / 255), label, float(material in GLOWING))
+                lit = material in GLOWING or (material in GLOWING_BY_NIGHT and self.spec.light.lamps[1] > 0)
+                self._shared[key] = self.add_plain((r / 255, g / 255, b / 255), label, float(lit))
             else:
                 self._shared[key] = self.add(material, label)
         return self._shared[key]
@@ -196,8 +200,21 @@ class Ground:
 
 
 @dataclass(frozen=True)
+class Weather:
+    """A clip's weather: whether the sun is gone, extinction (1/metre), wetness and rain (0..1)."""
+
+    sunless: bool = False
+    fog: float = 0.0
+    wet: float = 0.0
+    rain: float = 0.0
+
+
+@dataclass(frozen=True)
 class Light:
-    """Direction towards the sun ``(3,)``, colour of sun and sky light, air, sky and clouds; colours in 0..1."""
+    """Direction towards the sun ``(3,)``, colour of sun and sky light, air, sky and clouds; colours in 0..1.
+
+    ``lamps (K, 3)`` are places of street lamps and ``lamp`` the colour of their light; the rest is as in the light's spec.
+    """
 
     sun_direction: npt.NDArray[np.float64]
     sun: Floats
@@ -210,6 +227,13 @@ class Light:
     cover: float
     softness: float
     cloud_shift: tuple[float, float]
+    fog: bool = False
+    flare: Range = (0.0, 0.0)
+    headlights: float = 0.0
+    windows_lit: float = 0.0
+    bloom: float = 0.0
+    lamp: Floats = field(default_factory=lambda: np.zeros(3, np.float32))
+    lamps: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 3)))
 
 
 @dataclass
@@ -222,6 +246,7 @@ class World:
     ground: Ground
     lane: float
     bank: Mapping[str, tuple[Sprite, ...]]
+    weather: Weather
     patches: list[Patch] = field(default_factory=list)
     solids: list[Solid] = field(default_factory=list)
 

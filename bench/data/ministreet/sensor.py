@@ -61,13 +61,18 @@ def expose(rgb: Floats, sensor: Sensor, rng: np.random.Generator) -> Bytes:
     scale = height / 128
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, width, dtype=np.float32)[None]
-    image = rgb @ _colour_matrix(sensor, 1 + spec.flicker * float(rng.standard_normal()))
+    gain = 1 + spec.flicker * float(rng.standard_normal())
+    if spec.exposure_share > 0 and rng.random() < spec.exposure_share:
+        gain *= 2 ** (uniform(rng, spec.exposure_step) * float(rng.choice([-1.0, 1.0])))
+    image = rgb @ _colour_matrix(sensor, gain)
     lens = 1 - np.float32(sensor.vignette / 2) * (x * x + y * y) + np.float32(sensor.gradient[0]) * x
     lens += np.float32(sensor.gradient[1]) * y
     image *= lens[..., None]
     if spec.glare[1] > 0:
         image = _veil(image, spec, rng, x, y)
     image = _blur(image, sensor.defocus * scale, uniform(rng, spec.motion_blur) * scale)
+    if spec.shake_share > 0 and rng.random() < spec.shake_share:
+        image = _shaken(image, uniform(rng, spec.shake) * scale, rng.uniform(0, np.pi))
     np.clip(image, 0, 1, out=image)
     if sensor.gamma != 1:
         image = np.asarray(cv2.pow(image, sensor.gamma), np.float32)
@@ -84,6 +89,8 @@ def expose(rgb: Floats, sensor: Sensor, rng: np.random.Generator) -> Bytes:
     if sensor.quality > 0:
         _, data = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, sensor.quality])
         frame = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]
+    if spec.loss_share > 0 and rng.random() < spec.loss_share:
+        frame = _lossy(frame, uniform(rng, spec.loss), rng)
     return np.ascontiguousarray(frame.transpose(2, 0, 1))
 
 
@@ -124,3 +131,24 @@ def _blur(image: Floats, sigma: float, streak: float) -> Floats:
         kernel = np.array([[side, 1.0, side]], np.float32) / np.float32(1 + 2 * side)
         image = np.asarray(cv2.filter2D(image, -1, kernel), np.float32)
     return image
+
+
+def _shaken(image: Floats, length: float, angle: float) -> Floats:
+    """A streak of ``length`` pixels in any direction."""
+    side = max(3, round(length) | 1)
+    kernel = np.zeros((side, side), np.float32)
+    reach, middle = (side - 1) / 2 * np.array([np.cos(angle), np.sin(angle)]), side // 2
+    ends = [(round(middle + sign * reach[0]), round(middle + sign * reach[1])) for sign in (-1, 1)]
+    cv2.line(kernel, ends[0], ends[1], 1.0, 1)
+    return np.asarray(cv2.filter2D(image, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REPLICATE), np.float32)
+
+
+def _lossy(frame: Bytes, share: float, rng: np.random.Generator) -> Bytes:
+    """A band of the picture that did not arrive: grey, or the line above it again and again."""
+    height, width = frame.shape[:2]
+    rows = max(1, round(share * height))
+    top, start = int(rng.integers(0, height - rows + 1)), int(rng.integers(0, width // 2))
+    columns = slice(start, min(width, start + int(rng.integers(width // 3, width))))
+    frame = frame.copy()
+    frame[top : top + rows, columns] = frame[max(0, top - 1), columns] if rng.random() < 0.6 else 110
+    return frame

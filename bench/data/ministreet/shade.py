@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .camera import Camera
+from .night import WINDOW, lamplight
 from .raster import Buffers
 from .scene import GROUND, SKY, Floats, Ground, Patch, Solid, SurfaceTable, World
 from .textures import TILES, sample
@@ -83,7 +84,7 @@ def shade(
     rgb *= factor[:, None]
     ground = np.flatnonzero(b.primitive == GROUND)
     wall = np.flatnonzero(table.facade.take(b.primitive))
-    rgb[wall] = _windows(rgb, surfaces, table, b, wall, foot, stretch, factor)
+    rgb[wall], shining = _windows(rgb, surfaces, table, b, wall, foot, stretch, factor, light.windows_lit)
     rgb[ground] = _road_paint(rgb, surfaces, world.ground, b, ground, foot, stretch, factor)
 
     solid = table.solid.take(b.primitive)
@@ -96,10 +97,14 @@ def shade(
     tone *= 1 - table.contact.take(b.primitive) * np.exp(height * np.float32(-1.6))
     energy = lit[:, None] * light.sun
     energy += light.ambient
+    if len(light.lamps) or light.headlights > 0:
+        energy += lamplight(light, b, camera)
     energy *= tone[:, None]
     glowing = np.flatnonzero(surfaces.glow.take(b.surface))
-    energy[glowing] = 1
+    energy[glowing] = 2.5 if len(light.lamps) else 1  # by night lamps are brighter than the picture can show
     rgb *= energy
+    if light.windows_lit > 0:
+        rgb[wall] += shining[:, None] * WINDOW
 
     rgb -= light.haze_colour
     rgb *= np.exp(depth * np.float32(-light.haze))[:, None]
@@ -132,9 +137,13 @@ def _soft(margin: Floats, foot: Floats) -> Floats:
 
 def _windows(
     rgb: Floats, surfaces: SurfaceTable, table: Tables, b: Buffers, wall: npt.NDArray[np.intp], foot: Floats,
-    stretch: Floats, factor: Floats,
-) -> Floats:  # fmt: skip
-    """Blend windows, shop fronts and the roof's edge into walls; edges are as soft as a pixel is large."""
+    stretch: Floats, factor: Floats, lit: float,
+) -> tuple[Floats, Floats]:  # fmt: skip
+    """Blend windows, shop fronts and the roof's edge into walls; edges are as soft as a pixel is large.
+
+    Returns:
+        Colours ``(N, 3)`` and, ``(N,)``, how brightly a window shines at the pixel: a share ``lit`` of the windows does.
+    """
     primitive, u, v = b.primitive.take(wall), b.u.take(wall), b.v.take(wall)
     foot_v, foot_u, factor = foot.take(wall), stretch.take(wall), factor.take(wall)
     floor, cell, half_w, half_h, top = (column.take(primitive) for column in table.windows)
@@ -160,7 +169,8 @@ def _windows(
 
     out = blend(rgb.take(wall, 0), frame, 2, factor)
     out = blend(out, inside, 1, lively)
-    return blend(out, _soft(v - (top - np.float32(0.7)), foot_v), 3, factor)
+    shining = inside * lively * ((mixed * 30011 >> 9) & 255 < round(256 * lit))
+    return blend(out, _soft(v - (top - np.float32(0.7)), foot_v), 3, factor), np.asarray(shining, np.float32)
 
 
 def _road_paint(
@@ -210,7 +220,10 @@ def _sky(world: World, tiles: Floats, rays: list[Floats]) -> Floats:
     cloud = np.clip((noise + np.float32(4 * light.cover - 2)) * np.float32(0.7), 0, 1)[:, None]
     rgb = rgb + cloud * (light.cloud - rgb)
     veil = np.exp(-up * np.float32(9.0 if light.haze > 0.004 else 20.0))[:, None]
-    return np.asarray(rgb + veil * np.float32(0.7) * (light.haze_colour - rgb), np.float32)
+    rgb = rgb + veil * np.float32(0.7) * (light.haze_colour - rgb)
+    if light.fog:  # as if the sky were 60 metres away
+        rgb = rgb + np.float32(1 - np.exp(-60 * light.haze)) * (light.haze_colour - rgb)
+    return np.asarray(rgb, np.float32)
 
 
 def shadow_map(world: World, age: int, still: Bytes | None = None) -> Bytes:

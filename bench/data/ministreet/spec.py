@@ -1,7 +1,8 @@
 """The parameters that make a domain of MiniStreet, field by field, in real units.
 
-A range ``(low, high)`` is drawn uniformly; a count range includes both ends. The values are in ``domain_sim.py`` and
-``domain_cam.py``.
+A range ``(low, high)`` is drawn uniformly; a count range includes both ends. The values are in the ``domain_*.py`` files and in
+``variants.py``. Fields with a default came after clips had been rendered: where they have it they are left out of the JSON that
+is hashed (``domains.spec_json``), and they change no pixel.
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ class LayoutSpec:
         board_share: share of signs that are wide boards.
         tree_shapes: names of the crown shapes.
         tree_roughness: raggedness of crowns, 0 = smooth outline.
+        end: where the street ends, metres ahead of the camera.
+        poles_to: distance of the farthest pole, metres.
     """
 
     lanes: Count
@@ -101,6 +104,8 @@ class LayoutSpec:
     board_share: float
     tree_shapes: tuple[str, ...]
     tree_roughness: Range
+    end: float = 80.0
+    poles_to: float = 32.0
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,8 @@ class TrafficSpec:
         person_height: metres.
         cycle_length: of a two-wheeler, metres.
         cabin: car cabin length as a share of the car's length.
+        vehicles_to: distance of the farthest vehicle, metres.
+        free_ahead: nothing stands nearer to the camera than this in its own lane, metres.
     """
 
     cars: Count
@@ -146,6 +153,8 @@ class TrafficSpec:
     person_height: Range
     cycle_length: Range
     cabin: Range
+    vehicles_to: float = 45.0
+    free_ahead: float = 7.0
 
 
 @dataclass(frozen=True)
@@ -160,6 +169,7 @@ class MaterialSpec:
         stain: contrast of the coarse texture (dirt, wear), share of the colour.
         tile: name of the texture tile.
         period: size of the tile before it repeats, metres.
+        other, other_share: a share of the surfaces is of another material instead.
     """
 
     palette: tuple[Colour, ...]
@@ -169,6 +179,8 @@ class MaterialSpec:
     stain: float
     tile: str
     period: float
+    other: MaterialSpec | None = None
+    other_share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -203,6 +215,12 @@ class LightSpec:
         sky_zenith, sky_horizon, cloud: palettes, RGB 0..255.
         cloud_cover: share of the sky under cloud.
         haze_tint: palette of the air light.
+        sun_ahead: share of clips whose sun stands within 20 degrees of the street's direction.
+        flare: strength of the veil around a sun ahead, per frame.
+        lamps: strength of the street lamps, which hang over the street.
+        headlights: strength of our own headlights.
+        windows_lit: share of lit windows.
+        bloom: light that bright things scatter around themselves, share.
     """
 
     sun_elevation: Range
@@ -217,6 +235,35 @@ class LightSpec:
     cloud: tuple[Colour, ...]
     cloud_cover: Range
     haze_tint: tuple[Colour, ...]
+    sun_ahead: float = 0.0
+    flare: Range = (0.0, 0.0)
+    lamps: Range = (0.0, 0.0)
+    headlights: Range = (0.0, 0.0)
+    windows_lit: float = 0.0
+    bloom: float = 0.0
+
+
+@dataclass(frozen=True)
+class WeatherSpec:
+    """Rain and fog. All zero is dry weather.
+
+    Attributes:
+        sunless: share of clips whose direct sun is gone, whatever the light says.
+        fog: extinction on top of the light's haze, 1/metre.
+        wet: how much the ground darkens and mirrors, 0..1.
+        rain: density of falling streaks, 0..1, drawn anew for every frame.
+        drops: on the lens; they stay where they are while the street moves on.
+        drop_size: radius of a drop, share of the picture's height.
+        wiper: share of frames that a wiper crosses; the drops before and after are others.
+    """
+
+    sunless: float = 0.0
+    fog: Range = (0.0, 0.0)
+    wet: Range = (0.0, 0.0)
+    rain: Range = (0.0, 0.0)
+    drops: Count = (0, 0)
+    drop_size: Range = (0.0, 0.0)
+    wiper: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -240,6 +287,12 @@ class SensorSpec:
         dirt_strength: how much a smudge veils, 0..1.
         glare: strength of a veil of scattered light, 0..1, per frame.
         jpeg: quality, 0 = no compression.
+        shake_share: share of frames that are blurred by a jerk of the camera.
+        shake: length of that blur in any direction, pixels at 128 rows.
+        exposure_share: share of frames that are over- or under-exposed.
+        exposure_step: by how much, in stops (factors of 2).
+        loss_share: share of frames in which part of the picture is lost in transmission.
+        loss: height of the lost part, share of the picture's.
     """
 
     exposure: Range
@@ -258,11 +311,37 @@ class SensorSpec:
     dirt_strength: Range
     glare: Range
     jpeg: Count
+    shake_share: float = 0.0
+    shake: Range = (0.0, 0.0)
+    exposure_share: float = 0.0
+    exposure_step: Range = (0.0, 0.0)
+    loss_share: float = 0.0
+    loss: Range = (0.0, 0.0)
+
+
+Group = CameraSpec | LayoutSpec | TrafficSpec | TextureSpec | LightSpec | WeatherSpec | SensorSpec
+Materials = tuple[tuple[str, MaterialSpec], ...]
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """What a group is in a share of the clips."""
+
+    group: str
+    share: float
+    spec: Group | Materials
 
 
 @dataclass(frozen=True)
 class DomainSpec:
-    """A domain: its name and all of its parameters."""
+    """A domain and all of its parameters.
+
+    Attributes:
+        name: of the domain, or of the base of a mixture; random draws and texture tiles depend on it.
+        own_draws: light, materials, weather and choices are drawn by generators of their own, so that a street stays where it
+            is under another sky and in other colours.
+        alternatives: what a clip's groups are drawn from, by shares; a group without any is always the field's.
+    """
 
     name: str
     camera: CameraSpec
@@ -271,7 +350,10 @@ class DomainSpec:
     texture: TextureSpec
     light: LightSpec
     sensor: SensorSpec
-    materials: tuple[tuple[str, MaterialSpec], ...]
+    materials: Materials
+    weather: WeatherSpec = WeatherSpec()
+    own_draws: bool = False
+    alternatives: tuple[Alternative, ...] = ()
 
     def material(self, name: str) -> MaterialSpec:
         """The material called ``name``; KeyError if there is none."""

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .spec import DomainSpec
+from .spec import LayoutSpec
 from .textures import fractal
 
 Bytes = npt.NDArray[np.uint8]
@@ -265,14 +265,14 @@ def sign(rng: np.random.Generator, kind: str) -> Sprite:
 SIGNS = ("circle", "triangle", "octagon", "square", "board")
 
 
-@lru_cache(maxsize=4)
-def bank(spec: DomainSpec) -> dict[str, tuple[Sprite, ...]]:
+@lru_cache(maxsize=8)
+def bank(layout: LayoutSpec) -> dict[str, tuple[Sprite, ...]]:
     """All sprites of a domain by kind; the same in every world."""
-    rng = np.random.default_rng([20240, len(spec.layout.tree_shapes), round(1e4 * sum(spec.layout.tree_roughness))])
-    low, high = spec.layout.tree_roughness
+    rng = np.random.default_rng([20240, len(layout.tree_shapes), round(1e4 * sum(layout.tree_roughness))])
+    low, high = layout.tree_roughness
     rough = [low + (high - low) * k / 5 for k in range(6)]
     return {
-        "tree": tuple(tree(rng, shape, r) for shape in spec.layout.tree_shapes for r in rough),
+        "tree": tuple(tree(rng, shape, r) for shape in layout.tree_shapes for r in rough),
         "hedge": tuple(hedge(rng, r) for r in rough),
         "person": tuple(person(rng) for _ in range(10)),
         "rider": tuple(person(rng, seated=True) for _ in range(3)),

@@ -1,17 +1,21 @@
-"""Sample what stands still: light, road, buildings, fences, trees, poles with lights and signs."""
+"""Sample what stands still: road, buildings, fences, trees, poles with lights and signs."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 
 from ..labels import TRAIN_ID
-from .scene import NOTHING, Facade, Floats, Ground, Light, Patch, Surfaces, World
+from .scene import NOTHING, Facade, Ground, Patch, Surfaces, World
 from .sensor import uniform
-from .spec import Colour, DomainSpec
+from .sky import sample_light
+from .spec import DomainSpec
 from .sprites import PARTS, SIGNS, bank
+from .weather import sample_weather
 
-START, END = -24.0, 80.0
-"""Extent of the street along z, metres; the camera is at z = 0 at the current frame."""
+START = -24.0
+"""Where the street begins along z, metres; the camera is at z = 0 at the current frame, the end is the layout's."""
 
 SIGN_COLOURS = {
     "circle": ("sign_white", "sign_red", "housing"),
@@ -23,42 +27,14 @@ SIGN_COLOURS = {
 """Material of face, rim and symbol."""
 
 
-def _pick(rng: np.random.Generator, colours: tuple[Colour, ...]) -> Floats:
-    return np.array([c / 255 for c in colours[int(rng.integers(len(colours)))]], np.float32)
-
-
-def sample_light(spec: DomainSpec, rng: np.random.Generator) -> Light:
-    """Draw sun, sky and air of a clip."""
-    s = spec.light
-    elevation, azimuth = np.deg2rad(uniform(rng, s.sun_elevation)), rng.uniform(0, 2 * np.pi)
-    overcast = rng.random() < s.overcast_share
-    sun = 0.0 if overcast else uniform(rng, s.sun)
-    ambient = uniform(rng, s.ambient) + (0.3 if overcast else 0.0)
-    warmth = uniform(rng, s.warmth)
-    tint = np.array([1 + warmth, 1.0, 1 - warmth])
-    return Light(
-        sun_direction=np.array(
-            [np.cos(elevation) * np.sin(azimuth), np.sin(elevation), np.cos(elevation) * np.cos(azimuth)]
-        ),
-        sun=np.asarray(sun * tint, np.float32),
-        ambient=np.asarray(ambient * (2 - tint) ** 0.5, np.float32),
-        haze=uniform(rng, s.haze),
-        haze_colour=_pick(rng, s.haze_tint),
-        zenith=_pick(rng, s.sky_zenith),
-        horizon=_pick(rng, s.sky_horizon),
-        cloud=_pick(rng, s.cloud),
-        cover=0.95 if overcast else uniform(rng, s.cloud_cover),
-        softness=uniform(rng, s.shadow_softness),
-        cloud_shift=(float(rng.random()), float(rng.random())),
-    )
-
-
-def sample_street(spec: DomainSpec, rng: np.random.Generator) -> World:
+def sample_street(spec: DomainSpec, part: Callable[[str], np.random.Generator]) -> World:
     """Draw a street without traffic."""
-    surfaces = Surfaces(spec, rng)
-    light = sample_light(spec, rng)
+    rng = part("street")
+    surfaces = Surfaces(spec, part("surfaces") if spec.own_draws else rng)
+    weather = sample_weather(spec.weather, part("weather"))
+    light = sample_light(spec, part("light") if spec.own_draws else rng, weather)
     ground, lane, sides = _ground(spec, rng, surfaces)
-    world = World(spec, surfaces, light, ground, lane, bank(spec))
+    world = World(spec, surfaces, light, ground, lane, bank(spec.layout), weather)
     for side in (-1, 1):
         _row(world, rng, side, sides[side])
         _street_trees(world, rng, side, sides[side])
@@ -123,7 +99,7 @@ def _row(world: World, rng: np.random.Generator, side: int, at: _Side) -> None:
     layout = world.spec.layout
     z = START - float(rng.uniform(0, 8))
     crossing = world.ground.crossing
-    while z < END:
+    while z < layout.end:
         gap = rng.random() < layout.gap_share
         length = uniform(rng, layout.gap_length if gap else layout.facade_length)
         if crossing is not None and z < crossing[1] + 1.5 and z + length > crossing[0] - 1.5:
@@ -230,7 +206,7 @@ def _poles(world: World, rng: np.random.Generator, side: int, at: _Side) -> None
     c = world.ground.crossing
     if c is not None:
         _light_pole(world, rng, side * (at.kerb + 0.45), c[0] - 0.7, side)
-    while z < 32:
+    while z < layout.poles_to:
         x = side * (at.kerb + float(rng.uniform(0.35, 0.7)))
         if not _in_crossing(world, z, 1.5):
             kind = rng.random()
@@ -315,7 +291,7 @@ def _backdrop(world: World, rng: np.random.Generator, sides: dict[int, _Side]) -
         parts = tuple(world.surfaces.add(m, label) for m in ("wall", "window", "door", "roof"))
         facade = Facade(uniform(rng, s.floor), 2.6, 0.7, 0.8, int(rng.integers(1 << 16)))
         height = uniform(rng, s.facade_height)
-        world.patches.append(Patch(left, 0, END + 6, 0, right - left, height, parts, facade=facade))
+        world.patches.append(Patch(left, 0, s.end + 6, 0, right - left, height, parts, facade=facade))
     else:
         leaves = world.surfaces.add("foliage", TRAIN_ID["vegetation"])
         for k in range(3):
@@ -323,5 +299,5 @@ def _backdrop(world: World, rng: np.random.Generator, sides: dict[int, _Side]) -
             width = (right - left) / 3
             sprite = kinds[int(rng.integers(len(kinds)))]
             world.patches.append(
-                Patch(left + k * width, 0, END + 6 + k, 0, width * 1.1, float(rng.uniform(4, 9)), (leaves,), sprite)
+                Patch(left + k * width, 0, s.end + 6 + k, 0, width * 1.1, float(rng.uniform(4, 9)), (leaves,), sprite)
             )

@@ -16,8 +16,8 @@ SIZE = 128
 LEVELS = 7
 """A tile has 128 x 128 texels at level 0 and 2 x 2 at level 6."""
 
-TILES = ("grain", "slabs", "bricks", "planks", "leaves", "grass", "stains")
-"""Names of the tiles; ``stains`` is the coarse one that every material adds."""
+TILES = ("grain", "slabs", "bricks", "planks", "leaves", "grass", "stains", "cobbles", "panels", "ribs")
+"""Names of the tiles; ``stains`` is the coarse one that every material adds. A tile's seed is its place here: append only."""
 
 
 def fractal(rng: np.random.Generator, size: int, first: int, octaves: int, persistence: float) -> Floats:
@@ -48,6 +48,12 @@ def _joints(name: str) -> Floats:
         on = (y % 16 < 2) | ((x + 16 * (y // 16 % 2)) % 32 < 2)
     elif name == "planks":
         on = x % 16 < 3
+    elif name == "cobbles":  # round stones in rows that are shifted by half a stone
+        on = ((x + 8 * (y // 16 % 2)) % 16 - 8) ** 2 + (y % 16 - 8) ** 2 > 46
+    elif name == "panels":
+        on = (y % 64 < 3) | (x % 64 < 3)
+    elif name == "ribs":
+        on = y % 8 < 3
     else:
         on = np.zeros((SIZE, SIZE), bool)
     return np.asarray(on, np.float32)

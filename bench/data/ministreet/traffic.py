@@ -11,15 +11,12 @@ from .sensor import uniform
 from .spec import Count
 from .sprites import PARTS, Sprite
 
-FREE_AHEAD = 7.0
-"""No vehicle's rear stands nearer to the camera than this in its own lane, metres."""
-
 
 class _Places:
     """Rectangles of the ground that are taken, ``(x0, x1, z0, z1)``."""
 
-    def __init__(self, lane: float) -> None:
-        self.taken = [(lane - 1.4, lane + 1.4, -30.0, FREE_AHEAD)]
+    def __init__(self, lane: float, free: float) -> None:
+        self.taken = [(lane - 1.4, lane + 1.4, -30.0, free)]
 
     def take(self, x: float, z: float, half_x: float, half_z: float) -> bool:
         """Reserve a rectangle; False if it overlaps a taken one."""
@@ -32,7 +29,8 @@ class _Places:
 
 def add_traffic(world: World, rng: np.random.Generator) -> None:
     """Add all things to a street: big ones first, each where there is room (twenty tries)."""
-    traffic, places = world.spec.traffic, _Places(world.lane)
+    traffic = world.spec.traffic
+    places = _Places(world.lane, traffic.free_ahead)
     counts: tuple[tuple[str, Count], ...] = (("bus", traffic.buses), ("truck", traffic.trucks), ("car", traffic.cars))
     for kind, bounds in counts:
         for _ in range(_count(rng, bounds)):
@@ -78,7 +76,7 @@ def _vehicle(world: World, rng: np.random.Generator, places: _Places, kind: str)
         speed, heading = uniform(rng, t.speed), 0.0
         parked = rng.random() < t.parked_share
         choice = rng.random()
-        z = _distance(rng, t.near, 45.0) + size[0] / 2
+        z = _distance(rng, t.near, t.vehicles_to) + size[0] / 2
         if ground.crossing is not None and choice < 0.25:  # cross traffic
             heading = float(rng.choice([-90.0, 90.0]))
             z = float(rng.uniform(ground.crossing[0] + 1.5, ground.crossing[1] - 1.5))

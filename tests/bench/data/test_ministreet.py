@@ -117,7 +117,7 @@ def test_a_longer_clip_ends_with_the_shorter_one() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("simm", 0, 0), "available: cam, sim"),
+        (("simm", 0, 0), "available: cam, city, sim"),
         (("sim", -1, 0), "world=-1"),
         (("sim", 0, -3), "index=-3"),
         (("sim", 0, 0, 8, 64), "8 x 64"),
@@ -134,7 +134,7 @@ def test_wrong_arguments_are_named(arguments: tuple, words: str) -> None:
 
 
 def test_spec_is_frozen_hashable_and_canonical() -> None:
-    assert isinstance(VERSION, int) and set(DOMAINS) == {"sim", "cam"}
+    assert isinstance(VERSION, int) and set(DOMAINS) == {"sim", "cam", "city"}
     for name, spec in DOMAINS.items():
         assert isinstance(spec, DomainSpec) and spec.name == name
         assert hash(spec) == hash(dataclasses.replace(spec))
@@ -178,11 +178,11 @@ def test_every_class_is_present_in_useful_amounts(domain: str) -> None:
 def test_motion_spans_a_feature_cell_and_hides_things(domain: str) -> None:
     lengths, invalid = [], []
     for index in range(12):
-        clip = render_clip(domain, DEV_WORLD + 6, index)
+        clip = render_clip(domain, DEV_WORLD + 6, index, *((96, 192) if domain == "city" else (128, 256)))
         counted = clip.valid[-1] & (clip.label != TRAIN_ID["sky"])
         lengths.append(np.hypot(*clip.flow[-1])[counted])
         invalid.append(1 - clip.valid[-1].mean())
-    assert np.median(np.concatenate(lengths)) > 8
+    assert np.median(np.concatenate(lengths)) > (7 if domain == "city" else 8)
     assert 0.05 < np.mean(invalid) < 0.2
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from bench.analysis import preview
 from bench.core.errors import RunError, UsageError
@@ -18,6 +20,7 @@ from bench.data.labels import PALETTE
 from bench.leaderboards.score_figures import Entry, class_gains, gains_figure, miou_figure
 from bench.pictures.canvas import colourise, new_figure, save, segmentation_panel
 from bench.pictures.flow import flow_to_rgb, flow_wheel
+from bench.shifts.protocol import Mixture
 
 ENTRIES = [
     Entry("Oracle", "oracle", "-", {0: 70.0, 1: 72.0, 2: 74.0}),
@@ -209,12 +212,14 @@ def test_contact_sheet_has_a_row_per_clip(frames: int) -> None:
     first, second = moving_clip(3, "a", frames), moving_clip(1, "b", frames)
     figure = preview.contact_sheet({"sim": [first], "cam": [second]}, "title")
     rows = [axes for axes in figure.axes if axes.images]
-    assert len(rows) == 2 * len(preview.COLUMNS)
-    assert tuple(axes.get_title() for axes in rows[:6]) == preview.COLUMNS
-    shown = [np.asarray(axes.images[0].get_array()) for axes in rows[6:]]
-    assert (shown[0] == second.frames[-2].transpose(1, 2, 0)).all()
-    assert (shown[1] == second.frames[-1].transpose(1, 2, 0)).all()
-    assert (shown[2] == colourise(second.label)).all()
+    wide = frames + 4
+    assert len(rows) == 2 * wide
+    captions = ("frame t-2", "frame t-1", "frame t")[-frames:]
+    assert tuple(axes.get_title() for axes in rows[:wide]) == captions + preview.BESIDE
+    shown = [np.asarray(axes.images[0].get_array()) for axes in rows[wide:]]
+    for tile, frame in zip(shown, second.frames, strict=False):
+        assert (tile == frame.transpose(1, 2, 0)).all()
+    assert (shown[frames] == colourise(second.label)).all()
     texts = [t.get_text() for axes in rows for t in axes.texts]
     assert "sim\nclip 0" in texts and "cam\nclip 0" in texts and "7.5 %" in texts  # 3 of 40 columns
     assert "wheel 3.0 px, longest 3.0 px" in texts and "wheel 1.0 px, longest 1.0 px" in texts
@@ -229,8 +234,8 @@ def test_contact_sheet_needs_a_clip() -> None:
 def test_run_preview_renders_both_domains_from_their_worlds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, int, int, tuple[int, int, int]]] = []
 
-    def render(domain: str, world: int, index: int, height: int, width: int, frames: int) -> LabelledClip:
-        asked.append((domain, world, index, (height, width, frames)))
+    def render(domain: Mixture, world: int, index: int, height: int, width: int, frames: int) -> LabelledClip:
+        asked.append((domain.domain, world, index, (height, width, frames)))
         return moving_clip(1, f"{index:05d}", frames, height, width)
 
     monkeypatch.setattr(ministreet, "render_clip", render, raising=False)
@@ -247,6 +252,21 @@ def test_run_preview_renders_both_domains_from_their_worlds(tmp_path: Path, monk
     assert asked[4][1] != worlds[0]  # another replicate, another world
     with pytest.raises(UsageError, match=r"clips must be 1\.\.8"):
         preview.run_preview("ministreet-tiny", 9, 0, tmp_path)
+
+
+def test_a_mixture_is_named_above_the_sheet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shift_file: Callable[[dict[str, Any]], str]
+) -> None:
+    monkeypatch.setattr(ministreet, "render_clip", lambda *_: moving_clip())
+    drawn: list[Figure] = []
+    monkeypatch.setattr(preview, "save", lambda figure, path, **_: drawn.append(figure) or path)
+    light = {"low_sun": 0.25, "night": 0.75}
+    target = {"domain": "sim", "with": {"light": light}, "severity": 0.5, "train": 8, "val": 4}
+    preview.run_preview(shift_file({"data.target": target}), 1, 0, tmp_path)
+    title = drawn[0].get_suptitle().splitlines()
+    assert title[1:] == ["target: sim with light: 25 % low_sun / 75 % night (severity 0.5)"]
+    texts = [text.get_text() for axes in drawn[0].axes for text in axes.texts]
+    assert "sim (source)\nclip 0" in texts and "sim with … (target)\nclip 0" in texts
 
 
 def test_captions_are_cut_to_the_tile() -> None:

@@ -91,7 +91,7 @@ def test_what_came_later_is_not_in_the_text_of_what_does_not_use_it(shift_file: 
         ({"data.kind": "film"}, "data", "'kind' does not match any of the expected tags: 'ministreet'"),
         ({"classes": ["road"]}, "classes", "at least 2"),
         ({"classes": ["road", "sky"]}, "classes", "train-id order: road, sidewalk"),
-        ({"data.target.domain": "moon"}, "data.target.domain is 'moon'", "available: cam, sim"),
+        ({"data.target.domain": "moon"}, "data.target.domain is 'moon'", "available: cam, city, sim"),
         ({"data.source.train": 1}, "data.source.train (1)", "smaller than the batch (2)"),
         ({"data.target.train": 1}, "data.target.train (1)", "smaller than the batch (2)"),
         ({"evaluation.readout": "both", "evaluation.align_corners": 3}, "evaluation.align_corners", "(and 1 more)"),
