@@ -458,10 +458,11 @@ def no_gpu(classes: int) -> Iterator[Ledger]:
             (torch.Tensor, "backward", lambda self, *_, **__: backward(self)),
             (torch, "Generator", GeneratorOf),
             (optimiser, "_foreach_supported_types", [*optimiser._foreach_supported_types, FakeTensor]),
-            (foreach, "_foreach_supported_types", [*foreach._foreach_supported_types, FakeTensor]),
+            (foreach, "_foreach_supported_types", [torch.Tensor, FakeTensor]),
         ):
-            undo.callback(setattr, place, name, getattr(place, name))
-            setattr(place, name, value)
+            if hasattr(place, name):  # of all versions of torch
+                undo.callback(setattr, place, name, getattr(place, name))
+                setattr(place, name, value)
         undo.enter_context(torch.autograd.graph.saved_tensors_hooks(Kept, Kept.get))
         undo.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         yield undo.enter_context(Ledger("cuda", classes))

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.core.registry import method_names
-from bench.runs.adaptation import schedule_of
 from bench.runs.config import make_run_config, method_class
 from bench.runs.dry_run import dry_adaptation, dry_look, dry_source, noise
-from bench.runs.settings import loaded_class, settings_of
-from bench.runs.source import fresh_segmenter, supervision_of
-from bench.runs.training import Trainer
-from methods.base import Setup
+from bench.runs.source import fresh_segmenter
+from tests.bench.runs.steps import WAITS, real_steps
 
-WAITS = {
-    "stpl": {
-        # How many pixels of each class there are decides the shapes of the contrast and its blocks.
-        "stpl/contrast.py: sample_class_balanced",
-        "stpl/contrast.py: pixel_contrast",
-        "stpl/contrast.py: forward",
-    }
-}
-"""Where the processor may wait for the GPU in a step, and why. ``tests/gpu`` allows the same on a real one."""
 TRAINED = [name for name in method_names() if method_class(name).trains]
 
 
@@ -39,24 +25,14 @@ def test_a_step_stays_on_the_gpu_and_makes_nobody_wait(name: str) -> None:
 
 def measured(name: str) -> tuple[int, int]:
     """Operations of the last step on the processor, and the highest that its allocator held above what it held before."""
-    config = make_run_config(name, "ministreet-tiny")
-    shift, cls = config.protocol, loaded_class(name)
-    schedule = schedule_of(cls, shift)
-    setup = Setup(len(shift.classes), schedule.steps, 0, supervision_of(shift))
-    method = cls(fresh_segmenter(config, shift, 0), settings_of(name, config.settings), setup).train()
-    method.restart()
-    target = noise(shift, "target", schedule.batch, cls.card.setting == "oracle")
-    source = noise(shift, "source", schedule.batch, True) if cls.card.setting == "UDA" else None
-    trainer = Trainer(method, schedule, Path(), torch.device("cpu"))
-    for number, start in enumerate(method.round_steps()):
-        trainer.start_round(number, start, [target])
+    trainer, parts = real_steps(make_run_config(name, "ministreet-tiny"), torch.device("cpu"))
     with torch.profiler.profile(
         profile_memory=True
     ) as profiler:  # of both: it knows the size of what it saw made alone
-        trainer.step(0, [(target, source)])
+        trainer.step(0, parts)
         trainer._noted.clear()
         with torch.profiler.record_function("last"), FlopCounterMode(display=False) as counter:
-            trainer.step(schedule.steps - 1, [(target, source)])
+            trainer.step(trainer.schedule.steps - 1, parts)
     events = profiler.profiler.kineto_results.events()  # type: ignore[union-attr]
     now = start = peak = 0
     for event in sorted(events, key=lambda event: event.start_ns()):
