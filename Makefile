@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 MMFLOW := .venv-mmflow
 FORCE_CUDA ?= 0
 
-.PHONY: demo test check bench leaderboard figures site test-site setup mmflow test-mmflow clean
+.PHONY: demo test check bench gpu leaderboard figures site test-site setup mmflow test-mmflow clean
 
 demo: setup
 	$(BIN)/bench run --method stpl
@@ -24,6 +24,12 @@ check: setup
 
 bench: setup
 	$(BIN)/python -m pytest tests/benchmarks -q --benchmark-columns=median,rounds
+
+# On a machine with a GPU, in the Python that has its torch: nothing is installed, no network is needed. What to carry there stands in
+# tests/gpu/conftest.py. make gpu BOARD=--board adds MiniStreet's main leaderboard of one seed; BENCH_GPU_REPORT=file.json keeps the figures.
+BOARD :=
+gpu:
+	PYTHONPATH=. $(PYTHON) -m pytest tests/gpu -q -rs $(BOARD)
 
 leaderboard: setup
 	$(BIN)/bench leaderboard

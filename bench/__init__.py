@@ -15,7 +15,7 @@
 'CVPR 2023'
 
 Run: ``run``, ``profile``, ``methods``, ``load_shift``, ``clips``, ``load_model``, ``records``.
-Compare: ``sweep``, ``study``, ``tune``, ``compare``, ``gains``, ``export``.
+Compare: ``plan``, ``sweep``, ``study``, ``tune``, ``compare``, ``gains``, ``export``.
 Real data: ``data_check``, ``data_index``, ``data_fixture``, ``flow_compute``, ``flow_compare``.
 Your own video: ``adapt``, ``predict``, ``convert``, ``flops``, ``shift_new``, ``shift_check``.
 Leaderboard: ``leaderboard``, ``site``, ``submit``, ``verify``, ``analyse``, ``scorers``.
@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._face.board import analyse, leaderboard, scorers, site, submit, verify
-    from ._face.compare import compare, export, gains, study, sweep, tune
+    from ._face.compare import compare, export, gains, plan, study, sweep, tune
     from ._face.look import catalogue as list
     from ._face.look import doctor, panels, preview, report, strip
     from ._face.own import adapt, convert, flops, predict
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 _FACE = {
     "run": "clips load_model load_shift methods profile records run",
-    "compare": "compare export gains study sweep tune",
+    "compare": "compare export gains plan study sweep tune",
     "real": "data_check data_fixture data_index flow_compare flow_compute",
     "own": "adapt convert flops predict",
     "board": "analyse leaderboard scorers site submit verify",
@@ -54,7 +54,7 @@ _MODULE |= {"RunError": ".core.errors", "UsageError": ".core.errors"}
 __all__ = [
     "RunError", "UsageError", "adapt", "analyse", "clips", "compare", "convert", "data_check", "data_fixture",
     "data_index", "doctor", "export", "flops", "flow_compare", "flow_compute", "gains", "leaderboard", "list",
-    "load_model", "load_shift", "methods", "panels", "predict", "preview", "profile", "records", "report", "run", "scorers",
+    "load_model", "load_shift", "methods", "panels", "plan", "predict", "preview", "profile", "records", "report", "run", "scorers",
     "shift_check", "shift_new", "site", "strip", "study", "submit", "sweep", "tune", "verify",
 ]  # fmt: skip
 

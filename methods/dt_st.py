@@ -180,7 +180,7 @@ class DTST(Method):
     def note(self, frames: Tensor, pixels: int, step: int) -> None:
         """Note the density of the student's predictions of a batch, at a few of its pixels."""
         drawn = torch.randperm(pixels, generator=self.generator(step, "density"))[: self.settings.samples]
-        self.record.add(frames, drawn.to(frames.device), self.alone)
+        self.record.add(frames, drawn.to(frames.device, non_blocking=True), self.alone)
 
     def paste(self, view: ClipBatch, label: Tensor, step: int) -> tuple[ClipBatch, Tensor]:
         """The view and its labels with one rare class of another target frame pasted into frame t of each clip."""

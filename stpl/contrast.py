@@ -155,11 +155,11 @@ def sample_class_balanced(labels: Tensor, per_class: int, generator: torch.Gener
             f"sample_class_balanced needs labels (M,) and per_class >= 1, got {tuple(labels.shape)} and {per_class}"
         )
     device = labels.device if generator is None else generator.device
-    shuffled = torch.randperm(len(labels), generator=generator, device=device).to(labels.device)
+    shuffled = torch.randperm(len(labels), generator=generator, device=device).to(labels.device, non_blocking=True)
     shuffled = shuffled[labels[shuffled] != IGNORE]
     by_class = shuffled[torch.argsort(labels[shuffled], stable=True)]
     _, counts = torch.unique_consecutive(labels[by_class], return_counts=True)
-    first = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+    first = torch.repeat_interleave(counts.cumsum(0) - counts, counts, output_size=len(by_class))
     rank = torch.arange(len(by_class), device=labels.device) - first
     return by_class[rank < per_class]
 

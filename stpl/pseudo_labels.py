@@ -14,6 +14,15 @@ IGNORE = 255
 """Label of pixels without a pseudo-label."""
 
 
+def count(values: Tensor, number: int) -> Tensor:
+    """How often each of ``0..number - 1`` occurs in ``values`` of any shape, int64 ``(number,)``; others may not be among them.
+
+    ``torch.bincount`` looks for the largest one first, and makes the processor wait for a GPU.
+    """
+    values = values.flatten().long()
+    return values.new_zeros(number).scatter_add_(0, values, torch.ones_like(values))
+
+
 def confident_labels(probabilities: Tensor, threshold: float | Tensor) -> tuple[Tensor, Tensor]:
     """The most likely class where it is likely enough, 255 elsewhere.
 
@@ -60,7 +69,7 @@ def class_quantiles(confidence: Tensor, labels: Tensor, num_classes: int, fracti
     labels = torch.where((labels >= 0) & (labels < num_classes), labels, num_classes)
     ascending = torch.argsort(confidence)
     by_class = ascending[torch.argsort(labels[ascending], stable=True)]
-    counts = torch.bincount(labels, minlength=num_classes + 1)
+    counts = count(labels, num_classes + 1)
     first = (counts.cumsum(0) - counts)[:num_classes]
     counts = counts[:num_classes]
     present = counts > 0

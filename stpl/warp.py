@@ -56,7 +56,9 @@ def resize_flow(
     if flow.shape[-2:] != torch.Size(size):
         corners = align_corners if mode in ("bilinear", "bicubic") else None
         flow = F.interpolate(flow, size=size, mode=mode, align_corners=corners)
-    return flow * flow.new_tensor(ratio).view(1, 2, 1, 1)
+    # new_tensor would make the processor wait for the GPU
+    factors = torch.tensor(ratio, dtype=flow.dtype).to(flow.device, non_blocking=True)
+    return flow * factors.view(1, 2, 1, 1)
 
 
 def backward_warp(image: Tensor, flow: Tensor, *, padding: Literal["zeros", "border"] = "zeros") -> Tensor:

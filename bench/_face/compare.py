@@ -79,6 +79,44 @@ def _sweep(
     return sweep_runs(whole, workspace, Cluster(address, cores, dashboard=dashboard))
 
 
+def plan(
+    shift: str = "ministreet",
+    method: str | Sequence[str] = "all",
+    *,
+    gpu: str = "h100",
+    gpus: int = 1,
+    seeds: str = "0",
+    options: Mapping[str, Any] | None = None,
+    runs: str | Path | None = None,
+) -> dict[str, Any]:
+    """What runs would take on GPUs that need not be there: memory, operations and seconds per step from a dry run, hours of source
+    training, adaptation and evaluation, disk, reading, the order of the sweep, and what will not fit.
+
+    Args:
+        method: names, or ``all``.
+        gpu: a name of :data:`bench.sweeps.gpus.GPUS`; times follow from its data sheet and assumed shares of it.
+        gpus: how many of them, one run on each at a time.
+        seeds: first and end of the replicates, ``0:3``.
+        options: as for :func:`run`.
+        runs: finished runs in this folder are not planned again.
+
+    Raises:
+        UsageError: unknown method, option or GPU.
+    """
+    from bench.core.progress import ProgressDisplay
+    from bench.core.workspace import Workspace
+    from bench.sweeps.forecast import planned
+    from bench.sweeps.spec import asked_for
+
+    methods = (
+        method if isinstance(method, str) and method == "all" else [method] if isinstance(method, str) else [*method]
+    )
+    asked = {"shift": shift, "methods": methods, "seeds": seeds, "options": dict(options or {})}
+    whole = asked_for(None, None, asked, {"gpu": 1.0})
+    with ProgressDisplay() as progress:
+        return planned(whole, Workspace(runs_in(runs)), gpu, gpus, progress)
+
+
 def study(
     name: str,
     seeds: str | None = None,

@@ -82,6 +82,31 @@ def sweep(
     return told(jobs, dry_run)
 
 
+@command(
+    app, "bench plan viper2cityscapes --method stpl,hcl --gpu a100 --gpus 4 --seeds 0:3", panel=COMPARE, shared="runs"
+)
+def plan(
+    shift: Annotated[str, typer.Argument(help="A name from `bench list shifts`, or a YAML file.")],
+    method: Annotated[str, typer.Option("--method", "-m", help="Names from `bench list methods`, or all.")] = "all",
+    gpu: Annotated[str, typer.Option("--gpu", help="A card, e.g. h100, a100, 4090; none need be here.")] = "h100",
+    gpus: Annotated[int, typer.Option("--gpus", min=1, help="How many of them.")] = 1,
+    seeds: Annotated[str, typer.Option("--seeds", help="First and end of the replicates, e.g. 0:5.")] = "0",
+    option: OPTION = None,
+    **place: Any,
+) -> Says:
+    """Say what runs would take on GPUs: memory, time, disk, the order of the week, and what will not fit. Needs none."""
+    import bench
+    from bench.runs.config import parse_options
+
+    told = bench.plan(
+        shift, method if method == "all" else names(method), gpu=gpu, gpus=gpus, seeds=seeds,
+        options=parse_options(option or []), **place,
+    )  # fmt: skip
+    from bench.sweeps.forecast import text
+
+    return Says(told, text(told))
+
+
 @command(app, "bench study temperature --seeds 0:1 --dry-run", panel=COMPARE, shared="data_root runs cache")
 def study(
     name: Annotated[str, typer.Argument(help="A name from bench/sweeps/studies, or a YAML file.")],

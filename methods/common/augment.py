@@ -54,7 +54,7 @@ class Geometry:
         theta[:, :, 2] = self.offset
         # Autocast would compute the grid in bfloat16, a third of a pixel off at 256 columns.
         with torch.autocast("cpu", enabled=False):
-            return F.affine_grid(theta, [len(self.sign), 1, *size], align_corners=False).to(device)
+            return F.affine_grid(theta, [len(self.sign), 1, *size], align_corners=False).to(device, non_blocking=True)
 
     def maps(self, x: Tensor, mode: str = "bilinear") -> Tensor:
         """Move float maps ``(N, C, H, W)``."""
@@ -76,7 +76,7 @@ class Geometry:
 
     def _lengthening(self, device: torch.device) -> Tensor:
         """Factors of the vectors' x and y, ``(N, 2, 1, 1)``."""
-        return torch.stack([self.sign * self.zoom, self.zoom], 1).to(device)[:, :, None, None]
+        return torch.stack([self.sign * self.zoom, self.zoom], 1).to(device, non_blocking=True)[:, :, None, None]
 
     def clips(self, batch: ClipBatch) -> ClipBatch:
         """Move a whole batch; keys stay."""
@@ -129,7 +129,7 @@ def photometric(frames: Tensor, strength: float, generator: torch.Generator) -> 
             clip = TF.gaussian_blur(clip, [5, 5], [sigma, sigma])
         if coins[1] < 0.1 * strength:
             clip = TF.rgb_to_grayscale(clip, 3)
-        grain = torch.randn(clip.shape, generator=generator).to(clip.device)
+        grain = torch.randn(clip.shape, generator=generator).to(clip.device, non_blocking=True)
         views.append((clip + noise * grain).clamp(0, 1))
     return torch.stack(views)
 

@@ -110,7 +110,7 @@ class Candidates(Growing):
         """
         device = self.classes.device
         chances = chances.to(device)[self.classes] * self.filled.any(1)
-        u = torch.rand(2, n, generator=generator).to(device)
+        u = torch.rand(2, n, generator=generator).to(device, non_blocking=True)
         ends = chances.cumsum(0) / chances.sum().clamp_min(1e-12)
         row = torch.searchsorted(ends, u[0].to(ends), right=True).clamp(max=len(ends) - 1)
         place = (u[1] * self.filled.sum(1)[row]).long().clamp(max=self.filled.shape[1] - 1)  # filled ones stand first

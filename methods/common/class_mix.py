@@ -30,7 +30,7 @@ def draw_classes(
     n = len(label)
     known = torch.where((label >= 0) & (label < num_classes), label, num_classes).flatten(1).long()
     there = torch.zeros(n, num_classes + 1, dtype=torch.bool, device=label.device).scatter_(1, known, True)[:, :-1]
-    order = torch.rand(n, num_classes, generator=generator).to(label.device).masked_fill(~there, 2.0)
+    order = torch.rand(n, num_classes, generator=generator).to(label.device, non_blocking=True).masked_fill(~there, 2.0)
     rank = order.argsort(1).argsort(1)
     return there & (rank < count(there.sum(1, keepdim=True)))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from stpl.pseudo_labels import count
+
 LEVELS = 256
 
 
@@ -49,5 +51,5 @@ def _cumulative(levels: Tensor) -> Tensor:
     """Share of the pixels at or below each level, float64 ``(N C, 256)``."""
     rows = len(levels)
     offset = torch.arange(rows, device=levels.device)[:, None] * LEVELS
-    counts = torch.bincount((levels + offset).flatten(), minlength=rows * LEVELS).view(rows, LEVELS)
+    counts = count(levels + offset, rows * LEVELS).view(rows, LEVELS)
     return counts.double().cumsum(1) / levels.shape[1]

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods.common.information import self_information
+from stpl.pseudo_labels import count
 
 
 def instance_contrast(
@@ -126,6 +127,7 @@ class RareClassWeights(nn.Module):
     def forward(self, label: Tensor, few: float = 4096.0) -> Tensor:
         """Weights ``(K,)`` for a batch of labels ``(N, H, W)``; the running mean moves. ``few``: pixels per image."""
         classes = len(self.often)
-        counts = torch.bincount(label[(label >= 0) & (label < classes)].long(), minlength=classes)
+        known = (label >= 0) & (label < classes)
+        counts = count(torch.where(known, label, classes), classes + 1)[:-1]
         self.often.mul_(0.9).add_(0.1 * torch.where(counts == 0, self.largest, 1.0))
         return torch.where(counts < few * len(label), self.largest, 1.0) * self.often

@@ -78,8 +78,9 @@ def block_mask(n: int, size: tuple[int, int], block: float, hidden: float, gener
 
 def hide(clips: ClipBatch, shown: Tensor) -> ClipBatch:
     """Clips with the mean colour where ``shown`` ``(N, H, W)`` is False, in all frames alike; flow and validity stay."""
-    colour = clips.frames.new_tensor(HIDDEN).view(3, 1, 1)
-    frames = torch.where(shown.to(clips.frames.device)[:, None, None], clips.frames, colour)
+    colour = torch.tensor(HIDDEN).to(clips.frames, non_blocking=True).view(3, 1, 1)
+    shown = shown.to(clips.frames.device, non_blocking=True)
+    frames = torch.where(shown[:, None, None], clips.frames, colour)
     return ClipBatch(frames, clips.flow, clips.valid, clips.keys)
 
 

@@ -49,7 +49,7 @@ def cut_mix(target: ClipBatch, labels: Tensor, source: LabelledBatch, boxes: Ten
     """
     height, width = source.frames.shape[-2:]
     target = resized(target, (height, width))
-    inside = boxes.to(source.frames.device)
+    inside = boxes.to(source.frames.device, non_blocking=True)
     frames = torch.where(inside[:, None, None], source.frames, target.frames)
     flow = torch.where(inside[:, None, None], source.flow, target.flow)
     valid = torch.where(inside[:, None], source.valid, target.valid)

@@ -39,6 +39,7 @@ class LabelBank(nn.Module):
         self.register_buffer("names", torch.empty(0, dtype=torch.int64))
         self.register_buffer("labels", torch.empty(0, 0, 0, dtype=torch.uint8))
         self._pending: list[tuple[list[int], Tensor]] = []
+        self._places: dict[int, int] | None = None  # of ``names``; None where they are to be read
 
     def put(self, keys: Sequence[str], labels: Tensor) -> None:
         """Add labels ``(N, h, w)`` of some clips; they can be looked up once :meth:`close` was called."""
@@ -52,13 +53,16 @@ class LabelBank(nn.Module):
         """
         if not self._pending:
             raise ValueError("LabelBank.close: no labels were put in")
-        names = torch.tensor([name for names, _ in self._pending for name in names], device=self.names.device)
+        names = [name for names, _ in self._pending for name in names]
         labels = torch.cat([labels for _, labels in self._pending])
         self._pending = []
-        names, order = names.sort()
-        if bool((names[1:] == names[:-1]).any()):
+        if len(set(names)) < len(names):
             raise ValueError("LabelBank.close: a clip was put in twice")
-        self.names, self.labels = names, labels[order.to(labels.device)].to(names.device)
+        order = sorted(range(len(names)), key=names.__getitem__)
+        device = self.names.device
+        self.labels = labels[torch.tensor(order, device=labels.device)].to(device)
+        self.names = torch.tensor(sorted(names), device=device)
+        self._places = {name: place for place, name in enumerate(sorted(names))}
 
     def of(self, keys: Sequence[str]) -> Tensor:
         """Labels int64 ``(N, h, w)`` of these clips.
@@ -66,18 +70,21 @@ class LabelBank(nn.Module):
         Raises:
             KeyError: a clip that was not in the round.
         """
-        wanted = torch.tensor([_name(key) for key in keys], device=self.names.device)
-        at = torch.searchsorted(self.names, wanted).clamp(max=max(len(self.names) - 1, 0))
-        if not len(self.names) or not bool((self.names[at] == wanted).all()):
+        if self._places is None:  # after a resume; once, as it makes the processor wait for a GPU
+            self._places = {name: place for place, name in enumerate(self.names.tolist())}
+        wanted = [_name(key) for key in keys]
+        if not self._places.keys() >= set(wanted):
             raise KeyError(
                 f"LabelBank: no labels for all of {', '.join(keys)}; the round labelled {len(self.names)} clips"
             )
-        return self.labels[at].long()
+        at = torch.tensor([self._places[name] for name in wanted])
+        return self.labels[at.to(self.labels.device, non_blocking=True)].long()
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
         for name in ("names", "labels"):  # a saved round is of any size
             if prefix + name in state:
                 setattr(self, name, torch.empty_like(state[prefix + name], device=self.names.device))
+        self._places = None
         super()._load_from_state_dict(state, prefix, *args)
 
 

@@ -53,7 +53,7 @@ def rotate_hue(frames: Tensor, shift: float) -> Tensor:
     third, cross = (1 - math.cos(angle)) / 3, math.sin(angle) / math.sqrt(3)
     same, next_, previous = third + math.cos(angle), third - cross, third + cross
     turn = torch.tensor([[same, next_, previous], [previous, same, next_], [next_, previous, same]])
-    return torch.einsum("ij,...jhw->...ihw", turn.to(frames), frames).clamp(0, 1)
+    return torch.einsum("ij,...jhw->...ihw", turn.to(frames, non_blocking=True), frames).clamp(0, 1)
 
 
 def strong_colours(frames: Tensor, s: StrongViewSettings, generator: torch.Generator) -> Tensor:

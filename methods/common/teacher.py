@@ -55,8 +55,8 @@ def noisy(labels: Tensor, share: float, num_classes: int, generator: torch.Gener
     """
     if share == 0:
         return labels
-    replaced = torch.rand(labels.shape, generator=generator).to(labels.device) < share
-    drawn = torch.randint(num_classes, labels.shape, generator=generator).to(labels)
+    replaced = torch.rand(labels.shape, generator=generator).to(labels.device, non_blocking=True) < share
+    drawn = torch.randint(num_classes, labels.shape, generator=generator).to(labels, non_blocking=True)
     return torch.where(replaced & (labels != IGNORE), drawn, labels)
 
 

@@ -39,4 +39,4 @@ def drop_channels(features: Tensor, share: float, generator: torch.Generator) ->
     What ``dropout2d`` does, with a generator of its own.
     """
     kept = torch.rand(features.shape[:2], generator=generator) >= share
-    return features * (kept.to(features) / (1 - share))[:, :, None, None]
+    return features * (kept.to(features, non_blocking=True) / (1 - share))[:, :, None, None]

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stpl.pseudo_labels import RunningThresholds, class_balanced_thresholds, class_quantiles, confident_labels
+from stpl.pseudo_labels import RunningThresholds, class_balanced_thresholds, class_quantiles, confident_labels, count
 
 K = 4
 
@@ -114,3 +114,9 @@ def test_fractions_out_of_range_are_refused():
             class_balanced_thresholds(probabilities(), bad)
         with pytest.raises(ValueError, match=r"0\.\.1"):
             RunningThresholds(K, bad)
+
+
+def test_counting_is_bincount() -> None:
+    values = torch.randint(7, (3, 40, 5), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    assert torch.equal(count(values, 9), torch.bincount(values.flatten(), minlength=9))
+    assert torch.equal(count(values[:0], 2), torch.zeros(2, dtype=torch.int64))

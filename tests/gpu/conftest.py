@@ -1,0 +1,60 @@
+"""``make gpu``: what only a GPU can say. Without one every test here is skipped, and says so.
+
+It runs on a bare image with CUDA and torch 2.11 and no network. The wheels to carry are this package's, those of ``dependencies``
+in pyproject.toml but torch (torchvision is that of the image's torch), and pytest's: ``pip download --dest wheels . pytest`` where
+there is a network, ``pip install --no-index --find-links wheels stpl-benchmark pytest`` on the image.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+CARDS = {
+    **{"H200": "h200", "H100 PCIe": "h100-pcie", "H100": "h100", "A100": "a100", "L40S": "l40s", "L4": "l4"},
+    **{"4090": "4090", "3090": "3090"},
+}
+"""Names of :data:`bench.sweeps.gpus.GPUS` by what a card's own name has in it; the first that fits."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--board", action="store_true", help="Run MiniStreet's main leaderboard of one seed too: hours.")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            item.add_marker(pytest.mark.skip(reason="needs a GPU; torch sees none"))
+
+
+@pytest.fixture(scope="session")
+def gpu() -> torch.device:
+    return torch.device("cuda")
+
+
+@pytest.fixture(scope="session")
+def card() -> str | None:
+    """The name of this card in the table of GPUs, None where it is not there."""
+    name = torch.cuda.get_device_name()
+    return next((key for part, key in CARDS.items() if part in name), None)
+
+
+@pytest.fixture(scope="session")
+def measured() -> Iterator[Callable[..., None]]:
+    """Keeps what was measured; written to the file that ``$BENCH_GPU_REPORT`` names, with the card's name."""
+    rows: list[dict[str, Any]] = []
+
+    def note(**row: Any) -> None:
+        rows.append(row)
+        print(json.dumps(row))
+
+    yield note
+    if path := os.environ.get("BENCH_GPU_REPORT"):
+        told = {"card": torch.cuda.get_device_name(), "torch": torch.__version__, "measured": rows}
+        Path(path).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,184 @@
+"""On a real GPU: memory, time and waits of every method's full-size step against the plan, losses against the CPU's, whole runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import bench
+import bench.runs.training
+from bench.core.registry import method_names
+from bench.core.workspace import Workspace
+from bench.data.loaders import to_device
+from bench.networks.build import build_segmenter
+from bench.networks.weights import load_tensors
+from bench.runs.config import load_shift, make_run_config, method_class
+from bench.runs.dry_run import dry_adaptation, dry_look, noise
+from bench.runs.predictions import predict
+from bench.runs.training import Trainer, place
+from bench.sweeps.gpus import GPUS, seconds
+from tests.bench.runs.steps import WAITS, real_steps
+
+FULL, TINY = "viper2cityscapes", "ministreet-tiny"
+TRAINED = [name for name in method_names() if method_class(name).trains]
+MEMORY = (0.75, 1.3)
+"""Measured over planned: cuDNN's workspaces are not planned, selections of pixels are planned at their largest."""
+TIME = 3.0
+"""How far a step may be from the plan's seconds, either way; the shares of the data sheet are assumptions."""
+LOSS = {"float32": 2e-3, "bfloat16": 0.1}
+"""Relative difference of a loss from the CPU's: another order of sums, and pixels that cross a threshold by it."""
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_full_size_step(name: str, gpu: torch.device, card: str | None, measured: Callable[..., None]) -> None:
+    config = make_run_config(name, FULL)
+    assert config.protocol.adaptation.precision == "bfloat16"
+    planned = dry_adaptation(config)
+    torch.cuda.empty_cache()
+    torch.backends.cudnn.allow_tf32 = False
+    trainer, parts = real_steps(config, gpu)
+    trainer.method.segmenter.to(memory_format=torch.channels_last)
+    last = trainer.schedule.steps - 1
+    trainer.step(0, parts)  # libraries choose their algorithms
+    trainer.step(last, parts)
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    took = []
+    torch.cuda.set_sync_debug_mode("default" if name in WAITS else "error")
+    try:
+        for _ in range(3):
+            trainer._noted.clear()
+            began = time.perf_counter()
+            trainer.step(last, parts)
+            torch.cuda.set_sync_debug_mode("default")
+            torch.cuda.synchronize()
+            took.append(time.perf_counter() - began)
+            torch.cuda.set_sync_debug_mode("default" if name in WAITS else "error")
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    peak, step = torch.cuda.max_memory_allocated(), statistics.median(took)
+    ahead = seconds(planned.step.operations, GPUS[card]) if card else None
+    measured(what="step", method=name, seconds=step, planned_seconds=ahead, peak=peak, planned_peak=planned.step.peak)
+    assert MEMORY[0] <= peak / planned.step.peak <= MEMORY[1]
+    assert ahead is None or ahead / TIME <= step <= ahead * TIME
+
+
+@pytest.mark.parametrize("precision", LOSS)
+@pytest.mark.parametrize("name", TRAINED)
+def test_its_losses_are_those_of_a_cpu(name: str, precision: str, gpu: torch.device) -> None:
+    config = make_run_config(name, TINY)
+    found = []
+    for device in (torch.device("cpu"), gpu):
+        trainer, parts = real_steps(config, device)
+        trainer.schedule = trainer.schedule.model_copy(update={"precision": precision})
+        noted: dict[str, torch.Tensor] = {}
+        trainer._note = lambda one, kept=noted: kept.update(one.values) if one.what == "loss" else None  # type: ignore[method-assign]
+        trainer.step(0, parts)
+        found.append({key: float(value) for key, value in noted.items()})
+    there, here = found
+    assert there and there.keys() == here.keys()
+    for key, value in there.items():
+        assert here[key] == pytest.approx(value, rel=LOSS[precision], abs=1e-3), key
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_run_goes_on(tmp_path: Path, gpu: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To weights that differ by no more than the order in which a GPU adds."""
+    monkeypatch.setattr(bench.runs.training, "STATE_EVERY", 1)
+    config = make_run_config("stpl", TINY)
+
+    def run(folder: str, kill_after: int = 0) -> Trainer:
+        trainer, parts = real_steps(config, gpu, folder=tmp_path / folder)
+
+        def progress(what: str, done: int, total: int) -> None:
+            if done == kill_after:
+                raise Killed
+
+        trainer.fit(lambda _: parts[0][0], progress=progress)
+        return trainer
+
+    straight = run("straight")
+    with pytest.raises(Killed):
+        run("killed", 3)
+    again = run("killed")
+    last = straight.schedule.steps
+    one, other = (load_tensors(trainer.snapshot_path(last))[0] for trainer in (straight, again))
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.allclose(value.float(), other[name].float(), rtol=1e-2, atol=1e-3), name
+    lines = [(tmp_path / folder / "metrics.jsonl").read_text().splitlines() for folder in ("straight", "killed")]
+    assert [[json.loads(line)["step"] for line in log] for log in lines] == [list(range(last))] * 2
+
+
+def test_a_run_with_a_compiled_encoder(tmp_path: Path, gpu: torch.device) -> None:
+    pytest.importorskip("triton")
+    if shutil.which("gcc") is None and shutil.which("cc") is None:
+        pytest.skip("torch.compile needs a C compiler")
+    places: Any = {"runs": tmp_path / "runs", "cache": tmp_path / "cache", "device": "cuda"}
+    record = bench.run("self_training", TINY, compiled=True, **places)
+    assert record.hardware["device"] == "cuda" and record.hardware["compiled"] is True
+
+
+def test_evaluation_at_the_labels_full_size(gpu: torch.device, measured: Callable[..., None]) -> None:
+    """2048x1024: memory as planned, and the labels of a CPU."""
+    shift = load_shift(FULL)
+    size, corners = (1024, 2048), shift.evaluation.align_corners
+    planned = dry_look(make_run_config("source_only", FULL))
+    torch.backends.cudnn.allow_tf32 = False
+    torch.manual_seed(0)
+    large = build_segmenter("deeplabv2_resnet101", "conv1x1", len(shift.classes)).to(gpu).eval()
+    clip = noise(shift, "target", 1, False)
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    found = predict(large, to_device(clip, gpu), corners)
+    found.labels()
+    found.previous_labels()
+    assert found.labels(size).shape == (1, *size)
+    peak = torch.cuda.max_memory_allocated()
+    measured(what="evaluation", peak=peak, planned_peak=planned.peak)
+    assert MEMORY[0] <= peak / planned.peak <= MEMORY[1]
+    small = build_segmenter("mini", "conv1x1", len(shift.classes)).eval()
+    wanted = predict(small, clip, corners).labels(size)
+    same = predict(small.to(gpu), to_device(clip, gpu), corners).labels(size).cpu() == wanted
+    assert same.float().mean() > 0.995
+
+
+def test_two_runs_share_a_gpu(tmp_path: Path) -> None:
+    places: Any = {"runs": tmp_path / "runs", "cache": tmp_path / "cache"}
+    jobs = bench.sweep(methods=["tent", "self_training"], shift=TINY, gpu=0.5, **places)
+    assert [job.state for job in jobs.runs] == ["done", "done"], [job.reason for job in jobs.runs]
+    assert {record.hardware["device"] for record in jobs.records()} == {"cuda"}
+
+
+def test_the_main_leaderboard_of_one_seed(
+    tmp_path: Path, request: pytest.FixtureRequest, measured: Callable[..., None]
+) -> None:
+    """``--board``: every method on MiniStreet, seed 0, beside its committed record of a CPU; another processor is another source
+    model, as another seed would be, so scores are reported and only what is far off fails."""
+    if not request.config.getoption("--board"):
+        pytest.skip("takes long; ask for it with --board")
+    places: Any = {"runs": tmp_path / "runs", "cache": tmp_path / "cache", "device": "cuda"}
+    table = bench.records("ministreet", runs=tmp_path / "none")
+    committed = table[(table["seed"] == 0) & (table["options"] == "")].set_index("method")["miou"]
+    for name in method_names():
+        record = bench.run(name, "ministreet", **places)
+        before = float(committed[name]) if name in committed.index else None
+        measured(what="board", method=name, miou=record.result.miou, committed=before, seconds=record.cost.seconds)
+        assert before is None or abs(record.result.miou - before) < 5.0, name
+
+
+def test_a_network_is_put_where_it_computes(gpu: torch.device) -> None:
+    segmenter = place(build_segmenter("mini", "conv1x1", 3), Workspace(device=gpu))
+    assert all(p.device.type == "cuda" for p in segmenter.parameters())
+    assert torch.backends.cudnn.allow_tf32 is False
