@@ -87,12 +87,23 @@ class Record(Model):
         environments: where the ``adaptation`` ran, and where the ``source model`` was trained: processor, threads, device,
             versions, in order; several where one was interrupted and resumed elsewhere.
         data: of pictures of one's own what each split is known by, and of a source that is a model file the SHA-256 of its weights.
+        source_from: ``released`` where the source model is one that everybody may start from (``bench.runs.released``), ``trained``
+            where it was trained where the run was; None in older records, without a source model, or with a given one.
         access: how the method was kept from what it may not see: ``boxed`` in a process that could not open it, or ``watched`` in
             one that was refused it; None in records that are older than the box.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    LATER: ClassVar[tuple[str, ...]] = ("skipped", "flow", "ingredients", "digests", "data", "environments", "access")
+    LATER: ClassVar[tuple[str, ...]] = (
+        "skipped",
+        "flow",
+        "ingredients",
+        "digests",
+        "data",
+        "environments",
+        "access",
+        "source_from",
+    )
 
     schema_version: int = Field(alias="schema", default=SCHEMA)
     run: Hash
@@ -115,6 +126,7 @@ class Record(Model):
     data: dict[str, str] | None = None
     environments: dict[str, tuple[dict[str, str], ...]] | None = None
     access: Literal["boxed", "watched"] | None = None
+    source_from: Literal["released", "trained"] | None = None
 
     @field_validator("schema_version")
     @classmethod

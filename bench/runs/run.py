@@ -14,6 +14,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -37,6 +38,7 @@ from bench.data.splits import Split
 from bench.flow.resolve import identity_of, open_clips
 from bench.networks.weights import load_into, read_header
 from bench.shifts.protocol import check_protocol
+from bench.shifts.sides import ModelFile
 from methods.base import Method
 from stpl.segmenter import VideoSegmenter
 
@@ -89,6 +91,10 @@ def run(config: RunConfig, workspace: Workspace) -> Record:
         found = finished(folder, config)
         if found is not None:
             check_finished(found, config, workspace)
+            if workspace.released is None and found.source_from == "released":
+                raise UsageError(
+                    f"Run {config.hash} is finished, from the released source model; repeat it with --force"
+                )
             if workspace.save_predictions and not (folder / "predictions").is_dir():
                 raise UsageError(f"Run {config.hash} is finished and its snapshots are gone; repeat it with --force")
             return found
@@ -151,7 +157,12 @@ def _run(context: Context) -> Record:
     )
     record = make_record(context, cls, source, scores[-1], beside, snapshots, cost, flow)
     told = ingredients_of(config, shift, cls, found.averages)
-    more = {"ingredients": told, "data": known_by or None, "access": "boxed" if boxed else "watched"}
+    more: dict[str, Any] = {
+        "source_from": _source_from(context, source),
+        "ingredients": told,
+        "data": known_by or None,
+        "access": "boxed" if boxed else "watched",
+    }
     record = record.model_copy(update=more | {"environments": _environments(fitted, source)})
     if workspace.save_predictions:
         start = [(0, source)] if source and cls.trains else []
@@ -160,6 +171,13 @@ def _run(context: Context) -> Record:
     write_atomically(context.folder / RECORD, record.to_json())
     shutil.rmtree(context.folder / "state", ignore_errors=True)
     return record
+
+
+def _source_from(context: Context, source: Path | None) -> str | None:
+    """Whether the source model was released or trained here; None for a given one, and for none."""
+    if source is None or context.config.source_file or isinstance(context.shift.data.source, ModelFile):
+        return None
+    return "released" if source.parent == context.workspace.released else "trained"
 
 
 def _environments(fitted: Fitted, source: Path | None) -> dict[str, Environments] | None:
