@@ -18,7 +18,7 @@ Run: ``run``, ``profile``, ``methods``, ``load_shift``, ``clips``, ``load_model`
 Compare: ``plan``, ``sweep``, ``study``, ``tune``, ``compare``, ``gains``, ``export``.
 Real data: ``data_check``, ``data_index``, ``data_fixture``, ``flow_compute``, ``flow_compare``.
 Your own video: ``adapt``, ``predict``, ``convert``, ``flops``, ``shift_new``, ``shift_check``.
-Leaderboard: ``leaderboard``, ``site``, ``submit``, ``verify``, ``analyse``, ``scorers``.
+Leaderboard: ``leaderboard``, ``site``, ``submit``, ``release``, ``verify``, ``analyse``, ``scorers``.
 Look: ``list``, ``preview``, ``panels``, ``strip``, ``report``, ``doctor``.
 
 Importing this loads neither torch nor ray: a name's module is imported when the name is first used.
@@ -30,7 +30,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._face.board import analyse, leaderboard, scorers, site, submit, verify
+    from ._face.board import analyse, leaderboard, release, scorers, site, submit, verify
     from ._face.compare import compare, export, gains, plan, study, sweep, tune
     from ._face.look import catalogue as list
     from ._face.look import doctor, panels, preview, report, strip
@@ -45,7 +45,7 @@ _FACE = {
     "compare": "compare export gains plan study sweep tune",
     "real": "data_check data_fixture data_index flow_compare flow_compute",
     "own": "adapt convert flops predict",
-    "board": "analyse leaderboard scorers site submit verify",
+    "board": "analyse leaderboard release scorers site submit verify",
     "look": "doctor list panels preview report strip",
     "shift": "shift_check shift_new",
 }
@@ -54,7 +54,8 @@ _MODULE |= {"RunError": ".core.errors", "UsageError": ".core.errors"}
 __all__ = [
     "RunError", "UsageError", "adapt", "analyse", "clips", "compare", "convert", "data_check", "data_fixture",
     "data_index", "doctor", "export", "flops", "flow_compare", "flow_compute", "gains", "leaderboard", "list",
-    "load_model", "load_shift", "methods", "panels", "plan", "predict", "preview", "profile", "records", "report", "run", "scorers",
+    "load_model", "load_shift", "methods", "panels", "plan", "predict", "preview", "profile", "records", "release", "report",
+    "run", "scorers",
     "shift_check", "shift_new", "site", "strip", "study", "submit", "sweep", "tune", "verify",
 ]  # fmt: skip
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .place import LEADERBOARDS, Place, working
 
@@ -99,6 +99,32 @@ def verify(record: str | Path, full: bool = False, **place: Unpack[Place]) -> Re
     with working(place) as workspace:
         at = workspace.cache, str(workspace.device), threads, full, workspace.progress, workspace.data_root
         return verify_record(Path(record), *at)
+
+
+def release(
+    shift: str = "ministreet",
+    seeds: str = "0",
+    root: str | Path = LEADERBOARDS,
+    *,
+    options: Mapping[str, Any] | None = None,
+    runs: str | Path | None = None,
+    cache: str | Path | None = None,
+) -> list[Path]:
+    """Copy source models from the cache to ``root/sources``, where every run looks before it trains one.
+
+    Args:
+        seeds: first and end of the replicates, ``0:3``.
+        options: as for :func:`run`: those that a source model depends on, such as ``network`` and ``fusion``.
+
+    Raises:
+        RunError: one is not in the cache, is not what committed records started from, or another one was released before.
+    """
+    from bench.core.workspace import Workspace
+    from bench.leaderboards.release import release_sources
+    from bench.runs.config import make_run_config, parse_range
+
+    configs = [make_run_config("source_only", shift, seed, dict(options or {})) for seed in parse_range("seeds", seeds)]
+    return release_sources(configs, Workspace.at(runs, cache, device="cpu"), Path(root))
 
 
 def analyse(

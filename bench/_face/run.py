@@ -29,6 +29,7 @@ def run(
     init: str = "source",
     steps: int | None = None,
     source_model: str | Path | None = None,
+    train_source: bool = False,
     compiled: bool = False,
     skip_bad: bool = False,
     save_predictions: int = 0,
@@ -47,6 +48,7 @@ def run(
         init: ``source``, or ``backbone``: a UDA method without a source-trained model, as published.
         steps: at most so many steps, to try a shift out; refused by the leaderboard.
         source_model: model file to start from, instead of training one.
+        train_source: train the source model here, or take the one trained here before, where a released one is there.
         compiled: let ``torch.compile`` work on the encoder.
         skip_bad: replace a clip that cannot be read by the next one, and count it.
         save_predictions: save what each kept step says about so many target training clips.
@@ -69,7 +71,13 @@ def run(
     place = {key: more.pop(key) for key in Place.__annotations__ if key in more}
     given = file_hash(Path(source_model)) if source_model else None
     config = make_run_config(method, shift, seed, {**(options or {}), **more}, init, steps, given, protocol)
-    asked = {"compiled": compiled, "skip_bad": skip_bad, "save_predictions": save_predictions, "force": force}
+    asked: dict[str, Any] = {
+        "compiled": compiled,
+        "skip_bad": skip_bad,
+        "save_predictions": save_predictions,
+        "force": force,
+    }
+    asked |= {"released": None} if train_source else {}
     file = Path(source_model) if source_model else None
     with watched(tensorboard) as observer, working(place, observer=observer, source_file=file, **asked) as workspace:
         return run_config(config, workspace)

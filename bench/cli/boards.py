@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .common import BOARD, ROOT, Says, app, command, fresh, wrote
+from .common import BOARD, OPTION, ROOT, Says, app, command, fresh, wrote
 
 
 @command(app, "bench leaderboard --check", panel=BOARD, shared="runs cache data_root")
@@ -58,6 +58,25 @@ def submit(
     done = bench.submit(folders, root, allow_dirty, **place)
     value = {"records": [str(one.record) for one in done], "new": [str(one.record) for one in done if one.new]}
     return Says(value, "\n".join(f"{'Wrote' if one.new else 'Unchanged'} {one.record}" for one in done))
+
+
+@command(app, "bench release ministreet --seeds 0:3", panel=BOARD, shared="runs cache")
+def release(
+    shift: Annotated[str, typer.Argument(help="A name from `bench list shifts`, or a YAML file.")],
+    seeds: Annotated[str, typer.Option("--seeds", help="First and end of the replicates, e.g. 0:3.")] = "0",
+    option: OPTION = None,
+    root: ROOT = Path("leaderboards"),
+    **place: Any,
+) -> Says:
+    """Copy source models from the cache to leaderboards/sources, where every run looks before it trains one.
+
+    Refused where committed records started from another one, or another one was released before.
+    """
+    import bench
+    from bench.runs.config import parse_options
+
+    paths = bench.release(shift, seeds, root, options=parse_options(option or []), **place)
+    return Says([str(path) for path in paths], wrote(paths))
 
 
 @command(

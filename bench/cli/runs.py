@@ -37,6 +37,10 @@ def run(
     source_model: Annotated[
         Path | None, typer.Option("--source-model", help="Model file to start from, instead of training one.")
     ] = None,
+    train_source: Annotated[
+        bool,
+        typer.Option("--train-source", help="Train the source model here, where a released one could be taken."),
+    ] = False,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Replace a clip that cannot be read by the next one, and count it.")
     ] = False,
@@ -59,8 +63,8 @@ def run(
 
     record = bench.run(
         method, shift, seed, options=parse_options(option or []), protocol=protocol, init=init, steps=steps,
-        source_model=source_model,
-        compiled=compiled, skip_bad=skip_bad, save_predictions=save_predictions, force=force, tensorboard=tensorboard,
+        source_model=source_model, train_source=train_source, compiled=compiled, skip_bad=skip_bad,
+        save_predictions=save_predictions, force=force, tensorboard=tensorboard,
         **place,
     )  # fmt: skip
     from bench._face.place import runs_in

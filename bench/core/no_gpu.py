@@ -18,6 +18,7 @@ import contextlib
 import gc
 import heapq
 import sys
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -452,6 +453,10 @@ def no_gpu(classes: int) -> Iterator[Ledger]:
     from torch.utils import _foreach_utils as foreach
 
     with contextlib.ExitStack() as undo:
+        undo.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings(
+            "ignore", message="Accessing the data pointer of FakeTensor"
+        )  # torch's own deepcopy does
         for place, name, value in (
             (torch.cuda.amp.common, "amp_definitely_not_available", lambda: False),
             (torch.cuda, "is_bf16_supported", lambda *_: True),

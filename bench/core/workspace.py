@@ -32,6 +32,11 @@ def default_data_root() -> Path | None:
     return Path(os.environ["BENCH_DATA"]) if os.environ.get("BENCH_DATA") else None
 
 
+def default_released() -> Path:
+    """Folder of released source models: ``$BENCH_SOURCES`` or ``leaderboards/sources``."""
+    return Path(os.environ.get("BENCH_SOURCES", "leaderboards/sources"))
+
+
 def pick_device(name: str) -> torch.device:
     """``auto``: a GPU if there is one, else the CPU.
 
@@ -58,6 +63,7 @@ class Workspace:
     Attributes:
         data_root: folder with recorded data sets.
         source_file: a source model that is used instead of one trained here (``bench.networks.model_file``).
+        released: folder of released source models, looked into before one is trained; None trains here.
         workers: threads that read the clips of the next steps ahead; 0 reads each when it is needed.
         compiled: let ``torch.compile`` work on the encoder.
         watch: told the step and the target-only score of weights that are kept on the way; no label is used.
@@ -75,6 +81,7 @@ class Workspace:
     observer: Observer | None = None
     data_root: Path | None = field(default_factory=default_data_root)
     source_file: Path | None = None
+    released: Path | None = field(default_factory=default_released)
     workers: int = 0
     compiled: bool = False
     skip_bad: bool = False

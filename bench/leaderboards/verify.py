@@ -18,9 +18,10 @@ import torch
 
 from bench.core.errors import RunError
 from bench.core.progress import Progress, quiet
-from bench.core.workspace import Workspace, default_cache, default_data_root, pick_device
+from bench.core.workspace import Workspace, default_cache, default_data_root, default_released, pick_device
 from bench.runs.config import load_shift
 from bench.runs.records import TOLERANCE, Record, gap, read_record
+from bench.runs.released import read_manifest
 from bench.runs.run import run
 
 from .consistency import check_config
@@ -41,6 +42,7 @@ class Report:
         environment: by name, the record's and this environment's value, where they differ or the record has none.
         revisions: code of the record's run and of the second one; for the reader, it excuses no difference.
         full: nothing was taken from the cache.
+        source: of a released source model, in words.
     """
 
     run: str
@@ -48,6 +50,7 @@ class Report:
     environment: Mapping[str, tuple[str, str]]
     revisions: tuple[str, str]
     full: bool
+    source: str = ""
 
     @property
     def verdict(self) -> Verdict:
@@ -97,7 +100,7 @@ def verify_record(
         path: a record, or the folder of a run.
         cache: of clips and source models, shared with other runs; not read with ``full``.
         threads: of torch; 0: as many as the record's run had.
-        full: render the clips and train the source model anew as well.
+        full: render the clips and train the source model anew as well, although it may have been released.
         data_root: folder with recorded data; ``$BENCH_DATA`` by default.
 
     Raises:
@@ -114,8 +117,18 @@ def verify_record(
         fresh = Path(scratch)
         folders = fresh / "runs", fresh / "cache" if full else cache or default_cache()
         root = data_root or default_data_root()
-        again = run(record.config, Workspace(*folders, pick_device(device), progress, data_root=root))
+        released = None if full else _released_for(record)
+        at = Workspace(*folders, pick_device(device), progress, data_root=root, released=released)
+        again = run(record.config, at)
     return compare(record, again, full)
+
+
+def _released_for(record: Record) -> Path | None:
+    """The folder of released source models where the record started from one of them, whether it was released then or later."""
+    folder = default_released()
+    one = read_manifest(folder).models.get(str(record.source_model))
+    same = one is not None and record.digests is not None and record.digests.source_model == one.sha256
+    return folder if same or record.source_from == "released" else None
 
 
 def compare(record: Record, again: Record, full: bool = False) -> Report:
@@ -133,12 +146,31 @@ def compare(record: Record, again: Record, full: bool = False) -> Report:
         environment=differs,
         revisions=(_revision(record), _revision(again)),
         full=full,
+        source=_start(record, again),
     )
+
+
+def _start(record: Record, again: Record) -> str:
+    """What the reader should know of a released source model that a run started from; empty where none was."""
+    if again.source_from != "released" or again.digests is None or record.digests is None:
+        return ""
+    if record.digests.source_model != again.digests.source_model:
+        return f"the second run starts from the released one, {again.source_model}; the record started from another"
+    trained = " then ".join(
+        dict.fromkeys(_said(one, "cpu_model") for one in (again.environments or {}).get("source model", ()))
+    )
+    here = again.hardware.get("cpu_model")
+    where = "this processor" if trained == here else f"another processor ({trained or UNKNOWN}; here is {here})"
+    return f"both start from the released one, {again.source_model}, trained on {where}: the adaptation alone ran again"
 
 
 def _elsewhere(record: Record, again: Record) -> Iterator[tuple[str, tuple[str, str]]]:
     """What decides the order of sums and differs between the two in parts that other processes did: the source model's training,
     and steps before an interruption. A record of before these were kept says nothing of them, and is compared without."""
+    if "released" in (record.source_from, again.source_from) and record.digests and again.digests:
+        both = tuple(str(one.source_model) for one in (record.digests, again.digests))
+        if both[0] != both[1]:
+            yield "SHA-256 of the source model", (both[0][:12], both[1][:12])
     for part, before in (record.environments or {}).items():
         now = (again.environments or {}).get(part, ())
         for name in sorted({key for one in (*before, *now) for key in one}):
@@ -181,6 +213,8 @@ def report_text(report: Report) -> str:
             gap = "-" if said is None or scored is None else f"{scored - said:+.4f}"
             lines.append(f"{name:24}{_number(said):>12}{_number(scored):>12}{gap:>12}")
     lines += [f"environment: {name} was {said}, is {here}" for name, (said, here) in report.environment.items()]
+    if report.source:
+        lines.append(f"source model: {report.source}")
     if report.revisions[0] != report.revisions[1]:
         lines.append(f"code: revision was {report.revisions[0]}, is {report.revisions[1]}")
     where = "in the record's environment" if report.same_environment else "in another environment, or one not recorded"

@@ -100,6 +100,8 @@ class Record(Model):
             versions, in order; several where one was interrupted and resumed elsewhere.
         data: of pictures of one's own what each split is known by, and of a source that is a model file the SHA-256 of its weights.
         protocol: ``stream`` where scores are of what was predicted online, clip by clip, and not of the last weights.
+        source_from: ``released`` where the source model is one that everybody may start from (``bench.runs.released``), ``trained``
+            where it was trained where the run was; None in older records, without a source model, or with a given one.
         access: how the method was kept from what it may not see: ``boxed`` in a process that could not open it, or ``watched`` in
             one that was refused it; None in records that are older than the box.
     """
@@ -114,6 +116,7 @@ class Record(Model):
         "environments",
         "access",
         "protocol",
+        "source_from",
     )
 
     schema_version: int = Field(alias="schema", default=SCHEMA)
@@ -138,6 +141,7 @@ class Record(Model):
     environments: dict[str, tuple[dict[str, str], ...]] | None = None
     access: Literal["boxed", "watched"] | None = None
     protocol: Literal["offline", "stream"] = "offline"
+    source_from: Literal["released", "trained"] | None = None
 
     @field_validator("schema_version")
     @classmethod

@@ -39,6 +39,7 @@ from bench.data.splits import Split
 from bench.flow.resolve import identity_of, open_clips
 from bench.networks.weights import load_into, read_header
 from bench.shifts.protocol import check_protocol
+from bench.shifts.sides import ModelFile
 from methods.base import Method
 from stpl.segmenter import VideoSegmenter
 
@@ -96,6 +97,10 @@ def run(config: RunConfig, workspace: Workspace) -> Record:
         found = finished(folder, config)
         if found is not None:
             check_finished(found, config, workspace)
+            if workspace.released is None and found.source_from == "released":
+                raise UsageError(
+                    f"Run {config.hash} is finished, from the released source model; repeat it with --force"
+                )
             if workspace.save_predictions and not (folder / "predictions").is_dir():
                 raise UsageError(f"Run {config.hash} is finished and its snapshots are gone; repeat it with --force")
             return found
@@ -162,7 +167,12 @@ def _run(context: Context) -> Record:
     )
     record = make_record(context, cls, source, scores[-1], beside, snapshots, cost, flow)
     told = ingredients_of(config, shift, cls, found.averages)
-    more = {"ingredients": told, "data": known_by or None, "access": "boxed" if boxed else "watched"}
+    more: dict[str, Any] = {
+        "source_from": _source_from(context, source),
+        "ingredients": told,
+        "data": known_by or None,
+        "access": "boxed" if boxed else "watched",
+    }
     record = record.model_copy(update=more | {"environments": _environments(fitted, source)})
     if workspace.save_predictions:
         start = [(0, source)] if source and cls.trains else []
@@ -179,6 +189,13 @@ def _per_frame(fitted: Fitted, clips: int | None) -> dict[str, Any]:
         return {}
     seconds, cpu = (round(spent / clips, 5) for spent in (fitted.wall_seconds, fitted.cpu_seconds))
     return {"frames": clips, "seconds_per_frame": seconds, "cpu_seconds_per_frame": cpu}
+
+
+def _source_from(context: Context, source: Path | None) -> str | None:
+    """Whether the source model was released or trained here; None for a given one, and for none."""
+    if source is None or context.config.source_file or isinstance(context.shift.data.source, ModelFile):
+        return None
+    return "released" if source.parent == context.workspace.released else "trained"
 
 
 def _environments(fitted: Fitted, source: Path | None) -> dict[str, Environments] | None:

@@ -26,6 +26,7 @@ from methods.common.supervised import Supervised
 
 from .config import RunConfig, Shift, check_sources, hash_of
 from .model_source import is_good, model_of_file, read_model
+from .released import released_model
 from .training import Trainer, place
 
 if TYPE_CHECKING:
@@ -106,13 +107,18 @@ def initial_segmenter(config: RunConfig, shift: Shift, seed: int) -> VideoSegmen
     return segmenter
 
 
+def cached_model(identity: dict[str, Any], workspace: Workspace) -> Path:
+    """Where a source model of an identity lies that was trained here."""
+    return workspace.cache / "sources" / f"{hash_of(identity)}.safetensors"
+
+
 def source_model(config: RunConfig, shift: Shift, workspace: Workspace) -> Path:
-    """Weights of the source model of this run: the given file, or those trained now if they are not cached.
+    """Weights of the source model of this run: the given file, the released one, or those trained now if they are not cached.
 
     A training that was killed resumes. Two processes that need the same model do not train it twice.
 
     Raises:
-        RunError: cache not writable, held by another process for over an hour, or training failed.
+        RunError: cache not writable, held by another process for over an hour, or training failed; the released one is damaged.
         UsageError: the given file is not the one of the config, or of another network.
     """
     if config.source_file is not None:
@@ -120,7 +126,9 @@ def source_model(config: RunConfig, shift: Shift, workspace: Workspace) -> Path:
     if isinstance(shift.data.source, ModelFile):
         return model_of_file(config, shift, workspace)
     identity = source_identity(config, shift, workspace)
-    path = workspace.cache / "sources" / f"{hash_of(identity)}.safetensors"
+    if (released := released_model(identity, workspace)) is not None:
+        return released
+    path = cached_model(identity, workspace)
     if is_good(path, identity):
         return path
     with locked(path, timeout=3600):

@@ -261,6 +261,7 @@ def payload(job: Job, sweep: Sweep, workspace: Workspace) -> dict[str, Any]:
         "cache": place(workspace.cache),
         "data_root": place(workspace.data_root),
         "source_file": place(workspace.source_file),
+        "released": place(workspace.released),
         "plugins": packed(),
         "cpu": sweep.cpu,
         "device": "auto" if sweep.gpu else "cpu",

@@ -92,6 +92,7 @@ def workspace_of(job: dict[str, Any], say: Say) -> Workspace:
         Teller(say),
         data_root=place("data_root"),
         source_file=source,
+        released=Path(job["released"]) if job.get("released") else None,
         watch=(lambda step, score: say({"snapshot": step, "target_score": score})) if job["asha"] else None,
     )
 

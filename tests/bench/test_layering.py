@@ -157,7 +157,12 @@ def test_no_step_brings_pixels_to_the_processor() -> None:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
     }
     assert {call for call in calls if call[1] in forbidden} == set()
-    assert {name for name, call in calls if call == "tolist"} <= {"contrast.py", "augment.py", "supervision.py", "rounds.py"}
+    assert {name for name, call in calls if call == "tolist"} <= {
+        "contrast.py",
+        "augment.py",
+        "supervision.py",
+        "rounds.py",
+    }
 
 
 def test_only_the_sweep_imports_ray() -> None:
