@@ -124,9 +124,11 @@ def predictions_figure(
     columns = len(panels[0].predictions)
     figure, grid = tile_grid(len(panels), columns, (TILE, TILE * height / width), 0.25, (0.06, 0.75, 0.62))
     for panel, places in zip(panels, grid, strict=True):
+        prefix = f"{panel.name}: "
         for (name, found), axes in zip(panel.predictions.items(), places, strict=True):
             miou = clip_miou(panel.label, found.current, len(classes))
-            show(axes, colourise(found.current, palette), f"{panel.name}, {name}: mIoU {miou:.1f} %", 10.5)
+            show(axes, colourise(found.current, palette), f"{prefix}{name}, {miou:.1f} %", 10)
+            prefix = ""
     seen = [np.unique(found.current) for panel in panels for found in panel.predictions.values()]
     class_legend(figure, np.concatenate(seen), classes, palette)
     figure.suptitle(title, fontsize=10.5, x=0.01, y=0.995, ha="left", va="top")
