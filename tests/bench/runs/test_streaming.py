@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -186,7 +186,15 @@ def test_with_every_sequence_it_starts_anew(
     monkeypatch.setattr(ClipStore, "sequence", lambda self, index: "ab"[index // 2])
     never = streams[1]["tent"].config
     anew = never.model_copy(update={"reset": "sequence"})
+    start_anew, momenta = streaming.Stream.start_anew, []
+
+    def watched(self: streaming.Stream, start: Mapping[str, torch.Tensor]) -> None:
+        start_anew(self, start)
+        momenta.append([len(optimiser.state) for optimiser in self.optimisers.values()])
+
+    monkeypatch.setattr(streaming.Stream, "start_anew", watched)
     run(anew, workspace)
+    assert momenta == [[0]]  # once, and nothing is left of the first sequence's
     before, after, start = (
         online(streams[0], never), online(workspace, anew), online(streams[0], streams[1]["adabn"].config)
     )  # fmt: skip
