@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 
 from bench.core.errors import RunError, UsageError, unknown
@@ -237,7 +238,7 @@ def pixel_fault(counts: Mapping[str, Counts], shift: Shift) -> str | None:
                 f"{len(counts)} sequences, '{min(counts)}' to '{max(counts)}'; the data has {clips}, '00000' and so on"
             )
     size = (rule.height or height) * (rule.width or width)
-    pixels = {name: int(of[:, 1].sum()) for name, of in counts.items()}
+    pixels = dict(zip(counts, np.stack(list(counts.values()))[:, :, 1].sum(1).tolist(), strict=True))
     most = size if not isinstance(data, Videos) else size * (clips or 1)
     for name, number in pixels.items():
         if number > most:
@@ -279,7 +280,7 @@ def _truth(counts: Mapping[str, Counts]) -> str:
     """A digest of the labels' pixels by sequence and class."""
     digest = hashlib.sha256()
     for name, of in sorted(counts.items()):
-        digest.update(name.encode() + of[:, 1].tobytes())
+        digest.update(name.encode() + of[:, 1].astype(np.int64).tobytes())
     return digest.hexdigest()
 
 

@@ -85,8 +85,9 @@ def build(
     shift = load_shift(shift_name)
     if not records:
         raise RunError(f"Shift '{shift_name}' has no records; make one with `bench run` and `bench submit`")
+    admitted: set[str] = set()
     for record in records:
-        admit(record, shift, f"{record.config.method}-s{record.config.seed}-{record.run}.json")
+        admit(record, shift, f"{record.config.method}-s{record.config.seed}-{record.run}.json", admitted)
     groups = grouped(records, sequences)
     main = ranked(groups)
     told = {record.run for study in studies for record in study.records}

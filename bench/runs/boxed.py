@@ -111,7 +111,7 @@ def adapt_boxed(context: Context, cls: type[Method], source: Path | None, splits
     given = {name: split for name, split in splits.items() if name in grants}
     task = Task(
         config,
-        context.shift,
+        context.shift.without_worlds(),
         workspace.runs,
         workspace.cache,
         str(workspace.device),

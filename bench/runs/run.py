@@ -81,19 +81,31 @@ def run(config: RunConfig, workspace: Workspace) -> Record:
         changed = f"revision {config.revision} of method '{config.method}', which is now {today}"
         raise UsageError(f"This config was made for {changed}; {ANEW}")
     folder = workspace.runs / config.hash
+    state = folder / "state"
+    left_over = state.is_dir() and os.access(folder, os.W_OK)
+    if not workspace.force and not left_over and (found := _found(folder, config, workspace)) is not None:
+        return found  # without a lock: it may lie where nothing can be written
     if boxable(workspace):
         child.prepare()
     with locked(folder):
         if workspace.force:
             shutil.rmtree(folder, ignore_errors=True)
-        found = finished(folder, config)
-        if found is not None:
-            check_finished(found, config, workspace)
-            if workspace.save_predictions and not (folder / "predictions").is_dir():
-                raise UsageError(f"Run {config.hash} is finished and its snapshots are gone; repeat it with --force")
+        if (found := _found(folder, config, workspace)) is not None:
+            shutil.rmtree(state, ignore_errors=True)  # of a run that was killed behind its record
             return found
         bad = BadClips(workspace.skip_bad)
         return _run(Context(config, config.protocol, workspace, folder, bad))
+
+
+def _found(folder: Path, config: RunConfig, workspace: Workspace) -> Record | None:
+    """The record of a finished run, None if it is not finished."""
+    record = finished(folder, config)
+    if record is None:
+        return None
+    check_finished(record, config, workspace)
+    if workspace.save_predictions and not (folder / "predictions").is_dir():
+        raise UsageError(f"Run {config.hash} is finished and its snapshots are gone; repeat it with --force")
+    return record
 
 
 def _run(context: Context) -> Record:

@@ -121,14 +121,15 @@ def source_model(config: RunConfig, shift: Shift, workspace: Workspace) -> Path:
         return model_of_file(config, shift, workspace)
     identity = source_identity(config, shift, workspace)
     path = workspace.cache / "sources" / f"{hash_of(identity)}.safetensors"
+    work = path.with_suffix("")
     if is_good(path, identity):
+        shutil.rmtree(work, ignore_errors=True)  # of a training that was killed behind its model
         return path
     with locked(path, timeout=3600):
         if is_good(path, identity):
             return path
         split = prepare(shift, "source", "train", config.seed, workspace)
         check_labels(split, workspace.skip_bad)
-        work = path.with_suffix("")
         model = place(initial_segmenter(config, shift, seed_for(identity["seed"], "init")), workspace)
         schedule = shift.training
         with stage("source-train", "source-train/label"):
