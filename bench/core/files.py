@@ -56,6 +56,17 @@ def locked(path: Path, timeout: float = 600.0) -> Iterator[None]:
         lock.release()
 
 
+def clear_left_over(path: Path, work: Path | None = None) -> None:
+    """Remove what a process that was killed behind its result at ``path`` left: its lock, and the folder that it worked in.
+
+    Where another process holds the lock, or nothing can be written, all stays.
+    """
+    if path.with_name(f"{path.name}.lock").exists() or (work is not None and work.is_dir()):
+        with contextlib.suppress(Busy, RunError), locked(path, timeout=0):
+            if work is not None:
+                shutil.rmtree(work, ignore_errors=True)
+
+
 def _taken(file: Path) -> bool:
     """Whether a lock's name is that of something else. Locks are empty."""
     try:

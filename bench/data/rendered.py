@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from bench.core.access import RENDER_EVENT
 from bench.core.box import end_with_parent
-from bench.core.files import disk_errors, locked, whole
+from bench.core.files import clear_left_over, disk_errors, locked, whole
 from bench.core.progress import Progress, quiet
 from bench.core.provenance import versions
 from bench.core.schema import hash_of
@@ -131,6 +131,7 @@ def prepare_split(
     identity = split_identity(data, role, split, replicate) | ({"holds": EARLIER} if earlier else {})
     folder = cache / "clips" / f"{role}-{split}-{hash_of(identity)}"
     if is_whole(folder):
+        clear_left_over(folder)
         return folder
     with locked(folder):
         if is_whole(folder):

@@ -45,7 +45,7 @@ class Resampled:
     sequences: int
 
 
-def pooled_miou(counts: npt.NDArray[np.integer] | Floats) -> Floats:
+def pooled_miou(counts: npt.NDArray[np.integer | np.floating]) -> Floats:
     """mIoU in percent from pixels ``(..., K, 3)`` pooled over sequences; classes that do not occur leave the mean."""
     hits, truth, predicted = np.moveaxis(np.asarray(counts, np.float64), -1, 0)
     union = truth + predicted - hits
@@ -74,7 +74,9 @@ def plan(sizes: tuple[int, ...], draws: int) -> tuple[npt.NDArray[np.int64], tup
         times = int((replicates == number).sum())
         drawn = generator.randint(size, size=(times, size)) + size * np.arange(times)[:, None]
         counted = np.bincount(drawn.ravel(), minlength=times * size).reshape(times, size)
-        weights.append(counted.astype(np.min_scalar_type(int(counted.max(initial=0)))))  # of 80 replicates there are many
+        weights.append(
+            counted.astype(np.min_scalar_type(int(counted.max(initial=0))))
+        )  # of 80 replicates there are many
     return replicates, tuple(weights)
 
 

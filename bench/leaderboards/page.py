@@ -21,7 +21,7 @@ from bench.runs.sequences import Counts
 from bench.shifts.sides import ModelFile
 from bench.sweeps.study import Study, expand
 
-from . import drive, published_page, settings_page, study_page
+from . import drive, hidden_page, published_page, settings_page, study_page
 from .figures import drawings
 from .generated import Page, Pages, orphans
 from .provenance import provenance
@@ -277,9 +277,11 @@ def of_root(root: Path) -> Pages:
         UsageError: neither records nor a page.
         RunError: a record that does not belong.
     """
-    wanted, names = pages(root), shift_names()
+    wanted, names = [*pages(root), *hidden_page.pages(root)], shift_names()
     places = [root / f"{name}.md" for name in names] + [p for n in names for p in sorted(root.glob(f"{n}-*.md"))]
-    found = Pages(wanted, orphans(places, (HEAD, study_page.HEAD), wanted))
+    found = Pages(
+        wanted, orphans([*places, root / hidden_page.NAME], (HEAD, study_page.HEAD, hidden_page.HEAD), wanted)
+    )
     if not found:
         raise UsageError(
             f"There is no leaderboard: no records in {root / 'records'}; `bench submit RUN` puts some there"

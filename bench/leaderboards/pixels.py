@@ -42,7 +42,8 @@ class Pixels(Mapping[str, Counts]):
         return self if len(numbers) == self.counts.shape[1] else Pixels(self.places, self.counts[:, list(numbers)])
 
     def __getitem__(self, name: str) -> Counts:
-        return self.counts[self.places[name]].astype(np.int64)
+        found: Counts = self.counts[self.places[name]].astype(np.int64)
+        return found
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.places)

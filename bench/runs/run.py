@@ -20,7 +20,7 @@ import torch
 from bench.core import child
 from bench.core.access import stage
 from bench.core.errors import UsageError
-from bench.core.files import disk_errors, locked, sha256_of, write_atomically
+from bench.core.files import clear_left_over, disk_errors, locked, sha256_of, write_atomically
 from bench.core.provenance import (
     Environments,
     code,
@@ -81,9 +81,8 @@ def run(config: RunConfig, workspace: Workspace) -> Record:
         changed = f"revision {config.revision} of method '{config.method}', which is now {today}"
         raise UsageError(f"This config was made for {changed}; {ANEW}")
     folder = workspace.runs / config.hash
-    state = folder / "state"
-    left_over = state.is_dir() and os.access(folder, os.W_OK)
-    if not workspace.force and not left_over and (found := _found(folder, config, workspace)) is not None:
+    if not workspace.force and (found := _found(folder, config, workspace)) is not None:
+        clear_left_over(folder, folder / "state")
         return found  # without a lock: it may lie where nothing can be written
     if boxable(workspace):
         child.prepare()
@@ -91,7 +90,6 @@ def run(config: RunConfig, workspace: Workspace) -> Record:
         if workspace.force:
             shutil.rmtree(folder, ignore_errors=True)
         if (found := _found(folder, config, workspace)) is not None:
-            shutil.rmtree(state, ignore_errors=True)  # of a run that was killed behind its record
             return found
         bad = BadClips(workspace.skip_bad)
         return _run(Context(config, config.protocol, workspace, folder, bad))

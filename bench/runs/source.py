@@ -11,7 +11,7 @@ import torch
 from bench.core import child
 from bench.core.access import stage
 from bench.core.errors import UsageError
-from bench.core.files import file_hash, locked
+from bench.core.files import clear_left_over, file_hash, locked
 from bench.core.loading import sources
 from bench.core.seeding import seed_for
 from bench.data.loaders import BadClips, ahead
@@ -123,7 +123,7 @@ def source_model(config: RunConfig, shift: Shift, workspace: Workspace) -> Path:
     path = workspace.cache / "sources" / f"{hash_of(identity)}.safetensors"
     work = path.with_suffix("")
     if is_good(path, identity):
-        shutil.rmtree(work, ignore_errors=True)  # of a training that was killed behind its model
+        clear_left_over(path, work)
         return path
     with locked(path, timeout=3600):
         if is_good(path, identity):

@@ -25,7 +25,7 @@ LIBRARIES = "from bench.leaderboards import page; import pandas, matplotlib.pypl
 
 
 def copies(root: Path, number: int) -> list[Path]:
-    """Write so many consistent records: the committed ones, again and again on replicates, source models and labels of their own."""
+    """Write so many consistent records: the committed ones again and again, on replicates, models and labels of their own."""
     files = sorted((ROOT / "leaderboards/records/ministreet").glob("*.json"))
     (root / "records/ministreet/sequences").mkdir(parents=True)
     written: list[Path] = []
@@ -71,6 +71,8 @@ def test_a_page_of_many_records(option: list[str], tmp_path: Path) -> None:
         spent(command)
     cpu, wall, peak = spent([*command, *option])
     imports, _, empty = spent([sys.executable, "-c", LIBRARIES])
-    print(f"{RECORDS} records: {cpu:.1f} s of CPU ({wall:.1f} s), {imports:.1f} of them imports, {read:.1f} s to read the files alone")
+    print(
+        f"{RECORDS} records: {cpu:.1f} s of CPU ({wall:.1f} s), {imports:.1f} of them imports, {read:.1f} s to read the files alone"
+    )
     print(f"peak {peak:.0f} MB, {empty:.0f} of them libraries")
     assert cpu <= CPU_SECONDS and peak - empty <= PEAK_MB and cpu - imports <= RATIO * read

@@ -22,6 +22,10 @@ CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.syml
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
+def nothing(folder: Path) -> None:
+    """Nothing need be there before."""
+
+
 @dataclass(frozen=True)
 class Case:
     """Something that is killed.
@@ -33,7 +37,7 @@ class Case:
 
     name: str
     work: Callable[[Path], None]
-    prepare: Callable[[Path], None] = lambda folder: None
+    prepare: Callable[[Path], None] = nothing
 
 
 @dataclass
@@ -109,7 +113,7 @@ def tree(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in sorted(folder.rglob("*")):
         content: Any = None if path.is_dir() else path.read_bytes()
-        if path.name == "record.json" or path.parent.parent.name == "records":
+        if path.name == "record.json" or (path.suffix == ".json" and path.parent.parent.name == "records"):
             content = {key: value for key, value in json.loads(content).items() if key not in ("cost", "date")}
         found[path.relative_to(folder).as_posix()] = content
     return found

@@ -74,7 +74,8 @@ def register(folder: Path) -> None:
     if not shifts.is_dir():
         shifts.mkdir()
         (shifts / f"{REPORTED}.yaml").write_text(yaml.safe_dump(told | {"purpose": "report", "name": REPORTED}))
-    bench.shifts.__path__ = [*bench.shifts.__path__, str(shifts)]
+    if str(shifts) not in bench.shifts.__path__:
+        bench.shifts.__path__ = [*bench.shifts.__path__, str(shifts)]
     evidence.source_at = {CODE["revision"]: CODE["source"]}.get  # type: ignore[assignment]
 
 

@@ -139,7 +139,9 @@ def workers_of(pid: int) -> list[int]:
 def test_processes_that_render_end_with_the_one_that_they_render_for(how: signal.Signals, tmp_path: Path) -> None:
     script = tmp_path / "render.py"
     script.write_text(RENDER)
-    process = subprocess.Popen([sys.executable, str(script), str(tmp_path / "cache")], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path / "cache")], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None and process.stdout.readline() == "1\n"
     workers = workers_of(process.pid)
     assert len(workers) == 2
