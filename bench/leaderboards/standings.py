@@ -59,8 +59,8 @@ class Group:
     def sequences(self) -> dict[int, Pixels]:
         """Pixels per target sequence by seed, of the classes alone that the record scores."""
         found = {}
+        classes = load_shift(next(iter(self.records.values())).config.shift).score_classes if self.counts else ()
         for seed, counts in sorted(self.counts.items()):
-            classes = load_shift(self.records[seed].config.shift).score_classes
             kept = [i for i, name in enumerate(classes) if self.records[seed].result.iou.get(name) is not None]
             found[seed] = Pixels.of(counts).of_classes(kept)
         return found
