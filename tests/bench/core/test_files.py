@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bench.core import files
-from bench.core.files import clear_scratch, locked, whole, write_atomically
+from bench.core.files import clear_left_over, clear_scratch, locked, whole, write_atomically
 
 KILLED = """
 import os, signal, sys
@@ -102,6 +102,20 @@ def test_a_lock_that_was_removed_while_it_was_waited_for_is_taken_anew(
     with locked(tmp_path / "it"):
         assert (tmp_path / "it.lock").is_file()
     assert told == [False, True]
+
+
+def test_what_a_kill_behind_a_result_left_goes_unless_somebody_is_at_work(tmp_path: Path) -> None:
+    result, work, lock = tmp_path / "model.safetensors", tmp_path / "model", tmp_path / "model.safetensors.lock"
+    result.touch()
+    work.mkdir()
+    lock.touch()
+    with locked(result):
+        clear_left_over(result, work)
+        assert work.is_dir() and lock.is_file()
+        (work / "state").touch()
+    lock.touch()
+    clear_left_over(result, work)
+    assert list(tmp_path.iterdir()) == [result]
 
 
 RENDER = """
