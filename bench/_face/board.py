@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .place import LEADERBOARDS, Place, working
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from bench.leaderboards.hidden import Hidden
     from bench.leaderboards.submit import Submitted
     from bench.leaderboards.verify import Report
     from bench.runs.finished import RunFolder
@@ -85,20 +86,69 @@ def submit(
         return submit_runs([Path(one) for one in folders], Path(root), at.cache, allow_dirty, at.progress, at.data_root)
 
 
-def verify(record: str | Path, full: bool = False, **place: Unpack[Place]) -> Report:
-    """Run a record's config again and say how the new scores differ.
+@overload
+def verify(record: str | Path, full: bool = False, **place: Unpack[Place]) -> Report: ...
+@overload
+def verify(
+    record: str | Path | None = None,
+    *,
+    worlds: str,
+    method: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    seeds: str = "0:3",
+    shift: str = "ministreet",
+    root: str | Path = LEADERBOARDS,
+    **place: Unpack[Place],
+) -> Hidden: ...
+def verify(
+    record: str | Path | None = None,
+    full: bool = False,
+    worlds: str | None = None,
+    method: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    seeds: str = "0:3",
+    shift: str = "ministreet",
+    root: str | Path = LEADERBOARDS,
+    **place: Unpack[Place],
+) -> Report | Hidden:
+    """Run a record's config again and say how the new scores differ. With ``worlds``: run it, beside source_only and self_training,
+    on worlds that nobody knew when the method was written, say whether its gain there is what the records claim, and keep that
+    under ``root/hidden``.
 
     Args:
         record: a committed record, or a run folder.
         full: take nothing from the cache: render the clips and train the source model too.
-        place: ``threads`` 0: as many as the record's run had.
+        worlds: a salt, which gives the worlds.
+        method: with ``worlds``, instead of a record: a method, with ``options``, on a ``shift``.
+        seeds: with ``worlds``: replicates, at least two.
+        place: ``threads`` 0: as many as the record's run had; with ``worlds`` what torch has. ``runs`` is for ``worlds`` alone.
     """
-    from bench.leaderboards.verify import verify_record
+    from bench.core.errors import UsageError
 
-    threads = place.pop("threads", 0)
+    if worlds is None:
+        if record is None or method is not None or options:
+            raise UsageError("Give a record; --method and -o are for --worlds")
+        from bench.leaderboards.verify import verify_record
+
+        threads = place.pop("threads", 0)
+        with working(place) as workspace:
+            at = workspace.cache, str(workspace.device), threads, full, workspace.progress, workspace.data_root
+            return verify_record(Path(record), *at)
+    if (record is None) == (method is None) or full:
+        raise UsageError("--worlds takes a record or --method, and --full is not for it")
+    from bench.leaderboards.consistency import check_config
+    from bench.leaderboards.hidden import verify_on_worlds
+    from bench.runs.config import make_run_config
+    from bench.runs.records import read_record
+
+    if record is not None:
+        path = Path(record)
+        config = read_record(path / "record.json" if path.is_dir() else path).config
+        check_config(config, str(path), outside=True)  # names become paths in a run
+    else:
+        config = make_run_config(str(method), shift, 0, dict(options or {}))
     with working(place) as workspace:
-        at = workspace.cache, str(workspace.device), threads, full, workspace.progress, workspace.data_root
-        return verify_record(Path(record), *at)
+        return verify_on_worlds(config, worlds, seeds, Path(root), workspace)
 
 
 def release(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .common import BOARD, OPTION, ROOT, Says, app, command, fresh, wrote
+from bench.core.errors import UsageError
+
+from .common import BOARD, OPTION, ROOT, SHIFT, Says, app, command, fresh, wrote
 
 
 @command(app, "bench leaderboard --check", panel=BOARD, shared="runs cache data_root")
@@ -83,23 +86,49 @@ def release(
     app,
     "bench verify leaderboards/records/ministreet/stpl-s0-0123456789ab.json",
     panel=BOARD,
-    shared="cache data_root device threads",
+    shared="runs cache data_root device threads",
 )
 def verify(
-    record: Annotated[Path, typer.Argument(help="A committed record, or a run folder.")],
+    record: Annotated[Path | None, typer.Argument(help="A committed record, or a run folder.")] = None,
     full: Annotated[
         bool,
         typer.Option("--full", help="Take nothing from the cache: render the clips and train the source model too."),
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail on a difference in another environment too.")] = False,
+    worlds: Annotated[
+        str | None,
+        typer.Option("--worlds", help="On MiniStreet worlds made of this salt, beside source_only and self_training."),
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", "-m", help="With --worlds: a method instead of a record, name or file.")
+    ] = None,
+    option: OPTION = None,
+    seeds: Annotated[str, typer.Option("--seeds", help="With --worlds: replicates.")] = "0:3",
+    shift: SHIFT = "ministreet",
+    root: ROOT = Path("leaderboards"),
     **place: Any,
 ) -> Says:
     """Run a record's config again and say how the new scores differ. Fails when they do in the record's environment.
 
-    --threads 0 takes as many as the record's run had.
+    --threads 0 takes as many as the record's run had. With --worlds the method is run on worlds that nobody knew when it
+    was written; fails when what its records claim to gain is not within the interval there, or when its order against self_training
+    is reversed.
     """
     import bench
     from bench.leaderboards.verify import report_text
+    from bench.runs.config import parse_options
 
-    report = bench.verify(record, full, **place)
-    return Says(report.as_json(), report_text(report), failed=report.failed(strict))
+    options = parse_options(option or [])
+    if worlds is None:
+        if record is None or method is not None or options:
+            raise UsageError("Give a record; --method and -o are for --worlds")
+        place.pop("runs")
+        report = bench.verify(record, full, **place)
+        return Says(report.as_json(), report_text(report), failed=report.failed(strict))
+    if full or strict:
+        raise UsageError("--full and --strict are of a second run of a record; leave them out with --worlds")
+    found = bench.verify(
+        record, worlds=worlds, method=method, options=options, seeds=seeds, shift=shift, root=root, **place
+    )
+    told = {"interval": found.interval, "order": found.order, "confirmed": found.passed}
+    return Says(json.loads(found.to_json()) | told, found.text, failed=not found.passed)

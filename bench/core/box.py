@@ -235,6 +235,13 @@ def of_devices() -> list[Path]:
     return [*found, *Path("/dev").glob("nvidia*"), *Path("/dev/nvidia-caps").glob("*")]
 
 
-def end_with_parent() -> None:
-    """Let the kernel end this process when the one that forked it ends."""
-    _LIBC.prctl(1, 9, 0, 0, 0)  # PR_SET_PDEATHSIG, SIGKILL
+def end_with_parent(parent: int | None = None) -> None:
+    """Let the kernel end this process when the one that started it ends (Linux alone).
+
+    Args:
+        parent: its number, where it may have ended before.
+    """
+    if platform.system() == "Linux":
+        _LIBC.prctl(1, 9, 0, 0, 0)  # PR_SET_PDEATHSIG, SIGKILL
+        if parent is not None and os.getppid() != parent:
+            os._exit(1)

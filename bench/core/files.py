@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import platform
+import re
 import shutil
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from .errors import Busy, RunError, UsageError
 
@@ -20,7 +25,7 @@ watchers: list[Callable[[Path, Path], None]] = []
 
 @contextmanager
 def locked(path: Path, timeout: float = 600.0) -> Iterator[None]:
-    """Hold the lock file beside ``path``.
+    """Hold the lock file beside ``path``; it goes when it is let go.
 
     Raises:
         Busy: another process holds it for longer than ``timeout`` seconds.
@@ -30,19 +35,54 @@ def locked(path: Path, timeout: float = 600.0) -> Iterator[None]:
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.with_name(f"{path.name}.lock")
-        if file.exists() and (not file.is_file() or file.stat().st_size):  # older filelocks empty what they lock
-            raise RunError(f"{file} is needed as a lock but is another file; move it away or choose another folder")
         lock = FileLock(file)
-        try:
-            lock.acquire(timeout=timeout)
-        except Timeout:
-            raise Busy(
-                f"{path} is in use by another process for more than {timeout:.0f} s; wait for it, or stop it and run again"
-            ) from None
+        while True:
+            if _taken(file):  # older filelocks empty what they lock
+                raise RunError(f"{file} is needed as a lock but is another file; move it away or choose another folder")
+            try:
+                lock.acquire(timeout=timeout)
+            except Timeout:
+                raise Busy(
+                    f"{path} is in use by another process for more than {timeout:.0f} s; wait for it, or stop it and run again"
+                ) from None
+            if _is_held(lock, file):
+                break
+            lock.release()  # a file that its holder removed between our opening and our locking it
     try:
         yield
     finally:
+        with contextlib.suppress(OSError):
+            file.unlink()  # while it is held: whoever has opened it meanwhile sees that it is gone
         lock.release()
+
+
+def clear_left_over(path: Path, work: Path | None = None) -> None:
+    """Remove what a process that was killed behind its result at ``path`` left: its lock, and the folder that it worked in.
+
+    Where another process holds the lock, or nothing can be written, all stays.
+    """
+    if path.with_name(f"{path.name}.lock").exists() or (work is not None and work.is_dir()):
+        with contextlib.suppress(Busy, RunError), locked(path, timeout=0):
+            if work is not None:
+                shutil.rmtree(work, ignore_errors=True)
+
+
+def _taken(file: Path) -> bool:
+    """Whether a lock's name is that of something else. Locks are empty."""
+    try:
+        told = file.stat()
+    except FileNotFoundError:
+        return False
+    return not stat.S_ISREG(told.st_mode) or told.st_size > 0
+
+
+def _is_held(lock: BaseFileLock, file: Path) -> bool:
+    """Whether what is locked is the file that has the name now."""
+    held = lock._context.lock_file_fd
+    try:
+        return held is None or os.path.samestat(os.fstat(held), file.stat())
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager
@@ -60,15 +100,20 @@ def disk_errors(path: Path) -> Iterator[None]:
 def whole(path: Path, ending: str = "") -> Iterator[Path]:
     """A name beside ``path`` for a file or folder that takes its place when the block ends well; else nothing of it stays.
 
+    What killed processes left under such names in the folder is removed when a process first writes there.
+
     Args:
         ending: of that name, for encoders that go by it. Without one, what a killed process leaves is found by no ``*.json``.
 
     Raises:
         RunError: the disk is full or read-only.
     """
-    scratch = path.with_name(f".{path.name}.{os.getpid()}{ending}")
+    scratch = path.with_name(f".{path.name}.bench-{os.getpid()}-{_processes()}{ending}")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.parent not in _cleared:
+            clear_scratch(path.parent)
+            _cleared.add(path.parent)
         try:
             yield scratch
             for watcher in watchers:
@@ -76,6 +121,37 @@ def whole(path: Path, ending: str = "") -> Iterator[Path]:
             os.replace(scratch, path)
         finally:
             shutil.rmtree(scratch) if scratch.is_dir() else scratch.unlink(missing_ok=True)
+
+
+_SCRATCH = re.compile(r"\..+\.bench-(\d+)-([0-9a-f]{8})(\.\w+)?")
+_cleared: set[Path] = set()
+FORGOTTEN = 86_400.0
+"""Seconds after which a scratch file of another system is nobody's any more."""
+
+
+def clear_scratch(folder: Path) -> None:
+    """Remove what processes that have ended left behind under the names of :func:`whole`."""
+    with contextlib.suppress(OSError):
+        for entry in list(os.scandir(folder)):
+            if not (found := _SCRATCH.fullmatch(entry.name)):
+                continue
+            if found[2] == _processes():
+                ended = os.path.isdir("/proc/self") and not os.path.isdir(f"/proc/{found[1]}")
+            else:
+                ended = time.time() - entry.stat(follow_symlinks=False).st_mtime > FORGOTTEN
+            if ended and entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            elif ended:
+                os.unlink(entry.path)
+
+
+@lru_cache
+def _processes() -> str:
+    """Tells apart systems in which a process number means another process: machines and containers."""
+    told = [platform.node()]
+    with contextlib.suppress(OSError):
+        told.append(os.readlink("/proc/self/ns/pid"))
+    return hashlib.sha256(" ".join(told).encode()).hexdigest()[:8]
 
 
 def write_atomically(path: Path, content: str | bytes | memoryview) -> None:

@@ -142,14 +142,15 @@ def flow_names() -> list[str]:
 
 def _built_in(kind: str, only: str | None = None) -> Iterator[Offer]:
     package, suffixes = KINDS[kind].package, KINDS[kind].suffixes
-    for folder in map(Path, importlib.import_module(package).__path__):
-        wanted = folder.glob("*") if only is None else (folder / f"{only}{suffix}" for suffix in suffixes)
-        for path in wanted:
-            name = path.stem
-            if path.suffix not in suffixes or name.startswith("_") or name in KINDS[kind].exclude or not path.is_file():
+    for folder in importlib.import_module(package).__path__:
+        wanted = os.listdir(folder) if only is None else [f"{only}{suffix}" for suffix in suffixes]
+        for file in wanted:
+            path, (name, suffix) = os.path.join(folder, file), os.path.splitext(file)
+            hidden = name.startswith("_") or name in KINDS[kind].exclude
+            if suffix not in suffixes or hidden or os.path.dirname(file) or not os.path.isfile(path):
                 continue
             module = f"{package}.{name}" if KINDS[kind].holds else ""
-            yield Offer(name, str(path), module, str(path), built_in=True)
+            yield Offer(name, path, module, path, built_in=True)
 
 
 _elsewhere: dict[str, tuple[Offer, ...]] = {}

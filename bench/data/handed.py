@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from .datasets import Item, dataset
 from .datasets.frames import Frames
@@ -52,15 +51,14 @@ class Recorded:
 
 @dataclass(frozen=True)
 class HandedSplit:
-    """A :class:`Split`."""
+    """A :class:`Split` without its identity, which says the seed of its worlds."""
 
     name: str
-    identity: dict[str, Any]
     clips: Rendered | Recorded
 
     def split(self) -> Split:
         """The split, in the other process."""
-        return Split(self.name, self.identity, self.clips.open)
+        return Split(self.name, {}, self.clips.open)
 
 
 def hand_store(store: VideoStore) -> Recorded:
@@ -76,4 +74,4 @@ def hand_split(split: Split) -> HandedSplit:
     store = split.open()
     assert isinstance(store, (ClipStore, VideoStore)), f"clips of {split.name} cannot be handed on"
     clips = Rendered(store.folder, store.earlier) if isinstance(store, ClipStore) else hand_store(store)
-    return HandedSplit(split.name, split.identity, clips)
+    return HandedSplit(split.name, clips)

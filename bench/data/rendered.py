@@ -25,7 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.core.access import RENDER_EVENT
-from bench.core.files import disk_errors, locked, whole
+from bench.core.box import end_with_parent
+from bench.core.files import clear_left_over, disk_errors, locked, whole
 from bench.core.progress import Progress, quiet
 from bench.core.provenance import versions
 from bench.core.schema import hash_of
@@ -107,7 +108,7 @@ def split_identity(data: Data, role: str, split: str, replicate: int) -> dict[st
         "version": VERSION,
         "spec": json.loads(spec_json(side)),
         "domain": side.domain,
-        "world": seed_for(replicate, "world", data.family, role, split),
+        "world": seed_for(replicate, "world", data.worlds or data.family, role, split),
         "clips": getattr(side, split),
         "size": [data.height, data.width],
         "frames": data.frames,
@@ -135,6 +136,7 @@ def prepare_split(
     identity = split_identity(data, role, split, replicate) | ({"holds": EARLIER} if earlier else {})
     folder = cache / "clips" / f"{role}-{split}-{hash_of(identity)}"
     if is_whole(folder):
+        clear_left_over(folder)
         return folder
     with locked(folder):
         if is_whole(folder):
@@ -230,13 +232,14 @@ def _rendered(render: Callable[[Job], Rendered], jobs: list[Job], workers: int) 
         yield from map(render, jobs)
         return
     context = multiprocessing.get_context("spawn")  # never fork a process that may hold torch's threads
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_single_thread) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(os.getpid(),)) as pool:
         yield from pool.map(render, jobs, chunksize=8)
 
 
-def _single_thread() -> None:
+def _begin(parent: int) -> None:
     import cv2
 
+    end_with_parent(parent)
     cv2.setNumThreads(1)
 
 

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench.core.box import end_with_parent
 from bench.core.errors import BadFile, RunError, UsageError, unknown
 from bench.core.files import disk_errors, locked, write_atomically
 from bench.core.loading import load
@@ -193,7 +194,7 @@ def _worked(jobs: list[Job], workers: int) -> Iterator[Note]:
     context = multiprocessing.get_context("spawn")  # never fork a process that may hold torch's threads
     try:
         with ProcessPoolExecutor(
-            min(workers, len(jobs)), mp_context=context, initializer=_begin, initargs=(packed(),)
+            min(workers, len(jobs)), mp_context=context, initializer=_begin, initargs=(os.getpid(), packed())
         ) as pool:
             yield from pool.map(_compute_shard, jobs)
     except BrokenProcessPool:
@@ -202,8 +203,9 @@ def _worked(jobs: list[Job], workers: int) -> Iterator[Note]:
         ) from None
 
 
-def _begin(files: list[dict[str, Any]]) -> None:
+def _begin(parent: int, files: list[dict[str, Any]]) -> None:
     """Of a process: the files of one's own that the other one knows. Data sets among them must be there before clips come."""
+    end_with_parent(parent)
     unpack(files)
     for file in files:
         if file["kind"] == "dataset":

@@ -14,12 +14,16 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from .pixels import Pixels
 from .statistics import LEVEL
 
 DRAWS = 2000
 Sequences = Mapping[str, npt.NDArray[np.int64]]
 """By name, pixels per scored class: true positives, truth, predicted, ``(K, 3)`` (``bench.runs.sequences``)."""
 Floats = npt.NDArray[np.float64]
+Whole = npt.NDArray[np.integer]
+EXACT = 1 << 24
+"""Whole numbers below are exact in float32, and so are their sums in any order."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Resampled:
     sequences: int
 
 
-def pooled_miou(counts: npt.NDArray[np.integer] | Floats) -> Floats:
+def pooled_miou(counts: npt.NDArray[np.integer | np.floating]) -> Floats:
     """mIoU in percent from pixels ``(..., K, 3)`` pooled over sequences; classes that do not occur leave the mean."""
     hits, truth, predicted = np.moveaxis(np.asarray(counts, np.float64), -1, 0)
     union = truth + predicted - hits
@@ -51,7 +55,7 @@ def pooled_miou(counts: npt.NDArray[np.integer] | Floats) -> Floats:
 
 
 @lru_cache(maxsize=4)
-def plan(sizes: tuple[int, ...], draws: int) -> tuple[npt.NDArray[np.int64], tuple[Floats, ...]]:
+def plan(sizes: tuple[int, ...], draws: int) -> tuple[npt.NDArray[np.int64], tuple[Whole, ...]]:
     """What is drawn: replicates, and how often each sequence of them.
 
     The generator is numpy's frozen one (``RandomState``): its numbers are the same in every version, and so are the pages.
@@ -69,7 +73,10 @@ def plan(sizes: tuple[int, ...], draws: int) -> tuple[npt.NDArray[np.int64], tup
     for number, size in enumerate(sizes):
         times = int((replicates == number).sum())
         drawn = generator.randint(size, size=(times, size)) + size * np.arange(times)[:, None]
-        weights.append(np.bincount(drawn.ravel(), minlength=times * size).reshape(times, size).astype(np.float64))
+        counted = np.bincount(drawn.ravel(), minlength=times * size).reshape(times, size)
+        weights.append(
+            counted.astype(np.min_scalar_type(int(counted.max(initial=0))))
+        )  # of 80 replicates there are many
     return replicates, tuple(weights)
 
 
@@ -85,27 +92,42 @@ def paired_bootstrap(a: Mapping[int, Sequences], b: Mapping[int, Sequences], dra
     seeds = [seed for seed in sorted(a.keys() & b.keys()) if a[seed] and a[seed].keys() == b[seed].keys()]
     if not seeds:
         return None
-    ours, theirs = [[_stack(side[seed]) for seed in seeds] for side in (a, b)]
-    replicates, weights = plan(tuple(len(of) for of in ours), draws)
-    differences = np.empty(replicates.shape)
-    for number, (x, y, weight) in enumerate(zip(ours, theirs, weights, strict=True)):
-        differences[replicates == number] = _drawn(x, weight) - _drawn(y, weight)
-    means = np.round(differences.mean(1), 9)  # so that a difference of nothing is 0 on every processor
-    observed = float(
-        np.mean([pooled_miou(x.sum(0)) - pooled_miou(y.sum(0)) for x, y in zip(ours, theirs, strict=True)])
-    )
+    sizes = tuple(len(a[seed]) for seed in seeds)
+    ours, theirs = (_of_side(_Side(side), tuple(seeds), sizes, draws) for side in (a, b))
+    means = np.round((ours[0] - theirs[0]).mean(1), 9)  # so that a difference of nothing is 0 on every processor
+    observed = float(np.mean(ours[1] - theirs[1]))
     low, high = np.quantile(means, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
     p = min(1.0, 2 * (1 + min((means <= 0).sum(), (means >= 0).sum())) / (draws + 1))
-    return Resampled(observed, float(low), float(high), float(p), len(seeds), sum(len(of) for of in ours))
+    return Resampled(observed, float(low), float(high), float(p), len(seeds), sum(sizes))
 
 
-def _stack(sequences: Sequences) -> npt.NDArray[np.int64]:
-    """``(S, K, 3)`` in order of the names."""
-    return np.stack([sequences[name] for name in sorted(sequences)])
+@dataclass(frozen=True)
+class _Side:
+    """Sequences by replicate, known by which object they are: one method stands against many."""
+
+    of: Mapping[int, Sequences]
+
+    def __hash__(self) -> int:
+        return id(self.of)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Side) and other.of is self.of
 
 
-def _drawn(counts: npt.NDArray[np.int64], weights: Floats) -> Floats:
-    """mIoU of each draw. Sums of whole numbers below 2^53 are exact in float64, in any order."""
+@lru_cache(maxsize=8)
+def _of_side(side: _Side, seeds: tuple[int, ...], sizes: tuple[int, ...], draws: int) -> tuple[Floats, Floats]:
+    """mIoU in percent of each draw and replicate that it took, ``(draws, R)``, and of each replicate as it is, ``(R,)``."""
+    replicates, weights = plan(sizes, draws)
+    drawn, own = np.empty(replicates.shape), np.empty(len(seeds))
+    for number, (seed, weight) in enumerate(zip(seeds, weights, strict=True)):
+        counts = Pixels.of(side.of[seed]).counts
+        drawn[replicates == number], own[number] = _drawn(counts, weight), pooled_miou(counts.sum(0))
+    return drawn, own
+
+
+def _drawn(counts: Whole, weights: Whole) -> Floats:
+    """mIoU of each draw. The sums of whole numbers are exact in the type that is taken, in any order."""
     sequences, classes, three = counts.shape
-    pooled = weights @ counts.reshape(sequences, classes * three).astype(np.float64)
+    exact = np.float32 if sequences * int(counts.max(initial=0)) < EXACT else np.float64  # a draw has as many sequences
+    pooled = weights.astype(exact) @ counts.reshape(sequences, classes * three).astype(exact)
     return pooled_miou(pooled.reshape(len(weights), classes, three))

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 
 from bench.core.errors import RunError, UsageError, unknown
@@ -183,7 +184,7 @@ def _cost(record: Record, shift: Shift, cls: Any) -> Iterator[str]:
     cores = record.hardware.get("cores")
     if isinstance(cores, int) and cost.cpu_seconds > 1.05 * cores * cost.seconds + 1:
         yield f"cost.cpu_seconds is {cost.cpu_seconds}, more than {cores} cores have in {cost.seconds} s"
-    parameters = _parameters(config.network, config.fusion, len(shift.classes), config.protocol.data.frames)
+    parameters = _parameters(config.network, config.fusion, len(shift.classes), config.frames or shift.data.frames)
     if cost.parameters != parameters:
         yield f"cost.parameters is {cost.parameters}; {config.network} with {config.fusion} has {parameters}"
     if cost.peak_memory_mb < 4e-6 * parameters:
@@ -262,7 +263,7 @@ def pixel_fault(counts: Mapping[str, Counts], shift: Shift) -> str | None:
                 f"{len(counts)} sequences, '{min(counts)}' to '{max(counts)}'; the data has {clips}, '00000' and so on"
             )
     size = (rule.height or height) * (rule.width or width)
-    pixels = {name: int(of[:, 1].sum()) for name, of in counts.items()}
+    pixels = dict(zip(counts, np.stack(list(counts.values()))[:, :, 1].sum(1).tolist(), strict=True))
     most = size if not isinstance(data, Videos) else size * (clips or 1)
     for name, number in pixels.items():
         if number > most:
@@ -290,7 +291,7 @@ def compare_records(records: Mapping[str, Record], counts: Mapping[str, Mapping[
     truths = {name: _truth(counts[name]) for name in records}
     seeds = {name: (record.config.seed if rendered else 0,) for name, record in records.items()}
     _one_to_one(seeds, truths, ("is scored on other labels than", "is scored on the labels of"), rendered)
-    starts = {name: _start(record) for name, record in records.items()}
+    starts = {name: _start(record, shift) for name, record in records.items()}
     own = {name: start for name, start in starts.items() if start is not None}
     known = {name: hash_of(record.data or {}) for name, record in records.items()}
     _one_to_one(
@@ -304,18 +305,18 @@ def _truth(counts: Mapping[str, Counts]) -> str:
     """A digest of the labels' pixels by sequence and class."""
     digest = hashlib.sha256()
     for name, of in sorted(counts.items()):
-        digest.update(name.encode() + of[:, 1].tobytes())
+        digest.update(name.encode() + of[:, 1].astype(np.int64).tobytes())
     return digest.hexdigest()
 
 
-def _start(record: Record) -> tuple[Any, ...] | None:
+def _start(record: Record, shift: Shift) -> tuple[Any, ...] | None:
     """What tells source models apart; None for a run without one, or with one that was given as a file."""
     config = record.config
     if record.source_model is None or config.source_file:
         return None
-    if isinstance(config.protocol.data.source, ModelFile):
+    if isinstance(shift.data.source, ModelFile):
         return config.network, config.fusion, config.frames or 0
-    flow = source_flow(config, config.protocol)
+    flow = source_flow(config, shift)
     return config.seed, config.network, config.fusion, config.weights, config.frames or 0, flow
 
 

@@ -22,7 +22,7 @@ from bench.runs.sequences import Counts
 from bench.shifts.sides import ModelFile
 from bench.sweeps.study import Study, expand
 
-from . import drive, published_page, settings_page, stream_page, study_page
+from . import drive, hidden_page, published_page, settings_page, stream_page, study_page
 from .figures import drawings
 from .generated import Page, Pages, orphans
 from .provenance import provenance
@@ -86,8 +86,9 @@ def build(
     shift = load_shift(shift_name)
     if not records:
         raise RunError(f"Shift '{shift_name}' has no records; make one with `bench run` and `bench submit`")
+    admitted: set[str] = set()
     for record in records:
-        admit(record, shift, f"{record.config.method}-s{record.config.seed}-{record.run}.json")
+        admit(record, shift, f"{record.config.method}-s{record.config.seed}-{record.run}.json", admitted=admitted)
     groups = grouped(records, sequences)
     main = ranked(groups)
     told = {record.run for study in studies for record in study.records}
@@ -289,9 +290,10 @@ def of_root(root: Path) -> Pages:
         UsageError: neither records nor a page.
         RunError: a record that does not belong.
     """
-    wanted, names = pages(root), shift_names()
+    wanted, names = [*pages(root), *hidden_page.pages(root)], shift_names()
     places = [root / f"{name}.md" for name in names] + [p for n in names for p in sorted(root.glob(f"{n}-*.md"))]
-    found = Pages(wanted, orphans(places, (HEAD, study_page.HEAD, stream_page.HEAD), wanted))
+    heads = (HEAD, study_page.HEAD, stream_page.HEAD, hidden_page.HEAD)
+    found = Pages(wanted, orphans([*places, root / hidden_page.NAME], heads, wanted))
     if not found:
         raise UsageError(
             f"There is no leaderboard: no records in {root / 'records'}; `bench submit RUN` puts some there"

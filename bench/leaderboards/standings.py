@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from bench.core.errors import RunError, UsageError, unknown
 from bench.core.registry import method_names
-from bench.runs.config import Shift, alterations, load_shift, method_class, resolve_settings
+from bench.runs.config import RunConfig, Shift, alterations, load_shift, method_class, resolve_settings
 from bench.runs.finished import FOLDERS, folder_of
 from bench.runs.records import Record, read_record
 from bench.runs.sequences import Counts, place, sequences_of
@@ -18,6 +19,7 @@ from bench.shifts.protocol import check_protocol
 from methods.base import later
 
 from .consistency import check_alone, compare_records, pixel_fault
+from .pixels import Pixels
 from .statistics import mean_interval
 
 STREAM = "protocol=stream"
@@ -56,14 +58,14 @@ class Group:
         """IoU of a class in percent by seed, where it occurs."""
         return self.of(lambda record: record.result.iou.get(name))
 
-    @property
-    def sequences(self) -> dict[int, dict[str, Counts]]:
+    @cached_property
+    def sequences(self) -> dict[int, Pixels]:
         """Pixels per target sequence by seed, of the classes alone that the record scores."""
         found = {}
+        classes = load_shift(next(iter(self.records.values())).config.shift).score_classes if self.counts else ()
         for seed, counts in sorted(self.counts.items()):
-            classes = load_shift(self.records[seed].config.shift).score_classes
             kept = [i for i, name in enumerate(classes) if self.records[seed].result.iou.get(name) is not None]
-            found[seed] = {sequence: of[kept] for sequence, of in counts.items()}
+            found[seed] = Pixels.of(counts).of_classes(kept)
         return found
 
     def of(self, value: Callable[[Record], float | None]) -> dict[int, float]:
@@ -89,15 +91,15 @@ def read_committed(root: Path, shift_name: str, mode: str = "offline") -> Commit
     """
     shift, records, sequences = load_shift(shift_name), dict[str, Record](), dict[str, Mapping[str, Counts]]()
     folder = folder_of(root, shift_name, mode)
-    files = sorted(folder.glob("*.json"))
+    files, admitted = sorted(folder.glob("*.json")), set[str]()
     for path in files:
         record = read_record(path)
-        admit(record, shift, str(path), mode)
+        admit(record, shift, str(path), mode, admitted)
         check_alone(record, shift, str(path))
         counts = sequences_of(record, path, shift)
         if (fault := pixel_fault(counts, shift)) is not None:
             raise RunError(f"{place(path)}: {fault}; submit the run again")
-        records[str(path)], sequences[str(path)] = record, counts
+        records[str(path)], sequences[str(path)] = record, Pixels.of(counts)
     compare_records(records, sequences, shift)
     known = {place(path) for path in files}
     for path in sorted((folder / "sequences").glob("*.csv")):
@@ -106,11 +108,12 @@ def read_committed(root: Path, shift_name: str, mode: str = "offline") -> Commit
     return Committed(list(records.values()), {records[name].run: counts for name, counts in sequences.items()})
 
 
-def admit(record: Record, shift: Shift, name: str, mode: str = "offline") -> None:
+def admit(record: Record, shift: Shift, name: str, mode: str = "offline", admitted: set[str] | None = None) -> None:
     """Check that a record belongs on a shift's leaderboard.
 
     Args:
         mode: of the runs on it.
+        admitted: what has been found of other replicates: all that this says is then said once.
 
     Raises:
         RunError: other shift, mode or protocol, a tuning or test shift, a run hash that is not its config's, an unknown
@@ -129,10 +132,14 @@ def admit(record: Record, shift: Shift, name: str, mode: str = "offline") -> Non
         )
     if config.steps is not None:
         raise RunError(f"Record {name} is of a run cut short with --steps {config.steps}; run it whole")
+    if record.run != (own := config.hash):
+        raise RunError(f"Record {name} says run {record.run}, but its config gives {own}: edited; run it again")
+    admitted = set() if admitted is None else admitted
+    known_by = f"{record.shift_hash} {record.method.get('setting')} {one_of_all_replicates(config)}"
+    if known_by in admitted:
+        return
     for made in (record.shift_hash, config.shift_hash):
         check_protocol(shift, made, f"Record {name}", "remove it or run it again", RunError)
-    if record.run != config.hash:
-        raise RunError(f"Record {name} says run {record.run}, but its config gives {config.hash}: edited; run it again")
     try:
         if config.method not in method_names():  # of a plugin nothing is executed
             raise unknown("method", config.method, method_names())
@@ -148,6 +155,7 @@ def admit(record: Record, shift: Shift, name: str, mode: str = "offline") -> Non
         raise RunError(f"Record {name}: settings of '{config.method}' changed since ({what}); run it again")
     if (ran := record.method.get("setting")) != (setting := cls.card.setting):
         raise RunError(f"Record {name} ran as {ran}, but '{config.method}' is now {setting}; run it again")
+    admitted.add(known_by)
 
 
 def grouped(records: Iterable[Record], sequences: Mapping[str, Mapping[str, Counts]] | None = None) -> list[Group]:
@@ -160,9 +168,12 @@ def grouped(records: Iterable[Record], sequences: Mapping[str, Mapping[str, Coun
         RunError: two records of one run.
     """
     found: dict[tuple[str, tuple[str, ...]], dict[int, Record]] = {}
+    altered: dict[str, tuple[str, ...]] = {}
     for record in records:
         method, seed = record.config.method, record.config.seed
-        seeds = found.setdefault((method, alterations(record.config)), {})
+        if (one := one_of_all_replicates(record.config)) not in altered:
+            altered[one] = alterations(record.config)
+        seeds = found.setdefault((method, altered[one]), {})
         if seed in seeds:
             raise RunError(f"Run {record.run} ({method}, seed {seed}) is recorded twice; remove one")
         seeds[seed] = record
@@ -170,6 +181,11 @@ def grouped(records: Iterable[Record], sequences: Mapping[str, Mapping[str, Coun
         group_of(method, altered, seeds, sequences or {})
         for (method, altered), seeds in sorted(found.items(), key=lambda item: item[0])
     ]
+
+
+def one_of_all_replicates(config: RunConfig) -> str:
+    """Text that the configurations of all replicates of a run share, and no other has."""
+    return config.model_copy(update={"seed": 0}).model_dump_json()
 
 
 def group_of(

@@ -56,7 +56,10 @@ class Around:
         installed = tuple(folder for kind, name in used for folder in folders_of(kind, name))
         datasets = tuple(name for kind, name in used if kind == "dataset")
         threads = torch.get_num_threads(), cv2.getNumThreads()
-        return cls(*threads, packed(), folders, installed, datasets, installed_offers())
+        files = [
+            file for file in packed() if file["kind"] != "shift"
+        ]  # a task brings its own; hidden worlds stay hidden
+        return cls(*threads, files, folders, installed, datasets, installed_offers())
 
     def packed(self, told: str) -> str:
         """A payload for a child that is to be like this process first."""

@@ -32,7 +32,7 @@ from bench.data.loaders import BadClips
 from bench.data.rendered import ClipStore
 from bench.data.splits import Split
 from bench.flow.resolve import reads
-from bench.networks.weights import save_tensors
+from bench.networks.weights import load_tensors, save_tensors
 from methods.base import Method
 
 from .adaptation import Adapted, Context, grants_of, schedule_of
@@ -110,11 +110,14 @@ def adapt_boxed(context: Context, cls: type[Method], source: Path | None, splits
         for place in writes:
             place.mkdir(parents=True, exist_ok=True)
     around = Around.of_now(config.plugins)
-    start = source or _initial(context, state)
+    start = _initial(context, state) if source is None else source
+    shown = context.shift.without_worlds()
+    if source is not None and shown != context.shift:
+        start = _without_facts(source, state)
     given = {name: split for name, split in splits.items() if name in grants}
     task = Task(
         config,
-        context.shift,
+        shown,
         workspace.runs,
         workspace.cache,
         str(workspace.device),
@@ -179,6 +182,13 @@ def _initial(context: Context, state: Path) -> Path:
     seed = seed_for(seed_for(config.seed, "adaptation", shift.data.family), "init")
     path = state / "initial.safetensors"
     save_tensors(path, initial_segmenter(config, shift, seed).state_dict())
+    return path
+
+
+def _without_facts(source: Path, state: Path) -> Path:
+    """A source model without what it was made of: the seed of its hidden world is among that."""
+    path = state / "initial.safetensors"
+    save_tensors(path, load_tensors(source)[0])
     return path
 
 

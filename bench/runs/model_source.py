@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bench.core.errors import RunError, UsageError
-from bench.core.files import locked, sha256_of
+from bench.core.files import clear_left_over, locked, sha256_of
 from bench.core.schema import hash_of
 from bench.data.described import find_place
 from bench.networks.build import build_segmenter
@@ -126,7 +126,9 @@ def model_of_file(config: RunConfig, shift: Shift, workspace: Workspace) -> Path
     """
     found = read_model(config, shift, workspace)
     path = workspace.cache / "sources" / f"{hash_of(found.identity)}.safetensors"
-    if not is_good(path, found.identity):
+    if is_good(path, found.identity):
+        clear_left_over(path)
+    else:
         with locked(path):
             save_tensors(path, fitted(found, config, shift).state_dict(), {"identity": found.identity})
     return path

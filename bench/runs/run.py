@@ -22,7 +22,7 @@ import torch
 from bench.core import child
 from bench.core.access import stage
 from bench.core.errors import UsageError
-from bench.core.files import disk_errors, locked, sha256_of, write_atomically
+from bench.core.files import clear_left_over, disk_errors, locked, sha256_of, write_atomically
 from bench.core.provenance import (
     Environments,
     code,
@@ -89,23 +89,31 @@ def run(config: RunConfig, workspace: Workspace) -> Record:
             "--save-predictions is of target training clips, and a stream has none; its own are kept anyway"
         )
     folder = workspace.runs / config.hash
+    if not workspace.force and (found := _found(folder, config, workspace)) is not None:
+        clear_left_over(folder, folder / "state")
+        return found  # without a lock: it may lie where nothing can be written
     if boxable(workspace):
         child.prepare()
     with locked(folder):
         if workspace.force:
             shutil.rmtree(folder, ignore_errors=True)
-        found = finished(folder, config)
-        if found is not None:
-            check_finished(found, config, workspace)
-            if workspace.released is None and found.source_from == "released":
-                raise UsageError(
-                    f"Run {config.hash} is finished, from the released source model; repeat it with --force"
-                )
-            if workspace.save_predictions and not (folder / "predictions").is_dir():
-                raise UsageError(f"Run {config.hash} is finished and its snapshots are gone; repeat it with --force")
+        if (found := _found(folder, config, workspace)) is not None:
             return found
         bad = BadClips(workspace.skip_bad)
         return _run(Context(config, config.protocol, workspace, folder, bad))
+
+
+def _found(folder: Path, config: RunConfig, workspace: Workspace) -> Record | None:
+    """The record of a finished run, None if it is not finished."""
+    record = finished(folder, config)
+    if record is None:
+        return None
+    check_finished(record, config, workspace)
+    if workspace.released is None and record.source_from == "released":
+        raise UsageError(f"Run {config.hash} is finished, from the released source model; repeat it with --force")
+    if workspace.save_predictions and not (folder / "predictions").is_dir():
+        raise UsageError(f"Run {config.hash} is finished and its snapshots are gone; repeat it with --force")
+    return record
 
 
 def _run(context: Context) -> Record:

@@ -11,7 +11,7 @@ import torch
 from bench.core import child
 from bench.core.access import stage
 from bench.core.errors import UsageError
-from bench.core.files import file_hash, locked
+from bench.core.files import clear_left_over, file_hash, locked
 from bench.core.loading import sources
 from bench.core.seeding import seed_for
 from bench.data.loaders import BadClips, ahead
@@ -129,14 +129,15 @@ def source_model(config: RunConfig, shift: Shift, workspace: Workspace) -> Path:
     if (released := released_model(identity, workspace)) is not None:
         return released
     path = cached_model(identity, workspace)
+    work = path.with_suffix("")
     if is_good(path, identity):
+        clear_left_over(path, work)
         return path
     with locked(path, timeout=3600):
         if is_good(path, identity):
             return path
         split = prepare(shift, "source", "train", config.seed, workspace)
         check_labels(split, workspace.skip_bad)
-        work = path.with_suffix("")
         model = place(initial_segmenter(config, shift, seed_for(identity["seed"], "init")), workspace)
         schedule = shift.training
         with stage("source-train", "source-train/label"):

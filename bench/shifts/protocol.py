@@ -65,10 +65,18 @@ class Split(Mixture):
 
 
 class Data(Model):
-    """Where clips come from: rendered worlds of one family, frame size in pixels, frames per clip."""
+    """Where clips come from: rendered worlds of one family, frame size in pixels, frames per clip.
+
+    Attributes:
+        family: name that every seed depends on.
+        worlds: what the worlds' seeds depend on instead, where a method may not know it (``bench verify --worlds``).
+    """
+
+    LATER: ClassVar[tuple[str, ...]] = ("worlds",)
 
     kind: Literal["ministreet"]
     family: str
+    worlds: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     height: int = Field(ge=32)
     width: int = Field(ge=32)
     frames: int = Field(ge=2)
@@ -347,6 +355,11 @@ class Shift(Model):
     def hash(self) -> str:
         """Hash of the protocol; the title is not part of it."""
         return hash_of(self.model_dump(mode="json", exclude={"title"}))
+
+    def without_worlds(self) -> Shift:
+        """The same without what hidden worlds are made of: what the process of a method is told."""
+        known = isinstance(self.data, Videos) or self.data.worlds is None
+        return self if known else self.model_copy(update={"data": self.data.model_copy(update={"worlds": None})})
 
     def with_frames(self, frames: int) -> Shift:
         """The same with ``frames`` frames per clip, of which the last are those of the shorter clips."""

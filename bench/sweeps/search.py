@@ -113,7 +113,8 @@ def tuning_shift(name: str) -> Shift:
     """
     protocol = load_shift(name)
     reported = {what for s in map(load_shift, shift_names()) if s.purpose == "report" for what in _scored_on(s)}
-    if protocol.purpose != "tune" or reported & _scored_on(protocol):
+    hidden = not isinstance(protocol.data, Videos) and protocol.data.worlds is not None
+    if protocol.purpose != "tune" or hidden or reported & _scored_on(protocol):
         raise UsageError(f"Shift '{name}' is not for tuning; use ministreet-dev")
     return protocol
 

@@ -221,9 +221,10 @@ def test_an_interrupted_rendering_leaves_nothing_and_a_killed_ones_rest_is_clear
 
     with pytest.raises(KeyboardInterrupt):
         prepare_split(small, "target", "val", 0, tmp_path, progress=stop)
-    assert [p for p in (tmp_path / "clips").iterdir() if p.suffix != ".lock"] == []
-    (lock,) = (tmp_path / "clips").iterdir()
-    rest = lock.with_name(f".{lock.name.removesuffix('.lock')}.99999999")  # what a kill -9 would have left
+    assert list((tmp_path / "clips").iterdir()) == []
+    folder = prepare_split(small, "target", "val", 0, tmp_path)
+    shutil.rmtree(folder)
+    rest = folder.with_name(f".{folder.name}.99999999")  # what a kill -9 would have left
     rest.mkdir()
     prepare_split(small, "target", "val", 0, tmp_path)
     assert not rest.exists()

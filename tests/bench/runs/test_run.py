@@ -224,11 +224,30 @@ def test_a_run_that_is_in_use_is_named(again: tuple[RunConfig, Workspace], monke
     config, workspace = again
     monkeypatch.setattr(adapt, "locked", partial(adapt.locked, timeout=0.1))
     folder = workspace.runs / config.hash
-    with (
-        FileLock(folder.with_name(f"{folder.name}.lock")),
-        pytest.raises(RunError, match=f"{folder} is in use by another process"),
-    ):
-        run(config, workspace)
+    record = read_record(folder / "record.json")
+    with FileLock(folder.with_name(f"{folder.name}.lock")):
+        assert run(config, workspace) == record  # finished: nothing is waited for
+        (folder / "record.json").unlink()
+        with pytest.raises(RunError, match=f"{folder} is in use by another process"):
+            run(config, workspace)
+
+
+def test_a_finished_run_is_found_where_nothing_can_be_written(
+    again: tuple[RunConfig, Workspace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, workspace = again
+    monkeypatch.setattr("bench.core.files.FileLock", None)  # no lock can be made there
+    assert run(config, workspace).run == config.hash
+
+
+def test_what_a_kill_behind_the_record_left_is_removed(again: tuple[RunConfig, Workspace]) -> None:
+    config, workspace = again
+    before = sorted(workspace.runs.rglob("*"))
+    (workspace.runs / config.hash / "state").mkdir()
+    (workspace.runs / config.hash / "state/snapshot-000002.safetensors").touch()
+    (workspace.runs / f"{config.hash}.lock").touch()
+    run(config, workspace)
+    assert sorted(workspace.runs.rglob("*")) == before
 
 
 def test_runs_that_cannot_be_written(tmp_path: Path, tiny_cache: Path) -> None:

@@ -1,0 +1,271 @@
+"""``bench verify --worlds``: hidden worlds are others, their seeds never reach a method, and a claim is held against them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from bench import cli
+from bench.core import box, child
+from bench.core.errors import RunError, UsageError
+from bench.core.registry import resolve
+from bench.core.workspace import Workspace
+from bench.data.rendered import split_identity
+from bench.leaderboards import hidden_page, page
+from bench.leaderboards.generated import Page
+from bench.leaderboards.hidden import FLOOR, RIVAL, Hidden, hidden_shift, names_of, read_hidden, verify_on_worlds
+from bench.leaderboards.standings import admit
+from bench.runs import boxed
+from bench.runs.config import load_shift, make_run_config
+from bench.runs.finished import all_records
+from bench.runs.run import run
+from bench.sweeps.search import tuning_shift
+from tests.bench.leaderboards.made import committed_standard
+
+TINY, SALT = "ministreet-tiny", "a salt that nobody knows"
+
+
+def result(
+    scores: dict[str, list[float]], claimed: dict[str, list[float]], method: str = "stpl", **changes: Any
+) -> Hidden:
+    by_seed = [{name: dict(enumerate(of)) for name, of in told.items()} for told in (scores, claimed)]
+    config = make_run_config(method)
+    told: dict[str, Any] = {
+        "worlds": names_of(SALT)[0], "shift": config.shift, "shift_hash": config.shift_hash, "method": method, "run": config.hash,
+        "scores": by_seed[0], "claimed": by_seed[1], "access": "boxed", "code": {"revision": "abc123abc123", "dirty": False},
+        "versions": {"torch": "2.14.0"}, "hardware": {"cpu": "A CPU", "threads": 1}, "date": "2026-11-26",
+    }  # fmt: skip
+    return Hidden(**told | changes)
+
+
+# What is said of a claim ----------------------------------------------------------------------------------------------
+
+CLAIMED = {"stpl": [40.0, 44.0, 45.0], FLOOR: [30.0, 33.0, 36.0], RIVAL: [38.0, 40.0, 44.0]}
+"""Gains of 10, 11 and 9 points, 2.33 above self-training on average."""
+
+
+def test_a_gain_that_holds_on_harder_worlds_is_confirmed() -> None:
+    found = result({"stpl": [20.0, 22.0, 23.5], FLOOR: [10.0, 11.0, 14.0], RIVAL: [18.0, 19.0, 21.5]}, CLAIMED)
+    assert found.gain().difference == pytest.approx(30.5 / 3) and found.within
+    assert (found.order, found.passed) == ("holds", True)
+    assert found.text.endswith("\nconfirmed")
+
+
+def test_a_gain_that_is_gone_is_not_confirmed() -> None:
+    """The variances of both means are 1/3 (differences of 1 each): half-width t(0.975, 4) sqrt(2/3) = 2.776 x 0.8165 = 2.267."""
+    found = result({"stpl": [20.0, 22.0, 24.0], FLOOR: [20.0, 21.0, 25.0], RIVAL: [18.0, 19.0, 21.5]}, CLAIMED)
+    assert found.gain().difference == 0 and found.claim().difference == 10
+    assert found.interval == pytest.approx((-2.267, 2.267), abs=1e-3)
+    assert (found.within, found.passed) == (False, False) and found.text.endswith("not confirmed")
+
+
+@pytest.mark.parametrize(
+    ("rival", "order"),
+    [([19.9, 21.8, 23.3], "holds"), ([19.0, 23.0, 25.0], "unclear"), ([22.0, 24.0, 25.5], "reversed")],
+)
+def test_the_order_against_self_training(rival: list[float], order: str) -> None:
+    found = result({"stpl": [20.0, 22.0, 23.5], FLOOR: [10.0, 11.0, 14.0], RIVAL: rival}, CLAIMED)
+    assert (found.order, found.passed) == (order, order != "reversed")
+
+
+def test_without_spread_a_claim_must_be_met() -> None:
+    same = {"stpl": [40.0, 44.0], FLOOR: [30.0, 34.0], RIVAL: [39.0, 42.0]}
+    assert result(same, same).interval == (10.0, 10.0) and result(same, same).passed
+    assert not result(same | {"stpl": [40.1, 44.1]}, same).passed
+
+
+def test_what_compares_nothing_is_no_result() -> None:
+    with pytest.raises(ValueError, match="scores: stpl and self_training share no replicate"):
+        result(CLAIMED | {RIVAL: []}, CLAIMED)
+    with pytest.raises(ValueError, match="claimed: of stpl, source_only; wanted are stpl, source_only, self_training"):
+        result(CLAIMED, {"stpl": [1.0], FLOOR: [1.0]})
+
+
+# Worlds ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_worlds_are_others_and_the_protocol_is_the_same() -> None:
+    known = load_shift("ministreet")
+    with hidden_shift("ministreet", SALT) as one, hidden_shift("ministreet", SALT + "!") as two:
+        first, second = load_shift(one), load_shift(two)
+        seeds = {
+            split_identity(shift.data, role, split, seed)["world"]  # type: ignore[arg-type]
+            for shift in (known, first, second) for role in ("source", "target") for split in ("train", "val") for seed in (0, 1)
+        }  # fmt: skip
+        assert len(seeds) == 3 * 2 * 2 * 2
+        same = {"name": known.name, "title": known.title, "purpose": known.purpose}
+        told = first.model_dump(mode="json") | same
+        told["data"] |= {"family": known.data.family}
+        del told["data"]["worlds"]
+        assert told == known.model_dump(mode="json")
+
+
+def test_neither_name_nor_family_tell_what_the_worlds_are_made_of() -> None:
+    name, worlds = names_of(SALT)
+    with hidden_shift(TINY, SALT) as path:
+        shift = load_shift(path)
+        assert shift.name == shift.data.family == name and not set(name[7:]) - set("0123456789abcdef")
+        assert shift.data.worlds == worlds and worlds not in shift.without_worlds().model_dump_json()  # type: ignore[union-attr]
+    for short in ("", "ministreet"):
+        with pytest.raises(UsageError, match="a salt of at least 16 characters"), hidden_shift(TINY, short):
+            pass
+    with (
+        pytest.raises(UsageError, match="'viper2cityscapes' is recorded video"),
+        hidden_shift("viper2cityscapes", SALT),
+    ):
+        pass
+
+
+def test_nothing_is_tuned_or_reported_on_hidden_worlds(tmp_path: Path) -> None:
+    with hidden_shift("ministreet", SALT) as path:
+        with pytest.raises(UsageError, match="is not for tuning"):
+            tuning_shift(path)
+        Path(path).write_text(Path(path).read_text().replace("purpose: private", "purpose: tune"))
+        with pytest.raises(UsageError, match="is not for tuning"):
+            tuning_shift(path)
+        Path(path).write_text(Path(path).read_text().replace("purpose: tune", "purpose: private"))
+        shift, (record, _) = load_shift(path), committed_standard()[0]
+        config = record.config.model_copy(update={"shift": resolve("shift", path), "shift_hash": shift.hash})
+        moved = record.model_copy(update={"config": config, "shift_hash": shift.hash, "run": config.hash})
+        with pytest.raises(RunError, match="is for private, not for reporting"):
+            admit(moved, shift, "it")
+        with pytest.raises(RunError, match="is of shift 'hidden-"):
+            admit(moved, load_shift("ministreet"), "it")
+
+
+@pytest.mark.skipif(not box.available(), reason="no box here")
+def test_the_salt_and_the_seeds_never_enter_the_process_of_a_method(
+    tmp_path: Path, tiny_cache: Path, monkeypatch: pytest.MonkeyPatch, no_figures: None
+) -> None:
+    """All that the child is sent, and the files that it may open."""
+    calls: list[child.Call] = []
+    opened: list[bytes] = []
+    original = child.run_boxed
+
+    def noted(call: child.Call, *told: Any) -> child.Answer:
+        calls.append(call)
+        opened.extend(
+            place.read_bytes() for place in call.read if place.suffix in (".safetensors", ".npy", ".yaml", ".json")
+        )
+        return original(call, *told)
+
+    monkeypatch.setattr(boxed.child, "run_boxed", noted)
+    with hidden_shift(TINY, SALT) as path:
+        config = make_run_config("adabn", path)
+        record = run(config, Workspace(tmp_path / "runs", tiny_cache, torch.device("cpu")))
+        assert record.access == "boxed"
+        data = load_shift(path).data
+        seeds = [
+            split_identity(data, *of, 0)["world"]
+            for of in (("target", "train"), ("target", "val"), ("source", "train"))
+        ]  # type: ignore[arg-type]
+    sent = b"".join(call.to_json() for call in calls).decode()
+    assert calls and names_of(SALT)[0] in sent
+    secrets = [SALT, names_of(SALT)[1], *map(str, seeds)]
+    assert not [secret for secret in secrets if secret in sent]
+    assert opened and not [secret for secret in secrets for text in opened if secret.encode() in text]
+
+
+# The command ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def claimed(finished_tiny: Path, tmp_path: Path) -> Path:
+    """Runs that claim: those of the session, two replicates of everything that is compared."""
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    for folder in finished_tiny.iterdir():
+        if folder.is_dir():
+            (runs / folder.name).symlink_to(folder)
+    return runs
+
+
+def test_a_method_is_run_on_hidden_worlds_and_listed(
+    claimed: Path, tiny_cache: Path, tmp_path: Path, no_figures: None
+) -> None:
+    root = tmp_path / "boards"
+    arguments = [
+        "verify",
+        "--worlds",
+        SALT,
+        "--method",
+        "adabn",
+        "--shift",
+        TINY,
+        "--seeds",
+        "0:2",
+        "--root",
+        str(root),
+    ]
+    arguments += ["--runs", str(claimed), "--cache", str(tiny_cache), "--device", "cpu", "--json"]
+    done = CliRunner().invoke(cli.app, arguments)
+    told = json.loads(done.stdout)
+    assert done.exit_code == int(not told["confirmed"]), done.output
+    assert {name: list(of) for name, of in told["scores"].items()} == {
+        name: ["0", "1"] for name in ("adabn", FLOOR, RIVAL)
+    }
+    (record,) = [r for r in all_records(claimed, root, TINY) if r.config.method == "adabn"]
+    assert told["claimed"]["adabn"] == {"0": record.result.miou}
+    assert told["scores"]["adabn"]["0"] != record.result.miou and told["worlds"] == names_of(SALT)[0]
+    (found,) = read_hidden(root)
+    assert found.access == ("boxed" if box.available() else "watched") and json.loads(found.to_json()) == {
+        key: value for key, value in told.items() if key not in ("interval", "order", "confirmed")
+    }
+    (file,) = (root / "hidden" / TINY).iterdir()
+    assert file.name == f"adabn-{found.run}-{found.worlds}.json" and SALT not in file.read_text()
+    before = file.read_bytes(), sorted(claimed.iterdir())
+    assert CliRunner().invoke(cli.app, arguments).exit_code == done.exit_code  # found again, nothing is run
+    assert (file.read_bytes(), sorted(claimed.iterdir())) == before
+
+
+def test_the_page_lists_results_and_is_seen_when_it_is_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "pages", lambda root: [Page(root / "ministreet.md", "# Leaderboard: one")])
+    page.write(tmp_path)
+    told = tmp_path / hidden_page.NAME
+    assert page.check(tmp_path) == [] and not told.exists()
+    good = result({"stpl": [20.0, 22.0, 23.5], FLOOR: [10.0, 11.0, 14.0], RIVAL: [18.0, 19.0, 21.5]}, CLAIMED)
+    bad = result(CLAIMED, CLAIMED | {FLOOR: [10.0, 11.0, 14.0]}, worlds="hidden-000000000000")
+    for number, of in enumerate((good, bad)):
+        (tmp_path / "hidden/ministreet").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"hidden/ministreet/{number}.json").write_text(of.to_json())
+    assert page.check(tmp_path) == [told]
+    assert page.write(tmp_path) == [told] and page.check(tmp_path) == []
+    rows = [line for line in told.read_text().splitlines() if line.startswith("| STPL")]
+    confirmed = [row.split("|")[-3].strip() for row in rows]
+    assert confirmed == ["yes", "**no**"] and "A CPU, torch 2.14.0, boxed" in rows[0]
+    (tmp_path / "hidden/ministreet/1.json").write_text(bad.to_json().replace('"stpl"', '"nothing"', 1))
+    with pytest.raises(RunError, match=r"Result .*1\.json is damaged.*; verify the method again"):
+        page.check(tmp_path)
+    for file in (tmp_path / "hidden/ministreet").iterdir():
+        file.unlink()
+    assert page.check(tmp_path) == [told]  # a page of nothing
+    page.write(tmp_path)
+    assert not told.exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["--worlds", SALT], "takes a record or --method"),
+        (["--worlds", SALT, "--method", "stpl", "--seeds", "0"], "one replicate has no interval"),
+        (["--worlds", SALT, "--method", FLOOR], "is what the others are held against"),
+        (["--worlds", SALT, "--method", "stpl", "--strict"], "--full and --strict are of a second run"),
+        (["--worlds", SALT, "--method", "stpl", "-o", "fusion=add", "--shift", TINY], "Nothing is claimed of 'stpl'"),
+        ([], "Give a record; --method and -o are for --worlds"),
+    ],
+)
+def test_what_cannot_be_verified_is_said_at_once(given: list[str], says: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(
+        cli.app, ["verify", *given, "--root", str(tmp_path), "--runs", str(tmp_path), "--device", "cpu"]
+    )
+    assert done.exit_code == 2 and says in done.output
+
+
+def test_a_file_of_ones_own_is_no_shift_with_claims(tmp_path: Path, shift_file: Any) -> None:
+    with pytest.raises(UsageError, match="is not of this repository"):
+        verify_on_worlds(make_run_config("adabn", shift_file({})), SALT, "0:2", tmp_path, Workspace(tmp_path, tmp_path))

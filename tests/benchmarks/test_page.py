@@ -1,0 +1,78 @@
+"""``bench leaderboard`` of 5,000 records, as a ratio to reading their files with Python's own readers and nothing else."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from bench.core.schema import hash_of
+from bench.runs.config import RunConfig
+from bench.runs.sequences import place
+
+ROOT = Path(__file__).resolve().parents[2]
+RECORDS = 5_000
+CPU_SECONDS, PEAK_MB, RATIO = 15.0, 500.0, 5.0
+"""Of memory what comes on top of the libraries: torch built for a GPU takes 500 MB when it is imported, torch for a CPU 200."""
+LIBRARIES = "from bench.leaderboards import page; import pandas, matplotlib.pyplot, cv2"
+
+
+def copies(root: Path, number: int) -> list[Path]:
+    """Write so many consistent records: the committed ones again and again, on replicates, models and labels of their own."""
+    files = sorted((ROOT / "leaderboards/records/ministreet").glob("*.json"))
+    (root / "records/ministreet/sequences").mkdir(parents=True)
+    written: list[Path] = []
+    while len(written) < number:
+        again = len(written) // len(files)
+        for file in files[: number - len(written)]:
+            told = json.loads(file.read_text())
+            told["config"]["seed"] += 100 * again
+            told["run"] = RunConfig.model_validate(told["config"]).hash
+            if again and told["source_model"]:
+                told["source_model"] = hash_of([told["source_model"], again])
+            path = root / f"records/ministreet/{told['config']['method']}-s{told['config']['seed']}-{told['run']}.json"
+            path.write_text(json.dumps(told, indent=1, sort_keys=True) + "\n")
+            head, *lines = place(file).read_text().splitlines()
+            names = [line.partition(",")[0] for line in lines]
+            turned = [line.partition(",")[2] for line in (*lines[again:], *lines[:again])]  # pooled they are the same
+            told_lines = [f"{name},{counts}" for name, counts in zip(names, turned, strict=True)]
+            place(path).write_text("\n".join([head, *told_lines, ""]))
+            written.append(path)
+    return written
+
+
+def spent(command: Sequence[str]) -> tuple[float, float, float]:
+    """CPU seconds, wall seconds and peak memory in MB of a command, one thread each for its libraries."""
+    began = time.perf_counter()
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return usage.ru_utime + usage.ru_stime, time.perf_counter() - began, usage.ru_maxrss * 1024 / 1e6
+
+
+@pytest.mark.parametrize("option", [[], ["--check"]], ids=["write", "check"])
+def test_a_page_of_many_records(option: list[str], tmp_path: Path) -> None:
+    files = copies(tmp_path, RECORDS)
+    began = time.process_time()
+    for file in files:
+        json.loads(file.read_text())
+        [list(map(int, line[1:])) for line in list(csv.reader(place(file).read_text().splitlines()))[1:]]
+    read = time.process_time() - began
+    command = [sys.executable, "-m", "bench.cli", "leaderboard", "--root", str(tmp_path)]
+    if option:
+        spent(command)
+    cpu, wall, peak = spent([*command, *option])
+    imports, _, empty = spent([sys.executable, "-c", LIBRARIES])
+    print(
+        f"{RECORDS} records: {cpu:.1f} s of CPU ({wall:.1f} s), {imports:.1f} of them imports, {read:.1f} s to read the files alone"
+    )
+    print(f"peak {peak:.0f} MB, {empty:.0f} of them libraries")
+    assert cpu <= CPU_SECONDS and peak - empty <= PEAK_MB and cpu - imports <= RATIO * read
