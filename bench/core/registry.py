@@ -146,7 +146,12 @@ def _built_in(kind: str, only: str | None = None) -> Iterator[Offer]:
         wanted = folder.glob("*") if only is None else (folder / f"{only}{suffix}" for suffix in suffixes)
         for path in wanted:
             name = path.stem
-            if path.suffix not in suffixes or name.startswith("_") or name in KINDS[kind].exclude or not path.is_file():
+            if (
+                path.suffix not in suffixes
+                or name.startswith("_")
+                or name in KINDS[kind].exclude
+                or not os.path.isfile(path)
+            ):
                 continue
             module = f"{package}.{name}" if KINDS[kind].holds else ""
             yield Offer(name, str(path), module, str(path), built_in=True)
@@ -245,7 +250,7 @@ def resolve(kind: str, reference: str, folder: Path | None = None, again: bool =
 
 def _take(kind: str, path: Path, said: str = "", recalled: bool = False) -> str:
     path, name, word = Path(os.path.abspath(path)), path.stem, KINDS[kind].word
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise unknown(word, said or str(path), {offer.name for offer in _all(kind)}, where=": no such file")
     if any(os.path.samefile(offer.path, path) for offer in _built_in(kind, name)):
         return name
