@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 MMFLOW := .venv-mmflow
 FORCE_CUDA ?= 0
 
-.PHONY: demo test check bench gpu leaderboard figures site test-site setup mmflow test-mmflow clean
+.PHONY: demo test check fuzz bench gpu leaderboard figures site test-site setup mmflow test-mmflow clean
 
 demo: setup
 	$(BIN)/bench run --method stpl
@@ -21,6 +21,13 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/bench leaderboard --check
 	$(BIN)/bench analyse --check
+
+# Every reader against damaged files, 10,000 of each: a table, and exit code 1 if one passes unseen, hangs or ends otherwise. Then a
+# kill at every write, rename, unlink and mkdir of a run, a sweep, a submission and a page.
+EACH := 10000
+fuzz: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.harness --each $(EACH)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/faults/test_kill_points.py --all-points
 
 bench: setup
 	$(BIN)/python -m pytest tests/benchmarks -q --benchmark-columns=median,rounds

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from bench.core.errors import RunError, UsageError
 from bench.core.files import write_atomically
 from bench.core.outputs import Output
 from bench.core.schema import load_yaml
+from bench.core.sealed import load_json
 from bench.runs.finished import find_folder
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
         if not line:
             continue
         try:
-            row = json.loads(line)
+            row = load_json(line)
             rows.append({"step": int(row.pop("step")), **{name: float(value) for name, value in row.items()}})
         except (ValueError, TypeError, KeyError, AttributeError):
             if number == len(lines):  # without its line break
@@ -58,7 +58,7 @@ def metrics_frame(folders: Sequence[Path]) -> pd.DataFrame:
         try:
             config = load_yaml((folder / "config.yaml").read_text(encoding="utf-8"))
             who = {"run": folder.resolve().name, "method": config["method"], "seed": config["seed"]}
-        except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError):
+        except (yaml.YAMLError, OSError, UnicodeDecodeError, TypeError, KeyError):
             raise RunError(f"{folder}/config.yaml is damaged; run the run again with --force") from None
         rows += [{**who, **row} for row in read_log(folder)]
     found: pd.DataFrame = pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(LEADING))

@@ -17,7 +17,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from bench.core.errors import RunError, UsageError
+from bench.core.errors import RunError, UsageError, short
 
 PANELS = RUN, COMPARE, REAL, OWN, BOARD, LOOK = "Run", "Compare", "Real data", "Your own video", "Leaderboard", "Look"
 """Panels of ``bench --help``, in this order."""
@@ -199,14 +199,14 @@ def one_line_errors(debug: bool) -> Iterator[None]:
 def line_of(error: BaseException) -> str:
     """An error in one line."""
     if isinstance(error, (UsageError, RunError)):
-        return str(error)
+        return short(error, 4000)
     if isinstance(error, KeyboardInterrupt):
         return "stopped; the same command goes on where it was"
     if isinstance(error, OSError):
-        return f"{error.filename or 'file'}: {error.strerror or error}"
+        return short(f"{error.filename or 'file'}: {error.strerror or error}")
     # Out of memory, a killed renderer, a fault of ours: one line all the same.
-    what = " ".join(str(error).split()) or "no message"
-    return f"{type(error).__name__}: {what:.300} (--debug shows where)"
+    what = short(error) if str(error).strip() else "no message"
+    return f"{type(error).__name__}: {what} (--debug shows where)"
 
 
 def names(text: str) -> list[str]:

@@ -36,9 +36,16 @@ class BadFile(RunError):
         return f"{self.path}: {self.what}" if self.what else self.path
 
 
+def short(error: object, most: int = 300) -> str:
+    """What an error says, in one line of at most so many characters, all of which can be printed."""
+    said = " ".join(str(error)[: 4 * most].split()) or type(error).__name__
+    said = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in said)
+    return said if len(said) <= most else f"{said[: most - 3]}..."
+
+
 def unknown(kind: str, name: str, available: Iterable[str], where: str = "") -> UsageError:
     """Error for an unknown name, with the nearest known one: ``Unknown method 'tsp'. Did you mean 'tps'? Available: ...``."""
     names = sorted(available)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" Did you mean '{near[0]}'?" if near else ""
-    return UsageError(f"Unknown {kind} '{name}'{where}.{hint} Available: {', '.join(names)}")
+    return UsageError(f"Unknown {kind} '{short(name, 200)}'{where}.{hint} Available: {', '.join(names)}")

@@ -194,6 +194,6 @@ def file_hash(path: Path) -> str:
     Raises:
         UsageError: no such file.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UsageError(f"No source model at {path}")
     return sha256_of(path)[:12]

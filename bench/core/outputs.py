@@ -24,6 +24,7 @@ from types import TracebackType
 
 from .errors import UsageError
 from .files import disk_errors, no_file, sha256_of, watchers, write_atomically
+from .sealed import load_json
 
 MANIFEST = ".bench-output.jsonl"
 
@@ -192,8 +193,8 @@ class Output:
         path, found = self.folder / MANIFEST, []
         if path.is_file() and not path.is_symlink():
             for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
-                with contextlib.suppress(ValueError, RecursionError):
-                    line = json.loads(text)
+                with contextlib.suppress(ValueError):
+                    line = load_json(text)
                     if isinstance(line, dict) and isinstance(line.get("file"), str):
                         found.append(line)
         return found

@@ -246,7 +246,7 @@ def resolve(kind: str, reference: str, folder: Path | None = None, again: bool =
 
 def _take(kind: str, path: Path, said: str = "", recalled: bool = False) -> str:
     path, name, word = Path(os.path.abspath(path)), path.stem, KINDS[kind].word
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise unknown(word, said or str(path), {offer.name for offer in _all(kind)}, where=": no such file")
     if any(os.path.samefile(offer.path, path) for offer in _built_in(kind, name)):
         return name

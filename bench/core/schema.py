@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
+import reprlib
 from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, TypeVar
@@ -22,7 +22,9 @@ from pydantic import (
     model_serializer,
 )
 
-from .errors import RunError, UsageError
+from .errors import RunError, UsageError, short
+from .sealed import KEY, LONGEST, MARK, check_texts, load_json, unsealed
+from .sealed import canonical as canonical
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 """What may become part of a file's name: no separator, no way up."""
@@ -67,7 +69,7 @@ def whole_text(value: Any) -> str:
 
 
 def read_json(path: Path, kind: type[M], what: str, remedy: str) -> M:
-    """Read and validate a JSON file.
+    """Read and validate a JSON file; a checksum in it is checked.
 
     Args:
         what: names it in errors, ``Record``.
@@ -77,7 +79,10 @@ def read_json(path: Path, kind: type[M], what: str, remedy: str) -> M:
         RunError: missing, truncated, or something else (with the field's path).
     """
     try:
-        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if KEY in text or MARK in text:
+            text = canonical(unsealed(load_json(text)))
+        return kind.model_validate_json(text)
     except OSError as error:
         raise RunError(f"Cannot read {what.lower()} {path}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -85,13 +90,15 @@ def read_json(path: Path, kind: type[M], what: str, remedy: str) -> M:
     except ValidationError as error:
         for problem in error.errors():
             if problem["type"] == OTHER_VERSION:
-                raise RunError(f"{what} {path} {problem['msg']}") from None
+                raise RunError(f"{what} {path} {short(problem['msg'])}") from None
         raise RunError(f"{what} {path} is damaged: {one_line(error)}; {remedy}") from None
+    except ValueError as error:
+        raise RunError(f"{what} {path} is damaged: {short(error)}; {remedy}") from None
 
 
 class _PlainLoader(yaml.SafeLoader):
     """YAML as people mean it: ``on``, ``off``, ``yes`` and ``no`` are text, as in YAML 1.2. A key that is there twice is an
-    error, not the last one; so is an alias, by which a short file becomes gigabytes."""
+    error, not the last one; so are an alias, by which a short file becomes gigabytes, and a number of more than 63 bits."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012  # as yaml declares it
         first: [(tag, form) for tag, form in resolvers if tag != "tag:yaml.org,2002:bool"]
@@ -112,7 +119,14 @@ class _PlainLoader(yaml.SafeLoader):
             keys.add(name)
         return super().construct_mapping(node, deep)
 
+    def construct_yaml_int(self, node: Any) -> int:
+        value: int = super().construct_yaml_int(node)
+        if abs(value) >= LONGEST:
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: a whole number of {len(node.value)} digits")
+        return value
 
+
+_PlainLoader.add_constructor("tag:yaml.org,2002:int", _PlainLoader.construct_yaml_int)
 _PlainLoader.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
 )
@@ -125,9 +139,19 @@ def load_yaml(text: str) -> Any:
         yaml.YAMLError: not YAML, a key twice, an alias, or a value that cannot be.
     """
     try:
-        return yaml.load(text, _PlainLoader)  # a SafeLoader
-    except (RecursionError, ValueError, OverflowError, TypeError) as error:  # too deep, a 13th month, a list as a key
-        raise yaml.YAMLError(str(error)) from None
+        content = yaml.load(text, _PlainLoader)  # a SafeLoader
+        check_texts(content)
+        return content
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deep: recursion has an end") from None
+    except (
+        ValueError,
+        LookupError,
+        OverflowError,
+        TypeError,
+        AttributeError,
+    ) as error:  # a 13th month, a list as a key
+        raise yaml.YAMLError(short(error)) from None
 
 
 def read_yaml(path: Path, model: type[M], kind: str) -> M:
@@ -139,7 +163,7 @@ def read_yaml(path: Path, model: type[M], kind: str) -> M:
     try:
         content = load_yaml(path.read_text(encoding="utf-8", errors="replace"))
     except yaml.YAMLError as error:
-        raise UsageError(f"{kind} {path.name} is not YAML: {' '.join(str(error).split())}") from None
+        raise UsageError(f"{kind} {path.name} is not YAML: {short(error)}") from None
     return validated(model, content, f"{kind} {path.name}")
 
 
@@ -155,11 +179,6 @@ def validated(model: type[M], content: Any, name: str) -> M:
         raise UsageError(f"{name}: {one_line(error)}") from None
 
 
-def canonical(value: Any) -> str:
-    """JSON with sorted keys and no blanks: one text for one value."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
-
-
 def hash_of(value: Any) -> str:
     """First 12 hex digits of SHA-256 of the canonical JSON."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:12]
@@ -173,12 +192,21 @@ def one_line(error: ValidationError, tags: Collection[str] = ()) -> str:
     """
     problems = error.errors()
     first = problems[0]
-    path = ".".join(str(part) for part in first["loc"] if part not in tags)
-    said = str(first["msg"]).removeprefix("Value error, ")
-    if not path or said != first["msg"]:  # a rule over several fields, which names them itself
+    path = short(".".join(str(part) for part in first["loc"] if part not in tags), 200)
+    said = short(str(first["msg"]).removeprefix("Value error, "), 1000)
+    if not path or first["msg"].startswith("Value error, "):  # a rule over several fields, which names them itself
         return f"{path}{'.' if re.match(r'[a-z_.]+: ', said) else ': '}{said}" if path else said
     rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return f"{path}: {first['msg']}, got {first['input']!r:.60}{rest}"
+    return f"{path}: {said}, got {shown(first['input']):.60}{rest}"
+
+
+_brief = reprlib.Repr()
+_brief.maxstring = _brief.maxother = _brief.maxlong = 60
+
+
+def shown(value: Any) -> str:
+    """A value as Python writes it, of bounded length whatever is in it: the whole text of a large one is never made."""
+    return _brief.repr(value)
 
 
 def finite(value: float) -> float | None:

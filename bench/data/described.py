@@ -8,6 +8,7 @@ file by file: what belongs to no split that was prepared stays closed.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +18,8 @@ from typing import Any
 from bench.core.access import guard
 from bench.core.errors import BadFile, RunError, UsageError
 from bench.core.files import sha256_of, write_atomically
-from bench.core.schema import Model, hash_of, read_json
+from bench.core.schema import Model, canonical, hash_of, read_json
+from bench.core.sealed import sealed
 from bench.core.workspace import Workspace
 from bench.shifts.protocol import Shift
 from bench.shifts.sides import Pictures
@@ -141,7 +143,7 @@ def listed(shift: Shift, role: str, split: str, workspace: Workspace, labelled: 
         raise RunError(f"Shift '{shift.name}': data.{role}.{split}: {missing}")
     items = tuple(opened.frames.items(opened.root, "val", shift.data.frames))
     found = Listing(items=items, content=_content(opened, items, labels=role == "source"))
-    write_atomically(file, found.model_dump_json())
+    write_atomically(file, canonical(sealed(found.model_dump(mode="json"))))
     return found
 
 
@@ -249,7 +251,7 @@ def sums_of(shift: Shift, role: str, data_root: Path | None) -> dict[str, str]:
     found = {}
     for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         digest, _, name = line.partition("  ")
-        if len(digest) != 64 or not name:
+        if not re.fullmatch("[0-9a-f]{64}", digest) or not name.isprintable() or not name:
             raise RunError(f"{file}, line {number}: a SHA-256 sum, two blanks and a name are expected")
         found[name] = digest
     return found

@@ -9,12 +9,11 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from bench.core.errors import RunError
 from bench.core.files import write_atomically
 from bench.core.loading import source_hash
-from bench.core.schema import Model, hash_of, one_line
+from bench.core.schema import Model, canonical, hash_of, read_json
+from bench.core.sealed import sealed
 
 from .datasets import Dataset, Item
 from .reading import Size, native_size
@@ -81,7 +80,7 @@ def store_index(index: Index, file: Path) -> None:
     Raises:
         RunError: the cache cannot be written.
     """
-    write_atomically(file, index.model_dump_json())
+    write_atomically(file, canonical(sealed(index.model_dump(mode="json"))))
 
 
 def read_index(file: Path) -> Index:
@@ -90,13 +89,7 @@ def read_index(file: Path) -> Index:
     Raises:
         RunError: missing or damaged.
     """
-    try:
-        return Index.model_validate_json(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RunError(f"Cannot read index {file}: {error.strerror}") from None
-    except (ValidationError, UnicodeDecodeError) as error:
-        what = one_line(error) if isinstance(error, ValidationError) else "not text"
-        raise RunError(f"Index {file} is damaged: {what}; delete it and run `bench data index` again") from None
+    return read_json(file, Index, "Index", "delete it and run `bench data index` again")
 
 
 def prepare_index(dataset: Dataset, root: Path, split: str, frames: int, cache: Path) -> Index:

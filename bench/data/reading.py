@@ -8,6 +8,7 @@ skip them); pictures are turned as their EXIF orientation says; what has more th
 from __future__ import annotations
 
 import io
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -53,15 +54,16 @@ def read_bytes(file: Path) -> bytes:
         raise BadFile(file, "unreadable", f"is {what}, a file is expected")
     try:
         with open(file, "rb") as opened:
-            data = opened.read(MOST_BYTES + 1)
+            size = os.fstat(opened.fileno()).st_size
+            data = opened.read() if 0 < size <= MOST_BYTES else b""
     except FileNotFoundError:
         raise BadFile(file, "missing", "no such file") from None
     except (OSError, ValueError) as error:
         what = error.strerror if isinstance(error, OSError) else None
         raise BadFile(file, "unreadable", f"cannot be read: {what or error}") from None
-    if not data:
+    if not size:
         raise BadFile(file, "truncated", "is empty")
-    if len(data) > MOST_BYTES:
+    if size > MOST_BYTES:
         raise BadFile(file, "too large", f"has more than {MOST_BYTES >> 30} GiB; pictures are smaller")
     return data
 

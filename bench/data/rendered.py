@@ -14,7 +14,6 @@ import multiprocessing
 import os
 import shutil
 import sys
-import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from bench.core.files import clear_left_over, disk_errors, locked, whole
 from bench.core.progress import Progress, quiet
 from bench.core.provenance import versions
 from bench.core.schema import hash_of
+from bench.core.sealed import crc_of, load_json
 from bench.core.seeding import seed_for
 from bench.shifts.protocol import Data
 
@@ -210,7 +210,7 @@ def _render_into(
         progress(what, index + 1, total)
     for array in out.values():
         array.flush()
-    manifest = {"identity": identity, "files": {f"{n}.npy": _fingerprint(folder / f"{n}.npy") for n in names}}
+    manifest = {"identity": identity, "files": {f"{n}.npy": crc_of(folder / f"{n}.npy") for n in names}}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
 
 
@@ -243,22 +243,13 @@ def _begin(parent: int) -> None:
     cv2.setNumThreads(1)
 
 
-def _fingerprint(path: Path) -> list[int]:
-    """Size in bytes and CRC-32 of a file."""
-    crc = 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            crc = zlib.crc32(block, crc)
-    return [path.stat().st_size, crc]
-
-
 def is_whole(folder: Path) -> bool:
     """True if the folder's files are what its manifest says and its name fits what was rendered."""
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = load_json((folder / "manifest.json").read_text(encoding="utf-8"))
         if not folder.name.endswith(hash_of(manifest["identity"])):
             return False
-        return all(_fingerprint(folder / name) == found for name, found in manifest["files"].items()) and set(
+        return all(crc_of(folder / name) == found for name, found in manifest["files"].items()) and set(
             manifest["files"]
         ) == {f"{n}.npy" for n in arrays_of(manifest["identity"])}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -14,18 +14,14 @@ what was put into them.
 from __future__ import annotations
 
 import io
-import math
-import struct
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from bench.core.arrays import NotArrays, array_of, arrays_of
 from bench.core.errors import RunError, UsageError
 from bench.core.files import no_file, write_atomically
 from bench.data.clip import Flow, Mask
@@ -39,6 +35,9 @@ MOST = 1 << 15
 """No frame is wider or higher; a header that says so is damaged."""
 MOST_PIXELS = 1 << 26
 """Of a field that is read (8192 x 8192: 0.5 GB as float32); checked in the header, before anything is unpacked."""
+
+MOST_BYTES = 8 * MOST_PIXELS + (1 << 16)
+"""Of a file: two float32 for each pixel, and a header."""
 
 Field = tuple[Flow, Mask]
 """Flow ``(2, H, W)``, 0 where it is not valid, and validity ``(H, W)``."""
@@ -55,14 +54,16 @@ def read(path: Path) -> Field:
     if what := no_file(path):
         raise RunError(f"Flow {path} is {what}, not a file")
     try:
+        if (size := path.stat().st_size) > MOST_BYTES:
+            raise RunError(f"Flow {path} has {size / 1e9:.1f} GB; at most {MOST_BYTES / 1e9:.1f} are read")
         data = path.read_bytes()
-    except OSError as error:
-        raise RunError(f"Cannot read flow {path}: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:
+        raise RunError(f"Cannot read flow {path}: {getattr(error, 'strerror', None) or error}") from None
     if not data:
         raise RunError(f"Flow {path} is empty")
     try:
         flow, valid = reader(data)
-    except _Malformed as error:
+    except (_Malformed, NotArrays) as error:
         raise RunError(f"Flow {path} is damaged: {error}") from None
     valid = valid & _finite(flow)
     return np.where(valid, flow, 0).astype(np.float32), valid
@@ -170,7 +171,7 @@ def _write_kitti(flow: Flow, valid: Mask) -> bytes:
 
 
 def _read_davsn(data: bytes) -> Field:
-    array = _array(data)
+    array = array_of(data)
     if array.dtype != np.int16 or array.ndim != 3 or array.shape[2] != 2:
         raise _Malformed(f"DA-VSN's flow is int16 (H, W, 2), this is {array.dtype} {array.shape}")
     return array.transpose(2, 0, 1).astype(np.float32) / 10, np.ones(array.shape[:2], np.bool_)
@@ -185,31 +186,8 @@ def _write_davsn(flow: Flow, valid: Mask) -> bytes:
     return buffer.getvalue()
 
 
-_UNZIPPABLE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    NotImplementedError,
-    EOFError,
-    OSError,
-    RuntimeError,
-    ValueError,
-)
-"""All that the standard library raises on archives that are cut off, damaged, or packed in a way that it does not know."""
-
-
 def _read_viper(data: bytes) -> Field:
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            missing = sorted({"u.npy", "v.npy"} - set(archive.namelist()))
-            if missing:
-                raise _Malformed(f"VIPER's flow has arrays u and v, {missing[0].removesuffix('.npy')} is missing")
-            for name in ("u.npy", "v.npy"):
-                if archive.getinfo(name).file_size > 8 * MOST_PIXELS + HEADER:
-                    raise _Malformed(f"its array {name[0]} unpacks to {archive.getinfo(name).file_size / 1e6:.0f} MB")
-            u, v = (_array(archive.read(name)) for name in ("u.npy", "v.npy"))
-    except _UNZIPPABLE:
-        raise _Malformed("not a zip archive of arrays, or cut off") from None
+    u, v = arrays_of(data, ("u", "v"), 8 * MOST_PIXELS)
     if u.ndim != 2 or u.shape != v.shape or u.dtype.kind != "f" or v.dtype.kind != "f":
         raise _Malformed(f"u and v must be two float arrays (H, W), got {u.dtype} {u.shape} and {v.dtype} {v.shape}")
     _check_size(*u.shape)
@@ -223,25 +201,6 @@ def _write_viper(flow: Flow, valid: Mask) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, u=u, v=v)
     return buffer.getvalue()
-
-
-HEADER = 1 << 16
-"""Bytes of the longest header of an array."""
-
-
-def _array(data: bytes) -> NDArray[np.generic]:
-    """An array of the .npy format. NumPy makes room for what the header says, so that is held against the bytes first."""
-    file = io.BytesIO(data)
-    try:
-        version = np.lib.format.read_magic(file)
-        header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-        shape, _, kind = header(file)
-        if not kind.hasobject and math.prod(shape) * kind.itemsize != len(data) - file.tell():
-            raise ValueError(f"{kind} {shape} is not what its {len(data) - file.tell()} bytes hold")
-        file.seek(0)
-        return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
-    except Exception as error:  # NumPy reads a header with Python's tokeniser and parser, which raise what they like
-        raise _Malformed(f"not an array of numbers ({' '.join(str(error).split()):.80})") from None
 
 
 Reader = Callable[[bytes], Field]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 from functools import cached_property
 from pathlib import Path
 from urllib.error import URLError
@@ -20,7 +19,8 @@ from torchvision.models import get_model, get_model_weights
 
 from bench.core.errors import RunError
 from bench.data.clip import Flow, Frame
-from bench.networks.weights import load_tensors
+from bench.networks.foreign import load_foreign
+from bench.networks.weights import check_finite
 
 from ._estimated import pad
 
@@ -125,16 +125,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         RunError: missing, damaged, or holding more than tensors.
     """
-    if path.suffix == ".safetensors":
-        return load_tensors(path)[0]
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise RunError(f"Cannot read weights {path}: {error.strerror or error}") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError):
-        raise RunError(f"{path} is damaged, or holds more than tensors; give a state dict or safetensors") from None
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise RunError(f"{path} is not a state dict: it must map names to tensors")
+    found = load_foreign(path)
+    check_finite(found, path)
     return found
 
 

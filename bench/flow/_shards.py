@@ -5,7 +5,7 @@
 A shard holds the flow of consecutive clips: one row of bytes per clip, its flow ``(T-1, 2, H, W)`` in C order and then its
 validity, eight pixels a byte. One file is one shard, so a shard is there whole or not at all; a row is read without the
 rest. The JSON beside it has its size, CRC-32 and each clip's photometric check, and is written after it; the manifest is
-written when all are there and the flow has passed its check. Only then is it used.
+written when all are there and the flow has passed its check. Only then is it used, each shard after a look at its CRC-32.
 
 Flow is kept as ``float32``, bit by bit what the backend gave: a run has the same numbers with and without precomputed flow.
 ``int16`` keeps sixty-fourths of a pixel, half the disk: off by at most 1/128 pixel, a hundredth of what separates good
@@ -17,8 +17,7 @@ flow as well.
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.core.errors import BadFile, RunError, UsageError
+from bench.core.sealed import crc_of, load_json, unsealed
 from bench.data.clip import Clip, Clips, FlowBackend
 
 from .base import identity, module_of
@@ -129,12 +129,13 @@ class Precomputed:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._looked_at: set[int] = set()
         path = folder / "manifest.json"
         try:
-            manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            manifest = unsealed(load_json(path.read_text(encoding="utf-8")))
             self.version: int = manifest["version"]
             self.backend, self.identity = str(manifest["backend"]), str(manifest["identity"])
-            self.layout = Layout(**manifest["layout"])
+            self.layout = layout_of(manifest["layout"])
         except (OSError, ValueError, KeyError, TypeError):
             raise self._damaged(path) from None
 
@@ -151,11 +152,43 @@ class Precomputed:
             raise IndexError(f"clip {index} of {self.layout.clips} in {self.folder}")
         shard, row = divmod(index, self.layout.per_shard)
         path = shard_file(self.folder, shard)
+        if shard not in self._looked_at:  # once: what is read later comes from the same pages of memory
+            if note_of(self.folder, self.layout, shard) is None:
+                raise self._damaged(path)
+            self._looked_at.add(shard)
         try:
             rows = np.load(path, mmap_mode="r", allow_pickle=False)
             return self.layout.decode(rows[row])
         except (OSError, ValueError, EOFError, IndexError, TypeError):
             raise self._damaged(path) from None
+
+
+Note = dict[str, Any]
+"""What stands beside a shard: its layout, size, CRC-32, the seconds it took, and each clip's photometric check."""
+
+
+def layout_of(told: Any) -> Layout:
+    """A layout as it was noted.
+
+    Raises:
+        ValueError, TypeError: it is none.
+    """
+    layout = Layout(**told)
+    numbers = (layout.clips, layout.pairs, layout.height, layout.width, layout.per_shard)
+    if not all(isinstance(number, int) and number > 0 for number in numbers) or layout.store not in STORES:
+        raise ValueError("no layout of shards")
+    return layout
+
+
+def note_of(folder: Path, layout: Layout, shard: int) -> Note | None:
+    """What was noted of a shard of that layout; None if it is not there as it was written."""
+    path = shard_file(folder, shard)
+    try:
+        note = unsealed(load_json(path.with_suffix(".json").read_text(encoding="utf-8")))
+        whole = note["layout"] == asdict(layout) and [note["bytes"], note["crc32"]] == crc_of(path)
+        return note if whole else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def found(name: str, split: str, cache: Path) -> list[Precomputed]:

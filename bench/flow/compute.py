@@ -32,6 +32,7 @@ from bench.core.progress import Progress, quiet
 from bench.core.provenance import versions
 from bench.core.registry import flow_names, packed, resolve, unpack
 from bench.core.schema import finite
+from bench.core.sealed import sealed
 from bench.core.workspace import Workspace
 from bench.data.clip import FlowBackend
 from bench.data.splits import Split, Store, prepare
@@ -39,7 +40,7 @@ from bench.shifts.protocol import Shift
 
 from . import base
 from ._photometric import UNKNOWN, Check, average, check, verdict
-from ._shards import STORES, VERSION, Layout, Precomputed, flow_folder, shard_file
+from ._shards import STORES, VERSION, Layout, Note, Precomputed, flow_folder, note_of, shard_file
 
 SPLITS = ("target-train", "target-val", "source-train", "source-val")
 
@@ -80,10 +81,6 @@ def _computed() -> list[str]:
         with contextlib.suppress(RunError, UsageError):
             able += [name] if hasattr(base.module_of(name), "identity") else []
     return able
-
-
-Note = dict[str, Any]
-"""What stands beside a shard: its layout, size, CRC-32, the seconds it took, and each clip's photometric check."""
 
 
 @dataclass(frozen=True)
@@ -167,21 +164,12 @@ def _same(folder: Path, layout: Layout) -> bool:
 
 def _finished(folder: Path, layout: Layout, shard: int, skip_bad: bool) -> Note | None:
     """What was noted of a shard, None if it is not there whole, or has bad clips and none may be skipped."""
-    path = shard_file(folder, shard)
+    note = note_of(folder, layout, shard)
     try:
-        note: Note = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        crc, size = 0, 0
-        with path.open("rb") as file:
-            while block := file.read(1 << 22):
-                crc, size = zlib.crc32(block, crc), size + len(block)
-        whole = (
-            note["layout"] == asdict(layout)
-            and [note["bytes"], note["crc32"]] == [size, crc]
-            and (skip_bad or not note["bad"])
-            and len([Check(**one) for one in _with_nan(note["clips"])]) == len(layout.span(shard))
-        )
-        return note if whole else None
-    except (OSError, ValueError, KeyError, TypeError):
+        if note is None or (note["bad"] and not skip_bad):
+            return None
+        return note if len([Check(**one) for one in _with_nan(note["clips"])]) == len(layout.span(shard)) else None
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -269,7 +257,7 @@ def _compute_shard(job: Job) -> Note:
         "clips": [_without_nan(asdict(one)) for one in checks],
         "bad": bad,
     }
-    write_atomically(path.with_suffix(".json"), json.dumps(note, indent=1, sort_keys=True) + "\n")
+    write_atomically(path.with_suffix(".json"), json.dumps(sealed(note), indent=1, sort_keys=True) + "\n")
     return note
 
 
@@ -308,7 +296,7 @@ def _conclude(
             "versions": versions(),
             "summary": {key: value for key, value in summary.items() if key != "folder"},
         }
-        write_atomically(folder / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+        write_atomically(folder / "manifest.json", json.dumps(sealed(manifest), indent=1, sort_keys=True) + "\n")
     else:
         (folder / "manifest.json").unlink(missing_ok=True)
     return summary

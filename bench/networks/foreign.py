@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 import pickle
+import pickletools
 import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 from torch import Tensor
 
-from bench.core.errors import RunError
+from bench.core.errors import RunError, short
 
 from .weights import MAGIC, SAFETENSORS, load_tensors, what_is
 
@@ -38,7 +41,7 @@ def load_foreign(path: Path) -> dict[str, Tensor]:
 
 def read_foreign(path: Path) -> tuple[dict[str, Tensor], str]:
     """As :func:`load_foreign`, and what kind of checkpoint the file is, in words."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise RunError(f"No checkpoint at {path}")
     kind = what_is(path)
     is_torch = kind != SAFETENSORS and (path.suffix != ".safetensors" or kind in TORCH)
@@ -52,7 +55,7 @@ def read_foreign(path: Path) -> tuple[dict[str, Tensor], str]:
         raise RunError(f"{path} is not a state dict: no named tensors at its top or under {', '.join(WRAPPERS)}")
     for name, value in found.items():
         if not _is_plain(value) or len(str(name)) > 1000:
-            raise RunError(f"{path}: '{name!s:.120}' is not a plain tensor with all of its values in the file")
+            raise RunError(f"{path}: '{short(name, 120)}' is not a plain tensor with all of its values in the file")
     return _without_prefixes({str(name): value for name, value in found.items()}), said
 
 
@@ -90,19 +93,30 @@ def layout_hint(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _load_torch(path: Path, kind: str | None) -> Any:
+    """What a torch file holds, by torch's reader of data alone.
+
+    Raises:
+        RunError: damaged, or it holds more than data.
+    """
     if kind not in (None, *TORCH):
         raise RunError(f"{path} is not a torch file: it is {kind}")
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+                entries = archive.infolist()
+                if sum(entry.file_size for entry in entries) > path.stat().st_size:
                     raise ValueError("it claims to hold more bytes than it has")
+                # torch does not look at the checksums that it writes; where it was told to write none, all are 0
+                if any(entry.CRC for entry in entries) and (bad := archive.testzip()) is not None:
+                    raise ValueError(f"the checksum of its part {bad:.60} is another")
+        elif _longest_storage(path) > path.stat().st_size:
+            raise ValueError("it claims to hold more bytes than it has")
         with path.open("rb") as file:  # of a path, torch goes by the ending
             return torch.load(file, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
     except Exception as error:  # on arbitrary bytes torch's reader fails in every way there is
-        what = " ".join(str(error).split()).rpartition("WeightsUnpickler error: ")[2]
+        what = short(error, 2000).rpartition("WeightsUnpickler error: ")[2]
         if isinstance(error, pickle.UnpicklingError) and ("GLOBAL" in what or "Unsupported global" in what):
             named = re.search(r"Unsupported global: GLOBAL ([\w.]{1,80})", what)
             raise RunError(
@@ -111,6 +125,24 @@ def _load_torch(path: Path, kind: str | None) -> Any:
                 "torch.save(model.state_dict(), ...)"
             ) from None
         raise RunError(f"{path} is damaged or not a torch file ({what:.120})") from None
+
+
+def _longest_storage(path: Path) -> int:
+    """How many numbers a storage claims to hold that lies behind the pickles of a torch file of the old format, at most.
+
+    Raises:
+        ValueError: these are no pickles.
+    """
+    longest = since = 0
+    # Of a map, as many bytes are read as are there; of a file, room is made for as many as are asked for.
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for _ in range(4):  # a number, a version, the system, and what was saved
+            for code, value, _ in pickletools.genops(cast("IO[bytes]", content)):
+                if code.name in ("MARK", "BINPERSID"):  # around ("storage", kind, key, place, numbers, None)
+                    longest, since = max(longest, since if code.name == "BINPERSID" else 0), 0
+                elif isinstance(value, int) and code.name not in ("BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET"):
+                    since = max(since, value)
+    return longest
 
 
 def _kind(found: Any) -> str:

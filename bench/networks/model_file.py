@@ -16,6 +16,7 @@ Its tensors are the ``state_dict`` of a :class:`stpl.segmenter.VideoSegmenter`. 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -101,7 +102,7 @@ def read_info(path: Path) -> ModelInfo:
     Raises:
         RunError: missing, damaged, or not a model file; says what it is and how to make a model file of it.
     """
-    if path.is_file() and what_is(path) not in (None, SAFETENSORS):
+    if os.path.isfile(path) and what_is(path) not in (None, SAFETENSORS):
         raise RunError(f"{path} is not a model file: it is {described(path)}")
     meta = read_header(path)[1]
     if meta.get("format") != FORMAT:

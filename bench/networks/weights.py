@@ -1,9 +1,14 @@
-"""Weights and resumable state on disk, as safetensors; written whole or not at all, never unpickled."""
+"""Weights and resumable state on disk, as safetensors; written whole or not at all, never unpickled.
+
+What is written here carries two checksums in its metadata: ``values``, of the tensors with their names, kinds and shapes, and
+``checksum``, of the metadata (``bench.core.sealed``). Files without them, from elsewhere or older, are read as they are.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,8 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from bench.core.errors import RunError
+from bench.core.errors import RunError, short
 from bench.core.files import whole
+from bench.core.sealed import MARK, checksum, load_json, sealed, unsealed
 
 MAGIC = {
     b"PK\x03\x04": "a torch file (or another zip archive)",
@@ -26,6 +32,8 @@ MAGIC = {
 }
 """What files begin with that are taken for weights."""
 SAFETENSORS = "a safetensors file"
+VALUES = "values"
+"""Key of the metadata under which the checksum of the tensors stands."""
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, object] | None = None) -> None:
@@ -36,9 +44,10 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     """
     # Copies, since safetensors refuses tensors that share memory (a module under two names).
     copies = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
+    meta = sealed({**(metadata or {}), VALUES: checksum(_parts(copies))})
     with whole(path) as scratch:
         try:
-            save_file(copies, scratch, {"meta": json.dumps(metadata or {}, sort_keys=True)})
+            save_file(copies, scratch, {"meta": json.dumps(meta, sort_keys=True)})
         except SafetensorError as error:
             raise RunError(f"Cannot write {path}: {error}; free space or choose another folder") from None
         with suppress(PermissionError):  # in a box; the run that it belongs to does it
@@ -46,13 +55,14 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
 
 
 def read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, object]]:
-    """Shapes by name, and metadata; no tensor is read.
+    """Shapes by name, and metadata, whose checksum is checked; no tensor is read.
 
     Raises:
         RunError: as :func:`load_tensors`.
     """
     with _opened(path) as file:
-        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}, _metadata(file)  # noqa: SIM118
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        return shapes, _without_sums(_metadata(file))
 
 
 def load_tensors(path: Path, remedy: str = "copy or make it again") -> tuple[dict[str, Tensor], dict[str, object]]:
@@ -62,10 +72,14 @@ def load_tensors(path: Path, remedy: str = "copy or make it again") -> tuple[dic
         remedy: what to do about a damaged one; deleting is for files that are ours.
 
     Raises:
-        RunError: the file is missing, truncated or not safetensors.
+        RunError: the file is missing, truncated, not safetensors, or has another checksum than when it was written.
     """
     with _opened(path, remedy) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, _metadata(file)  # noqa: SIM118
+        meta = _metadata(file)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if VALUES in meta and meta[VALUES] != checksum(_parts(tensors)):
+            raise ValueError("its values are not those that were saved: their checksum is another")
+        return tensors, _without_sums(meta)
 
 
 def load_into(module: nn.Module, path: Path) -> dict[str, object]:
@@ -88,11 +102,17 @@ def load_into(module: nn.Module, path: Path) -> dict[str, object]:
 def digest(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 of weights: of names, kinds of number, shapes and values, whatever file they lie in."""
     whole = hashlib.sha256()
+    for part in _parts(tensors):
+        whole.update(part)
+    return whole.hexdigest()
+
+
+def _parts(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
+    """What tensors are, as bytes: name, kind of number, shape and values of each, in order of their names."""
     for name in sorted(tensors):
         value = tensors[name].detach().cpu().contiguous()
-        whole.update(f"{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
-        whole.update(value.reshape(-1).view(torch.uint8).numpy().data)
-    return whole.hexdigest()
+        yield f"{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode()
+        yield value.reshape(-1).view(torch.uint8).numpy().data
 
 
 def check_shapes(module: nn.Module, path: Path) -> None:
@@ -131,7 +151,7 @@ def check_finite(tensors: Mapping[str, Tensor], path: Path | str) -> None:
 @contextmanager
 def _opened(path: Path, remedy: str = "copy or make it again") -> Iterator[Any]:
     """The file as safetensors' reader; whatever goes wrong in it becomes one line that says what the file is."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise RunError(f"No checkpoint at {path}")
     try:
         with safe_open(path, framework="pt") as file:
@@ -142,16 +162,23 @@ def _opened(path: Path, remedy: str = "copy or make it again") -> Iterator[Any]:
         kind = what_is(path)
         if kind not in (None, SAFETENSORS):
             raise RunError(f"{path} is not a safetensors file: it is {kind}") from None
-        raise RunError(
-            f"{path} is damaged or not a safetensors file ({' '.join(str(error).split()):.120}); {remedy}"
-        ) from None
+        raise RunError(f"{path} is damaged or not a safetensors file ({short(error, 120)}); {remedy}") from None
 
 
-def _metadata(file: Any) -> dict[str, object]:
-    found = json.loads((file.metadata() or {}).get("meta", "{}"))
-    if not isinstance(found, dict):
-        raise ValueError("its metadata are no JSON object")
-    return found
+def _metadata(file: Any) -> dict[str, Any]:
+    """With the checksum of the values, where there is one; the metadata's own is checked.
+
+    Raises:
+        ValueError: no JSON object, or of another checksum.
+    """
+    told: dict[str, str] = file.metadata() or {}
+    if "meta" not in told and any(MARK in text for text in told.values()):
+        raise ValueError("its metadata have another name than they were saved under")
+    return unsealed(load_json(told.get("meta", "{}")))
+
+
+def _without_sums(meta: Mapping[str, Any]) -> dict[str, object]:
+    return {key: value for key, value in meta.items() if key != VALUES}
 
 
 def what_is(path: Path) -> str | None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.core.errors import RunError, UsageError
+from bench.core.errors import BadFile, RunError, UsageError
 from bench.core.provenance import code, versions
 from bench.core.schema import read_yaml
+from bench.core.sealed import load_json
 from bench.core.workspace import Workspace
 from bench.data.loaders import ClipLoader
+from bench.data.reading import label_ids
 from bench.flow._photometric import Check, check, verdict
 from bench.flow.base import backend_of
 from bench.footage.adapt import ASKED, METRICS, RESULT
@@ -112,8 +113,8 @@ def _read(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
+        told = load_json(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         told = None
     if not isinstance(told, dict):
         raise RunError(f"{file} is damaged; predict again")
@@ -151,21 +152,18 @@ def class_shares(folder: Path) -> dict[str, float]:
     Raises:
         RunError: the legend or a mask is damaged.
     """
-    from PIL import Image
-
     try:
         legend = {
-            int(row["id"]): str(row["name"]) for row in json.loads((folder / "legend.json").read_text(encoding="utf-8"))
+            int(row["id"]): str(row["name"]) for row in load_json((folder / "legend.json").read_text(encoding="utf-8"))
         }
     except (OSError, ValueError, KeyError, TypeError):
         raise RunError(f"{folder / 'legend.json'} is missing or damaged; predict again") from None
     counts: Counter[int] = Counter()
     for file in sorted((folder / "labels").glob("*.png")):
         try:
-            with Image.open(file) as image:
-                ids, pixels = np.unique(np.asarray(image), return_counts=True)
-        except (OSError, SyntaxError, ValueError):
-            raise RunError(f"{file} is damaged; predict again") from None
+            ids, pixels = np.unique(label_ids(file, holds="indices"), return_counts=True)
+        except BadFile as error:
+            raise RunError(f"{error}; predict again") from None
         counts.update(dict(zip(ids.tolist(), pixels.tolist(), strict=True)))
     total = sum(counts.values())
     return {name: 100 * counts[number] / total for number, name in legend.items()} if total else {}

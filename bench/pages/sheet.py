@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.errors import RunError
+from bench.core.sealed import load_json
+from bench.data.reading import colour_picture
 
 from . import charts, extra
 from .site import own, templates
@@ -22,6 +23,8 @@ LARGEST_FILM = 30_000_000
 """Bytes of a film that is put into the page; a larger one is named."""
 WIDE = 640
 """Pixels of a picture's width in the page."""
+WEBP_MAX = 16383
+"""Pixels of the longest side that a WebP may have."""
 
 
 @dataclass
@@ -94,8 +97,9 @@ def log_points(log: Path) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines, 1):
         try:
-            rows.append({key: float(value) for key, value in json.loads(line).items() if value is not None})
-        except (ValueError, TypeError, AttributeError):
+            row = {key: float(value) for key, value in load_json(line).items() if value is not None}
+            rows.append({"step": int(row.pop("step")), **row})
+        except (ValueError, TypeError, AttributeError, KeyError):
             if number < len(lines):
                 raise RunError(f"{log}, line {number}: no JSON of numbers; repeat the run with --force") from None
     width = -(-len(rows) // POINTS) or 1
@@ -112,19 +116,12 @@ def inlined(file: Path) -> str:
     """A picture as a ``data:`` address, reduced to :data:`WIDE` pixels.
 
     Raises:
-        RunError: it is no picture.
+        BadFile: it is no picture.
     """
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    try:
-        with Image.open(file) as image:
-            picture = image.convert("RGB")
-            if picture.width > 2 * WIDE:
-                picture.thumbnail((2 * WIDE, 2 * WIDE))
-            picture.save(buffer, "WEBP", quality=82)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise RunError(f"{file} is no picture: {error}") from None
+    picture, buffer = colour_picture(file), io.BytesIO()
+    if picture.width > 2 * WIDE or picture.height > WEBP_MAX:
+        picture.thumbnail((2 * WIDE, 2 * WIDE))
+    picture.save(buffer, "WEBP", quality=82)
     return _address("image/webp", buffer.getvalue())
 
 

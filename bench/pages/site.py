@@ -25,11 +25,12 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.strips import FRAMES, film_name
-from bench.core.errors import RunError
+from bench.core.errors import BadFile, RunError, short
 from bench.core.files import disk_errors, locked, write_atomically
 from bench.core.outputs import Output, apart
 from bench.core.progress import Progress, quiet
 from bench.core.registry import method_names, shift_names
+from bench.data.reading import colour_picture
 from bench.leaderboards import page
 from bench.leaderboards.provenance import provenance
 from bench.leaderboards.published import compared_with
@@ -335,14 +336,13 @@ def picture(file: Path) -> bytes:
     Raises:
         RunError: it is no picture.
     """
-    from PIL import Image
-
     buffer = io.BytesIO()
     try:
-        with Image.open(file) as image:
-            image.convert("RGB").save(buffer, "WEBP", **WEBP)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise RunError(f"{file} is no picture: {error}; draw it again with `bench leaderboard`") from None
+        colour_picture(file).save(buffer, "WEBP", **WEBP)
+    except (BadFile, ValueError) as error:  # of more pixels than a WebP may have
+        raise RunError(
+            f"{file} is no picture for a page: {short(error)}; draw it again with `bench leaderboard`"
+        ) from None
     return buffer.getvalue()
 
 

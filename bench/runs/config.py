@@ -13,10 +13,11 @@ from typing import Any, ClassVar, Literal
 import yaml
 from pydantic import Field, ValidationError
 
-from bench.core.errors import RunError, UsageError, unknown
+from bench.core.errors import RunError, UsageError, short, unknown
 from bench.core.loading import load, shift_file, sources
 from bench.core.registry import KINDS, find, method_names, names, resolve, shift_names
 from bench.core.schema import Model, canonical, hash_of, load_yaml, one_line
+from bench.core.sealed import LONGEST
 from bench.shifts.protocol import Adaptation, Data, Evaluation, Recorded, Schedule, Shift, TunedOn
 from bench.shifts.sides import TAGS
 
@@ -265,14 +266,14 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
     for pair in pairs:
         key, separator, text = pair.partition("=")
         if not separator or not key:
-            raise UsageError(f"Option '{pair}' is not of the form key=value, e.g. -o fusion=none")
+            raise UsageError(f"Option '{short(pair, 80)}' is not of the form key=value, e.g. -o fusion=none")
         if key in options:
-            raise UsageError(f"Option '{key}' is given twice")
+            raise UsageError(f"Option '{short(key, 80)}' is given twice")
         try:
             value = load_yaml(text) if text else ""
         except yaml.YAMLError:
             raise UsageError(
-                f"Option '{pair}': '{text}' is not a value; put quotes around special characters"
+                f"Option '{short(pair, 80)}': '{short(text, 80)}' is not a value; put quotes around special characters"
             ) from None
         options[key] = plain_value(value)
     return options
@@ -292,16 +293,23 @@ def parse_range(name: str, text: str) -> range:
     """``"0:3"`` to ``range(0, 3)``, ``"2"`` to ``range(2, 3)``.
 
     Raises:
-        UsageError: not of that form, or empty.
+        UsageError: not of that form, empty, or of more than :data:`MOST_OF_A_RANGE`.
     """
     first, separator, end = text.partition(":")
     try:
-        span = range(int(first), int(end) if separator else int(first) + 1)
+        start = int(first)
+        stop = int(end) if separator else start + 1
     except ValueError:
-        span = range(0)
-    if not span or span.start < 0:
-        raise UsageError(f"{name} must be FIRST:END with 0 <= FIRST < END, or one number, got '{text}'")
-    return span
+        start = stop = 0
+    if not 0 <= start < stop < LONGEST:
+        raise UsageError(f"{name} must be FIRST:END with 0 <= FIRST < END, or one number, got '{short(text, 60)}'")
+    if stop - start > MOST_OF_A_RANGE:
+        raise UsageError(f"{name} {text}: these are {stop - start}; one command takes at most {MOST_OF_A_RANGE}")
+    return range(start, stop)
+
+
+MOST_OF_A_RANGE = 10_000
+"""Replicates or trials: each is a run."""
 
 
 def _number(value: Any) -> Any:
@@ -364,7 +372,7 @@ def _read_shift(path: Path, text: str, again: bool) -> Shift:
     except (ValueError, UsageError, RunError) as error:
         raise UsageError(f"Shift {path.name}: {error}") from None
     except yaml.YAMLError as error:
-        raise UsageError(f"Shift {path.name} is not YAML: {' '.join(str(error).split())}") from None
+        raise UsageError(f"Shift {path.name} is not YAML: {short(error)}") from None
 
 
 def _by_name(told: Any, folder: Path, again: bool) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -216,9 +217,9 @@ def find_record(reference: str, runs: Path, root: Path = LEADERBOARDS) -> Path:
         UsageError: nothing is there.
     """
     path = Path(reference)
-    if path.is_dir() and (path / RECORD).is_file():
+    if os.path.isfile(path / RECORD):
         return path / RECORD
-    if path.is_file():
+    if os.path.isfile(path):
         return path
     if is_hash(reference):
         committed = (path for board in FOLDERS.values() for path in sorted(root.glob(f"{board}/*/*-{reference}.json")))
@@ -237,8 +238,8 @@ def find_folder(reference: str, runs: Path) -> Path:
         UsageError: nothing is there.
     """
     path = Path(reference)
-    places = [path.parent if path.name == RECORD and path.is_file() else path, runs / reference]
-    if found := next((place for place in places if (place / CONFIG).is_file()), None):
+    places = [path.parent if path.name == RECORD and os.path.isfile(path) else path, runs / reference]
+    if found := next((place for place in places if os.path.isfile(place / CONFIG)), None):
         return found
     raise UsageError(f"'{reference}' is no run: give a run folder or the hash of a run in {runs}")
 

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.core.errors import RunError, UsageError
+from bench.core.errors import RunError, UsageError, short
 from bench.core.files import write_atomically
 from bench.core.schema import hash_of
+from bench.core.sealed import load_json, sealed, unsealed
 from bench.core.workspace import Workspace
 from bench.data.described import side_of
 from bench.data.splits import Split, identity_of
-from bench.networks.weights import load_tensors
+from bench.networks.weights import read_header
 from bench.shifts.protocol import Shift
 from bench.shifts.sides import ModelFile
 
@@ -30,7 +31,7 @@ def what_data(shift: Shift, splits: Mapping[str, Split], source: Path | None) ->
     hash of what a source model depends on that was trained on pictures of one's own."""
     known = {name: hash_of(split.identity) for name, split in splits.items() if side_of(shift, name.split("-")[0])}
     if source is not None and (isinstance(shift.data.source, ModelFile) or side_of(shift, "source")):
-        identity = load_tensors(source)[1].get("identity")
+        identity = read_header(source)[1].get("identity")
         if isinstance(identity, dict):
             known["source"] = _of_source(identity)
     return known
@@ -45,16 +46,21 @@ def same_data(folder: Path, known: dict[str, str]) -> dict[str, str]:
 
     Raises:
         UsageError: it goes on with other data.
+        RunError: what was noted cannot be read any more.
     """
     file = folder / FILE
-    before = known
+    before: Mapping[str, str] = known
     if file.is_file():
-        with contextlib.suppress(ValueError):
-            before = json.loads(file.read_text(encoding="utf-8"))
+        try:
+            before = unsealed(load_json(file.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise RunError(f"Cannot read {file}: {error.strerror or error}") from None
+        except ValueError as error:
+            raise RunError(f"{file} is damaged ({short(error, 120)}); --force makes the run anew") from None
     if before != known:
         raise UsageError(_differs(folder, before, known))
     if known and not file.is_file():
-        write_atomically(file, json.dumps(known, indent=1, sort_keys=True) + "\n")
+        write_atomically(file, json.dumps(sealed(known), indent=1, sort_keys=True) + "\n")
     return known
 
 
@@ -80,4 +86,4 @@ def check_finished(record: Record, config: RunConfig, workspace: Workspace) -> N
 
 def _differs(folder: Path, before: Mapping[str, str], now: Mapping[str, str]) -> str:
     names = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
-    return f"{folder} was made with other data ({', '.join(names)}); --force makes it anew"
+    return f"{folder} was made with other data ({short(', '.join(names))}); --force makes it anew"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from bench.core.access import stage
+from bench.core.arrays import NotArrays, arrays_of
 from bench.core.errors import RunError
 from bench.core.files import whole
 from bench.data.labels import IGNORE
@@ -70,6 +70,28 @@ def _write(path: Path, **arrays: npt.NDArray[np.generic]) -> Path:
     return path
 
 
+MOST_BYTES = 1 << 31
+"""Of an array of predictions that is read."""
+
+
+def read_predictions(path: Path) -> tuple[int, npt.NDArray[np.uint8], npt.NDArray[np.uint8], list[str]]:
+    """Step, labels, confidences and keys of the clips, of a file of :func:`save_predictions`.
+
+    Raises:
+        RunError: damaged, or something else.
+    """
+    step = path.stem.removeprefix("step-")
+    try:
+        label, confidence, keys = arrays_of(path.read_bytes(), ("label", "confidence", "keys"), MOST_BYTES)
+        if label.dtype != np.uint8 or confidence.dtype != np.uint8 or keys.dtype.kind != "U" or not step.isdecimal():
+            raise NotArrays(f"holds {label.dtype}, {confidence.dtype} and {keys.dtype}, named {path.name:.60}")
+        if label.ndim != 3 or label.shape != confidence.shape or keys.shape != label.shape[:1]:
+            raise NotArrays(f"shapes are {label.shape}, {confidence.shape} and {keys.shape}")
+    except (OSError, NotArrays) as error:
+        raise RunError(f"{path} is damaged ({error}); run with --force --save-predictions again") from None
+    return int(step), label.astype(np.uint8), confidence.astype(np.uint8), [str(key) for key in keys]
+
+
 def quality(
     label: npt.NDArray[np.uint8],
     confidence: npt.NDArray[np.uint8],
@@ -112,17 +134,13 @@ def judge(folder: Path, store: Store) -> tuple[int, list[int], list[list[float]]
     truth: list[npt.NDArray[np.uint8]] = []
     with stage("target-train", "target-train/label"):
         for path in paths:
-            try:
-                with np.load(path, allow_pickle=False) as file:
-                    label, confidence, keys = file["label"], file["confidence"], file["keys"].tolist()
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-                raise RunError(f"{path} is damaged ({error}); run with --force --save-predictions again") from None
+            step, label, confidence, keys = read_predictions(path)
             clips = len(keys)
             if clips > len(store) or keys != [store.key(i) for i in range(clips)]:
                 raise RunError(f"{path} is of other clips than this run's; run with --force --save-predictions again")
             truth += [store.labelled(i).label for i in range(len(truth), clips)]  # once, not for every step
             of_step = quality(label, confidence, np.stack(truth[:clips]))
-            steps.append(int(path.stem.removeprefix("step-")))
+            steps.append(step)
             coverage.append(of_step[0])
             accuracy.append(of_step[1])
     return clips, steps, coverage, accuracy

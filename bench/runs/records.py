@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from bench.core.files import write_atomically
 from bench.core.registry import file_of, recall
 from bench.core.schema import OTHER_VERSION, Hash, read_json
+from bench.core.sealed import load_json
 
 from .config import Model, RunConfig
 
@@ -186,7 +187,7 @@ def keep_places(folder: Path, config: RunConfig) -> None:
 def _recall_places(file: Path) -> None:
     """So that commands on a run find its files without being told again."""
     with contextlib.suppress(OSError, ValueError):
-        places = json.loads(file.read_text(encoding="utf-8"))
+        places = load_json(file.read_text(encoding="utf-8"))
         if isinstance(places, dict):
             recall({str(key): str(path) for key, path in places.items()})
 

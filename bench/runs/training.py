@@ -362,10 +362,13 @@ class Trainer:
         method = {n.removeprefix("method/"): v for n, v in tensors.items() if n.startswith("method/")}
         # Without its moments an optimiser would start anew in the middle of the run, and say nothing.
         whole = meta.get("names", hash_of(sorted(tensors))) == hash_of(sorted(tensors))
-        if self.method.state_dict().keys() != method.keys() or not {"step", "wall", "cpu"} <= set(meta) or not whole:
+        step, wall, cpu = (meta.get(name) for name in ("step", "wall", "cpu"))
+        timed = isinstance(wall, (int, float)) and isinstance(cpu, (int, float)) and min(wall, cpu) >= 0
+        counted = isinstance(step, int) and 0 <= step <= self.schedule.steps
+        if self.method.state_dict().keys() != method.keys() or not (whole and timed and counted):
             raise RunError(f"{self.state_path} was saved by other code than this; delete it and run again")
         self._environments = environments_in(meta)
-        step = int(str(meta["step"]))
+        assert isinstance(step, int)
         for kept in (self.snapshot_path(at) for at in self.kept if at <= step):
             if not kept.is_file():  # they are needed after the last step; hours may lie between
                 raise RunError(f"{kept} has gone, and the run goes on after it; delete {kept.parent} and run again")
@@ -381,7 +384,7 @@ class Trainer:
                     optimiser.state[parameter][key.removeprefix(start)] = value
         self.load_beside({n.removeprefix("beside/"): v for n, v in tensors.items() if n.startswith("beside/")})
         self.log.cut(step)
-        return step, float(str(meta["wall"])), float(str(meta["cpu"]))
+        return step, float(str(wall)), float(str(cpu))
 
 
 def _parameters(optimiser: torch.optim.Optimizer) -> list[Tensor]:

@@ -10,14 +10,15 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from bench.core.errors import Busy, RunError, UsageError
-from bench.core.files import disk_errors, locked, write_atomically
+from bench.core.files import locked, write_atomically
 from bench.core.schema import read_yaml
+from bench.core.sealed import load_json, sealed, unsealed
 from bench.runs.config import RunConfig, hash_of, method_class
 from bench.runs.finished import config_text, finished
 from bench.runs.records import Record, read_record
@@ -125,9 +126,7 @@ class SweepFolder:
         if (self.path / "runs.json").is_file():
             if self.stored().identity != sweep.identity:
                 raise UsageError(f"Sweep '{self.name}' was asked for other runs before; choose another --name")
-            with disk_errors(self.path):
-                before = json.loads((self.path / "runs.json").read_text(encoding="utf-8"))
-            if before != keys:
+            if self._runs_before() != keys:
                 raise UsageError(
                     f"The runs of sweep '{self.name}' are others since code or protocols changed; rename it"
                 )
@@ -135,26 +134,41 @@ class SweepFolder:
         write_atomically(self.path / "runs.json", json.dumps(keys, indent=1) + "\n")
         return planned
 
+    def _runs_before(self) -> Any:
+        """Hashes of the runs, as they were written down.
+
+        Raises:
+            RunError: they cannot be read any more.
+        """
+        path = self.path / "runs.json"
+        try:
+            return load_json(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise RunError(f"Cannot read {path}: {error.strerror or error}") from None
+        except ValueError:
+            raise RunError(
+                f"{path} is damaged; delete it, and the sweep goes on with the runs that are there"
+            ) from None
+
     def note(self, job: Job, event: str, **more: Any) -> None:
         """Add a line to the journal. A sweep on a full disk goes on without it."""
         line = {"event": event, "job": job.key, "label": job.label, "seed": job.config.seed, **more}
         try:
             with (self.path / "journal.jsonl").open("a", encoding="utf-8") as journal:
-                journal.write(json.dumps(line) + "\n")
+                journal.write(json.dumps(sealed(line)) + "\n")
         except OSError:
             pass
 
     def stopped_early(self) -> dict[str, float]:
-        """Target-only score of the runs that were stopped on purpose; a line cut short by a kill is passed over."""
+        """Target-only score of the runs that were stopped on purpose. A line cut short by a kill, or damaged, is passed over: what
+        it said is found out again."""
         found: dict[str, float] = {}
         if (self.path / "journal.jsonl").is_file():
             for line in (self.path / "journal.jsonl").read_text(encoding="utf-8", errors="replace").splitlines():
-                try:
-                    entry = json.loads(line)
-                except ValueError:
-                    continue
-                if entry.get("event") == "stopped":
-                    found[entry["job"]] = float(entry["score"])
+                with suppress(ValueError, KeyError, TypeError):
+                    entry = unsealed(load_json(line))
+                    if entry["event"] == "stopped":
+                        found[str(entry["job"])] = float(entry["score"])
         return found
 
     def keep_log(self, job: Job, text: str) -> str:

@@ -12,7 +12,7 @@ import io
 import itertools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -131,19 +131,43 @@ Tries = Sequence[tuple[int, Record]]
 """Trial and record of each finished run."""
 
 
+def read_log(path: Path) -> dict[str, dict[str, Any]]:
+    """Lines of a log by their runs; none where there is no log.
+
+    Raises:
+        RunError: it is another file, cannot be read, or has a line that no run wrote.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        with path.open(encoding="utf-8", newline="", errors="replace") as file:
+            reader = csv.DictReader(file)
+            if tuple(reader.fieldnames or ()) != COLUMNS:
+                raise RunError(f"{path} is not a tuning log: its columns should be {', '.join(COLUMNS)}")
+            rows = {}
+            for row in reader:
+                if row.keys() != set(COLUMNS) or None in row.values() or not _is_line(row):
+                    raise RunError(f"{path}, line {reader.line_num}: not the line of a run; restore it, or take it out")
+                rows[row["run"]] = row
+            return rows
+    except OSError as error:
+        raise RunError(f"Cannot read tuning log {path}: {error.strerror or error}") from None
+    except csv.Error:
+        raise RunError(f"{path} is damaged: no table of text; restore it") from None
+
+
+def _is_line(row: Mapping[str, str]) -> bool:
+    numbers = all(row[name].isascii() and row[name].isdigit() and len(row[name]) < 19 for name in ("trial", "seed"))
+    return numbers and all(text.isascii() and text.isprintable() for text in row.values())
+
+
 def write_log(path: Path, done: Tries) -> None:
     """Add runs to the committed log (CSV, one line per run; a run already there is not written twice).
 
     Raises:
         RunError: the file is another one, or the disk cannot be written.
     """
-    rows: dict[str, dict[str, Any]] = {}
-    if path.is_file():
-        with path.open(encoding="utf-8", newline="", errors="replace") as file:
-            reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise RunError(f"{path} is not a tuning log: its columns should be {', '.join(COLUMNS)}")
-            rows = {row["run"]: row for row in reader}
+    rows = read_log(path)
     for trial, record in done:
         config = record.config
         searched = {k: config.settings[k] for k in method_class(config.method).SEARCH}

@@ -7,6 +7,7 @@ Its rows are written out one by one (``rows``), as the product of lists (``grid`
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -233,7 +234,7 @@ def load_study(name: str) -> Study:
         UsageError: unknown name, or a file that does not validate (with the field's path).
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise unknown("study", name, study_names())
     study: Study = read_yaml(path, Study, "Study")
     return study

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import yaml
 from pydantic import model_validator
 
-from bench.core.errors import UsageError, unknown
+from bench.core.errors import UsageError, short, unknown
 from bench.core.files import no_file
 from bench.core.schema import load_yaml, validated
 from bench.shifts.sides import Looks, check_range
@@ -83,10 +84,10 @@ def find_frames(path: Path) -> Given:
     Raises:
         UsageError: nothing is there, or the YAML does not validate (with the field's path).
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         own = path / DESCRIPTION
         return find_frames(own) if own.is_file() else Given(path)
-    if not path.exists():
+    if not os.path.exists(path):
         raise UsageError(
             f"{path} is not there; give a folder of pictures, a video file or a YAML file that describes them"
         )
@@ -101,8 +102,8 @@ def find_frames(path: Path) -> Given:
     told = _described(path)
     images, labels = path.parent / (told.video or told.folder or "."), told.labels and path.parent / told.labels
     for what, folder in (("folder", None if told.video else images), ("labels", labels)):
-        if folder is not None and not folder.is_dir():
-            raise UsageError(f"{path}: {what}: {folder} is not a folder")
+        if folder is not None and not os.path.isdir(folder):
+            raise UsageError(f"{path}: {what}: {short(folder)} is not a folder")
     if labels is not None and labels.resolve() == images.resolve():
         raise UsageError(f"{path}: labels: must be a folder of their own; the pictures' is open while a model adapts")
     return Given(images, told, path, labels)
@@ -112,6 +113,6 @@ def _described(path: Path) -> Description:
     try:
         content = load_yaml(path.read_text(encoding="utf-8", errors="replace"))
     except yaml.YAMLError as error:
-        raise UsageError(f"{path} is not YAML that is read here: {' '.join(str(error).split())}") from None
+        raise UsageError(f"{path} is not YAML that is read here: {short(error)}") from None
     described: Description = validated(Description, content, str(path))
     return described

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from pathlib import Path
 
 from bench.core.errors import BadFile
-from bench.core.files import locked, no_file, sha256_of, whole
-from bench.core.progress import Progress, quiet
+from bench.core.files import disk_errors, locked, no_file, sha256_of, whole
+from bench.core.progress import Progress, quiet, say
+from bench.core.sealed import crc_of, load_json, sealed, unsealed
 
 VIDEOS = (
     ".mp4",
@@ -27,6 +30,8 @@ VIDEOS = (
 )
 SHORT = 0.9
 """A file that gives less than this share of the frames its header promises is taken to be truncated (the promise is not exact)."""
+SUMS = ".frames.json"
+"""Size and CRC-32 of each frame, beside them."""
 CODECS = {
     "av01": "AV1",
     "avc1": "H.264",
@@ -40,7 +45,8 @@ CODECS = {
 
 
 def extract(video: Path, cache: Path, progress: Progress = quiet) -> Path:
-    """Folder of the video's frames, ``000000.png`` onwards, made now if it is not there. It is named by the file's content.
+    """Folder of the video's frames, ``000000.png`` onwards, made now if it is not there as it was made (:data:`SUMS`). It is named
+    by the file's content.
 
     Raises:
         BadFile: not there, no video, truncated, or of a codec that OpenCV cannot decode.
@@ -48,12 +54,33 @@ def extract(video: Path, cache: Path, progress: Progress = quiet) -> Path:
     """
     folder = cache / "frames" / f"{video.stem}-{fingerprint(video)}"
     with locked(folder):
-        if folder.is_dir():  # it was moved into place whole
-            return folder
+        if folder.is_dir():
+            if (wrong := _changed(folder)) is None:
+                return folder
+            say(f"{folder / wrong} is damaged; {video.name} is taken apart again")
+            with disk_errors(folder):
+                shutil.rmtree(folder)
         with whole(folder) as scratch:
             scratch.mkdir()
             _decode_into(scratch, video, progress)
+            sums = {frame.name: crc_of(frame) for frame in sorted(scratch.iterdir())}
+            (scratch / SUMS).write_text(json.dumps(sealed(sums)), encoding="utf-8")
     return folder
+
+
+def _changed(folder: Path) -> str | None:
+    """Name of a file that is not as it was made; None where all are, and in older folders, which have no list of them."""
+    name = SUMS
+    try:
+        if not (folder / SUMS).is_file():
+            return None
+        sums = unsealed(load_json((folder / SUMS).read_text(encoding="utf-8")))
+        for name in sorted({*sums, *(path.name for path in folder.iterdir())} - {SUMS}):
+            if sums.get(name) != crc_of(folder / name):
+                return name
+    except (OSError, ValueError):
+        return name
+    return None
 
 
 def fingerprint(file: Path) -> str:

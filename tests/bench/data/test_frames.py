@@ -13,7 +13,7 @@ import yaml
 from PIL import Image, features
 
 from bench.core.errors import BadFile, RunError, UsageError
-from bench.data.datasets._video import extract
+from bench.data.datasets._video import SUMS, extract
 from bench.data.datasets.frames import DATASET, Frames, gaps, open_frames
 from bench.data.fixtures import Tree
 from bench.data.label_maps import named_space
@@ -308,7 +308,7 @@ def test_a_video_is_taken_apart_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
 )
 def test_other_kinds_of_videos(ending: str, codec: str, tmp_path: Path) -> None:
     folder = extract(video(tmp_path / f"v.{ending}", codec=codec), tmp_path / "c")
-    red = [np.asarray(Image.open(file))[..., 0].mean() for file in sorted(folder.iterdir())]
+    red = [np.asarray(Image.open(file))[..., 0].mean() for file in sorted(folder.glob("*.png"))]
     np.testing.assert_allclose(red, [0, 40, 80, 120, 160], atol=6)
 
 
@@ -334,7 +334,35 @@ def test_a_codec_that_is_missing_is_named(tmp_path: Path) -> None:
             in str(error)
         )
     else:
-        assert np.asarray(Image.open(sorted(folder.iterdir())[-1]))[..., 0].mean() == pytest.approx(160, abs=6)
+        assert np.asarray(Image.open(sorted(folder.glob("*.png"))[-1]))[..., 0].mean() == pytest.approx(160, abs=6)
+
+
+@pytest.mark.parametrize("damage", ["flip", "gone", "more", "list", None])
+def test_damaged_frames_are_taken_from_the_video_again(
+    damage: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    film, frame = video(tmp_path / "v.avi"), "000002.png"
+    folder = extract(film, tmp_path / "c")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    if damage == "flip":
+        (folder / frame).write_bytes(before[frame][:-20] + bytes([before[frame][-20] ^ 1]) + before[frame][-19:])
+    elif damage == "gone":
+        (folder / frame).unlink()
+    elif damage == "more":
+        (folder / (frame := "000099.png")).write_bytes(before["000001.png"])
+    elif damage == "list":
+        (folder / (frame := SUMS)).write_bytes(before[SUMS].replace(b"1", b"2", 1))
+    extract(film, tmp_path / "c")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    said = capsys.readouterr().err
+    assert said == "" if damage is None else f"{folder / frame} is damaged; v.avi is taken apart again" in said
+
+
+def test_frames_of_before_they_had_a_list(tmp_path: Path) -> None:
+    folder = extract(video(tmp_path / "v.avi"), tmp_path / "c")
+    (folder / SUMS).unlink()
+    (folder / "000002.png").unlink()
+    assert extract(tmp_path / "v.avi", tmp_path / "c") == folder and not (folder / "000002.png").exists()
 
 
 def test_broken_videos(tmp_path: Path) -> None:

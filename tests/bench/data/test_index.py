@@ -52,6 +52,16 @@ def test_the_stored_list_serves_while_the_disk_is_away(trees: dict[str, Tree], t
         prepare_index(tree.data, root, "test", 2, cache)
 
 
+def test_a_changed_name_is_found_and_a_list_without_checksum_read(trees: dict[str, Tree], tmp_path: Path) -> None:
+    index, file = build_index(trees["viper"].data, trees["viper"].root, "train"), tmp_path / "i.json"
+    store_index(index, file)
+    file.write_text(file.read_text().replace("001_00010", "001_00020", 1))
+    with pytest.raises(RunError, match=r"Index .*i\.json is damaged: its checksum is of other content; delete it"):
+        read_index(file)
+    file.write_text(index.model_dump_json())
+    assert read_index(file).items == index.items
+
+
 @pytest.mark.parametrize("content", [b"{", b'{"dataset": 3}', b"\xff\xfe", b""])
 def test_a_damaged_list_is_one_line(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "i.json").write_bytes(content)

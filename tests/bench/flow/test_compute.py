@@ -66,15 +66,17 @@ def fake_flow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
 
 
 def contents(summary: dict[str, Any]) -> dict[str, Any]:
-    """Everything in a flow folder; of the notes all but the seconds."""
+    """Everything in a flow folder; of the notes all but the seconds, and the checksums over these."""
     found: dict[str, Any] = {}
     for path in sorted(Path(summary["folder"]).iterdir()):
         if path.suffix == ".npy":
             found[path.name] = path.read_bytes()
         elif path.name != "manifest.json":
-            found[path.name] = {k: v for k, v in json.loads(path.read_text()).items() if k != "seconds"}
+            found[path.name] = {
+                k: v for k, v in json.loads(path.read_text()).items() if k not in ("seconds", "checksum")
+            }
         else:
-            found[path.name] = {**json.loads(path.read_text()), "summary": None}
+            found[path.name] = {**json.loads(path.read_text()), "summary": None, "checksum": None}
     return found
 
 
@@ -200,7 +202,7 @@ def test_it_goes_on_after_a_kill(
     assert len(seen) == 3 - min(3, finished)  # and they were not computed again
 
 
-@pytest.mark.parametrize("damage", ["cut", "flip", "note", "no note", "no rows"])
+@pytest.mark.parametrize("damage", ["cut", "flip", "note", "a digit of the note", "no note", "no rows"])
 def test_a_damaged_shard_is_computed_again_and_no_other(
     split: Split, tmp_path: Path, fake_flow: Callable[..., str], damage: str
 ) -> None:
@@ -217,12 +219,15 @@ def test_a_damaged_shard_is_computed_again_and_no_other(
         rows.write_bytes(data)
     elif damage == "note":
         note.write_text("{")
+    elif damage == "a digit of the note":
+        note.write_text(note.read_text().replace('"moved": 1', '"moved": 2', 1).replace('"moved": 2', '"moved": 3', 1))
     else:
         (note if damage == "no note" else rows).unlink()
     clips = split.open()
-    if damage in ("cut", "no rows"):
-        with pytest.raises(RunError, match=r"Precomputed flow .*00001.npy is damaged; delete its folder and run"):
-            Precomputed(folder)(clips[5], clips, 5)
+    read = Precomputed(folder)
+    read(clips[0], clips, 0)  # the other shards are as they were
+    with pytest.raises(RunError, match=r"Precomputed flow .*00001.npy is damaged; delete its folder and run"):
+        read(clips[5], clips, 5)
     seen: list[int] = []
     assert contents(run(progress=lambda _, done, total: seen.append(done))) == before
     assert seen == [len(clips)]
@@ -403,3 +408,20 @@ class Deadly(ClipStore):
         if index == 5:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().__getitem__(index)
+
+
+def test_a_changed_layout_is_named_and_an_older_manifest_read(
+    split: Split, tmp_path: Path, fake_flow: Callable[..., str]
+) -> None:
+    """A manifest that says other clips to a shard would give each clip another one's flow."""
+    path = Path(compute(split, fake_flow(), tmp_path, workers=1, per_shard=3)["folder"]) / "manifest.json"
+    text = path.read_text()
+    path.write_text(text.replace('"per_shard": 3', '"per_shard": 4'))
+    with pytest.raises(RunError, match=r"manifest.json is damaged; delete its folder"):
+        Precomputed(path.parent)
+    for file in path.parent.glob("*.json"):  # as they were before they had checksums
+        older = {key: value for key, value in json.loads(file.read_text()).items() if key != "checksum"}
+        file.write_text(json.dumps(older))
+    path.write_text(json.dumps({key: value for key, value in json.loads(text).items() if key != "checksum"}))
+    clips = split.open()
+    assert Precomputed(path.parent)(clips[5], clips, 5)[0].shape == clips[5].flow.shape

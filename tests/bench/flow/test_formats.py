@@ -156,7 +156,7 @@ MALFORMED: list[tuple[str, bytes, str]] = [
     ("a_int16_x10.npy", npy(np.zeros((4, 6, 2), np.float32)), "int16 (H, W, 2), this is float32 (4, 6, 2)"),
     ("a_int16_x10.npy", npy(np.zeros((2, 4, 6), np.int16)), "int16 (H, W, 2), this is int16 (2, 4, 6)"),
     ("a_int16_x10.npy", npy(np.array([{"x": 1}], object)), "not an array of numbers (Object arrays cannot be loaded"),
-    ("a.npz", npz(u=half), "arrays u and v, v is missing"),
+    ("a.npz", npz(u=half), "its array v is missing"),
     ("a.npz", npz(u=half, v=half)[:-30], "not a zip archive of arrays, or cut off"),
     ("a.npz", npz(u=half, v=half[:2]), "two float arrays (H, W), got float16 (4, 6) and float16 (2, 6)"),
     ("a.npz", npz(u=half.astype(np.int16), v=half), "two float arrays"),

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import random
 import struct
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +20,7 @@ from bench.core.errors import RunError, UsageError
 from bench.networks.build import build_segmenter
 from bench.networks.foreign import load_foreign
 from bench.networks.model_file import load_model, save_model
-from bench.networks.weights import check_finite, load_into, load_tensors, save_tensors
+from bench.networks.weights import check_finite, load_into, save_tensors
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 176000000\n"
 
@@ -253,46 +250,33 @@ def test_what_claims_more_than_it_holds(tmp_path: Path) -> None:
             load_foreign(path)
 
 
-READERS: dict[str, tuple[Callable[[Path], Any], Callable[[Path], Any]]] = {
-    "model": (model, load_model),
-    "tensors": (lambda p: save_tensors(p, {"a": torch.arange(9.0)}, META), load_tensors),
-    "torch": (lambda p: torch.save({"state_dict": {"a": torch.arange(9.0)}, "epoch": 1}, p), load_foreign),
-    "old torch": (
-        lambda p: torch.save({"a": torch.arange(9.0)}, p, _use_new_zipfile_serialization=False),
-        load_foreign,
-    ),
-}
-
-
-@pytest.mark.parametrize("reader", READERS)
-def test_mutated_files_end_in_a_typed_line_or_are_read(reader: str, tmp_path: Path) -> None:
-    """Bytes changed, cut, doubled and put in, mostly near the beginning, where headers are. ``BENCH_FUZZ``: how many."""
-    write, read = READERS[reader]
-    path, draw = tmp_path / ("x.pth" if "torch" in reader else "x.safetensors"), random.Random(0)
-    write(path)
+def test_a_flipped_bit_in_an_archive_is_found_by_its_checksums(tmp_path: Path) -> None:
+    """torch's own reader does not look at them."""
+    path = tmp_path / "x.pth"
+    torch.save({"a": torch.arange(9.0)}, path)
     whole = path.read_bytes()
-    for _ in range(int(os.environ.get("BENCH_FUZZ", 60))):
-        content = bytearray(whole)
-        for _ in range(draw.choice((1, 1, 2, 8))):
-            at = (
-                min(int(draw.expovariate(1 / 400)), len(content) - 1)
-                if draw.random() < 0.8
-                else draw.randrange(len(content))
-            )
-            kind = draw.randrange(5)
-            if kind == 0:
-                content[at] ^= 1 << draw.randrange(8)
-            elif kind == 1:
-                content[at] = draw.randrange(256)
-            elif kind == 2:
-                del content[at : at + draw.choice((1, 8, 1000))]
-            elif kind == 3:
-                content[at:at] = content[at : at + draw.choice((1, 8, 100))]
-            else:
-                content[at:at] = draw.choice((b"9" * 30, b"\xff" * 8, b"[" * 50, b"\0"))
-            content = content or bytearray(b"\0")
-        path.write_bytes(content)
-        try:
-            read(path)
-        except (RunError, UsageError) as error:
-            assert "\n" not in str(error) and len(str(error)) < 1500, str(error)
+    at = whole.index(torch.arange(9.0).numpy().tobytes()) + 6
+    path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    assert torch.load(path, weights_only=True)["a"].tolist() != list(range(9))
+    with pytest.raises(RunError, match=r"damaged or not a torch file .the checksum of its part \w+/data/0 is another"):
+        load_foreign(path)
+
+
+@pytest.mark.skipif(not hasattr(torch.serialization, "set_crc32_options"), reason="this torch always writes them")
+def test_an_archive_without_checksums_is_read(tmp_path: Path) -> None:
+    try:
+        torch.serialization.set_crc32_options(False)
+        torch.save({"a": torch.arange(9.0)}, tmp_path / "x.pth")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert load_foreign(tmp_path / "x.pth")["a"].tolist() == list(range(9))
+
+
+def test_the_old_format_makes_no_room_for_what_is_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    torch.save({"seed": 1 << 40, "state_dict": {"a": torch.zeros(77)}}, path, _use_new_zipfile_serialization=False)
+    assert load_foreign(path)["a"].shape == (77,)
+    long, short = b"J" + (1 << 29).to_bytes(4, "little"), b"K\x4d"  # BININT and BININT1 of pickles
+    path.write_bytes(path.read_bytes().replace(short, long, 1))
+    with pytest.raises(RunError, match="it claims to hold more bytes than it has"):
+        load_foreign(path)

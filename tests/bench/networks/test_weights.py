@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from bench.core.errors import RunError
-from bench.networks.weights import load_into, load_tensors, save_tensors
+from bench.networks.weights import load_into, load_tensors, read_header, save_tensors
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -135,3 +136,44 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=f"Cannot write {tmp_path}/file/a"):
         save_tensors(tmp_path / "file" / "a", {"x": torch.zeros(1)})
+
+
+def test_every_flipped_byte_is_found_or_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    save_tensors(path, {"w": torch.arange(4.0), "n": torch.tensor(3)}, {"step": 3, "names": ["a"]})
+    whole = path.read_bytes()
+    found = 0
+    for at in range(len(whole)):
+        changed = bytearray(whole)
+        changed[at] ^= 1 << at % 8
+        path.write_bytes(changed)
+        try:
+            tensors, meta = load_tensors(path)
+        except RunError:
+            found += 1
+            continue
+        assert meta == {"step": 3, "names": ["a"]} and tensors.keys() == {"w", "n"}, at
+        assert tensors["w"].tolist() == [0, 1, 2, 3] and tensors["n"].item() == 3, at
+    assert found > 0.9 * len(whole)
+
+
+def test_a_changed_value_is_named_and_changed_metadata_without_reading_values(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    save_tensors(path, model().state_dict(), {"step": 3})
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(RunError, match=rf"{path} is damaged .*its values are not those that were saved"):
+        load_into(model(), path)
+    assert read_header(path)[1] == {"step": 3}  # which are whole
+    path.write_bytes(whole.replace(b'step\\": 3', b'step\\": 4'))
+    with pytest.raises(RunError, match=rf"{path} is damaged .*its checksum is of other content"):
+        read_header(path)
+
+
+def test_files_without_checksums_are_read(tmp_path: Path) -> None:
+    """Older ones, and those of others."""
+    tensors = {"a": torch.arange(3.0)}
+    save_file(tensors, tmp_path / "older", {"meta": '{"step": 3}'})
+    save_file(tensors, tmp_path / "other", {"format": "pt"})
+    assert load_tensors(tmp_path / "older")[1] == read_header(tmp_path / "older")[1] == {"step": 3}
+    assert load_tensors(tmp_path / "other")[1] == {} and load_tensors(tmp_path / "other")[0]["a"].tolist() == [0, 1, 2]

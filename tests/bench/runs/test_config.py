@@ -228,10 +228,19 @@ def test_ranges(text: str, expected: range) -> None:
     assert parse_range("--seeds", text) == expected
 
 
-@pytest.mark.parametrize("text", ["", ":", "3:", ":3", "3:3", "5:2", "-1:2", "-1", "a:b", "1:2:3", "1.5"])
+@pytest.mark.parametrize(
+    "text", ["", ":", "3:", ":3", "3:3", "5:2", "-1:2", "-1", "a:b", "1:2:3", "1.5", "9" * 5000, f"0:{1 << 63}"]
+)
 def test_bad_ranges(text: str) -> None:
     with pytest.raises(UsageError, match="--seeds must be FIRST:END"):
         parse_range("--seeds", text)
+
+
+@pytest.mark.parametrize("text", ["0:1000000000", "5:10006", f"0:{(1 << 63) - 1}"])
+def test_ranges_of_more_than_anyone_means(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--seeds .*: these are \d+; one command takes at most 10000"):
+        parse_range("--seeds", text)
+    assert len(parse_range("--seeds", "5:10005")) == 10_000
 
 
 # Run configs ----------------------------------------------------------------------------------------------------------

@@ -325,6 +325,20 @@ def test_a_truncated_state_is_named(tmp_path: Path) -> None:
         Trainer(Toy(), schedule(), tmp_path, CPU).fit(batch)
 
 
+@pytest.mark.parametrize(
+    "forged", [{"step": -1}, {"step": 8}, {"step": "3"}, {"step": None}, {"step": 2.5}, {"wall": -1}, {"cpu": "soon"}]
+)
+def test_a_state_of_a_step_that_there_is_not(forged: dict[str, Any], tmp_path: Path) -> None:
+    trainer = Trainer(Toy(), schedule(snapshots=1), tmp_path, CPU)
+    trainer._save(3, 1.0, 1.0)
+    tensors, meta = load_tensors(trainer.state_path)
+    save_tensors(trainer.state_path, tensors, meta | forged)
+    with pytest.raises(
+        RunError, match=f"{trainer.state_path} was saved by other code than this; delete it and run again"
+    ):
+        Trainer(Toy(), schedule(snapshots=1), tmp_path, CPU).fit(batch)
+
+
 def test_a_log_without_a_state_starts_anew(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"step": 0, "of": "an older attempt"}\n')
     Trainer(Toy(), schedule(), tmp_path, CPU).fit(batch)

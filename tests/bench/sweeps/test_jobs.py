@@ -135,6 +135,30 @@ def test_a_run_stopped_early_stays_stopped_even_if_the_journal_was_cut(tmp_path:
     assert (later.runs[0].state, later.runs[0].score) == ("stopped", 0.25) and later.runs[1].state == "waiting"
 
 
+@pytest.mark.parametrize(
+    "line", ['{"event": "stopped", "job": []}', '{"event": "stopped"}', "[1]", "[" * 9999, "9" * 9999]
+)
+def test_a_line_of_the_journal_that_is_none_is_passed_over(line: str, tmp_path: Path) -> None:
+    jobs = make(tmp_path)
+    jobs.stop(jobs.runs[0], 0.25)
+    jobs.stop(jobs.runs[1], 0.75)
+    journal = tmp_path / "sweeps/s/journal.jsonl"
+    journal.write_text(f"{journal.read_text().replace('0.75', '0.25')}{line}\n")
+    later = make(tmp_path)
+    assert [run.state for run in later.runs[:2]] == [
+        "stopped",
+        "waiting",
+    ]  # what was said of the second is found out again
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"[" * 9999])
+def test_a_damaged_list_of_runs_is_named(content: bytes, tmp_path: Path) -> None:
+    make(tmp_path)
+    (tmp_path / "sweeps/s/runs.json").write_bytes(content)
+    with pytest.raises(RunError, match=r"runs\.json is damaged; delete it, and the sweep goes on"):
+        make(tmp_path)
+
+
 def test_a_full_disk_does_not_stop_the_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = make(tmp_path)
     monkeypatch.setattr(
