@@ -1,8 +1,8 @@
 """Released source models: in source-free adaptation the source model is given, so everybody may start from the same one.
 
 ``leaderboards/sources/`` holds them as safetensors, named by the hash of everything they depend on (`bench.runs.source`), and
-``manifest.json`` with the identity, the environment that each was trained in, and the SHA-256 of its file. A run looks there
-before it trains one.
+``manifest.json`` with the environment that each was trained in and the SHA-256 of its file. A run looks there before it trains
+one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Released(Model):
     """A released source model.
 
     Attributes:
-        shift, seed: for a person; ``identity`` is what counts.
+        shift, seed: for a person; what counts is the hash that it is named by, of the identity that its file holds.
         sha256, size: of the file, bytes.
         environments: processor, threads, device and versions that it was trained with; several where it was interrupted.
     """
@@ -39,7 +39,6 @@ class Released(Model):
     file: Name
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     size: int
-    identity: dict[str, Any]
     environments: tuple[dict[str, str], ...]
 
 
@@ -79,7 +78,7 @@ def released_model(identity: dict[str, Any], workspace: Workspace) -> Path | Non
         raise RunError(
             f"{path} is not what was released: its SHA-256 is {found:.12}..., not {one.sha256:.12}...; {remedy}"
         )
-    if one.identity != identity or not is_good(path, identity):
+    if not is_good(path, identity):
         raise RunError(f"{path} is the source model of something else than its manifest says; {remedy}")
     return path
 
@@ -122,7 +121,6 @@ def release(
         file=path.name,
         sha256=sha,
         size=len(content),
-        identity=identity,
         environments=environments_in(read_header(cached)[1]),
     )
     whole = Manifest(models=dict(sorted({**manifest.models, name: told}.items())))
