@@ -98,6 +98,8 @@ def test_the_worlds_are_others_and_the_protocol_is_the_same() -> None:
             for shift in (known, first, second) for role in ("source", "target") for split in ("train", "val") for seed in (0, 1)
         }  # fmt: skip
         assert len(seeds) == 3 * 2 * 2 * 2
+        bare = split_identity(first.without_worlds().data, "target", "val", 0)["world"]  # type: ignore[arg-type]
+        assert bare not in seeds  # the name of the worlds does not give their seeds
         same = {"name": known.name, "title": known.title, "purpose": known.purpose}
         told = first.model_dump(mode="json") | same
         told["data"] |= {"family": known.data.family}
