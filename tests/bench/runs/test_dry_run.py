@@ -48,8 +48,8 @@ def measured(name: str) -> tuple[int, int]:
 @pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
 @pytest.mark.parametrize("name", ["da_vsn_sf", "tent", "stpl"])
 def test_what_is_foretold_is_what_a_real_step_takes(name: str) -> None:
-    """Operations to the last one, but where pixels are selected; memory from a twentieth less to a quarter more. (Of the five methods
-    measured 0.99 to 1.14 times; operations of stpl 1.07 times, of all others exact.)"""
+    """Operations to the last one, but where pixels are selected; memory from a twentieth less to a quarter more. (Of five
+    methods measured 0.99 to 1.14 times; operations of stpl 1.07 times, of all others exact.)"""
     flops, peak = measured(name)
     told = dry_adaptation(make_run_config(name, "ministreet-tiny"))
     assert told.step.flops == flops if name != "stpl" else flops <= told.step.flops <= 1.15 * flops
