@@ -41,7 +41,7 @@ def sweep(
         dry_run: list the runs and which are there; run nothing.
         asked: fields of :class:`bench.sweeps.spec.Sweep`: ``methods`` (``method`` on the command line), ``seeds="0:5"``,
             ``grid={"stpl.fusion": [...]}``, ``options``, ``search={"kind": "random", "trials": "0:16"}``, ``log``, ``shift``,
-            ``steps``, ``name``.
+            ``steps``, ``protocol="stream"``, ``name``.
 
     Returns:
         The jobs with their states; ``.records()`` of those that are done.

@@ -192,7 +192,8 @@ def one_line(error: ValidationError, tags: Collection[str] = ()) -> str:
     """
     problems = error.errors()
     first = problems[0]
-    path = short(".".join(str(part) for part in first["loc"] if part not in tags), 200)
+    places = [str(part) for part in first["loc"] if part not in tags]
+    path = short(".".join(places), 200) if places else ""
     said = short(str(first["msg"]).removeprefix("Value error, "), 1000)
     if not path or first["msg"].startswith("Value error, "):  # a rule over several fields, which names them itself
         return f"{path}{'.' if re.match(r'[a-z_.]+: ', said) else ': '}{said}" if path else said

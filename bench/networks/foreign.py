@@ -137,6 +137,8 @@ def _longest_storage(path: Path) -> int:
     # Of a map, as many bytes are read as are there; of a file, room is made for as many as are asked for.
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         for _ in range(4):  # a number, a version, the system, and what was saved
+            if content.tell() == len(content):
+                break  # a single pickle, say: torch's own reader refuses it
             for code, value, _ in pickletools.genops(cast("IO[bytes]", content)):
                 if code.name in ("MARK", "BINPERSID"):  # around ("storage", kind, key, place, numbers, None)
                     longest, since = max(longest, since if code.name == "BINPERSID" else 0), 0

@@ -399,7 +399,10 @@ def test_stpl_has_all_settings_of_self_training() -> None:
 
 def test_without_a_teacher_the_student_labels_itself() -> None:
     """The same losses, over steps, as with an average that forgets at once; and nothing of a teacher is kept or trained."""
-    alone, forgetful = make("stpl", teacher="none"), make("stpl", ema_decay=0.0)
+    alone = make("stpl", teacher="none")  # with the values of its own search
+    forgetful = make(
+        "stpl", **{**resolve_settings("stpl", {"teacher": "none"}), "teacher": "average", "ema_decay": 0.0}
+    )
     assert trained(alone, 3) == trained(forgetful, 3)
     assert not any("teacher.segmenter" in name or "teacher_head" in name for name in alone.state_dict())
     assert alone.evaluated("teacher") is alone.segmenter is not forgetful.evaluated("teacher")

@@ -114,7 +114,7 @@ def test_compare_has_a_row_for_each_backend(tiny_cache: Path, tmp_path: Path, mo
     assert rows["exact"]["epe"] == 0 and rows["zero"]["epe"] > rows["dis"]["epe"] > 0
     assert rows["exact"]["photometric"] < rows["dis"]["photometric"] < rows["zero"]["photometric"]
     assert rows["dis"]["rate"] > 0 and rows["dis"]["clock"] == "cpu" and rows["zero"]["rate"] is None
-    assert rows["raft_small"]["note"].startswith("Cannot read weights") and rows["raft_small"]["epe"] is None
+    assert rows["raft_small"]["note"].startswith("No checkpoint at") and rows["raft_small"]["epe"] is None
     assert len({line.count("|") for line in told["table"].splitlines()}) == 1  # no heading breaks the table
     assert told["table"] in out.read_text() and out.with_suffix(".png").read_bytes().startswith(PNG)
     timed = json.loads(call("compare", "ministreet-tiny", *names, "--random-weights", "--json").stdout)["results"][-1]

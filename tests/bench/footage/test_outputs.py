@@ -14,6 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from bench import cli
+from bench.networks.weights import load_tensors, save_tensors
 
 RNG = np.random.default_rng(3)
 
@@ -153,18 +154,14 @@ def test_other_footage_of_equal_size_is_other_footage(model: Path, tmp_path: Pat
 
 
 def test_a_model_of_other_weights_is_another_model(model: Path, tmp_path: Path) -> None:
-    from safetensors import safe_open
-    from safetensors.torch import save_file
-
     proj, out = project(tmp_path / "proj"), tmp_path / "out"
     other = tmp_path / "model.safetensors"
     shutil.copy(model, other)
     assert adapt(other, proj / "images", out, "--no-masks").exit_code == 0
-    with safe_open(model, framework="pt") as file:
-        tensors, meta = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    tensors, meta = load_tensors(model)
     name = next(name for name, value in tensors.items() if value.is_floating_point())
     tensors[name] = tensors[name] + 0.5
-    save_file(tensors, other, meta)
+    save_tensors(other, tensors, meta)
     changed = adapt(other, proj / "images", out, "--no-masks")
     assert changed.exit_code == 2 and "holds another adaptation" in changed.stderr
 
