@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 MMFLOW := .venv-mmflow
 FORCE_CUDA ?= 0
 
-.PHONY: demo test check fuzz bench gpu leaderboard figures site test-site setup mmflow test-mmflow clean
+.PHONY: demo test check fuzz bench gpu leaderboard figures figures-camera site test-site setup mmflow test-mmflow clean
 
 demo: setup
 	$(BIN)/bench run --method stpl
@@ -50,6 +50,13 @@ figures: setup
 	$(BIN)/bench panels --methods source_only,ur,hcl,stpl,oracle --clips 1 --out leaderboards/figures/ministreet-panels.png
 	$(BIN)/bench strip --methods source_only,stpl,oracle --frames 16 --out leaderboards/figures/ministreet-strip.gif
 	$(BIN)/bench strip --methods $(ANALYSED) --frames 8 --films leaderboards/figures --out preview/strip.gif
+
+# Predictions on the real drive, without its pictures, from finished runs of replicate 0; DATA is where the drive lies.
+DATA := data
+figures-camera: setup
+	rm -f leaderboards/figures/cityscapes2camvid-predictions.png
+	$(BIN)/bench panels --shift cityscapes2camvid --methods source_only,adabn,self_training,stpl --no-pictures --data-root $(DATA) \
+		--out leaderboards/figures/cityscapes2camvid-predictions.png
 
 # The leaderboards as a static site: open site/index.html. Its tests need Debian's Chromium (apt install chromium) and skip without.
 site: setup
