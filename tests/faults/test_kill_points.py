@@ -106,8 +106,8 @@ def only_a_run(folder: Path) -> None:
 
 
 CASES = [
-    (Case("run", only_a_run), 5),
-    (Case("sweep", a_sweep), 6),
+    (Case("run", only_a_run), 3),
+    (Case("sweep", a_sweep), 4),
     (Case("submission", a_submission, reported_runs), 3),
     (Case("page", a_page, submitted), 2),
 ]

@@ -295,11 +295,10 @@ def test_kills_at_random_moments_lose_nothing_and_change_no_bit(
             return subprocess.Popen([*command, *how], stdout=output, stderr=output, env=environment)
 
     def under_way() -> list[list[Path]]:
-        """Clips being rendered, source models being trained, and runs at work, from this start on or left by the one before."""
-        clips, sources = (tmp_path / "cache" / name for name in ("clips", "sources"))
-        return [list(clips.glob("*")), list(sources.glob("*/state/*")), list(runs.glob("*/state/*"))]
+        """Source models being trained, and runs at work, from this start on or left by the one before."""
+        return [list((tmp_path / "cache" / "sources").glob("*/state/*")), list(runs.glob("*/state/*"))]
 
-    for stage, kill_a_worker in enumerate((True, False, True)):
+    for stage, kill_a_worker in enumerate((False, True)):
         driver = start()
         how = ["--resume", "killed"]
         folder = wait_for(lambda: cluster_of(driver), driver)  # noqa: B023
@@ -318,7 +317,7 @@ def test_kills_at_random_moments_lose_nothing_and_change_no_bit(
         while (marked(folder) or folder.exists()) and time.time() < deadline:
             time.sleep(0.1)
         assert not marked(folder) and not folder.exists()  # nothing lingers
-    assert sorted(kills) == ["driver"] * 3 + ["worker"] * 2
+    assert sorted(kills) == ["driver"] * 2 + ["worker"]
     last = start()
     assert last.wait(timeout=900) == 0, (tmp_path / "output").read_text()[-3000:]
 
@@ -335,7 +334,7 @@ def test_kills_at_random_moments_lose_nothing_and_change_no_bit(
         assert (record.beside, record.source_model) == (other.beside, other.source_model)
         assert record.hardware["threads"] == 1
     text = (tmp_path / "output").read_text()
-    assert "4 runs, 0 of them there already" in text and text.count("runs, ") == 4
+    assert "4 runs, 0 of them there already" in text and text.count("runs, ") == 3
     assert not any(word in text for word in ("Traceback", "raylet", "ray start", "dashboard", "WARNING", "INFO"))
 
 
