@@ -57,6 +57,9 @@ figures-camera: setup
 	rm -f leaderboards/figures/cityscapes2camvid-predictions.png
 	$(BIN)/bench panels --shift cityscapes2camvid --methods source_only,adabn,self_training,stpl --no-pictures --data-root $(DATA) \
 		--out leaderboards/figures/cityscapes2camvid-predictions.png
+	rm -f leaderboards/figures/cityscapes2camvid-film*
+	$(BIN)/bench strip --shift cityscapes2camvid --methods source_only,adabn,self_training,stpl --no-pictures --data-root $(DATA) \
+		--frames 8 --clip 16 --films leaderboards/figures --out leaderboards/figures/cityscapes2camvid-film.gif
 
 # The leaderboards as a static site: open site/index.html. Its tests need Debian's Chromium (apt install chromium) and skip without.
 site: setup

@@ -119,18 +119,19 @@ def recorded(run: RunFolder, number: int, frames: int, workspace: Workspace) -> 
         labels, reads = [], []
         for found in passes:
             labels.append(found.labels()[0].cpu().numpy())
-            reads.append(found.reads[0].clip)
+            reads.append(found.reads[0])
         truth = np.stack([loader.store.labelled(index).label for index in numbers])
     for before, after in pairwise(reads):
-        if not np.array_equal(before.frames[-1], after.frames[-2]):
+        if not np.array_equal(before.clip.frames[-1], after.clip.frames[-2]):
             raise UsageError(
-                f"Clips {before.key} and {after.key} of '{run.shift.name}' are not neighbours: a film needs every frame labelled"
+                f"Clips {before.clip.key} and {after.clip.key} of '{run.shift.name}' are not neighbours: a film needs every frame "
+                "labelled"
             )
     clip = Clip(
-        np.stack([one.frames[-1] for one in reads]),
-        np.stack([one.flow[-1] for one in reads[1:]]),
+        np.stack([one.clip.frames[-1] for one in reads]),
+        np.stack([one.flow[-1] for one in reads[1:]]),  # what the backend says, not what came with the clip
         np.stack([one.valid[-1] for one in reads[1:]]),
-        reads[0].key,
+        reads[0].clip.key,
     )
     return Footage(clip, truth), np.stack(labels)
 

@@ -127,18 +127,19 @@ class Site:
         return self.figure(address)
 
     def film(self, shift: Shift, method: str) -> Film | None:
-        """The film of a method beside those of the others; None where there is none, or the shift's clips are not rendered."""
+        """The film of a method beside those of the others; None where there is none."""
         found = {name: self.root / "figures" / film_name(shift.name, name) for name in (FRAMES, *method_names())}
         there = {name: file for name, file in found.items() if file.is_file()}
-        if method not in there or not isinstance(shift.data, Data):
+        if method not in there:
             return None
+        of = shift.data if isinstance(shift.data, Data) else shift.data.target
         titles = {FRAMES: "frames"} | {name: method_class(name).card.title for name in there if name != FRAMES}
         self.copied |= {f"figures/{file.name}": file for file in there.values()}  # label maps lose by compression
         size = image_size(there[method])
         others = [name for name in ("source_only", FRAMES, *there) if name in there and name != method]
         sides = [(titles[name], f"figures/{file.name}") for name, file in there.items()]
         start = titles[others[0] if others else method], titles[method]
-        return Film(shift.title, size[1] // shift.data.height, (shift.data.width, shift.data.height), sides, start)
+        return Film(shift.title, size[1] // of.height, (of.width, of.height), sides, start)
 
     def figure(self, address: str) -> str | None:
         """The name of a picture or file of the root in the site; it is copied. None where there is none."""

@@ -20,8 +20,8 @@ from bench.runs.sequences import place
 ROOT = Path(__file__).resolve().parents[2]
 RECORDS = 5_000
 PEAK_MB, RATIO = 500.0, 5.0
-"""Both of what comes on top of the libraries: torch built for a GPU takes 500 MB and some seconds when it is imported. 15 s in all are
-wished for; on two AVX2 cores it took 36, of which 7 were imports and 8 are what Python's readers take for these files."""
+"""Both of what comes on top of the libraries: torch built for a GPU takes 500 MB and some seconds when it is imported. 15 s in all
+are wished for; on two AVX2 cores it took 36, of which 7 were imports and 8 are what Python's readers take for these files."""
 LIBRARIES = "from bench.leaderboards import page; import pandas, matplotlib.pyplot, cv2"
 
 

@@ -116,6 +116,7 @@ def test_a_recorded_drive_is_filmed_in_the_classes_of_its_scores(
         assert result.exit_code == 0, result.output
         (of,) = json.loads(result.stdout)["models"].values()
         assert abs(of["miou"] - record.result.miou) < 15 and len(of["changed"]) == 3
+        assert all(share is not None and 0 <= share < 60 for share in of["changed"])  # along flow that there is
         panel = tmp_path / f"panels{pictures}.png"
         result = CliRunner().invoke(cli.app, ["panels", *where, "--clips", "2", "--out", str(panel), pictures])
         assert result.exit_code == 0, result.output
