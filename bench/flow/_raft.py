@@ -6,7 +6,6 @@ download's SHA-256 must start with what its name says; files are read as safeten
 
 from __future__ import annotations
 
-import hashlib
 import os
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights
 
 from bench.core.errors import RunError
+from bench.core.files import sha256_of
 from bench.data.clip import Flow, Frame
 from bench.networks.foreign import load_foreign
 from bench.networks.weights import check_finite
@@ -136,11 +136,7 @@ def file_hash(path: Path) -> str:
     Raises:
         RunError: it cannot be read.
     """
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 22):
-                digest.update(block)
-        return digest.hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise RunError(f"Cannot read weights {path}: {error.strerror or error}") from None
