@@ -63,11 +63,9 @@ figures-camera: setup
 
 # The leaderboards as a static site: open site/index.html. Its tests need Debian's Chromium (apt install chromium) and skip without.
 site: setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[site]'
 	$(BIN)/bench site --out site
 
 test-site: setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[site,browser]'
 	$(BIN)/python -m pytest tests/bench/pages -q -rs
 
 setup: $(STAMP)
