@@ -76,7 +76,7 @@ def measured_panel(shift: Shift, main: Sequence[Group]) -> Panel:
     ]
     seeds = {len(group.records) for group in main}
     n = str(min(seeds)) if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
-    source = f"records/{shift.name}, mean and 95 % interval over {n} replicates"
+    source = f"records/{shift.name}, mean and 95 % interval over {n} replicate{'s' if n != '1' else ''}"
     return Panel(f"Measured: {shift.title}", source, marks)
 
 

@@ -119,6 +119,15 @@ def table_rows(lines: Sequence[Line]) -> list[dict[str, Cell]]:
     return rows
 
 
+def lead(lines: Sequence[Line], most: int = 3) -> str:
+    """The methods with the highest mean mIoU in a few words, source-free ones where there are some; the floor and ceiling last."""
+    free = [line.group for line in lines if line.group.card.setting == "SFDA"]
+    rest = [line.group for line in lines if line.group.card.setting == "UDA"]
+    ends = [line.group for line in lines if line.group.card.setting in ("none", "oracle")]
+    best = sorted(free or rest, key=lambda group: -ends_of(group)[0])[:most]
+    return ", ".join(f"{group.card.title} {ends_of(group)[0]:.1f}" for group in (*best, *ends))
+
+
 def _mean_cell(values: Mapping[int, float], digits: int = 1) -> Cell:
     mean = mean_or_none(values)
     return Cell(spread(values.values(), digits), LAST if mean is None else mean)

@@ -50,6 +50,11 @@ Content = str | bytes
 WEBP = {"quality": 82, "method": 4}
 """How pictures are written: a quarter of the PNG's size."""
 FILMS = (".gif", ".mp4")
+PICTURES = (
+    ("Predictions", "panels.png"), ("Predictions", "predictions.png"),
+    ("Film: consecutive frames", "strip.gif"), ("Film: consecutive frames", "film.gif"),
+)  # fmt: skip
+"""Caption and end of the file's name of a shift's pictures, as ``make figures`` and ``make figures-camera`` name them."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,11 @@ class Site:
             return f"data/{path.name}-runs.csv"
         return self.figure(address)
 
+    def pictures(self, shift: Shift) -> list[tuple[str, str]]:
+        """Captions and names of a shift's pictures."""
+        named = [(caption, self.figure(f"figures/{shift.name}-{file}")) for caption, file in PICTURES]
+        return [(caption, name) for caption, name in named if name is not None]
+
     def film(self, shift: Shift, method: str) -> Film | None:
         """The film of a method beside those of the others; None where there is none."""
         found = {name: self.root / "figures" / film_name(shift.name, name) for name in (FRAMES, *method_names())}
@@ -178,8 +188,8 @@ def own(name: str) -> str:
 # Pages ----------------------------------------------------------------------------------------------------------------
 
 
-def _board(site: Site, shift: Shift) -> None:
-    """A shift's page and its downloads."""
+def _board(site: Site, shift: Shift) -> board.Board:
+    """A shift's page and its downloads; returns what stands on it."""
     from markupsafe import Markup
 
     text = (site.root / f"{shift.name}.md").read_text(encoding="utf-8")
@@ -190,16 +200,12 @@ def _board(site: Site, shift: Shift) -> None:
     records, real = site.records.get(shift.name, []), compared_with(shift.name)
     of = board.board_of(records, real)
     classes = [name for name in shift.score_classes if name not in shift.unscored]
-    pictures = [
-        (caption, name)
-        for caption, file in (("Predictions", "panels.png"), ("Film: consecutive frames", "strip.gif"))
-        if (name := site.figure(f"figures/{shift.name}-{file}")) is not None
-    ]
     site.add(
         f"{shift.name}.html", "board.html", shift=shift, real=real, columns=board.COLUMNS, specs=_plots(shift, real, of, classes),
         rows=board.table_rows(of.lines) if of.lines else [], scale=board.scale_of(of.lines) if of.lines else None,
         alike={setting: board.alike(family, of.titles) for setting, family in of.families.items()},
-        sees=page.SEES, pictures=pictures, studies=[one for one in site.titles() if one[0].startswith(f"{shift.name}-")],
+        sees=page.SEES, pictures=site.pictures(shift),
+        studies=[one for one in site.titles() if one[0].startswith(f"{shift.name}-")],
         provenance=Markup(to_html(provenance(shift, records), site.place)) if records else "",
     )  # fmt: skip
     if records:
@@ -208,6 +214,7 @@ def _board(site: Site, shift: Shift) -> None:
         told = {"shift": shift.name, "shift_hash": shift.hash, "methods": board.as_json(of.lines)}
         site.files[f"data/{shift.name}.json"] = _json(told)
         site.files[f"data/{shift.name}.csv"] = _csv(board.csv_rows(of.lines, classes))
+    return of
 
 
 def _plots(shift: Shift, real: str, of: board.Board, classes: Sequence[str]) -> dict[str, charts.Spec]:
@@ -287,15 +294,18 @@ def build(root: Path, progress: Progress = quiet) -> dict[str, Content]:
     site = Site(root, {name: read_committed(root, name).records for name in names})
     reported = [shift for shift in map(load_shift, shift_names()) if shift.purpose == "report"]
     here = method_names()
+    leads: dict[str, str] = {}
     for number, shift in enumerate(site.shifts, 1):
-        _board(site, shift)
+        leads[shift.name] = board.lead(_board(site, shift).lines)
         progress("boards", number, len(site.shifts))
     for number, name in enumerate(here, 1):
         _method(site, name, reported)
         progress("methods", number, len(here))
     _documents(site)
     cards = [method_class(name).card for name in here]
-    site.add("index.html", "index.html", cards=cards, counts={name: len(of) for name, of in site.records.items()})
+    first = [(shift, site.pictures(shift)) for shift in site.shifts[:1]]
+    counts = {name: len(of) for name, of in site.records.items()}
+    site.add("index.html", "index.html", cards=cards, counts=counts, leads=leads, first=first)
     site.files["data/methods.bib"] = methods.bibtex(here)
     site.files |= assets()
     for number, (name, file) in enumerate(sorted(site.copied.items()), 1):
