@@ -91,7 +91,9 @@ def arrows() -> set[tuple[str, str]]:
 
 
 def room(module: str) -> int:
-    """Place of a file in the order of the rooms; the package itself stands with its face."""
+    """Place of a file in the order of the rooms; the package itself stands with its face, ``python -m bench`` with the commands."""
+    if module == "bench.__main__":
+        module = "bench.cli"
     parts = module.split(".")
     return ROOMS.index(parts[1] if len(parts) > 1 else "_face")
 

@@ -67,7 +67,7 @@ def test_a_page_of_many_records(option: list[str], tmp_path: Path) -> None:
         json.loads(file.read_text())
         [list(map(int, line[1:])) for line in list(csv.reader(place(file).read_text().splitlines()))[1:]]
     read = time.process_time() - began
-    command = [sys.executable, "-m", "bench.cli", "leaderboard", "--root", str(tmp_path)]
+    command = [sys.executable, "-m", "bench", "leaderboard", "--root", str(tmp_path)]
     if option:
         spent(command)
     cpu, wall, peak = spent([*command, *option])

@@ -44,7 +44,7 @@ def test_help_is_there_at_once(benchmark: Any) -> None:
 
 def measured_run(folder: Path, *options: str) -> tuple[float, float, dict[str, Any]]:
     """Wall seconds, peak memory in MB (the largest process of the family) and the record of one command."""
-    command = [sys.executable, "-m", "bench.cli", "run", "--method", "stpl", "--json", "--threads", "2", *options]
+    command = [sys.executable, "-m", "bench", "run", "--method", "stpl", "--json", "--threads", "2", *options]
     command += ["--runs", str(folder / "runs"), "--cache", str(folder / "cache")]
     began = time.perf_counter()
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:

@@ -66,7 +66,7 @@ def test_twelve_runs_through_ray_take_a_tenth_longer_at_most(tmp_path: Path) -> 
     configs = [*configs[0::4], *configs[2::4], *configs[1::4], *configs[3::4]]
     alone = {count: without_ray(configs, count, tmp_path / f"alone{count}") for count in (1, 2)}
     (tmp_path / "spec.yaml").write_text(sweep.to_yaml())
-    command = [sys.executable, "-m", "bench.cli", "sweep", str(tmp_path / "spec.yaml")]
+    command = [sys.executable, "-m", "bench", "sweep", str(tmp_path / "spec.yaml")]
     places = ["--runs", str(tmp_path / "ray" / "runs"), "--cache", str(tmp_path / "ray" / "cache")]
     began = time.perf_counter()
     subprocess.run([*command, *places], check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})

@@ -274,7 +274,7 @@ def test_preview_writes_a_sheet(tmp_path: Path) -> None:
 
 def test_a_process_of_its_own_has_the_exit_codes_too(tmp_path: Path) -> None:
     script = shutil.which("bench", path=str(Path(sys.executable).parent))
-    command = [script] if script else [sys.executable, "-m", "bench.cli"]
+    command = [script] if script else [sys.executable, "-m", "bench"]
     for arguments, code in ((["run", "-m", "tsp"], 2), (["run"], 2), (["--help"], 0)):
         done = subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=ROOT)
         assert done.returncode == code, done.stderr

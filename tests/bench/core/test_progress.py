@@ -15,7 +15,7 @@ def bench(encoding: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     """The command in a process of its own whose standard output has an encoding."""
     environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONPATH": str(ROOT.parent), "COLUMNS": "200"}
     return subprocess.run(
-        [sys.executable, "-m", "bench.cli", *arguments], capture_output=True, env=environment, check=False
+        [sys.executable, "-m", "bench", *arguments], capture_output=True, env=environment, check=False
     )
 
 

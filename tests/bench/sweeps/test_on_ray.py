@@ -286,7 +286,7 @@ def test_kills_at_random_moments_lose_nothing_and_change_no_bit(
         "retries": 5,
     }  # fmt: skip
     (tmp_path / "spec.yaml").write_text(yaml.safe_dump(asked))
-    command = [sys.executable, "-m", "bench.cli", "sweep", "--runs", str(runs), "--cache", str(tmp_path / "cache")]
+    command = [sys.executable, "-m", "bench", "sweep", "--runs", str(runs), "--cache", str(tmp_path / "cache")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     how, kills = [str(tmp_path / "spec.yaml")], []
 

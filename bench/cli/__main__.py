@@ -1,5 +1,0 @@
-"""``python -m bench.cli``."""
-
-from . import main
-
-main()
