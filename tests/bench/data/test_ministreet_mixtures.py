@@ -69,6 +69,26 @@ def test_an_impossible_mixture_is_refused_in_one_line(
     assert f": data.target.{path}" in message and says in message and "\n" not in message, message
 
 
+@pytest.mark.parametrize(
+    ("told", "path", "frozen"),
+    [
+        ({"domain": "sim", "with": {"camera": "lorry"}}, "with.camera: 'lorry'", ["cam", "sim"]),
+        ({"domain": "sim", "with": {"sensor": {"cam": 0.5, "webcam": 0.5}}}, "with.sensor: 'webcam'", ["cam", "sim"]),
+    ],
+)
+def test_a_reported_shift_takes_only_what_is_frozen(
+    told: dict[str, Any], path: str, frozen: list[str], shift_file: ShiftFile
+) -> None:
+    """The same mixture is allowed in a private shift, and one of frozen parts in a reported one."""
+    with pytest.raises(UsageError) as caught:
+        load_shift(shift_file({"data.target": side(**told), "purpose": "report"}))
+    message = str(caught.value)
+    assert f": data.target.{path} may still change" in message and "\n" not in message, message
+    assert set(frozen) <= set(message.rsplit(": ", 1)[1].split(", "))
+    assert load_shift(shift_file({"data.target": side(**told), "purpose": "private"}))
+    assert load_shift(shift_file({"data.target": side(**{"with": {"light": "cam"}}), "purpose": "report"}))
+
+
 # -------------------------------------------------------------------------------------------------- interpolation
 
 
