@@ -11,23 +11,23 @@ from .materials_oldtown import MATERIALS
 from .spec import CameraSpec, Group, LayoutSpec, LightSpec, Materials, SensorSpec, WeatherSpec
 
 VAN = CameraSpec(
-    height=(1.9, 2.3), field_of_view=(43.0, 51.0), pitch=(-6.0, -1.0), yaw=(-6.0, 6.0), roll=(-2.0, 2.0),
-    step=(0.9, 1.9), yaw_step=(0.6, 2.0), pitch_jitter=0.4,
+    height=(1.7, 2.0), field_of_view=(39.0, 45.0), pitch=(-5.5, -2.0), yaw=(-6.0, 6.0), roll=(-1.5, 1.5),
+    step=(0.9, 1.9), yaw_step=(0.6, 2.0), pitch_jitter=0.35,
 )  # fmt: skip
 """Higher, tilted down, narrower, shaken."""
 
 OLDTOWN_LAYOUT = LayoutSpec(
-    lanes=(2, 2), lane_width=(2.8, 3.1), parking=0.25, verge=(1.0, 2.0), verge_share=0.35, sidewalk=(2.2, 4.0),
+    lanes=(2, 2), lane_width=(2.8, 3.1), parking=0.25, verge=(1.2, 2.2), verge_share=0.25, sidewalk=(2.8, 4.6),
     yard=(0.0, 3.0), yard_grass=0.6, facade_height=(6.0, 16.0), facade_length=(6.0, 14.0), gap_share=0.4,
     gap_length=(6.0, 14.0), crossing_share=0.5, closed_share=0.6, fence_height=(1.4, 2.6), floor=(2.8, 4.2),
     window_width=(1.0, 2.6), window_share=(0.35, 0.8), tree_height=(4.5, 8.0), tree_aspect=(0.5, 1.0),
     tree_spacing=(8.0, 14.0), tree_share=0.35, pole_spacing=(8.0, 13.0), light_size=(1.6, 2.0), sign_size=(1.2, 1.6),
-    board_share=0.55, tree_shapes=("wide", "column"), tree_roughness=(0.1, 0.2), end=30.0, poles_to=15.0,
+    board_share=0.55, tree_shapes=("wide", "column"), tree_roughness=(0.08, 0.16), end=30.0, poles_to=14.0,
 )  # fmt: skip
 """Narrow streets, high houses, other trees."""
 
 MARKET = replace(
-    CITY.traffic, cars=(0, 2), persons=(1, 3), bicycles=(0, 2), motorcycles=(0, 2), rider_share=0.6, parked_share=0.6,
+    CITY.traffic, cars=(0, 2), persons=(1, 2), bicycles=(0, 2), motorcycles=(0, 2), rider_share=0.35, parked_share=0.6, near=5.2, far=7.2,
     car_length=(3.2, 5.0), car_height=(1.5, 1.9), cabin=(0.6, 0.8), truck_length=(5.0, 8.5), truck_height=(2.5, 3.7),
     bus_length=(6.0, 9.5), bus_height=(2.7, 3.7), person_height=(1.5, 1.9),
 )  # fmt: skip
@@ -66,23 +66,23 @@ LOW_SUN = LightSpec(
 """Long shadows, and often a sun ahead that blinds for a frame."""
 
 NIGHT = LightSpec(
-    sun_elevation=(35.0, 60.0), overcast_share=0.0, sun=(0.02, 0.05), ambient=(0.05, 0.11), warmth=(-0.12, -0.04),
+    sun_elevation=(35.0, 60.0), overcast_share=0.0, sun=(0.02, 0.05), ambient=(0.08, 0.14), warmth=(-0.12, -0.04),
     shadow_softness=(0.3, 0.8), haze=(0.001, 0.004), sky_zenith=((10, 13, 28), (18, 20, 34)),
     sky_horizon=((38, 36, 48), (54, 46, 46)), cloud=((40, 38, 46),), cloud_cover=(0.1, 0.6), haze_tint=((34, 33, 40),),
-    lamps=(0.15, 0.35), headlights=(0.25, 0.5), windows_lit=0.3, bloom=0.12,
+    lamps=(0.25, 0.45), headlights=(0.35, 0.6), windows_lit=0.3, bloom=0.12,
 )  # fmt: skip
 """Street lamps, lit windows and our own headlights."""
 
 RAIN = WeatherSpec(
-    sunless=1.0, fog=(0.002, 0.01), wet=(0.6, 1.0), rain=(0.4, 1.0), drops=(6, 14), drop_size=(0.03, 0.1), wiper=0.3
+    sunless=1.0, fog=(0.002, 0.008), wet=(0.5, 0.9), rain=(0.3, 0.8), drops=(4, 9), drop_size=(0.03, 0.08), wiper=0.3
 )
-FOG = WeatherSpec(sunless=1.0, fog=(0.02, 0.05))
+FOG = WeatherSpec(sunless=1.0, fog=(0.015, 0.04))
 
 DASHCAM = SensorSpec(
     exposure=(0.9, 1.15), flicker=0.05, vignette=(0.05, 0.2), gradient=(0.0, 0.12), white_balance=0.04,
-    saturation=(0.8, 1.1), gamma=(0.85, 1.15), defocus=(0.35, 0.5), motion_blur=(0.0, 0.8), read_noise=(2.0, 4.0),
-    shot_noise=(1.0, 3.0), coarse_noise=(0.5, 1.2), dirt=(0, 2), dirt_strength=(0.1, 0.25), glare=(0.0, 0.1), jpeg=(75, 92),
-    shake_share=0.25, shake=(4.0, 9.0), exposure_share=0.2, exposure_step=(0.4, 0.9), loss_share=0.2, loss=(0.15, 0.35),
+    saturation=(0.8, 1.1), gamma=(0.85, 1.15), defocus=(0.35, 0.45), motion_blur=(0.0, 0.8), read_noise=(1.5, 3.0),
+    shot_noise=(1.0, 2.5), coarse_noise=(0.3, 0.9), dirt=(0, 2), dirt_strength=(0.1, 0.25), glare=(0.0, 0.1), jpeg=(75, 92),
+    shake_share=0.2, shake=(3.0, 7.0), exposure_share=0.2, exposure_step=(0.4, 0.8), loss_share=0.15, loss=(0.15, 0.3),
 )  # fmt: skip
 """Frames differ: some are shaken, some badly exposed, some arrive in part."""
 
