@@ -11,7 +11,7 @@ from .materials_oldtown import MATERIALS
 from .spec import CameraSpec, Group, LayoutSpec, LightSpec, Materials, SensorSpec, WeatherSpec
 
 VAN = CameraSpec(
-    height=(1.7, 2.0), field_of_view=(39.0, 45.0), pitch=(-5.5, -2.0), yaw=(-6.0, 6.0), roll=(-1.5, 1.5),
+    height=(1.7, 2.0), field_of_view=(38.0, 44.0), pitch=(-4.5, -1.0), yaw=(-5.0, 5.0), roll=(-1.0, 1.0),
     step=(0.9, 1.9), yaw_step=(0.6, 2.0), pitch_jitter=0.35,
 )  # fmt: skip
 """Higher, tilted down, narrower, shaken."""
@@ -21,8 +21,8 @@ OLDTOWN_LAYOUT = LayoutSpec(
     yard=(0.0, 3.0), yard_grass=0.6, facade_height=(6.0, 16.0), facade_length=(6.0, 14.0), gap_share=0.4,
     gap_length=(6.0, 14.0), crossing_share=0.5, closed_share=0.6, fence_height=(1.4, 2.6), floor=(2.8, 4.2),
     window_width=(1.0, 2.6), window_share=(0.35, 0.8), tree_height=(4.5, 8.0), tree_aspect=(0.5, 1.0),
-    tree_spacing=(8.0, 14.0), tree_share=0.35, pole_spacing=(8.0, 13.0), light_size=(1.6, 2.0), sign_size=(1.2, 1.6),
-    board_share=0.55, tree_shapes=("wide", "column"), tree_roughness=(0.08, 0.16), end=30.0, poles_to=14.0,
+    tree_spacing=(9.0, 15.0), tree_share=0.25, pole_spacing=(8.5, 13.0), light_size=(1.8, 2.3), sign_size=(1.5, 2.0),
+    board_share=0.55, tree_shapes=("wide", "column"), tree_roughness=(0.06, 0.14), end=26.0, poles_to=13.5,
 )  # fmt: skip
 """Narrow streets, high houses, other trees."""
 
