@@ -28,8 +28,8 @@ OLDTOWN_LAYOUT = LayoutSpec(
 
 MARKET = replace(
     CITY.traffic, cars=(0, 2), persons=(1, 2), bicycles=(0, 2), motorcycles=(0, 2), rider_share=0.35, parked_share=0.6,
-    near=5.2, far=7.2, car_length=(3.2, 5.0), car_height=(1.5, 1.9), cabin=(0.6, 0.8), truck_length=(5.0, 8.5), truck_height=(2.5, 3.7),
-    bus_length=(6.0, 9.5), bus_height=(2.7, 3.7), person_height=(1.5, 1.9),
+    near=5.2, far=7.2, car_length=(3.2, 5.0), car_height=(1.5, 1.9), cabin=(0.6, 0.8), truck_length=(5.0, 8.5),
+    truck_height=(2.5, 3.7), bus_length=(6.0, 9.5), bus_height=(2.7, 3.7), person_height=(1.5, 1.9),
 )  # fmt: skip
 """More people and two-wheelers, fewer and bulkier cars."""
 
