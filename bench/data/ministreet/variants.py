@@ -66,10 +66,10 @@ LOW_SUN = LightSpec(
 """Long shadows, and often a sun ahead that blinds for a frame."""
 
 NIGHT = LightSpec(
-    sun_elevation=(35.0, 60.0), overcast_share=0.0, sun=(0.02, 0.05), ambient=(0.08, 0.14), warmth=(-0.12, -0.04),
+    sun_elevation=(35.0, 60.0), overcast_share=0.0, sun=(0.02, 0.05), ambient=(0.05, 0.11), warmth=(-0.12, -0.04),
     shadow_softness=(0.3, 0.8), haze=(0.001, 0.004), sky_zenith=((10, 13, 28), (18, 20, 34)),
     sky_horizon=((38, 36, 48), (54, 46, 46)), cloud=((40, 38, 46),), cloud_cover=(0.1, 0.6), haze_tint=((34, 33, 40),),
-    lamps=(0.25, 0.45), headlights=(0.35, 0.6), windows_lit=0.3, bloom=0.12,
+    lamps=(0.15, 0.35), headlights=(0.25, 0.5), windows_lit=0.3, bloom=0.12,
 )  # fmt: skip
 """Street lamps, lit windows and our own headlights."""
 

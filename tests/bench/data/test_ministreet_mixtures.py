@@ -107,7 +107,7 @@ CLIPS = {
     ("light", "noon"): 211568521,  # the city's own
     ("light", "overcast"): 3508214218,
     ("light", "low_sun"): 3680632864,
-    ("light", "night"): 92377909,
+    ("light", "night"): 826244701,
     ("weather", "dry"): 211568521,
     ("weather", "rain"): 3638367762,
     ("weather", "fog"): 2422833989,
