@@ -110,7 +110,7 @@ def check_data(shift: Shift) -> None:
         return
     if shift.classes != CLASSES:
         raise ValueError(f"classes must be those of {data.kind}, in train-id order: {', '.join(CLASSES)}")
-    from .ministreet import DOMAINS, get_domain  # here alone: a method's process has no renderer
+    from .ministreet import DOMAINS, check_frozen, get_domain  # here alone: a method's process has no renderer
 
     batches = {"source": shift.training.batch, "target": shift.adaptation.batch}
     for role, batch in batches.items():
@@ -119,6 +119,8 @@ def check_data(shift: Shift) -> None:
             raise ValueError(f"data.{role}.domain is '{part.domain}'; available: {', '.join(sorted(DOMAINS))}")
         try:
             get_domain(part)
+            if shift.purpose == "report":
+                check_frozen(part)
         except ValueError as error:
             raise ValueError(f"data.{role}.{error}") from None
         if part.train < batch:

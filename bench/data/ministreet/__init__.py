@@ -6,7 +6,7 @@ hold every parameter; ``VERSION`` and ``spec_json`` identify what was rendered.
 
 from __future__ import annotations
 
-from .domains import DOMAINS, VARIANTS, Domain, get_domain, spec_json
+from .domains import DOMAINS, VARIANTS, Domain, check_frozen, get_domain, spec_json
 from .render import VERSION, render_clip, render_labels
 from .spec import DomainSpec
 
@@ -16,6 +16,7 @@ __all__ = [
     "VERSION",
     "Domain",
     "DomainSpec",
+    "check_frozen",
     "get_domain",
     "render_clip",
     "render_labels",

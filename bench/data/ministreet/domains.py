@@ -1,15 +1,17 @@
 """The domains of MiniStreet by name, the variants that a mixture may take, and their text for hashing.
 
 ``sim`` and ``cam`` are MiniStreet's source and target. Their numbers were set on development worlds by two figures alone,
-source-only and oracle mIoU, and are frozen. ``city`` and the variants are for shifts of one's own; no reported shift uses them,
-and their numbers may change until one does. :func:`spec_json` goes into the hash of every rendered clip, so a changed number can
-never meet an old cache.
+source-only and oracle mIoU. ``city`` and the variants in :data:`FROZEN` are MiniStreet 2's, set by these two and adabn's
+(``leaderboards/calibration/ministreet2.csv``). All of these are frozen; the other variants are for shifts of one's own, and their
+numbers may change until a reported shift uses them. :func:`spec_json` goes into the hash of every rendered clip, so a changed
+number can never meet an old cache.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from bench.shifts.protocol import Mixture
@@ -32,6 +34,19 @@ VARIANTS: Variants = {
 }
 """What a group may become in a mixture: every domain's own, and the named ones."""
 
+FROZEN: Mapping[str, tuple[str, ...]] = {
+    "domain": ("cam", "city", "sim"),
+    "camera": ("van",),
+    "layout": ("oldtown",),
+    "traffic": ("market",),
+    "texture": ("worn",),
+    "light": ("noon", "overcast", "low_sun", "night"),
+    "weather": ("dry", "rain", "fog"),
+    "sensor": ("dashcam",),
+    "materials": ("oldtown",),
+}
+"""What a reported shift may use: whole domains, with each of their groups, and variants by group. Tests hold clips of them."""
+
 Domain = str | Mixture | DomainSpec
 
 
@@ -48,6 +63,23 @@ def get_domain(domain: Domain) -> DomainSpec:
         raise ValueError(f"MiniStreet: unknown domain {name!r}; available: {', '.join(sorted(DOMAINS))}")
     base = DOMAINS[name]
     return mixed(domain, base, VARIANTS) if isinstance(domain, Mixture) and domain.groups else base
+
+
+def check_frozen(mixture: Mixture) -> None:
+    """Refuse a mixture of anything whose numbers may still change.
+
+    Raises:
+        ValueError: names the field and what is frozen.
+    """
+    whole = FROZEN["domain"]
+    used = [("domain", mixture.domain, whole)]
+    for group, shares in mixture.groups.items():
+        used += [(f"with.{group}", name, (*whole, *FROZEN.get(group, ()))) for name in shares]
+    for field, name, frozen in used:
+        if name not in frozen:
+            raise ValueError(
+                f"{field}: '{name}' may still change; a reported shift takes what is frozen: {', '.join(sorted(frozen))}"
+            )
 
 
 def spec_json(domain: Domain) -> str:

@@ -11,25 +11,25 @@ from .materials_oldtown import MATERIALS
 from .spec import CameraSpec, Group, LayoutSpec, LightSpec, Materials, SensorSpec, WeatherSpec
 
 VAN = CameraSpec(
-    height=(1.9, 2.3), field_of_view=(43.0, 51.0), pitch=(-6.0, -1.0), yaw=(-6.0, 6.0), roll=(-2.0, 2.0),
-    step=(0.9, 1.9), yaw_step=(0.6, 2.0), pitch_jitter=0.4,
+    height=(1.7, 2.0), field_of_view=(38.0, 44.0), pitch=(-4.5, -1.0), yaw=(-5.0, 5.0), roll=(-1.0, 1.0),
+    step=(0.9, 1.9), yaw_step=(0.6, 2.0), pitch_jitter=0.35,
 )  # fmt: skip
 """Higher, tilted down, narrower, shaken."""
 
 OLDTOWN_LAYOUT = LayoutSpec(
-    lanes=(2, 2), lane_width=(2.8, 3.1), parking=0.25, verge=(1.0, 2.0), verge_share=0.35, sidewalk=(2.2, 4.0),
+    lanes=(2, 2), lane_width=(2.8, 3.1), parking=0.25, verge=(1.2, 2.2), verge_share=0.25, sidewalk=(2.8, 4.6),
     yard=(0.0, 3.0), yard_grass=0.6, facade_height=(6.0, 16.0), facade_length=(6.0, 14.0), gap_share=0.4,
     gap_length=(6.0, 14.0), crossing_share=0.5, closed_share=0.6, fence_height=(1.4, 2.6), floor=(2.8, 4.2),
     window_width=(1.0, 2.6), window_share=(0.35, 0.8), tree_height=(4.5, 8.0), tree_aspect=(0.5, 1.0),
-    tree_spacing=(8.0, 14.0), tree_share=0.35, pole_spacing=(8.0, 13.0), light_size=(1.6, 2.0), sign_size=(1.2, 1.6),
-    board_share=0.55, tree_shapes=("wide", "column"), tree_roughness=(0.1, 0.2), end=30.0, poles_to=15.0,
+    tree_spacing=(9.0, 15.0), tree_share=0.25, pole_spacing=(8.5, 13.0), light_size=(1.8, 2.3), sign_size=(1.5, 2.0),
+    board_share=0.55, tree_shapes=("wide", "column"), tree_roughness=(0.06, 0.14), end=26.0, poles_to=13.5,
 )  # fmt: skip
 """Narrow streets, high houses, other trees."""
 
 MARKET = replace(
-    CITY.traffic, cars=(0, 2), persons=(1, 3), bicycles=(0, 2), motorcycles=(0, 2), rider_share=0.6, parked_share=0.6,
-    car_length=(3.2, 5.0), car_height=(1.5, 1.9), cabin=(0.6, 0.8), truck_length=(5.0, 8.5), truck_height=(2.5, 3.7),
-    bus_length=(6.0, 9.5), bus_height=(2.7, 3.7), person_height=(1.5, 1.9),
+    CITY.traffic, cars=(0, 2), persons=(1, 2), bicycles=(0, 2), motorcycles=(0, 2), rider_share=0.35, parked_share=0.6,
+    near=5.2, far=7.2, car_length=(3.2, 5.0), car_height=(1.5, 1.9), cabin=(0.6, 0.8), truck_length=(5.0, 8.5),
+    truck_height=(2.5, 3.7), bus_length=(6.0, 9.5), bus_height=(2.7, 3.7), person_height=(1.5, 1.9),
 )  # fmt: skip
 """More people and two-wheelers, fewer and bulkier cars."""
 
@@ -74,15 +74,15 @@ NIGHT = LightSpec(
 """Street lamps, lit windows and our own headlights."""
 
 RAIN = WeatherSpec(
-    sunless=1.0, fog=(0.002, 0.01), wet=(0.6, 1.0), rain=(0.4, 1.0), drops=(6, 14), drop_size=(0.03, 0.1), wiper=0.3
+    sunless=1.0, fog=(0.002, 0.008), wet=(0.5, 0.9), rain=(0.3, 0.8), drops=(4, 9), drop_size=(0.03, 0.08), wiper=0.3
 )
-FOG = WeatherSpec(sunless=1.0, fog=(0.02, 0.05))
+FOG = WeatherSpec(sunless=1.0, fog=(0.015, 0.04))
 
 DASHCAM = SensorSpec(
     exposure=(0.9, 1.15), flicker=0.05, vignette=(0.05, 0.2), gradient=(0.0, 0.12), white_balance=0.04,
-    saturation=(0.8, 1.1), gamma=(0.85, 1.15), defocus=(0.35, 0.5), motion_blur=(0.0, 0.8), read_noise=(2.0, 4.0),
-    shot_noise=(1.0, 3.0), coarse_noise=(0.5, 1.2), dirt=(0, 2), dirt_strength=(0.1, 0.25), glare=(0.0, 0.1), jpeg=(75, 92),
-    shake_share=0.25, shake=(4.0, 9.0), exposure_share=0.2, exposure_step=(0.4, 0.9), loss_share=0.2, loss=(0.15, 0.35),
+    saturation=(0.8, 1.1), gamma=(0.85, 1.15), defocus=(0.35, 0.45), motion_blur=(0.0, 0.8), read_noise=(1.5, 3.0),
+    shot_noise=(1.0, 2.5), coarse_noise=(0.3, 0.9), dirt=(0, 2), dirt_strength=(0.1, 0.25), glare=(0.0, 0.1), jpeg=(75, 92),
+    shake_share=0.2, shake=(3.0, 7.0), exposure_share=0.2, exposure_step=(0.4, 0.8), loss_share=0.15, loss=(0.15, 0.3),
 )  # fmt: skip
 """Frames differ: some are shaken, some badly exposed, some arrive in part."""
 

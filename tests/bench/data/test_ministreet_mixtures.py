@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from bench.core.schema import hash_of, whole_text
 from bench.core.workspace import Workspace
 from bench.data.labels import IGNORE, TRAIN_ID
 from bench.data.ministreet import DOMAINS, VARIANTS, get_domain, render_clip, spec_json
+from bench.data.ministreet.domains import FROZEN
 from bench.data.ministreet.mixture import _BETWEEN, towards
 from bench.data.ministreet.render import of_clip, random_parts
 from bench.data.ministreet.scene import Surfaces
-from bench.data.rendered import ClipStore, prepare_split, split_identity
+from bench.data.rendered import RENDERED_WITH, ClipStore, libraries, prepare_split, split_identity
 from bench.runs.config import load_shift, make_run_config
 from bench.runs.run import run
 from bench.shifts.protocol import Mixture, Shift
@@ -67,6 +69,64 @@ def test_an_impossible_mixture_is_refused_in_one_line(
         load_shift(shift_file({"data.target": side(**told)}))
     message = str(caught.value)
     assert f": data.target.{path}" in message and says in message and "\n" not in message, message
+
+
+@pytest.mark.parametrize(
+    ("told", "path", "frozen"),
+    [
+        ({"domain": "sim", "with": {"camera": "lorry"}}, "with.camera: 'lorry'", ["cam", "city", "sim", "van"]),
+        (
+            {"domain": "sim", "with": {"sensor": {"cam": 0.5, "webcam": 0.5}}},
+            "with.sensor: 'webcam'",
+            ["cam", "city", "dashcam", "sim"],
+        ),
+    ],
+)
+def test_a_reported_shift_takes_only_what_is_frozen(
+    told: dict[str, Any], path: str, frozen: list[str], shift_file: ShiftFile
+) -> None:
+    """The same mixture is allowed in a private shift, and one of frozen parts in a reported one."""
+    with pytest.raises(UsageError) as caught:
+        load_shift(shift_file({"data.target": side(**told), "purpose": "report"}))
+    message = str(caught.value)
+    assert f": data.target.{path} may still change" in message and "\n" not in message, message
+    assert frozen == message.rsplit(": ", 1)[1].split(", ")
+    assert load_shift(shift_file({"data.target": side(**told), "purpose": "private"}))
+    assert load_shift(shift_file({"data.target": side(**{"with": {"light": "cam"}}), "purpose": "report"}))
+
+
+# ------------------------------------------------------------------------------------------------ what is frozen
+
+CLIPS = {
+    ("", "city"): 211568521,
+    ("camera", "van"): 599497761,
+    ("layout", "oldtown"): 3302268040,
+    ("traffic", "market"): 2623921315,
+    ("texture", "worn"): 262437310,
+    ("materials", "oldtown"): 2376720777,
+    ("light", "noon"): 211568521,  # the city's own
+    ("light", "overcast"): 3508214218,
+    ("light", "low_sun"): 3680632864,
+    ("light", "night"): 826244701,
+    ("weather", "dry"): 211568521,
+    ("weather", "rain"): 3638367762,
+    ("weather", "fog"): 2422833989,
+    ("sensor", "dashcam"): 1772898786,
+}
+"""CRC-32 of frames, flow and label of one clip of the city with one group changed."""
+
+
+@pytest.mark.skipif(libraries() != RENDERED_WITH, reason="pixels depend on the libraries' versions")
+@pytest.mark.parametrize(("group", "variant"), sorted(CLIPS))
+def test_frozen_variants_give_the_clips_that_they_gave(group: str, variant: str) -> None:
+    own = not group or getattr(DOMAINS["city"], group) == VARIANTS[group][variant]
+    clip = render_clip("city" if own else mixture(**{group: variant}), WORLD, 1, 48, 96, 3)
+    assert zlib.crc32(clip.frames.tobytes() + clip.flow.tobytes() + clip.label.tobytes()) == CLIPS[group, variant]
+
+
+def test_every_frozen_variant_has_a_clip() -> None:
+    of_groups = {(group, name) for group, names in FROZEN.items() for name in names if group != "domain"}
+    assert of_groups | {("", "city")} == set(CLIPS)
 
 
 # -------------------------------------------------------------------------------------------------- interpolation
