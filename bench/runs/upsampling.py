@@ -76,17 +76,16 @@ def _banded(scores: Tensor, size: tuple[int, int], align_corners: bool, label: T
         number, which = (sums @ values).unbind(1)
         label[band] = which
         again[band] = number != 1
-    if again.any():
-        y, x = again.nonzero(as_tuple=True)
-        strips = x.unique()
-        used, image = _used(weights[y.unique()]), scores.new_zeros(classes, height, len(strips))
-        for some in used.split(BAND):
+    strips = _used(again)
+    if len(strips):
+        used, image = _used(weights[again.any(1)]), scores.new_zeros(classes, height, len(strips))
+        for some in torch.split(used, BAND):
             image[:, some] = upsampled(lines[some], (1, columns), align_corners)[:, :, 0, strips].transpose(0, 1)
-        for at, strip in zip(strips.split(STRIP), image.split(STRIP, 2), strict=True):
+        for at, strip in zip(torch.split(strips, STRIP), torch.split(image, STRIP, 2), strict=True):
             exact = upsampled(strip[None], (rows, len(at)), align_corners).max(1).indices[0]
             label[:, at] = torch.where(again[:, at], exact, label[:, at])
 
 
-def _used(weights: Tensor) -> Tensor:
-    """Numbers of the lines that some row of weights takes."""
-    return (weights != 0).any(0).nonzero()[:, 0]
+def _used(lines: Tensor) -> Tensor:
+    """Numbers of the columns that are not 0 throughout."""
+    return (lines != 0).any(0).nonzero()[:, 0]
