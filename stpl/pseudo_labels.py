@@ -7,6 +7,8 @@ a whole data set; :class:`RunningThresholds` follows the same quantile over the 
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -90,7 +92,7 @@ def _selected(confidence: Tensor, labels: Tensor, num_classes: int, fraction: fl
     numbers = labels.to(torch.uint8 if num_classes < 256 else torch.int64).numpy()
     by_class = numbers.argsort(kind="stable")  # bytes are sorted by counting
     values, ends = confidence.numpy()[by_class], numbers[by_class].searchsorted(range(num_classes + 1)).tolist()
-    for k, (start, end) in enumerate(zip(ends, ends[1:], strict=False)):
+    for k, (start, end) in enumerate(pairwise(ends)):
         if end > start:
             rank = start + min(round(fraction * (end - start)), end - start - 1)
             values[start:end].partition(rank - start)

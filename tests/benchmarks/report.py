@@ -1,6 +1,7 @@
-"""BENCHMARKS.md and its figure from pytest-benchmark's JSON: ``python -m tests.benchmarks.report benchmarks.json`` (``make bench``).
+"""BENCHMARKS.md and its figure from pytest-benchmark's JSON: ``python -m tests.benchmarks.report FILE`` (``make bench``).
 
-Nothing is told of the machine but its processor, torch's version and the number of threads.
+What the page takes of the JSON is kept beside this file, so that a test can make the page again. Nothing is told of the machine
+but its processor, torch's version and the number of threads.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from bench.core.text import listed, table
 from bench.pictures.canvas import new_figure, save
 
 ROOT = Path(__file__).resolve().parents[2]
-FIGURE = "leaderboards/figures/benchmarks-growth.png"
+FIGURE = "tests/benchmarks/growth.png"
+KEPT = Path(__file__).with_name("measured.json")
 HEAD = """# Benchmarks
 
-Written by `make bench` from what it measured; do not edit. Every ratio is measured in one process, in turns with what it is compared
-with. "At least" rows say how many times as fast as that this code is, "at most" rows how many times its cost it takes.
+Written by `make bench` from what it measured; do not edit. A ratio is of two measurements of the same run: "at least" rows say how
+many times as fast this code is as what it stands against, "at most" rows how many times its cost this code takes.
 """
 
 
@@ -31,8 +33,26 @@ def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
 
 
 def _limit(row: Mapping[str, Any]) -> str:
-    limits = [f"{name} {row[key]:g}" for key, name in (("least", "at least"), ("most", "at most")) if row[key] is not None]
+    limits = [
+        f"{name} {row[key]:g}" for key, name in (("least", "at least"), ("most", "at most")) if row[key] is not None
+    ]
     return listed(limits) if limits else "none"
+
+
+def kept(measured: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page takes of a JSON: no host, no user, no single times."""
+    return {
+        "datetime": measured["datetime"][:10],
+        "machine_info": {"cpu": {"brand_raw": measured["machine_info"]["cpu"].get("brand_raw", "unknown processor")}},
+        "libraries": measured["libraries"],
+        "benchmarks": [
+            {
+                "fullname": one["fullname"],
+                "extra_info": {k: v for k, v in one["extra_info"].items() if k in ("rows", "growth")},
+            }
+            for one in measured["benchmarks"]
+        ],
+    }
 
 
 def report(measured: Mapping[str, Any]) -> str:
@@ -54,8 +74,8 @@ def report(measured: Mapping[str, Any]) -> str:
         }
         for of in growth
     ]
-    libraries, cpu = measured["libraries"], measured["machine_info"]["cpu"].get("brand_raw", "unknown processor")
-    ran = f"{measured['datetime'][:10]}, {cpu}, torch {libraries['torch']}, {libraries['threads']} thread(s)"
+    libraries, cpu = measured["libraries"], measured["machine_info"]["cpu"]["brand_raw"]
+    ran = f"{measured['datetime']}, {cpu}, torch {libraries['torch']}, {libraries['threads']} thread(s)"
     files = {one["fullname"].partition("::")[0].rpartition("/")[2] for one in found}
     absent = sorted(file.name for file in Path(__file__).parent.glob("test_*.py") if file.name not in files)
     parts = [HEAD, f"Run: {ran}.\n"]
@@ -78,14 +98,22 @@ def draw(measured: Mapping[str, Any], path: Path) -> None:
     ends = np.array([1.0, max((of["sizes"][-1] / of["sizes"][0] for of in growth), default=2.0)])
     for power, style in ((1, ":"), (2, "--")):
         axes.plot(ends, ends**power, style, color="#999999", linewidth=1, zorder=0)
-        axes.annotate(f"to the power of {power}", (ends[1], ends[1] ** power), ha="right", va="bottom", color="#777777", fontsize=8)
+        axes.annotate(
+            f"to the power of {power}",
+            (ends[1], ends[1] ** power),
+            ha="right",
+            va="bottom",
+            color="#777777",
+            fontsize=8,
+        )
     axes.set(xscale="log", yscale="log", xlabel="size, over the smallest", ylabel="CPU time, over that of the smallest")
     axes.legend(title="fitted exponent", fontsize=8, title_fontsize=8, frameon=False)
     save(figure, path)
 
 
 def main() -> None:
-    measured = json.loads(Path(sys.argv[1]).read_text())
+    measured = kept(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    KEPT.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
     (ROOT / "BENCHMARKS.md").write_text(report(measured), encoding="utf-8")
     draw(measured, ROOT / FIGURE)
 

@@ -38,8 +38,8 @@ def step(folder: Path, size: tuple[int, int], batch: int) -> Callable[[], Any]:
     config = make_run_config("stpl", "ministreet-tiny")
     adaptation = config.protocol.adaptation.model_copy(update={"batch": batch})
     config = config.model_copy(update={"protocol": config.protocol.model_copy(update={"adaptation": adaptation})})
-    trainer, ((target, source), *_) = real_steps(config, torch.device("cpu"), size, folder)
-    return lambda: trainer.step(0, target, source)
+    trainer, parts = real_steps(config, torch.device("cpu"), size, folder)
+    return lambda: trainer.step(0, parts)
 
 
 def test_resolution(tmp_path: Path, benchmark: Any) -> None:
