@@ -33,11 +33,9 @@ def fitted(benchmark: Any, what: str, unit: str, sizes: list[int], work: Callabl
     assert exponent(sizes, seconds) <= 2.1
 
 
-def step(folder: Path, size: tuple[int, int], batch: int) -> Callable[[], Any]:
+def step(folder: Path, size: tuple[int, int]) -> Callable[[], Any]:
     """A step of STPL on noise, with MiniStreet's network."""
     config = make_run_config("stpl", "ministreet-tiny")
-    adaptation = config.protocol.adaptation.model_copy(update={"batch": batch})
-    config = config.model_copy(update={"protocol": config.protocol.model_copy(update={"adaptation": adaptation})})
     trainer, parts = real_steps(config, torch.device("cpu"), size, folder)
     return lambda: trainer.step(0, parts)
 
@@ -45,14 +43,9 @@ def step(folder: Path, size: tuple[int, int], batch: int) -> Callable[[], Any]:
 def test_resolution(tmp_path: Path, benchmark: Any) -> None:
     def work(pixels: int) -> Callable[[], Any]:
         height = int((pixels // 2) ** 0.5)
-        return step(tmp_path / str(pixels), (height, 2 * height), 2)
+        return step(tmp_path / str(pixels), (height, 2 * height))
 
-    fitted(benchmark, "a step of STPL", "pixels of a frame", [2 * h * h for h in (64, 128, 256)], work)
-
-
-def test_batch(tmp_path: Path, benchmark: Any) -> None:
-    work = lambda batch: step(tmp_path / str(batch), (64, 128), batch)  # noqa: E731
-    fitted(benchmark, "a step of STPL", "clips of a batch", [1, 2, 4, 8], work)
+    fitted(benchmark, "a step of STPL", "pixels of a frame", [2 * h * h for h in (32, 64, 128)], work)
 
 
 def test_contrast_pixels(benchmark: Any) -> None:
@@ -61,7 +54,7 @@ def test_contrast_pixels(benchmark: Any) -> None:
         label = torch.arange(count) % 15
         return lambda: pixel_contrast(z, label).backward()
 
-    fitted(benchmark, "contrast", "pixels", [1024, 2048, 4096, 8192], work)
+    fitted(benchmark, "contrast", "pixels", [1024, 2048, 4096], work)
 
 
 def test_clips(benchmark: Any) -> None:
@@ -74,4 +67,4 @@ def test_trials(benchmark: Any) -> None:
         asked = {"name": "many", "shift": "ministreet-tiny", "methods": ["stpl"], "seeds": f"0:{count}"}
         return lambda: plan(Sweep.model_validate(asked))
 
-    fitted(benchmark, "planning a sweep", "trials", [64, 128, 256, 512], work)
+    fitted(benchmark, "planning a sweep", "trials", [16, 32, 64, 128], work)
