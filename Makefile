@@ -29,8 +29,11 @@ fuzz: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.harness --each $(EACH)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/faults/test_kill_points.py --all-points
 
+# Also writes BENCHMARKS.md. With peers' libraries: .venv/bin/python -m pip install -e '.[bench]'
 bench: setup
-	$(BIN)/python -m pytest tests/benchmarks -q --benchmark-columns=median,rounds
+	mkdir -p .benchmarks
+	$(BIN)/python -m pytest tests/benchmarks -q -rs --benchmark-columns=median,rounds --benchmark-json=.benchmarks/last.json
+	$(BIN)/python -m tests.benchmarks.report .benchmarks/last.json
 
 # On a machine with a GPU, in the Python that has its torch: nothing is installed, no network is needed. What to carry there stands in
 # tests/gpu/conftest.py. make gpu BOARD=--board adds MiniStreet's main leaderboard of one seed; BENCH_GPU_REPORT=file.json keeps the figures.

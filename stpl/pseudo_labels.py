@@ -7,6 +7,8 @@ a whole data set; :class:`RunningThresholds` follows the same quantile over the 
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -67,6 +69,8 @@ def class_quantiles(confidence: Tensor, labels: Tensor, num_classes: int, fracti
         raise ValueError(f"class_quantiles: fraction must be within 0..1, got {fraction}")
     confidence, labels = confidence.detach().flatten(), labels.flatten().long()
     labels = torch.where((labels >= 0) & (labels < num_classes), labels, num_classes)
+    if confidence.device.type == "cpu" and confidence.dtype != torch.bfloat16:
+        return _selected(confidence, labels, num_classes, fraction)
     ascending = torch.argsort(confidence)
     by_class = ascending[torch.argsort(labels[ascending], stable=True)]
     counts = count(labels, num_classes + 1)
@@ -78,6 +82,21 @@ def class_quantiles(confidence: Tensor, labels: Tensor, num_classes: int, fracti
     quantiles = confidence.new_zeros(num_classes)
     if len(by_class):
         quantiles = torch.where(present, confidence[by_class[at]], quantiles)
+    return quantiles, present
+
+
+def _selected(confidence: Tensor, labels: Tensor, num_classes: int, fraction: float) -> tuple[Tensor, Tensor]:
+    """:func:`class_quantiles` of labels in ``0..num_classes``, the last one left out, without sorting: a partition per class. On a
+    GPU each class would make the processor wait."""
+    quantiles, present = confidence.new_zeros(num_classes), torch.zeros(num_classes, dtype=torch.bool)
+    numbers = labels.to(torch.uint8 if num_classes < 256 else torch.int64).numpy()
+    by_class = numbers.argsort(kind="stable")  # bytes are sorted by counting
+    values, ends = confidence.numpy()[by_class], numbers[by_class].searchsorted(range(num_classes + 1)).tolist()
+    for k, (start, end) in enumerate(pairwise(ends)):
+        if end > start:
+            rank = start + min(round(fraction * (end - start)), end - start - 1)
+            values[start:end].partition(rank - start)
+            quantiles[k], present[k] = float(values[rank]), True
     return quantiles, present
 
 

@@ -37,11 +37,13 @@ def confusion_matrix(label: Labels, prediction: Labels, num_classes: int) -> Ten
         raise ValueError(f"label {tuple(truth.shape)} and prediction {tuple(guess.shape)} must have the same shape")
     truth, guess = truth.flatten().long(), guess.flatten().long()
     counted = (truth >= 0) & (truth < num_classes)
-    truth, guess = truth[counted], guess[counted]
-    wrong = (guess < 0) | (guess >= num_classes)
-    if wrong.any():
-        raise ValueError(f"prediction {int(guess[wrong][0])} is not a class; allowed: 0..{num_classes - 1}")
-    counts = torch.bincount(truth * num_classes + guess, minlength=num_classes**2)
+    if len(guess) and not (guess.min() >= 0 and guess.max() < num_classes):
+        wrong = guess[counted & ((guess < 0) | (guess >= num_classes))]
+        if len(wrong):
+            raise ValueError(f"prediction {int(wrong[0])} is not a class; allowed: 0..{num_classes - 1}")
+    # What does not count has a bin of its own: taking it out first would copy all the rest.
+    pairs = torch.where(counted, truth * num_classes + guess, num_classes**2)
+    counts = torch.bincount(pairs, minlength=num_classes**2 + 1)[: num_classes**2]
     return counts.view(num_classes, num_classes).cpu()
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from bench.core import precision
+from tests.benchmarks.measuring import measured
 
 CPU = torch.device("cpu")
 
@@ -23,7 +24,7 @@ def seconds(context, layer, image, runs):
     return statistics.median(times[1:])
 
 
-def test_a_convolution(monkeypatch):
+def test_a_convolution(monkeypatch, benchmark):
     """At most twice float32; where the processor has no bfloat16, at least ten times as fast as torch's own."""
     native = precision.computes_bfloat16(CPU)
     monkeypatch.setattr(precision, "computes_bfloat16", lambda device: False)
@@ -32,9 +33,11 @@ def test_a_convolution(monkeypatch):
     plain = seconds(lambda: torch.autocast("cpu", enabled=False), layer, image, 9)
     rounded = seconds(lambda: precision.bfloat16(CPU), layer, image, 9)
     print(f"\nfloat32 {1e3 * plain:.0f} ms, rounded {rounded / plain:.2f} x")
+    measured(benchmark, "convolution with bfloat16's roundings", "float32", rounded / plain, most=2)
     assert rounded < 2 * plain
     if native:
         pytest.skip("this processor has bfloat16: torch's own is not slow")
     own = seconds(lambda: torch.autocast("cpu", torch.bfloat16), layer, image, 3)
     print(f"torch's own {own / rounded:.0f} x the rounded one")
+    measured(benchmark, "convolution with bfloat16's roundings", "torch's own without AVX-512", own / rounded, least=10)
     assert own > 10 * rounded

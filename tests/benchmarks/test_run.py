@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from tests.benchmarks.measuring import measured
+
 ROOT = Path(__file__).resolve().parents[2]
 HELP = [sys.executable, "-c", "from bench.cli import main; import sys; sys.argv = ['bench', '--help']; main()"]
 LIBRARIES = [sys.executable, "-c", "import typer, rich, rich.console, rich.panel, rich.table"]
@@ -37,6 +39,7 @@ def test_help_is_there_at_once(benchmark: Any) -> None:
     ours, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
     benchmark.extra_info.update(help_seconds=ours, libraries_seconds=theirs, ratio=ours / theirs)
     benchmark.pedantic(seconds, args=(HELP,), rounds=3)
+    measured(benchmark, "`bench --help`", "import of typer and rich", ours / theirs, most=HELP_RATIO)
     print(f"bench --help {ours:.3f} s, import of typer and rich {theirs:.3f} s, ratio {ours / theirs:.2f}")
     assert ours <= HELP_SECONDS
     assert ours <= HELP_RATIO * theirs

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -15,6 +16,7 @@ import yaml
 from bench.core.registry import ROOT
 from bench.runs.config import RunConfig
 from bench.sweeps.spec import Sweep, plan
+from tests.benchmarks.measuring import measured
 
 RUN = """
 import atexit
@@ -59,7 +61,7 @@ def without_ray(configs: Sequence[RunConfig], at_once: int, folder: Path) -> flo
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two at once need two cores")
-def test_twelve_runs_through_ray_take_a_tenth_longer_at_most(tmp_path: Path) -> None:
+def test_twelve_runs_through_ray_take_a_tenth_longer_at_most(tmp_path: Path, benchmark: Any) -> None:
     sweep = spec(tmp_path)
     configs = [one.config for one in plan(sweep)]
     # Replicates are dealt out whole, so that no process waits for the other's source model.
@@ -72,5 +74,6 @@ def test_twelve_runs_through_ray_take_a_tenth_longer_at_most(tmp_path: Path) -> 
     subprocess.run([*command, *places], check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     through_ray = time.perf_counter() - began
     print(f"\none after another {alone[1]:.1f} s, two at a time {alone[2]:.1f} s, through Ray {through_ray:.1f} s")
+    measured(benchmark, "twelve runs through Ray", "the same without", through_ray / min(alone.values()), most=1.1)
     assert alone[2] <= alone[1]  # two at once are not slower than two in a row
     assert through_ray <= 1.1 * min(alone.values())

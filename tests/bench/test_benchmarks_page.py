@@ -1,0 +1,50 @@
+"""BENCHMARKS.md is what the report makes of what was measured, and tells nothing of the machine's names."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.benchmarks import report
+
+
+def measured(**changes: Any) -> dict[str, Any]:
+    row = {"what": "splat", "against": "a loop", "value": 51.26, "least": 40, "most": None}
+    growth = {"what": "contrast", "unit": "pixels", "sizes": [1000, 2000, 4000], "seconds": [0.5, 2.0, 8.0]}
+    return {
+        "datetime": "2026-11-26T09:00:00",
+        "machine_info": {"node": "our-host", "cpu": {"brand_raw": "A processor"}},
+        "libraries": {"torch": "2.14", "threads": 1},
+        "benchmarks": [
+            {"fullname": "tests/benchmarks/test_warp.py::a", "extra_info": {"rows": [row]}, "stats": {"min": 1}},
+            {"fullname": "tests/benchmarks/test_growth.py::b", "extra_info": {"growth": growth}},
+        ],
+        **changes,
+    }
+
+
+def test_the_committed_page_is_of_the_committed_figures() -> None:
+    page = (report.ROOT / "BENCHMARKS.md").read_text(encoding="utf-8")
+    assert page == report.report(json.loads(report.KEPT.read_text(encoding="utf-8")))
+    assert (report.ROOT / report.FIGURE).is_file()
+
+
+def test_a_row_a_limit_an_exponent_and_the_run() -> None:
+    kept = report.kept(measured())
+    page = report.report(kept)
+    cells = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("|")
+    ]
+    assert ["splat", "a loop", "51.3", "at least 40"] in cells
+    # Twice the pixels take four times as long: to the power of 2.
+    assert ["contrast", "pixels", "2.00", "1,000 (500.0 ms)", "4,000 (8000.0 ms)"] in cells
+    assert "Run: 2026-11-26, A processor, torch 2.14, 1 thread(s)." in page
+    assert "`test_sweep.py`" in page and "`test_warp.py`" not in page
+    assert "our-host" not in json.dumps(kept)
+
+
+def test_an_exponent_by_hand() -> None:
+    assert report.exponent([1, 10, 100], [3, 30, 300]) == pytest.approx(1)
+    assert report.exponent([1, 4], [1, 2]) == pytest.approx(0.5)

@@ -1,0 +1,122 @@
+"""BENCHMARKS.md and its figure from pytest-benchmark's JSON: ``python -m tests.benchmarks.report FILE`` (``make bench``).
+
+What the page takes of the JSON is kept beside this file, so that a test can make the page again. Nothing is told of the machine
+but its processor, torch's version and the number of threads.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.core.text import listed, table
+from bench.pictures.canvas import new_figure, save
+
+ROOT = Path(__file__).resolve().parents[2]
+FIGURE = "tests/benchmarks/growth.png"
+KEPT = Path(__file__).with_name("measured.json")
+HEAD = """# Benchmarks
+
+Written by `make bench` from what it measured; do not edit. A ratio is of two measurements of the same run: "at least" rows say how
+many times as fast this code is as what it stands against, "at most" rows how many times its cost this code takes.
+"""
+
+
+def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
+    """Slope of a straight line through the logarithms: seconds grow as size to this power."""
+    return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
+
+
+def _limit(row: Mapping[str, Any]) -> str:
+    limits = [
+        f"{name} {row[key]:g}" for key, name in (("least", "at least"), ("most", "at most")) if row[key] is not None
+    ]
+    return listed(limits) if limits else "none"
+
+
+def kept(measured: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page takes of a JSON: no host, no user, no single times."""
+    return {
+        "datetime": measured["datetime"][:10],
+        "machine_info": {"cpu": {"brand_raw": measured["machine_info"]["cpu"].get("brand_raw", "unknown processor")}},
+        "libraries": measured["libraries"],
+        "benchmarks": [
+            {
+                "fullname": one["fullname"],
+                "extra_info": {k: v for k, v in one["extra_info"].items() if k in ("rows", "growth")},
+            }
+            for one in measured["benchmarks"]
+        ],
+    }
+
+
+def report(measured: Mapping[str, Any]) -> str:
+    """The page of a JSON."""
+    found = sorted(measured["benchmarks"], key=lambda one: one["fullname"])
+    rows = [
+        {"what": row["what"], "against": row["against"], "ratio": f"{row['value']:.1f}", "limit": _limit(row)}
+        for one in found
+        for row in one["extra_info"].get("rows", [])
+    ]
+    growth = [one["extra_info"]["growth"] for one in found if "growth" in one["extra_info"]]
+    grown = [
+        {
+            "what": of["what"],
+            "grows with": of["unit"],
+            "exponent": f"{exponent(of['sizes'], of['seconds']):.2f}",
+            "from": f"{of['sizes'][0]:,} ({1e3 * of['seconds'][0]:.1f} ms)",
+            "to": f"{of['sizes'][-1]:,} ({1e3 * of['seconds'][-1]:.1f} ms)",
+        }
+        for of in growth
+    ]
+    libraries, cpu = measured["libraries"], measured["machine_info"]["cpu"]["brand_raw"]
+    ran = f"{measured['datetime']}, {cpu}, torch {libraries['torch']}, {libraries['threads']} thread(s)"
+    files = {one["fullname"].partition("::")[0].rpartition("/")[2] for one in found}
+    absent = sorted(file.name for file in Path(__file__).parent.glob("test_*.py") if file.name not in files)
+    parts = [HEAD, f"Run: {ran}.\n"]
+    parts += [f"Not in this run: {listed(f'`{name}`' for name in absent)}.\n"] if absent else []
+    parts += ["## Ratios\n", table(rows, left=("what", "against", "limit")) + "\n"]
+    parts += ["## Growth\n", "CPU time of one thread; time grows as the size to the power of the exponent.\n"]
+    parts += [table(grown, left=("what", "grows with")) + "\n", f"![CPU time against size]({FIGURE})"]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def draw(measured: Mapping[str, Any], path: Path) -> None:
+    """Time against size, each over its smallest, on logarithmic axes."""
+    figure = new_figure(6.4, 4.0)
+    axes = figure.subplots()
+    growth = [one["extra_info"]["growth"] for one in measured["benchmarks"] if "growth" in one["extra_info"]]
+    for of, marker in zip(growth, "osD^vP*X", strict=False):
+        sizes, seconds = np.array(of["sizes"]), np.array(of["seconds"])
+        name = f"{of['what']}, {of['unit']}: {exponent(sizes, seconds):.2f}"
+        axes.plot(sizes / sizes[0], seconds / seconds[0], marker=marker, label=name)
+    ends = np.array([1.0, max((of["sizes"][-1] / of["sizes"][0] for of in growth), default=2.0)])
+    for power, style in ((1, ":"), (2, "--")):
+        axes.plot(ends, ends**power, style, color="#999999", linewidth=1, zorder=0)
+        axes.annotate(
+            f"to the power of {power}",
+            (ends[1], ends[1] ** power),
+            ha="right",
+            va="bottom",
+            color="#777777",
+            fontsize=8,
+        )
+    axes.set(xscale="log", yscale="log", xlabel="size, over the smallest", ylabel="CPU time, over that of the smallest")
+    axes.legend(title="fitted exponent", fontsize=8, title_fontsize=8, frameon=False)
+    save(figure, path)
+
+
+def main() -> None:
+    measured = kept(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    KEPT.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+    (ROOT / "BENCHMARKS.md").write_text(report(measured), encoding="utf-8")
+    draw(measured, ROOT / FIGURE)
+
+
+if __name__ == "__main__":
+    main()
