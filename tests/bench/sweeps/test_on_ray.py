@@ -25,6 +25,7 @@ from ray.cluster_utils import Cluster as Nodes
 
 from bench.cli.sweeps import told
 from bench.core.errors import RunError, UsageError
+from bench.core.schema import validated
 from bench.core.workspace import Workspace
 from bench.runs.config import RunConfig, make_run_config
 from bench.runs.records import read_record
@@ -36,6 +37,7 @@ from bench.sweeps.on_ray import Cluster, Feeder, payload, sweep_runs
 from bench.sweeps.spec import Sweep, plan
 from bench.sweeps.table import failures
 from bench.sweeps.trial import do, reason_of, workspace_of
+from tests.bench.own_files import FLOW, METHOD, NETWORK
 
 TINY = "ministreet-tiny"
 CPU = torch.device("cpu")
@@ -63,20 +65,24 @@ def make(folder: Path, **asked: Any) -> tuple[Sweep, Workspace]:
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[Path]]]:
-    """Two Ray nodes on this machine, each with folders of its own; the first one says it has a GPU. Address and folders."""
+    """Two Ray nodes on this machine with two cores and one, each with folders of its own; the first says it has a GPU.
+
+    Returns:
+        Address and folders.
+    """
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     own = [tmp_path_factory.mktemp(f"node{number}") for number in range(2)]
     Path("/tmp/ray").mkdir(exist_ok=True)  # a note of the address goes there, wherever the rest is
     with scratch_folder() as scratch:
-        common: dict[str, Any] = {"num_cpus": 2, "object_store_memory": 80 * MIB, "include_dashboard": False}
+        common: dict[str, Any] = {"object_store_memory": 80 * MIB}
 
         def environment(folder: Path) -> dict[str, str]:
             return {"BENCH_NODE_RUNS": str(folder / "runs"), "BENCH_NODE_CACHE": str(folder / "cache")}
 
-        head = {**common, "num_gpus": 1, "temp_dir": str(scratch), "env_vars": environment(own[0])}
+        head = {**common, "num_cpus": 2, "num_gpus": 1, "temp_dir": str(scratch), "env_vars": environment(own[0])}
+        head |= {"include_dashboard": False, "no_monitor": True}  # nothing is scaled
         cluster = Nodes(initialize_head=True, head_node_args=head)
-        del common["include_dashboard"]
-        cluster.add_node(**common, num_gpus=0, env_vars=environment(own[1]))
+        cluster.add_node(**common, num_cpus=1, num_gpus=0, env_vars=environment(own[1]))
         cluster.wait_for_nodes()
         yield cluster.address, own
         ray.shutdown()
@@ -112,7 +118,7 @@ def test_two_halves_share_a_gpu_and_a_third_waits(nodes: tuple[str, list[Path]],
     for line in lines:
         at_once += 1 if line.startswith("start") else -1
         most = max(most, at_once)
-    assert most == 2 and {line.split()[2] for line in lines} == {"0"}  # four cores are free, half a GPU is not
+    assert most == 2 and {line.split()[2] for line in lines} == {"0"}  # three cores are free, half a GPU is not
 
 
 def test_trials_land_on_both_nodes_and_their_records_come_home(nodes: tuple[str, list[Path]], tmp_path: Path) -> None:
@@ -124,12 +130,12 @@ def test_trials_land_on_both_nodes_and_their_records_come_home(nodes: tuple[str,
         config = RunConfig.model_validate(job["config"])
         (workspace_of(job, say).runs / job["key"]).mkdir(parents=True)
         deadline = time.time() + 120
-        while sum(len(list((folder / "runs").glob("*"))) for folder in own) < 4:
-            assert time.time() < deadline, "the four runs were never at work at the same time"
-            time.sleep(0.05)  # two nodes with two cores each: at once they lie on both
+        while sum(len(list((folder / "runs").glob("*"))) for folder in own) < 3:
+            assert time.time() < deadline, "the three runs were never at work at the same time"
+            time.sleep(0.05)  # two nodes with three cores together: at once they lie on both
         return {"record": pretended(config, 40 + config.seed)}
 
-    sweep, workspace = make(tmp_path)
+    sweep, workspace = make(tmp_path, seeds="0:3")
     jobs = sweep_runs(sweep, workspace, Cluster(address), work)
     assert len({node for job in jobs.runs for node in job.nodes}) == 2
     there = [{path.name for path in (folder / "runs").iterdir()} for folder in own]
@@ -241,7 +247,7 @@ def test_asha_stops_the_worse_trials_by_a_score_without_labels(nodes: tuple[str,
 
 
 def test_more_than_there_is_is_refused(nodes: tuple[str, list[Path]], tmp_path: Path) -> None:
-    for asked, says in (({"cpu": 64}, "cpu: 64 per trial is asked for, but Ray sees 4"), ({"gpu": 2}, "gpu: 2 per")):
+    for asked, says in (({"cpu": 64}, "cpu: 64 per trial is asked for, but Ray sees 3"), ({"gpu": 2}, "gpu: 2 per")):
         with pytest.raises(UsageError, match=says):
             sweep_runs(*make(tmp_path, **asked), Cluster(nodes[0]))
 
@@ -279,62 +285,60 @@ def wait_for(what: Callable[[], Any], driver: subprocess.Popen[bytes], seconds: 
 def test_kills_at_random_moments_lose_nothing_and_change_no_bit(
     tmp_path: Path, shift_file: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A worker while source models are trained, the driver while a run is at work; half of the runs are of files of one's own."""
     shift = shift_file({"adaptation.steps": 24, "source_training.steps": 22, "adaptation.snapshots": 2})
     runs, moments = tmp_path / "runs", random.Random(20)
+    own = tmp_path / "own files"
+    own.mkdir()
+    for name, code in {"mine": METHOD, "micro": NETWORK, "still": FLOW}.items():
+        (own / f"{name}.py").write_text(code)
+    monkeypatch.chdir(own)
     asked = {
-        "name": "killed", "shift": shift, "methods": ["stpl", "source_only"], "seeds": "0:2",
-        "retries": 5,
+        "name": "killed", "shift": shift, "methods": ["stpl", "./mine.py"], "seeds": "0:1", "retries": 5,
+        "options": {"mine.network": "./micro.py", "mine.flow": "still.py"},
     }  # fmt: skip
     (tmp_path / "spec.yaml").write_text(yaml.safe_dump(asked))
     command = [sys.executable, "-m", "bench.cli", "sweep", "--runs", str(runs), "--cache", str(tmp_path / "cache")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    how, kills = [str(tmp_path / "spec.yaml")], []
 
-    def start() -> subprocess.Popen[bytes]:
+    def start(*how: str) -> subprocess.Popen[bytes]:
         with (tmp_path / "output").open("ab") as output:
             return subprocess.Popen([*command, *how], stdout=output, stderr=output, env=environment)
 
-    def under_way() -> list[list[Path]]:
-        """Source models being trained, and runs at work, from this start on or left by the one before."""
-        return [list((tmp_path / "cache" / "sources").glob("*/state/*")), list(runs.glob("*/state/*"))]
-
-    for stage, kill_a_worker in enumerate((False, True)):
-        driver = start()
-        how = ["--resume", "killed"]
-        folder = wait_for(lambda: cluster_of(driver), driver)  # noqa: B023
-        workers = wait_for(lambda: trial_processes(folder), driver)  # noqa: B023
-        wait_for(lambda: under_way()[stage], driver)  # noqa: B023
-        time.sleep(moments.uniform(0, 1))
-        if kill_a_worker:
-            os.kill(moments.choice(trial_processes(folder) or workers), signal.SIGKILL)
-            kills.append("worker")
-            time.sleep(moments.uniform(0, 2))
-        assert driver.poll() is None, "the sweep ended before it could be killed"
-        driver.kill()
-        driver.wait()
-        kills.append("driver")
-        deadline = time.time() + 20
-        while (marked(folder) or folder.exists()) and time.time() < deadline:
-            time.sleep(0.1)
-        assert not marked(folder) and not folder.exists()  # nothing lingers
-    assert sorted(kills) == ["driver"] * 2 + ["worker"]
-    last = start()
-    assert last.wait(timeout=900) == 0, (tmp_path / "output").read_text()[-3000:]
+    configs = {one.config.method: one.config for one in plan(validated(Sweep, asked, "Sweep").named)}
+    driver = start(str(tmp_path / "spec.yaml"))
+    folder = wait_for(lambda: cluster_of(driver), driver)
+    workers = wait_for(lambda: trial_processes(folder), driver)
+    wait_for(lambda: list((tmp_path / "cache" / "sources").glob("*/state/*")), driver)
+    time.sleep(moments.uniform(0, 1))
+    os.kill(moments.choice(trial_processes(folder) or workers), signal.SIGKILL)
+    wait_for(lambda: list((runs / configs["stpl"].hash).glob("state/*")), driver)
+    time.sleep(moments.uniform(0, 1))
+    assert driver.poll() is None, "the sweep ended before it could be killed"
+    driver.kill()
+    driver.wait()
+    deadline = time.time() + 20
+    while (marked(folder) or folder.exists()) and time.time() < deadline:
+        time.sleep(0.1)
+    assert not marked(folder) and not folder.exists()  # nothing lingers
+    assert not (runs / configs["stpl"].hash / "record.json").exists()
+    assert start("--resume", "killed").wait(timeout=900) == 0, (tmp_path / "output").read_text()[-3000:]
 
     monkeypatch.setattr("bench.runs.run._draw", lambda *_: None)
     undisturbed = Workspace(
         tmp_path / "undisturbed", tmp_path / "own cache", CPU, unboxed=True
     )  # in a box or not: the same
-    expected = {one.config.hash: run(one.config, undisturbed) for one in plan(Sweep.model_validate(asked))}
+    expected = {config.hash: run(config, undisturbed) for config in configs.values()}
     found = {path.parent.name: read_record(path) for path in runs.glob("*/record.json")}
-    assert found.keys() == expected.keys() and len(found) == 4
+    assert found.keys() == expected.keys() and len(found) == 2
     for key, record in found.items():
         other = expected[key]
         assert (record.config, record.result, record.selection) == (other.config, other.result, other.selection)
         assert (record.beside, record.source_model) == (other.beside, other.source_model)
-        assert record.hardware["threads"] == 1
+        assert (record.shift_hash, record.hardware["threads"]) == (other.shift_hash, 1)
+    assert sorted(found[configs["mine"].hash].config.plugins) == ["flow/still", "method/mine", "network/micro"]
     text = (tmp_path / "output").read_text()
-    assert "4 runs, 0 of them there already" in text and text.count("runs, ") == 3
+    assert "2 runs, 0 of them there already" in text and text.count("runs, ") == 2
     assert not any(word in text for word in ("Traceback", "raylet", "ray start", "dashboard", "WARNING", "INFO"))
 
 
