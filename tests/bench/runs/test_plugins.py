@@ -32,11 +32,50 @@ from bench.runs.records import read_record
 from bench.runs.run import run
 from bench.runs.source import source_identity
 from bench.sweeps.jobs import SweepFolder
-from bench.sweeps.on_ray import payload
+from bench.sweeps.on_ray import Cluster, payload, sweep_runs
 from bench.sweeps.spec import Sweep, from_study, plan
 from bench.sweeps.study import Study
 from bench.sweeps.trial import do
-from tests.bench.own_files import FLOW, METHOD, NETWORK
+
+METHOD = '''
+"""mine: squares."""
+from methods.base import Card, Method
+
+class Mine(Method):
+    """Squares."""
+    card = Card(key="mine", title="Mine", authors="-", venue="-", year=None, url="", design="image", setting="SFDA")
+
+    def losses(self, target, source, step):
+        return {"loss": self.segmenter(target.frames, target.flow, target.valid).scores.float().square().mean()}
+
+METHOD = Mine
+'''
+NETWORK = '''
+"""micro: one convolution."""
+from torch import nn
+from bench.networks.build import NetworkParts
+
+class Encoder(nn.Module):
+    channels, auxiliary_channels, stride = 8, 0, 8
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 8, 8, stride=8), nn.BatchNorm2d(8)
+
+    def forward(self, image):
+        return self.norm(self.conv(image)), None
+
+def build(num_classes):
+    return NetworkParts(Encoder(), lambda channels: nn.Conv2d(channels, num_classes, 1))
+'''
+FLOW = '''
+"""still: nothing moves."""
+import numpy as np
+
+def BACKEND(clip, clips, index):
+    t, _, height, width = clip.frames.shape
+    return np.zeros((t - 1, 2, height, width), np.float32), np.ones((t - 1, height, width), np.bool_)
+'''
 
 Files = dict[str, Path]
 
@@ -450,3 +489,19 @@ def test_all_means_the_methods_of_the_repository(files: Files) -> None:
     assert "mine" in registry.names("method") and method_class("mine").card.title == "Mine"
     every = validated(Sweep, {"methods": "all", "shift": "ministreet-tiny"}, "Sweep")
     assert {one.config.method for one in plan(every)} == set(registry.built_in("method"))
+
+
+def test_trials_of_ray_take_files_of_ones_own(
+    files: Files, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(files["mine"].parent)
+    asked = {
+        "methods": ["./mine.py"],
+        "shift": "./small.yaml",
+        "options": {"network": "./micro.py", "flow": "still.py"},
+    }
+    sweep = validated(Sweep, asked, "Sweep").named
+    jobs = sweep_runs(sweep, workspace, Cluster(cpus=1))
+    assert [(job.state, job.reason) for job in jobs.runs] == [("done", "")]
+    record = read_record(workspace.runs / jobs.runs[0].key / "record.json")
+    assert record.config == config_of(files) and record.shift_hash == load_shift("small").hash

@@ -25,7 +25,6 @@ from ray.cluster_utils import Cluster as Nodes
 
 from bench.cli.sweeps import told
 from bench.core.errors import RunError, UsageError
-from bench.core.schema import validated
 from bench.core.workspace import Workspace
 from bench.runs.config import RunConfig, make_run_config
 from bench.runs.records import read_record
@@ -37,7 +36,6 @@ from bench.sweeps.on_ray import Cluster, Feeder, payload, sweep_runs
 from bench.sweeps.spec import Sweep, plan
 from bench.sweeps.table import failures
 from bench.sweeps.trial import do, reason_of, workspace_of
-from tests.bench.own_files import FLOW, METHOD, NETWORK
 
 TINY = "ministreet-tiny"
 CPU = torch.device("cpu")
@@ -285,60 +283,62 @@ def wait_for(what: Callable[[], Any], driver: subprocess.Popen[bytes], seconds: 
 def test_kills_at_random_moments_lose_nothing_and_change_no_bit(
     tmp_path: Path, shift_file: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker while source models are trained, the driver while a run is at work; half of the runs are of files of one's own."""
     shift = shift_file({"adaptation.steps": 24, "source_training.steps": 22, "adaptation.snapshots": 2})
     runs, moments = tmp_path / "runs", random.Random(20)
-    own = tmp_path / "own files"
-    own.mkdir()
-    for name, code in {"mine": METHOD, "micro": NETWORK, "still": FLOW}.items():
-        (own / f"{name}.py").write_text(code)
-    monkeypatch.chdir(own)
     asked = {
-        "name": "killed", "shift": shift, "methods": ["stpl", "./mine.py"], "seeds": "0:1", "retries": 5,
-        "options": {"mine.network": "./micro.py", "mine.flow": "still.py"},
+        "name": "killed", "shift": shift, "methods": ["stpl", "source_only"], "seeds": "0:2",
+        "retries": 5,
     }  # fmt: skip
     (tmp_path / "spec.yaml").write_text(yaml.safe_dump(asked))
     command = [sys.executable, "-m", "bench.cli", "sweep", "--runs", str(runs), "--cache", str(tmp_path / "cache")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    how, kills = [str(tmp_path / "spec.yaml")], []
 
-    def start(*how: str) -> subprocess.Popen[bytes]:
+    def start() -> subprocess.Popen[bytes]:
         with (tmp_path / "output").open("ab") as output:
             return subprocess.Popen([*command, *how], stdout=output, stderr=output, env=environment)
 
-    configs = {one.config.method: one.config for one in plan(validated(Sweep, asked, "Sweep").named)}
-    driver = start(str(tmp_path / "spec.yaml"))
-    folder = wait_for(lambda: cluster_of(driver), driver)
-    workers = wait_for(lambda: trial_processes(folder), driver)
-    wait_for(lambda: list((tmp_path / "cache" / "sources").glob("*/state/*")), driver)
-    time.sleep(moments.uniform(0, 1))
-    os.kill(moments.choice(trial_processes(folder) or workers), signal.SIGKILL)
-    wait_for(lambda: list((runs / configs["stpl"].hash).glob("state/*")), driver)
-    time.sleep(moments.uniform(0, 1))
-    assert driver.poll() is None, "the sweep ended before it could be killed"
-    driver.kill()
-    driver.wait()
-    deadline = time.time() + 20
-    while (marked(folder) or folder.exists()) and time.time() < deadline:
-        time.sleep(0.1)
-    assert not marked(folder) and not folder.exists()  # nothing lingers
-    assert not (runs / configs["stpl"].hash / "record.json").exists()
-    assert start("--resume", "killed").wait(timeout=900) == 0, (tmp_path / "output").read_text()[-3000:]
+    def under_way() -> list[list[Path]]:
+        """Source models being trained, and runs at work, from this start on or left by the one before."""
+        return [list((tmp_path / "cache" / "sources").glob("*/state/*")), list(runs.glob("*/state/*"))]
+
+    for stage, kill_a_worker in enumerate((False, True)):
+        driver = start()
+        how = ["--resume", "killed"]
+        folder = wait_for(lambda: cluster_of(driver), driver)  # noqa: B023
+        workers = wait_for(lambda: trial_processes(folder), driver)  # noqa: B023
+        wait_for(lambda: under_way()[stage], driver)  # noqa: B023
+        time.sleep(moments.uniform(0, 1))
+        if kill_a_worker:
+            os.kill(moments.choice(trial_processes(folder) or workers), signal.SIGKILL)
+            kills.append("worker")
+            time.sleep(moments.uniform(0, 2))
+        assert driver.poll() is None, "the sweep ended before it could be killed"
+        driver.kill()
+        driver.wait()
+        kills.append("driver")
+        deadline = time.time() + 20
+        while (marked(folder) or folder.exists()) and time.time() < deadline:
+            time.sleep(0.1)
+        assert not marked(folder) and not folder.exists()  # nothing lingers
+    assert sorted(kills) == ["driver"] * 2 + ["worker"]
+    last = start()
+    assert last.wait(timeout=900) == 0, (tmp_path / "output").read_text()[-3000:]
 
     monkeypatch.setattr("bench.runs.run._draw", lambda *_: None)
     undisturbed = Workspace(
         tmp_path / "undisturbed", tmp_path / "own cache", CPU, unboxed=True
     )  # in a box or not: the same
-    expected = {config.hash: run(config, undisturbed) for config in configs.values()}
+    expected = {one.config.hash: run(one.config, undisturbed) for one in plan(Sweep.model_validate(asked))}
     found = {path.parent.name: read_record(path) for path in runs.glob("*/record.json")}
-    assert found.keys() == expected.keys() and len(found) == 2
+    assert found.keys() == expected.keys() and len(found) == 4
     for key, record in found.items():
         other = expected[key]
         assert (record.config, record.result, record.selection) == (other.config, other.result, other.selection)
         assert (record.beside, record.source_model) == (other.beside, other.source_model)
-        assert (record.shift_hash, record.hardware["threads"]) == (other.shift_hash, 1)
-    assert sorted(found[configs["mine"].hash].config.plugins) == ["flow/still", "method/mine", "network/micro"]
+        assert record.hardware["threads"] == 1
     text = (tmp_path / "output").read_text()
-    assert "2 runs, 0 of them there already" in text and text.count("runs, ") == 2
+    assert "4 runs, 0 of them there already" in text and text.count("runs, ") == 3
     assert not any(word in text for word in ("Traceback", "raylet", "ray start", "dashboard", "WARNING", "INFO"))
 
 
