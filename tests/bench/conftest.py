@@ -20,10 +20,14 @@ from bench.runs import settings
 
 LONGEST = (
     "sweeps/test_on_ray.py",
-    "runs/test_plugins.py",
     "shifts/test_real_shifts.py",
-    "test_examples.py",
     "test_wheel.py",
+    "runs/test_resume.py",
+    "test_kill_points.py",
+    "runs/test_plugins.py",
+    "runs/test_run.py",
+    "runs/test_dry_run.py",
+    "test_examples.py",
 )
 """Files that go first, so that no process is left alone with one of them at the end."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
+import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 import bench
@@ -19,34 +20,46 @@ from bench.runs.config import load_shift
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def example(name: str, *arguments: object, at: Path, workspace: Workspace) -> str:
-    """What an example prints, run in an empty folder."""
-    command = [sys.executable, str(ROOT / "examples" / f"{name}.py"), *map(str, arguments)]
-    folders = {"BENCH_RUNS": str(workspace.runs), "BENCH_CACHE": str(workspace.cache)}
-    environment = {**os.environ, **folders, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=at, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+Example = Callable[..., str]
 
 
-def test_adapting_your_own_network(tmp_path: Path, trees: dict[str, Tree], workspace: Workspace) -> None:
+@pytest.fixture
+def example(
+    tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Example:
+    """``example(name, *arguments)``: what an example prints, run in an empty folder."""
+
+    def run(name: str, *arguments: object) -> str:
+        script = ROOT / "examples" / f"{name}.py"
+        monkeypatch.setattr(sys, "argv", [str(script), *map(str, arguments)])
+        monkeypatch.setenv("BENCH_RUNS", str(workspace.runs))
+        monkeypatch.setenv("BENCH_CACHE", str(workspace.cache))
+        (tmp_path / "empty").mkdir()
+        monkeypatch.chdir(tmp_path / "empty")
+        runpy.run_path(str(script), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_adapting_your_own_network(tmp_path: Path, trees: dict[str, Tree], example: Example) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     for number, picture in enumerate(sorted(trees["frames"].root.rglob("*.png"))[:4]):
         Image.open(picture).convert("RGB").resize((128, 64)).save(pictures / f"{number}.png")
-    told = example("adapt_your_network", pictures, 5, at=tmp_path, workspace=workspace)
+    told = example("adapt_your_network", pictures, 5)
     assert [line.split()[0] for line in told.splitlines()] == list("01234") and "'contrast'" in told
 
 
-def test_comparing_two_methods(tmp_path: Path, workspace: Workspace) -> None:
-    told = example("compare_two_methods", "ministreet-tiny", 1, at=tmp_path, workspace=workspace)
-    assert told.split()[1:3] == ["adabn", "stpl"] and (tmp_path / "comparison.png").is_file()
-    with Image.open(tmp_path / "comparison.png") as picture:
+def test_comparing_two_methods(tmp_path: Path, example: Example) -> None:
+    told = example("compare_two_methods", "ministreet-tiny", 1)
+    assert told.split()[1:3] == ["adabn", "stpl"] and (tmp_path / "empty" / "comparison.png").is_file()
+    with Image.open(tmp_path / "empty" / "comparison.png") as picture:
         assert len(picture.convert("RGB").getcolors(10**6) or ()) > 20
 
 
-def test_writing_a_method(tmp_path: Path, workspace: Workspace) -> None:
-    told = example("write_a_method", "ministreet-tiny", at=tmp_path, workspace=workspace)
+def test_writing_a_method(example: Example) -> None:
+    told = example("write_a_method", "ministreet-tiny")
     assert [line.split()[0] for line in told.splitlines()] == ["Source", "AdaBN", "Two"] and "mIoU" in told
 
 

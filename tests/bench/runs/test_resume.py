@@ -7,7 +7,6 @@ moment; nothing can be tidied up after that, as when a node dies.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Mapping
@@ -25,9 +24,7 @@ from bench.networks.weights import load_tensors
 from bench.runs import run as adapt
 from bench.runs import source, streaming, training
 from bench.runs.config import RunConfig, make_run_config
-
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["bench.runs.run", "cv2"])
+from tests.faults.kill_points import PROCESSES
 
 EVERY = 4
 """Steps between two states: 13 steps leave some undone at any kill."""

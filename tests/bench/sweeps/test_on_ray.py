@@ -63,20 +63,24 @@ def make(folder: Path, **asked: Any) -> tuple[Sweep, Workspace]:
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[Path]]]:
-    """Two Ray nodes on this machine, each with folders of its own; the first one says it has a GPU. Address and folders."""
+    """Two Ray nodes on this machine with two cores and one, each with folders of its own; the first says it has a GPU.
+
+    Returns:
+        Address and folders.
+    """
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     own = [tmp_path_factory.mktemp(f"node{number}") for number in range(2)]
     Path("/tmp/ray").mkdir(exist_ok=True)  # a note of the address goes there, wherever the rest is
     with scratch_folder() as scratch:
-        common: dict[str, Any] = {"num_cpus": 2, "object_store_memory": 80 * MIB, "include_dashboard": False}
+        common: dict[str, Any] = {"object_store_memory": 80 * MIB}
 
         def environment(folder: Path) -> dict[str, str]:
             return {"BENCH_NODE_RUNS": str(folder / "runs"), "BENCH_NODE_CACHE": str(folder / "cache")}
 
-        head = {**common, "num_gpus": 1, "temp_dir": str(scratch), "env_vars": environment(own[0])}
+        head = {**common, "num_cpus": 2, "num_gpus": 1, "temp_dir": str(scratch), "env_vars": environment(own[0])}
+        head |= {"include_dashboard": False, "no_monitor": True}  # nothing is scaled
         cluster = Nodes(initialize_head=True, head_node_args=head)
-        del common["include_dashboard"]
-        cluster.add_node(**common, num_gpus=0, env_vars=environment(own[1]))
+        cluster.add_node(**common, num_cpus=1, num_gpus=0, env_vars=environment(own[1]))
         cluster.wait_for_nodes()
         yield cluster.address, own
         ray.shutdown()
@@ -112,7 +116,7 @@ def test_two_halves_share_a_gpu_and_a_third_waits(nodes: tuple[str, list[Path]],
     for line in lines:
         at_once += 1 if line.startswith("start") else -1
         most = max(most, at_once)
-    assert most == 2 and {line.split()[2] for line in lines} == {"0"}  # four cores are free, half a GPU is not
+    assert most == 2 and {line.split()[2] for line in lines} == {"0"}  # three cores are free, half a GPU is not
 
 
 def test_trials_land_on_both_nodes_and_their_records_come_home(nodes: tuple[str, list[Path]], tmp_path: Path) -> None:
@@ -124,12 +128,12 @@ def test_trials_land_on_both_nodes_and_their_records_come_home(nodes: tuple[str,
         config = RunConfig.model_validate(job["config"])
         (workspace_of(job, say).runs / job["key"]).mkdir(parents=True)
         deadline = time.time() + 120
-        while sum(len(list((folder / "runs").glob("*"))) for folder in own) < 4:
-            assert time.time() < deadline, "the four runs were never at work at the same time"
-            time.sleep(0.05)  # two nodes with two cores each: at once they lie on both
+        while sum(len(list((folder / "runs").glob("*"))) for folder in own) < 3:
+            assert time.time() < deadline, "the three runs were never at work at the same time"
+            time.sleep(0.05)  # two nodes with three cores together: at once they lie on both
         return {"record": pretended(config, 40 + config.seed)}
 
-    sweep, workspace = make(tmp_path)
+    sweep, workspace = make(tmp_path, seeds="0:3")
     jobs = sweep_runs(sweep, workspace, Cluster(address), work)
     assert len({node for job in jobs.runs for node in job.nodes}) == 2
     there = [{path.name for path in (folder / "runs").iterdir()} for folder in own]
@@ -241,7 +245,7 @@ def test_asha_stops_the_worse_trials_by_a_score_without_labels(nodes: tuple[str,
 
 
 def test_more_than_there_is_is_refused(nodes: tuple[str, list[Path]], tmp_path: Path) -> None:
-    for asked, says in (({"cpu": 64}, "cpu: 64 per trial is asked for, but Ray sees 4"), ({"gpu": 2}, "gpu: 2 per")):
+    for asked, says in (({"cpu": 64}, "cpu: 64 per trial is asked for, but Ray sees 3"), ({"gpu": 2}, "gpu: 2 per")):
         with pytest.raises(UsageError, match=says):
             sweep_runs(*make(tmp_path, **asked), Cluster(nodes[0]))
 
