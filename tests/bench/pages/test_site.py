@@ -174,7 +174,9 @@ def test_recorded_drives_stand_first_where_somebody_ran_them(root: Path, tmp_pat
 def test_the_first_page_shows_what_came_out(site: Path) -> None:
     of = board.board_of(standard(), compared_with(SHIFT))
     assert board.lead(of.lines) == "STPL 44.0, AdaBN 36.0, Oracle 72.0, Source only 32.0"
-    assert board.lead([line for line in of.lines if line.group.card.setting != "SFDA"]) == "Oracle 72.0, Source only 32.0"
+    assert (
+        board.lead([line for line in of.lines if line.group.card.setting != "SFDA"]) == "Oracle 72.0, Source only 32.0"
+    )
     first = (site / "index.html").read_text(encoding="utf-8")
     pictures = [name for name in Page(site / "index.html").loaded if name.endswith(".webp")]
     assert pictures == [f"figures/{SHIFT}-panels.webp"] and "mIoU: STPL " in first
