@@ -126,7 +126,7 @@ def test_tests_stand_in_the_rooms_of_what_they_test() -> None:
     folders = {path.name for path in (ROOT / "tests" / "bench").iterdir() if path.is_dir() and path.name[0] != "_"}
     assert folders <= set(ROOMS)
     loose = {path.name for path in (ROOT / "tests" / "bench").glob("test_*.py")}
-    assert loose <= {"test_layering.py", "test_face.py", "test_examples.py", "test_wheel.py"}
+    assert loose <= {"test_layering.py", "test_face.py", "test_examples.py", "test_wheel.py", "test_benchmarks_page.py"}
 
 
 @pytest.mark.parametrize("shelf", ["networks/zoo", "flow/backends"])
@@ -148,7 +148,8 @@ def test_methods_see_no_files_loggers_or_processes() -> None:
 def test_no_step_brings_pixels_to_the_processor() -> None:
     """Within a step nothing of a method leaves the GPU but counts of classes in the contrast: no map, no flow, no label.
 
-    The published codes go through numpy in every step. ``tolist`` elsewhere is of numbers drawn on the processor.
+    The published codes go through numpy in every step. ``tolist`` elsewhere is of numbers drawn on the processor. Class quantiles
+    are numpy's where they are on the processor already; the dry runs of all steps see that a GPU takes the other branch.
     """
     forbidden = {"cpu", "numpy", "item"}
     calls = {
@@ -158,12 +159,13 @@ def test_no_step_brings_pixels_to_the_processor() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
     }
-    assert {call for call in calls if call[1] in forbidden} == set()
+    assert {call for call in calls if call[1] in forbidden} == {("pseudo_labels.py", "numpy")}
     assert {name for name, call in calls if call == "tolist"} <= {
         "contrast.py",
         "augment.py",
         "supervision.py",
         "rounds.py",
+        "pseudo_labels.py",
     }
 
 
