@@ -32,8 +32,8 @@ fuzz: setup
 # Also writes BENCHMARKS.md. With peers' libraries: .venv/bin/python -m pip install -e '.[bench]'
 bench: setup
 	mkdir -p .benchmarks
-	$(BIN)/python -m pytest tests/benchmarks -q -rs --benchmark-columns=median,rounds --benchmark-json=.benchmarks/last.json
-	$(BIN)/python -m tests.benchmarks.report .benchmarks/last.json
+	$(BIN)/python -m pytest tests/benchmarks -q -rs --benchmark-columns=median,rounds --benchmark-json=.benchmarks/last.json; \
+		status=$$?; $(BIN)/python -m tests.benchmarks.report .benchmarks/last.json && exit $$status  # a missed limit is on the page too
 
 # On a machine with a GPU, in the Python that has its torch: nothing is installed, no network is needed. What to carry there stands in
 # tests/gpu/conftest.py. make gpu BOARD=--board adds MiniStreet's main leaderboard of one seed; BENCH_GPU_REPORT=file.json keeps the figures.

@@ -39,9 +39,19 @@ def known_records(record: Record, runs: Path) -> list[Record]:
     return [r for r in (record, *found) if (r.shift_hash, r.config.mode) == (record.shift_hash, mode)]
 
 
+def _same_source(record: Record, other: Record) -> bool:
+    """Whether this is a source_only of the source model that a run started from, as far as records say; older ones do not."""
+    mine, its = (of.digests.source_model if of.digests else None for of in (record, other))
+    return (other.config.method, other.config.seed) == ("source_only", record.config.seed) and mine == its is not None
+
+
 def closing_panel(record: Record, folder: Path) -> Panel:
     """mIoU, per-class IoU, gain over source-only, share of the gap closed, time and memory, and where things are."""
-    source_only, oracle = oracle_and_source_only(known_records(record, folder.parent), record.config.seed)
+    known = sorted(known_records(record, folder.parent), key=lambda other: not _same_source(record, other))
+    source_only, oracle = oracle_and_source_only(known, record.config.seed)
+    beside = (
+        "" if any(_same_source(record, other) for other in known) else ", of a record that names no such source model"
+    )
     figures = sorted((folder / "figures").glob("*.png"))
     streams = record.config.mode == "stream"
     page = LEADERBOARDS / f"{record.config.shift}{'-stream' if streams else ''}.md"
@@ -57,7 +67,7 @@ def closing_panel(record: Record, folder: Path) -> Panel:
     if record.method["setting"] != "none":
         rows.add_row(
             "gain over source_only",
-            ask("source_only") if source_only is None else f"{result.miou - source_only:+.1f} points",
+            ask("source_only") if source_only is None else f"{result.miou - source_only:+.1f} points{beside}",
         )
         if source_only is None or oracle is None:
             share = ask("source_only" if source_only is None else "oracle")

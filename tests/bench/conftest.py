@@ -17,6 +17,7 @@ from bench.core.registry import ROOT
 from bench.core.workspace import Workspace
 from bench.data.fixtures import Tree, write_all
 from bench.runs import settings
+from tests.threads import one_thread  # noqa: F401
 
 LONGEST = (
     "sweeps/test_on_ray.py",
@@ -76,14 +77,6 @@ def no_files_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_files", dict(registry._files))
     monkeypatch.delenv("BENCH_PLUGINS", raising=False)
     settings.executed_here.clear()
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -37,7 +37,9 @@ def test_a_row_a_limit_an_exponent_and_the_run() -> None:
     cells = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("|")
     ]
-    assert ["splat", "a loop", "51.3", "at least 40"] in cells
+    assert ["splat", "a loop", "51.3", "at least 40"] in cells and "missed" not in page
+    kept["benchmarks"][0]["extra_info"]["rows"][0]["value"] = 39.9
+    assert "at least 40, **missed**" in report.report(kept)
     # Twice the pixels take four times as long: to the power of 2.
     assert ["contrast", "pixels", "2.00", "1,000 (500.0 ms)", "4,000 (8000.0 ms)"] in cells
     assert "Run: 2026-11-26, A processor, torch 2.14, 1 thread(s)." in page

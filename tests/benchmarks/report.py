@@ -33,10 +33,10 @@ def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
 
 
 def _limit(row: Mapping[str, Any]) -> str:
-    limits = [
-        f"{name} {row[key]:g}" for key, name in (("least", "at least"), ("most", "at most")) if row[key] is not None
-    ]
-    return listed(limits) if limits else "none"
+    least, most, value = row["least"], row["most"], row["value"]
+    limits = [f"{name} {limit:g}" for name, limit in (("at least", least), ("at most", most)) if limit is not None]
+    missed = (least is not None and value < least) or (most is not None and value > most)
+    return (listed(limits) or "none") + (", **missed**" if missed else "")
 
 
 def kept(measured: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 import torch.nn.functional as F
 
@@ -17,14 +16,7 @@ from stpl.contrast import pixel_contrast
 from tests.bench.runs.steps import real_steps
 from tests.benchmarks.measuring import fastest, grown
 from tests.benchmarks.report import exponent
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+from tests.threads import one_thread  # noqa: F401
 
 
 def fitted(benchmark: Any, what: str, unit: str, sizes: list[int], work: Callable[[int], Callable[[], Any]]) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from stpl.contrast import pixel_contrast
 from tests.benchmarks.measuring import fastest, measured
+from tests.threads import one_thread  # noqa: F401
 
 TEMPERATURE = 0.1
 
@@ -39,10 +40,7 @@ def compared(theirs: Callable[[Tensor, Tensor], Tensor], denominator: Any, count
         return pixel_contrast(z, label, temperature=TEMPERATURE, denominator=denominator)
 
     torch.testing.assert_close(theirs(z, label), ours(z, label), rtol=1e-4, atol=1e-4)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
     slow, fast = fastest([lambda: theirs(z, label).backward(), lambda: ours(z, label).backward()], 3)
-    torch.set_num_threads(before)
     return slow / fast
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from bench.runs.config import resolve_settings
 from bench.runs.settings import loaded_class
 from methods.base import ClipBatch, LabelledBatch, Method, Setup
 from stpl import Segmentation
+from tests.threads import one_thread  # noqa: F401
 
 NAME = pytest.StashKey[str]()
 """Of the method that ``--method`` names."""
@@ -34,14 +34,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [
             item for item in items if getattr(item, "callspec", None) and item.callspec.params.get("name") == name
         ]  # type: ignore[attr-defined]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Painter(nn.Module):

@@ -4,14 +4,12 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests.threads import one_thread  # noqa: F401
+
 settings.register_profile("stpl", deadline=None, derandomize=True, max_examples=30)
 settings.load_profile("stpl")
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def one_seed() -> None:
     torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)

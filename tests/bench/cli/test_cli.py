@@ -19,7 +19,7 @@ from bench import cli
 from bench.cli.common import PANELS
 from bench.core.workspace import Workspace
 from bench.runs import run as adapt
-from bench.runs.records import Record
+from bench.runs.records import Record, read_record
 
 ROOT = Path(__file__).resolve().parents[3]
 TINY = ("--shift", "ministreet-tiny")
@@ -231,6 +231,16 @@ def test_a_run_ends_with_a_panel(workspace: Workspace, monkeypatch: pytest.Monke
     for what in ("mIoU", "gain over source", "gap", "pixel accuracy", "temporal consistency", "peak memory", "bicycle"):
         assert what in told, what
     assert "unknown" not in told  # floor and ceiling of this replicate are among the local runs
+    assert "no such source model" not in told
+    floor = next(
+        r for r in map(read_record, workspace.runs.glob("[!b]*/record.json")) if r.config.method == "source_only"
+    )
+    path = workspace.runs / floor.run / "record.json"
+    assert floor.digests is not None
+    digests = floor.digests.model_copy(update={"source_model": "0" * 64})
+    path.write_text(floor.model_copy(update={"digests": digests}).to_json())
+    again = call("run", "-m", "adabn", *TINY, *folders(workspace))
+    assert "points, of a record that names no such source model" in again.stdout
     assert str(workspace.runs) in told and "record.json" in told
 
 
