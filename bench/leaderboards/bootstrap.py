@@ -14,7 +14,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from .pixels import Pixels
+from bench.runs.sequences import Pixels
+
 from .statistics import LEVEL
 
 DRAWS = 2000
@@ -120,7 +121,7 @@ def _of_side(side: _Side, seeds: tuple[int, ...], sizes: tuple[int, ...], draws:
     replicates, weights = plan(sizes, draws)
     drawn, own = np.empty(replicates.shape), np.empty(len(seeds))
     for number, (seed, weight) in enumerate(zip(seeds, weights, strict=True)):
-        counts = Pixels.of(side.of[seed]).counts
+        counts = Pixels.of(side.of[seed]).small().counts
         drawn[replicates == number], own[number] = _drawn(counts, weight), pooled_miou(counts.sum(0))
     return drawn, own
 

@@ -29,7 +29,7 @@ from bench.runs.adaptation import schedule_of
 from bench.runs.config import RunConfig, Shift, every_setting, make_run_config, method_class
 from bench.runs.records import Record, Result
 from bench.runs.selection import Snapshot
-from bench.runs.sequences import MEAN_TOLERANCE, Counts
+from bench.runs.sequences import MEAN_TOLERANCE, Counts, Pixels
 from bench.runs.source import source_flow
 from bench.runs.training import snapshot_steps
 from bench.shifts.protocol import Recorded, Videos
@@ -46,14 +46,17 @@ FACT = re.compile(r"[\w .,:;()@/+#'-]{0,200}", re.ASCII)
 # A record alone ------------------------------------------------------------------------------------------------------
 
 
-def check_alone(record: Record, shift: Shift, name: str) -> None:
+def check_alone(record: Record, shift: Shift, name: str, cls: Any = None) -> None:
     """Check a record of a known method against itself and its protocol.
+
+    Args:
+        cls: the method's class, where the caller has looked it up.
 
     Raises:
         RunError: the first thing in it that cannot be; one line that names the record.
     """
     check_config(record.config, name)
-    for fault in _faults(record, shift, method_class(record.config.method)):
+    for fault in _faults(record, shift, cls or method_class(record.config.method)):
         raise RunError(f"Record {name}: {fault}; run it again")
 
 
@@ -263,7 +266,7 @@ def pixel_fault(counts: Mapping[str, Counts], shift: Shift) -> str | None:
                 f"{len(counts)} sequences, '{min(counts)}' to '{max(counts)}'; the data has {clips}, '00000' and so on"
             )
     size = (rule.height or height) * (rule.width or width)
-    pixels = dict(zip(counts, np.stack(list(counts.values()))[:, :, 1].sum(1).tolist(), strict=True))
+    pixels = dict(zip(counts, Pixels.of(counts).counts[:, :, 1].sum(1).tolist(), strict=True))
     most = size if not isinstance(data, Videos) else size * (clips or 1)
     for name, number in pixels.items():
         if number > most:
@@ -303,10 +306,9 @@ def compare_records(records: Mapping[str, Record], counts: Mapping[str, Mapping[
 
 def _truth(counts: Mapping[str, Counts]) -> str:
     """A digest of the labels' pixels by sequence and class."""
-    digest = hashlib.sha256()
-    for name, of in sorted(counts.items()):
-        digest.update(name.encode() + of[:, 1].astype(np.int64).tobytes())
-    return digest.hexdigest()
+    pixels = Pixels.of(counts).small()
+    names = "\0".join(pixels)
+    return hashlib.sha256(names.encode() + pixels.counts[:, :, 1].astype(np.int64).tobytes()).hexdigest()
 
 
 def _start(record: Record, shift: Shift) -> tuple[Any, ...] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,12 @@ from bench.core.registry import method_names
 from bench.runs.config import RunConfig, Shift, alterations, load_shift, method_class, resolve_settings
 from bench.runs.finished import FOLDERS, folder_of
 from bench.runs.records import Record, read_record
-from bench.runs.sequences import Counts, place, sequences_of
+from bench.runs.sequences import Counts, Pixels, place, sequences_of
 from bench.runs.settings import revision_of
 from bench.shifts.protocol import check_protocol
 from methods.base import later
 
 from .consistency import check_alone, compare_records, pixel_fault
-from .pixels import Pixels
 from .statistics import mean_interval
 
 STREAM = "protocol=stream"
@@ -65,7 +64,7 @@ class Group:
         classes = load_shift(next(iter(self.records.values())).config.shift).score_classes if self.counts else ()
         for seed, counts in sorted(self.counts.items()):
             kept = [i for i, name in enumerate(classes) if self.records[seed].result.iou.get(name) is not None]
-            found[seed] = Pixels.of(counts).of_classes(kept)
+            found[seed] = Pixels.of(counts).small().of_classes(kept)
         return found
 
     def of(self, value: Callable[[Record], float | None]) -> dict[int, float]:
@@ -91,15 +90,15 @@ def read_committed(root: Path, shift_name: str, mode: str = "offline") -> Commit
     """
     shift, records, sequences = load_shift(shift_name), dict[str, Record](), dict[str, Mapping[str, Counts]]()
     folder = folder_of(root, shift_name, mode)
-    files, admitted = sorted(folder.glob("*.json")), set[str]()
+    files, admitted, class_of = sorted(folder.glob("*.json")), set[str](), cache(method_class)
     for path in files:
         record = read_record(path)
         admit(record, shift, str(path), mode, admitted)
-        check_alone(record, shift, str(path))
+        check_alone(record, shift, str(path), class_of(record.config.method))
         counts = sequences_of(record, path, shift)
         if (fault := pixel_fault(counts, shift)) is not None:
             raise RunError(f"{place(path)}: {fault}; submit the run again")
-        records[str(path)], sequences[str(path)] = record, Pixels.of(counts)
+        records[str(path)], sequences[str(path)] = record, counts.small()
     compare_records(records, sequences, shift)
     known = {place(path) for path in files}
     for path in sorted((folder / "sequences").glob("*.csv")):

@@ -12,7 +12,8 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, KeysView, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,57 @@ Counts = npt.NDArray[np.int64]
 _NUMBERS = re.compile(r"\d{1,18}(,\d{1,18})*", re.ASCII)
 MEAN_TOLERANCE = 1e-9
 """Points by which the mean over classes may differ: the order of its sum is the processor's; the IoU of a class has none."""
+
+
+@lru_cache(maxsize=64)
+def _places(names: tuple[str, ...]) -> dict[str, int]:
+    """Number of each sequence; records of one data set share it."""
+    return {name: number for number, name in enumerate(names)}
+
+
+class Pixels(Mapping[str, Counts]):
+    """Pixels by sequence in one array, where there are many records of them.
+
+    Args:
+        places: number of each sequence.
+        counts: ``(S, K, 3)``, whole numbers: true positives, truth, predicted.
+    """
+
+    def __init__(self, places: Mapping[str, int], counts: npt.NDArray[np.integer]) -> None:
+        self.places, self.counts = places, counts
+
+    @classmethod
+    def of(cls, sequences: Mapping[str, Counts]) -> Pixels:
+        """The same, in the order that they have."""
+        if isinstance(sequences, cls):
+            return sequences
+        return cls(_places(tuple(sequences)), np.stack(list(sequences.values())))
+
+    def small(self) -> Pixels:
+        """The same, sorted by name and in the smallest type that holds every number."""
+        names = tuple(self.places)
+        ordered = tuple(sorted(names))
+        counts = self.counts if names == ordered else self.counts[[self.places[name] for name in ordered]]
+        least = np.min_scalar_type(int(counts.max(initial=0)))
+        return self if names == ordered and counts.dtype == least else Pixels(_places(ordered), counts.astype(least))
+
+    def of_classes(self, numbers: Sequence[int]) -> Pixels:
+        """Of some of the K classes alone."""
+        return self if len(numbers) == self.counts.shape[1] else Pixels(self.places, self.counts[:, list(numbers)])
+
+    def __getitem__(self, name: str) -> Counts:
+        found: Counts = self.counts[self.places[name]].astype(np.int64)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.places)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def keys(self) -> KeysView[str]:
+        """Of the numbers: compared without a look at the counts."""
+        return self.places.keys()
 
 
 class SequenceCounts:
@@ -86,7 +138,12 @@ def write_sequences(path: Path, sequences: Mapping[str, Counts], classes: Sequen
 
 
 def read_sequences(path: Path, classes: Sequence[str]) -> dict[str, Counts]:
-    """Pixels by sequence.
+    """Pixels by sequence. Errors: see :func:`read_pixels`."""
+    return dict(read_pixels(path, classes))
+
+
+def read_pixels(path: Path, classes: Sequence[str]) -> Pixels:
+    """Pixels by sequence, in one array.
 
     Raises:
         RunError: cannot be read, or not such a file of these classes; names the file and the line.
@@ -121,13 +178,13 @@ def read_sequences(path: Path, classes: Sequence[str]) -> dict[str, Counts]:
     return _counts(texts, classes)
 
 
-def _counts(texts: Mapping[str, str], classes: Sequence[str]) -> dict[str, Counts]:
+def _counts(texts: Mapping[str, str], classes: Sequence[str]) -> Pixels:
     """Pixels by sequence from their numbers, digits and commas alone."""
     counts = np.fromstring(",".join(texts.values()), np.int64, sep=",")
-    return dict(zip(texts, counts.reshape(len(texts), len(classes), len(COUNTS)), strict=True))
+    return Pixels(_places(tuple(texts)), counts.reshape(len(texts), len(classes), len(COUNTS)))
 
 
-def _read_plain(text: str, classes: Sequence[str]) -> dict[str, Counts] | None:
+def _read_plain(text: str, classes: Sequence[str]) -> Pixels | None:
     """A file as :func:`to_csv` writes it, unless a name takes quotes: without Python's work for each cell. None where it is not."""
     head, _, body = text.partition("\n")
     if '"' in text or f"{head}\n" != to_csv({}, classes) or not body.endswith("\n"):
@@ -161,8 +218,8 @@ def mismatch(
     Args:
         unscored: classes that the protocol does not score.
     """
-    every = np.stack(list(sequences.values()))
-    hits, truth, predicted = np.moveaxis(every, -1, 0)
+    every = Pixels.of(sequences).counts
+    hits, truth, predicted = every[..., 0], every[..., 1], every[..., 2]
     impossible = (hits > np.minimum(truth, predicted)).any(1) | (truth.sum(1) != predicted.sum(1))
     if impossible.any():
         name = list(sequences)[int(impossible.argmax())]
@@ -170,8 +227,8 @@ def mismatch(
         return f"the counts of sequence '{name}' are impossible ({what})"
     counts = torch.from_numpy(every.sum(0))
     iou = iou_from_counts(counts)
-    for name, value in zip(classes, iou, strict=True):
-        said, pooled = result.iou.get(name), None if name in unscored else finite(100 * float(value))
+    for name, value in zip(classes, (100 * iou).tolist(), strict=True):
+        said, pooled = result.iou.get(name), None if name in unscored else finite(value)
         if said != pooled:
             return f"IoU of {name} is {said} in the record, {pooled} from the counts"
     accuracy = 100 * float(counts[:, 0].sum().double() / counts[:, 1].sum())
@@ -183,7 +240,7 @@ def mismatch(
     return None
 
 
-def sequences_of(record: Record, record_file: Path, shift: Shift) -> dict[str, Counts]:
+def sequences_of(record: Record, record_file: Path, shift: Shift) -> Pixels:
     """The committed sequences of a record, checked against it.
 
     Raises:
@@ -192,7 +249,7 @@ def sequences_of(record: Record, record_file: Path, shift: Shift) -> dict[str, C
     path = place(record_file)
     if not path.is_file():
         raise RunError(f"Record {record_file} has no scores per sequence ({path}); submit its run again")
-    found = read_sequences(path, shift.score_classes)
+    found = read_pixels(path, shift.score_classes)
     if (wrong := mismatch(found, record.result, shift.score_classes, shift.unscored)) is not None:
         raise RunError(f"{path} does not belong to {record_file.name}: {wrong}; submit the run again")
     return found
