@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -35,6 +36,8 @@ MOST_PIXELS = 1 << 28
 """Pixels of the largest picture that is decoded (16384 x 16384, 0.8 GB as RGB)."""
 MOST_BYTES = 1 << 30
 """Of the largest file that is read as a picture."""
+DEFLATE = 1032
+"""Bytes that one byte of deflate can become at most (zlib's technical details): fewer do not hold a PNG's pixels."""
 STRANGE = 0.01
 """Share of pixels in colours of no class above which a label picture is refused; fewer are ignored."""
 AS_THEY_ARE: UInt8 = np.arange(256, dtype=np.uint8)
@@ -86,6 +89,8 @@ def open_picture(file: Path, data: bytes, expect: Size | None = None) -> Image.I
             f"is {shown(size)} pixels, {size[0] * size[1] / 1e6:.0f} million; at most {MOST_PIXELS / 1e6:.0f} are read"
         )
         raise BadFile(file, "too large", f"{what}: make it smaller")
+    if picture.format == "PNG" and DEFLATE * len(data) < _png_bytes(data):  # Pillow would fill up with black
+        raise BadFile(file, "truncated", f"is truncated: {shown(size)} pixels do not fit into {len(data)} bytes")
     if expect is not None and size != expect:
         raise BadFile(file, "wrong size", f"is {shown(size)} pixels, expected {shown(expect)}")
     return picture
@@ -97,6 +102,12 @@ def turned(picture: Image.Image, data: bytes) -> int:
         return 1  # a PNG without it would be decoded whole in search of it
     found = picture.getexif().get(ORIENTATION, 1)
     return found if found in range(1, 9) else 1
+
+
+def _png_bytes(data: bytes) -> int:
+    """Bytes of a PNG's pixels, unpacked, by its header; a scan that is interlaced has a few more."""
+    width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
+    return int(height * (width * depth * {2: 3, 4: 2, 6: 4}.get(colour, 1) // 8))
 
 
 def _png_has_exif(data: bytes) -> bool:

@@ -206,6 +206,17 @@ def test_nothing_is_allocated_for_a_header(tmp_path: Path) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000
 
 
+def test_a_picture_that_its_file_cannot_hold_is_truncated(tmp_path: Path) -> None:
+    """Pillow would fill up 700 MB with black."""
+    file = png(tmp_path / "a.png", 32, 7_471_128, 8, 2, (b"\0" + bytes(96)) * 24)
+    said = r"a\.png: is truncated: 32x7471128 pixels do not fit into \d+ bytes"
+    for read in (picture_size, colour_picture):
+        with pytest.raises(BadFile, match=said):
+            read(file)
+    whole = png(tmp_path / "b.png", 4096, 4096, 1, 0, (b"\0" + bytes(512)) * 4096)  # nothing packs better
+    assert picture_size(whole) == (4096, 4096) and not np.asarray(colour_picture(whole)).any()
+
+
 def test_pipes_and_devices_are_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.png")
     with pytest.raises(BadFile, match=r"a\.png: is a pipe, a file is expected"):
