@@ -89,8 +89,12 @@ def open_picture(file: Path, data: bytes, expect: Size | None = None) -> Image.I
             f"is {shown(size)} pixels, {size[0] * size[1] / 1e6:.0f} million; at most {MOST_PIXELS / 1e6:.0f} are read"
         )
         raise BadFile(file, "too large", f"{what}: make it smaller")
-    if picture.format == "PNG" and DEFLATE * len(data) < _png_bytes(data):  # Pillow would fill up with black
+    # What is missing Pillow would fill up with black.
+    if picture.format == "PNG" and DEFLATE * len(data) < _png_bytes(data):
         raise BadFile(file, "truncated", f"is truncated: {shown(size)} pixels do not fit into {len(data)} bytes")
+    ends = [tile[1][2:] for tile in getattr(picture, "tile", ()) if tile[1]]
+    if ends and max(x for x, _ in ends) * max(y for _, y in ends) < size[0] * size[1]:
+        raise BadFile(file, "truncated", f"is truncated: it holds a part of its {shown(size)} pixels alone")
     if expect is not None and size != expect:
         raise BadFile(file, "wrong size", f"is {shown(size)} pixels, expected {shown(expect)}")
     return picture

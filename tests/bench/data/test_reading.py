@@ -217,6 +217,17 @@ def test_a_picture_that_its_file_cannot_hold_is_truncated(tmp_path: Path) -> Non
     assert picture_size(whole) == (4096, 4096) and not np.asarray(colour_picture(whole)).any()
 
 
+def test_a_picture_whose_strips_end_too_early_is_truncated(tmp_path: Path) -> None:
+    file = tmp_path / "a.tif"
+    Image.new("RGB", (32, 24)).save(file)
+    header, entry = file.read_bytes(), struct.pack("<HHI", 257, 4, 1)  # ImageLength, one number
+    assert header.count(entry) == 1
+    file.write_bytes(header.replace(entry + struct.pack("<I", 24), entry + struct.pack("<I", 25)))
+    for read in (picture_size, colour_picture):
+        with pytest.raises(BadFile, match=r"a\.tif: is truncated: it holds a part of its 32x25 pixels alone"):
+            read(file)
+
+
 def test_pipes_and_devices_are_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.png")
     with pytest.raises(BadFile, match=r"a\.png: is a pipe, a file is expected"):
