@@ -363,9 +363,10 @@ class Trainer:
         # Without its moments an optimiser would start anew in the middle of the run, and say nothing.
         whole = meta.get("names", hash_of(sorted(tensors))) == hash_of(sorted(tensors))
         step, wall, cpu = (meta.get(name) for name in ("step", "wall", "cpu"))
+        numbers = not any(isinstance(x, bool) for x in (step, wall, cpu))  # True is an int as well
         timed = isinstance(wall, (int, float)) and isinstance(cpu, (int, float)) and min(wall, cpu) >= 0
         counted = isinstance(step, int) and 0 <= step <= self.schedule.steps
-        if self.method.state_dict().keys() != method.keys() or not (whole and timed and counted):
+        if self.method.state_dict().keys() != method.keys() or not (whole and numbers and timed and counted):
             raise RunError(f"{self.state_path} was saved by other code than this; delete it and run again")
         self._environments = environments_in(meta)
         assert isinstance(step, int)

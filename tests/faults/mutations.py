@@ -290,6 +290,7 @@ def a_safetensors(content: bytes, draw: Draw) -> Mutant:
     meta, forged = header["__metadata__"]["meta"], False
     if draw.random() < 0.5:
         text = json.dumps(restructured(header, draw)).replace(f'"{HERE}"', draw.choice(NASTY))
+        forged = KEY not in text
     else:
         mutant = a_json(meta.encode(), draw)
         header["__metadata__"]["meta"], forged = mutant.content.decode("utf-8", "replace"), mutant.forged
