@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -74,6 +75,15 @@ def test_the_atlas_is_ministreet_2_with_another_target() -> None:
         config = make_run_config("stpl", name, 3)
         sources.add(hash_of(source_identity(config, config.protocol)))
     assert len(sources) == 1 and "night" not in load_shift("atlas-weather").data.target.title
+
+
+def test_severities_are_those_that_the_calibration_kept() -> None:
+    """By a drop of source-only of 10 to 20 points on each world that was looked at."""
+    with (ROOT.parent / "leaderboards" / "calibration" / "atlas.csv").open(encoding="utf-8", newline="") as file:
+        kept = [row for row in csv.DictReader(file) if row["note"].startswith("kept")]
+    found = [(row["shift"], row["seed"], float(row["severity"])) for row in kept]
+    wanted = [(name, seed, load_shift(name).data.target.severity) for name in CAUSES for seed in "01"]  # type: ignore[union-attr]
+    assert sorted(found) == wanted and all(10 <= float(row["drop"]) <= 20 for row in kept)
 
 
 def test_a_copy_under_another_title_has_the_same_hash_and_any_other_change_another(shift_file: ShiftFile) -> None:

@@ -278,7 +278,7 @@ def test_the_page_has_every_setting_with_its_source_and_what_each_shift_runs_wit
         lines = section.split("With `-o")[0].splitlines()  # a variant's own values stand in a table below
         cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
         assert cells[0] == ["setting", "value", "published or ours", "source, or why", *REPORTED]
-        own = 4 + REPORTED.index("ministreet2")  # as the shift of another search below
+        own = 4 + REPORTED.index("ministreet2")  # left out: its values follow from searches that are still to come
         rows[name] = {row[0].strip("`"): row[1:own] + row[own + 1 :] for row in cells[2:]}
     assert {name: set(of) for name, of in rows.items()} == {
         name: fields for name in method_names() if (fields := settings_names(name))
@@ -307,11 +307,6 @@ def test_the_page_says_where_no_search_has_run(monkeypatch: pytest.MonkeyPatch) 
     text = settings_page.page(Path()).text
     assert "No search has run" not in text and "0.123 (trial 4)" in text
     assert "`atlas-…`" in text and "| atlas-" not in text
-
-
-@pytest.mark.parametrize("shift", [name for name in shift_names() if name.startswith(settings_page.ATLAS)])
-def test_the_atlas_takes_the_settings_of_ministreet_2(shift: str) -> None:
-    assert load_shift(shift).settings == load_shift("ministreet2").settings
 
 
 def test_the_committed_page_is_fresh() -> None:
