@@ -11,6 +11,7 @@ from bench.core.registry import method_names, shift_names
 from bench.core.schema import canonical
 from bench.core.text import table
 from bench.runs.config import effective_settings, load_shift, method_class
+from bench.shifts.protocol import TunedOn
 
 from .generated import Page
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from methods.base import Value
 
 NAME = "settings.md"
+ATLAS = "atlas-"
+"""Start of the names of shifts that take the settings of MiniStreet 2, so they have no column of their own."""
 HEAD = (
     "# Settings of the methods",
     "Made by `bench leaderboard` from the methods' files; do not edit. `bench list methods --shift NAME` prints the same for any "
@@ -32,8 +35,15 @@ HEAD = (
 
 def page(root: Path) -> Page:
     """The page as it has to be."""
-    shifts = [shift for shift in map(load_shift, shift_names()) if shift.purpose == "report"]
-    parts = [*HEAD]
+    shifts = columns()
+    parts = [
+        *HEAD,
+        "The shifts of the atlas (`atlas-…`) run with what `ministreet2` runs with: nothing is tuned on them.",
+    ]
+    parts += [
+        f"**No search has run on `{name}` yet.** Until one has, `{shift}` runs with the first column's values."
+        for shift, name in _waiting(shifts)
+    ]
     for name in method_names():
         rows = rows_of(name, shifts)
         if rows:
@@ -43,6 +53,19 @@ def page(root: Path) -> Page:
                 told = [{"setting": f"`{key}`", layer.split()[0]: _cell(value, value)} for key, value in values.items()]
                 parts += [f"With `-o {layer.split()[1]}`:", table(told, left=tuple(told[0]))]
     return Page(root / NAME, "\n\n".join(parts) + "\n")
+
+
+def columns() -> list[Shift]:
+    """The reported shifts that have settings of their own."""
+    shifts = [load_shift(name) for name in shift_names() if not name.startswith(ATLAS)]
+    return [shift for shift in shifts if shift.purpose == "report"]
+
+
+def _waiting(shifts: Sequence[Shift]) -> list[tuple[str, str]]:
+    """Names of the shifts whose settings are those of a search that has not run, each with where it is to run."""
+    told = {shift.name: shift.settings.tuned_on for shift in shifts if isinstance(shift.settings, TunedOn)}
+    searched = {layer.split()[0] for name in method_names() for layer in method_class(name).TUNED}
+    return [(shift, name) for shift, name in told.items() if name not in searched]
 
 
 def rows_of(method: str, shifts: Sequence[Shift]) -> list[dict[str, str]]:

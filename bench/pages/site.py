@@ -31,7 +31,7 @@ from bench.core.outputs import Output, apart
 from bench.core.progress import Progress, quiet
 from bench.core.registry import method_names, shift_names
 from bench.data.reading import colour_picture
-from bench.leaderboards import page
+from bench.leaderboards import page, settings_page
 from bench.leaderboards.provenance import provenance
 from bench.leaderboards.published import compared_with
 from bench.leaderboards.standings import read_committed
@@ -292,7 +292,7 @@ def build(root: Path, progress: Progress = quiet) -> dict[str, Content]:
         raise RunError(f"{stale[0]} is not what the records give; first: bench leaderboard --root {root}")
     names = [folder.name for folder in sorted((root / "records").glob("*")) if any(folder.glob("*.json"))]
     site = Site(root, {name: read_committed(root, name).records for name in names})
-    reported = [shift for shift in map(load_shift, shift_names()) if shift.purpose == "report"]
+    reported = settings_page.columns()
     here = method_names()
     leads: dict[str, str] = {}
     for number, shift in enumerate(site.shifts, 1):

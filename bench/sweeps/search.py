@@ -115,7 +115,7 @@ def tuning_shift(name: str) -> Shift:
     reported = {what for s in map(load_shift, shift_names()) if s.purpose == "report" for what in _scored_on(s)}
     hidden = not isinstance(protocol.data, Videos) and protocol.data.worlds is not None
     if protocol.purpose != "tune" or hidden or reported & _scored_on(protocol):
-        raise UsageError(f"Shift '{name}' is not for tuning; use ministreet-dev")
+        raise UsageError(f"Shift '{name}' is not for tuning; use ministreet-dev or ministreet2-dev")
     return protocol
 
 

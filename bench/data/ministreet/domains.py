@@ -1,9 +1,10 @@
 """The domains of MiniStreet by name, the variants that a mixture may take, and their text for hashing.
 
 ``sim`` and ``cam`` are MiniStreet's source and target. Their numbers were set on development worlds by two figures alone,
-source-only and oracle mIoU. ``city`` and the variants in :data:`FROZEN` are MiniStreet 2's, set by these two and adabn's
-(``leaderboards/calibration/ministreet2.csv``). All of these are frozen; the other variants are for shifts of one's own, and their
-numbers may change until a reported shift uses them. :func:`spec_json` goes into the hash of every rendered clip, so a changed
+source-only and oracle mIoU. ``city`` and most variants in :data:`FROZEN` are MiniStreet 2's, set by these two and adabn's
+(``leaderboards/calibration/ministreet2.csv``); ``lorry``, ``village``, ``crowd`` and ``webcam`` are the atlas's, whose severities
+were set by source-only (``atlas.csv``). All of these are frozen; a new variant is for shifts of one's own, and its numbers may
+change until a reported shift uses it. :func:`spec_json` goes into the hash of every rendered clip, so a changed
 number can never meet an old cache.
 """
 
@@ -36,13 +37,13 @@ VARIANTS: Variants = {
 
 FROZEN: Mapping[str, tuple[str, ...]] = {
     "domain": ("cam", "city", "sim"),
-    "camera": ("van",),
-    "layout": ("oldtown",),
-    "traffic": ("market",),
+    "camera": ("van", "lorry"),
+    "layout": ("oldtown", "village"),
+    "traffic": ("market", "crowd"),
     "texture": ("worn",),
     "light": ("noon", "overcast", "low_sun", "night"),
     "weather": ("dry", "rain", "fog"),
-    "sensor": ("dashcam",),
+    "sensor": ("dashcam", "webcam"),
     "materials": ("oldtown",),
 }
 """What a reported shift may use: whole domains, with each of their groups, and variants by group. Tests hold clips of them."""

@@ -1,4 +1,4 @@
-"""Named variants of groups, to be taken into mixtures: another town, times of day, weathers, a cheap camera."""
+"""Named variants of groups, to be taken into mixtures: another town, times of day, weathers, cheap cameras."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ VILLAGE = replace(
 """Low houses behind gardens, narrow sidewalks, low fences, large trees."""
 
 CROWD = replace(
-    CITY.traffic, cars=(0, 1), trucks=(0, 1), buses=(0, 1), persons=(6, 11), bicycles=(2, 4), motorcycles=(2, 4),
-    rider_share=0.9, parked_share=0.8, near=3.6, far=11.0, car_length=(2.8, 3.4), car_height=(1.7, 2.1), cabin=(0.7, 0.85),
-    truck_length=(4.6, 6.0), truck_height=(2.1, 2.6), bus_length=(5.5, 7.0), bus_height=(3.6, 4.2), person_height=(1.1, 1.8),
-    cycle_length=(1.4, 1.8),
+    CITY.traffic, cars=(0, 1), trucks=(0, 1), buses=(0, 1), persons=(8, 14), bicycles=(3, 6), motorcycles=(3, 6),
+    rider_share=1.0, parked_share=0.8, near=3.3, far=16.0, car_length=(2.6, 3.2), car_height=(1.8, 2.2), cabin=(0.75, 0.9),
+    truck_length=(4.2, 5.4), truck_height=(2.0, 2.5), bus_length=(4.8, 6.2), bus_height=(3.8, 4.4), person_height=(1.0, 1.8),
+    cycle_length=(1.3, 1.7),
 )  # fmt: skip
-"""People and two-wheelers in front of each other, and few vehicles, of other proportions."""
+"""People and two-wheelers in front of each other, near and far, and few vehicles, of other proportions."""
 
 OVERCAST = replace(
     CAM.light, overcast_share=1.0, haze=(0.002, 0.006), ambient=(0.5, 0.7), cloud_cover=(0.8, 1.0)

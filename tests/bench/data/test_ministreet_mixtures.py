@@ -16,7 +16,7 @@ from bench.core.errors import UsageError
 from bench.core.schema import hash_of, whole_text
 from bench.core.workspace import Workspace
 from bench.data.labels import IGNORE, TRAIN_ID
-from bench.data.ministreet import DOMAINS, VARIANTS, get_domain, render_clip, spec_json
+from bench.data.ministreet import DOMAINS, VARIANTS, domains, get_domain, render_clip, spec_json
 from bench.data.ministreet.domains import FROZEN
 from bench.data.ministreet.mixture import _BETWEEN, towards
 from bench.data.ministreet.render import of_clip, random_parts
@@ -83,9 +83,10 @@ def test_an_impossible_mixture_is_refused_in_one_line(
     ],
 )
 def test_a_reported_shift_takes_only_what_is_frozen(
-    told: dict[str, Any], path: str, frozen: list[str], shift_file: ShiftFile
+    told: dict[str, Any], path: str, frozen: list[str], shift_file: ShiftFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same mixture is allowed in a private shift, and one of frozen parts in a reported one."""
+    monkeypatch.setattr(domains, "FROZEN", {**FROZEN, "camera": ("van",), "sensor": ("dashcam",)})
     with pytest.raises(UsageError) as caught:
         load_shift(shift_file({"data.target": side(**told), "purpose": "report"}))
     message = str(caught.value)
@@ -100,8 +101,11 @@ def test_a_reported_shift_takes_only_what_is_frozen(
 CLIPS = {
     ("", "city"): 211568521,
     ("camera", "van"): 599497761,
+    ("camera", "lorry"): 3944050276,
     ("layout", "oldtown"): 3302268040,
+    ("layout", "village"): 3042764881,
     ("traffic", "market"): 2623921315,
+    ("traffic", "crowd"): 12767576,
     ("texture", "worn"): 262437310,
     ("materials", "oldtown"): 2376720777,
     ("light", "noon"): 211568521,  # the city's own
@@ -112,6 +116,7 @@ CLIPS = {
     ("weather", "rain"): 3638367762,
     ("weather", "fog"): 2422833989,
     ("sensor", "dashcam"): 1772898786,
+    ("sensor", "webcam"): 1561350165,
 }
 """CRC-32 of frames, flow and label of one clip of the city with one group changed."""
 
@@ -127,6 +132,23 @@ def test_frozen_variants_give_the_clips_that_they_gave(group: str, variant: str)
 def test_every_frozen_variant_has_a_clip() -> None:
     of_groups = {(group, name) for group, names in FROZEN.items() for name in names if group != "domain"}
     assert of_groups | {("", "city")} == set(CLIPS)
+
+
+MIXED = {
+    "ministreet2": "aa50401ff525",
+    "atlas-materials": "f340a5a57172",
+    "atlas-night": "75af056fcf2a",
+    "atlas-sensor": "d365f6b9e860",
+    "atlas-traffic": "d076b1927880",
+    "atlas-view": "52f9c5a69da9",
+    "atlas-weather": "94ef9ceaaa5a",
+}
+"""Hash of the parameters of reported targets, severity and shares worked in."""
+
+
+@pytest.mark.parametrize("shift", MIXED)
+def test_reported_mixtures_have_the_parameters_that_they_had(shift: str) -> None:
+    assert hash_of(spec_json(load_shift(shift).data.target)) == MIXED[shift]
 
 
 # -------------------------------------------------------------------------------------------------- interpolation

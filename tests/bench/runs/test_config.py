@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from bench.runs.config import (
     parse_range,
     resolve_settings,
 )
+from bench.runs.source import source_identity
 
 ShiftFile = Callable[[dict[str, Any]], str]
 
@@ -36,16 +38,52 @@ def test_the_shifts_at_hand_are_valid_and_named_after_their_files() -> None:
         assert load_shift(name).name == name
 
 
-def test_dev_is_the_reported_benchmark_on_other_worlds() -> None:
+@pytest.mark.parametrize("reported", ["ministreet", "ministreet2"])
+def test_dev_is_the_reported_benchmark_on_other_worlds(reported: str) -> None:
     """Word for word, apart from name, title, purpose and family: what is tuned is what is reported."""
-    told = {}
-    for name in ("ministreet", "ministreet-dev"):
+    told, dev = {}, f"{reported}-dev"
+    for name in (reported, dev):
         told[name] = yaml.safe_load((ROOT / "shifts" / f"{name}.yaml").read_text(encoding="utf-8"))
         for key in ("name", "title", "purpose"):
             assert told[name].pop(key)
         assert told[name]["data"].pop("family") == name
-    assert told["ministreet"] == told["ministreet-dev"]
-    assert load_shift("ministreet").purpose == "report" and load_shift("ministreet-dev").purpose == "tune"
+    assert told[reported] == told[dev]
+    assert load_shift(reported).purpose == "report" and load_shift(dev).purpose == "tune"
+
+
+CAUSES = {
+    "atlas-materials": {"materials", "texture"},
+    "atlas-night": {"light"},
+    "atlas-sensor": {"sensor"},
+    "atlas-traffic": {"traffic"},
+    "atlas-view": {"camera", "layout"},
+    "atlas-weather": {"light", "weather"},
+}
+
+
+def test_the_atlas_is_ministreet_2_with_another_target() -> None:
+    """Word for word, apart from name, title and target, so that its source models are MiniStreet 2's; each moves one cause."""
+    assert {name for name in shift_names() if name.startswith("atlas-")} == set(CAUSES)
+    told, sources = {}, set()
+    for name in ("ministreet2", *CAUSES):
+        told[name] = yaml.safe_load((ROOT / "shifts" / f"{name}.yaml").read_text(encoding="utf-8"))
+        del told[name]["name"], told[name]["title"]
+        target = told[name]["data"].pop("target")
+        assert (target["domain"], target["train"], target["val"]) == ("city", 500, 100)
+        assert set(target["with"]) == CAUSES.get(name, set(target["with"])), name
+        assert told[name] == told["ministreet2"]
+        config = make_run_config("stpl", name, 3)
+        sources.add(hash_of(source_identity(config, config.protocol)))
+    assert len(sources) == 1 and "night" not in load_shift("atlas-weather").data.target.title
+
+
+def test_severities_are_those_that_the_calibration_kept() -> None:
+    """By a drop of source-only of 10 to 20 points on each world that was looked at."""
+    with (ROOT.parent / "leaderboards" / "calibration" / "atlas.csv").open(encoding="utf-8", newline="") as file:
+        kept = [row for row in csv.DictReader(file) if row["note"].startswith("kept")]
+    found = [(row["shift"], row["seed"], float(row["severity"])) for row in kept]
+    wanted = [(name, seed, load_shift(name).data.target.severity) for name in CAUSES for seed in "01"]  # type: ignore[union-attr]
+    assert sorted(found) == wanted and all(10 <= float(row["drop"]) <= 20 for row in kept)
 
 
 def test_a_copy_under_another_title_has_the_same_hash_and_any_other_change_another(shift_file: ShiftFile) -> None:
@@ -127,7 +165,7 @@ def test_a_file_that_is_no_shift(content: bytes, says: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", ["ministret", "ministreet.yml", "/nowhere/at/all.yaml", ""])
 def test_an_unknown_shift_names_what_there_is(name: str) -> None:
-    with pytest.raises(UsageError, match=r"Unknown shift .* Available: cityscapes2camvid, ministreet, ministreet-dev"):
+    with pytest.raises(UsageError, match=r"Unknown shift .* Available: atlas-materials, .*ministreet, ministreet-dev"):
         load_shift(name)
 
 

@@ -35,7 +35,7 @@ from methods.base import trial, tuned_on
 
 ROOT = Path(__file__).resolve().parents[3]
 RECORDS = sorted((ROOT / "leaderboards" / "records").glob("*/*.json"))
-REPORTED = ["cityscapes2camvid", "ministreet", "synthia2cityscapes", "viper2cityscapes"]
+REPORTED = ["cityscapes2camvid", "ministreet", "ministreet2", "synthia2cityscapes", "viper2cityscapes"]
 ShiftFile = Callable[[dict[str, Any]], str]
 
 
@@ -278,7 +278,8 @@ def test_the_page_has_every_setting_with_its_source_and_what_each_shift_runs_wit
         lines = section.split("With `-o")[0].splitlines()  # a variant's own values stand in a table below
         cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
         assert cells[0] == ["setting", "value", "published or ours", "source, or why", *REPORTED]
-        rows[name] = {row[0].strip("`"): row[1:] for row in cells[2:]}
+        own = 4 + REPORTED.index("ministreet2")  # left out: its values follow from searches that are still to come
+        rows[name] = {row[0].strip("`"): row[1:own] + row[own + 1 :] for row in cells[2:]}
     assert {name: set(of) for name, of in rows.items()} == {
         name: fields for name in method_names() if (fields := settings_names(name))
     }
@@ -292,6 +293,20 @@ def test_the_page_has_every_setting_with_its_source_and_what_each_shift_runs_wit
     assert rows["rda"]["width"][3:] == ["–", "16 (by hand: for a network of 0.6 M parameters)", "64", "64"]
     assert rows["pixmatch"]["ema_decay"][3:] == ["–", "0.9 (trial 3)", "0.999", "0.999"]
     assert rows["stpl"]["ema_decay"][3] == rows["stpl"]["ema_decay"][5]  # published, as on the other real shifts
+
+
+def test_the_page_says_where_no_search_has_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until a method has values of MiniStreet 2's development worlds; the atlas takes them and has no column."""
+    cls = method_class("hcl")
+    for name in method_names():
+        layers = {key: layer for key, layer in method_class(name).TUNED.items() if "2" not in key}
+        monkeypatch.setattr(method_class(name), "TUNED", layers)
+    text = settings_page.page(Path()).text
+    assert text.count("No search has run") == 1 and "on `ministreet2-dev` yet" in text
+    monkeypatch.setattr(cls, "TUNED", cls.TUNED | tuned_on("ministreet2-dev", trial(4, contrast_weight=0.123)))
+    text = settings_page.page(Path()).text
+    assert "No search has run" not in text and "0.123 (trial 4)" in text
+    assert "`atlas-…`" in text and "| atlas-" not in text
 
 
 def test_the_committed_page_is_fresh() -> None:

@@ -93,7 +93,7 @@ def test_log_uniform_and_uniform_cover_their_range(monkeypatch: pytest.MonkeyPat
     assert 0.4 < sum(d["pick"] == "a" for d in drawn) / 400 < 0.6
 
 
-@pytest.mark.parametrize("shift", ["ministreet", "ministreet-tiny"])
+@pytest.mark.parametrize("shift", ["ministreet", "ministreet-tiny", "ministreet2", "atlas-night"])
 def test_only_worlds_for_tuning_are_accepted(shift: str) -> None:
     with pytest.raises(UsageError, match=f"Shift '{shift}' is not for tuning; use ministreet-dev"):
         plan(tuning("stpl", "0:1", shift=shift))

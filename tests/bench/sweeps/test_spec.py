@@ -161,7 +161,7 @@ def copy_of(shift: str, path: Path, **changes: Any) -> str:
 
 def test_reported_worlds_cannot_be_reached_from_a_tuning_sweep(tmp_path: Path) -> None:
     """Every way that a person in a hurry would try."""
-    assert tuning_shift("ministreet-dev").purpose == "tune"
+    assert tuning_shift("ministreet-dev").purpose == tuning_shift("ministreet2-dev").purpose == "tune"
     real = yaml.safe_load((ROOT / "shifts" / "viper2cityscapes.yaml").read_text(encoding="utf-8"))["data"]
     disguised = [
         "ministreet",
@@ -169,6 +169,7 @@ def test_reported_worlds_cannot_be_reached_from_a_tuning_sweep(tmp_path: Path) -
         str(ROOT / "shifts" / "ministreet.yaml"),
         copy_of("ministreet", tmp_path / "a.yaml", purpose="tune", name="mine"),  # says it is for tuning
         copy_of("ministreet-dev", tmp_path / "b.yaml", purpose="report"),
+        copy_of("atlas-night", tmp_path / "e.yaml", purpose="tune"),  # worlds of MiniStreet 2
         copy_of("viper2cityscapes", tmp_path / "c.yaml", purpose="tune"),
         copy_of(  # another source: a family of its own, with the reported target
             "viper2cityscapes", tmp_path / "d.yaml", purpose="tune", data={**real, "source": dict(real["target"])}
