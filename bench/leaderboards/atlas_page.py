@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +48,7 @@ RANKED = (
     "pairs, Holm-corrected, 0.05)."
 )
 """How ranks are made."""
-LEFT = ("method", "setting", "shift", "what moves", "compared with", "rows")
+LEFT = ("method", "setting", "shift", "source → target", "compared with", "rows")
 
 
 def pages(root: Path, committed: Mapping[str, Committed]) -> list[Page]:
@@ -301,7 +301,7 @@ def shift_table(atlas: Atlas, records: Mapping[str, Sequence[Record]]) -> str:
         ends = {row.key[0]: row.miou.get(name, {}) for row in atlas.rows if row.key in ((FLOOR, ()), (CEILING, ()))}
         cells = {
             "shift": f"[{_short(name)}]({name}.md)",
-            "what moves": plain(shift.title),
+            "source → target": plain(f"{shift.data.source.title} → {shift.data.target.title}"),
             "records": str(len(of)),
             "blocks, seeds": ", ".join(map(str, atlas.blocks.get(name, ()))) or NOTHING,
             "source-only, %": spread(ends.get(FLOOR, {}).values()),
@@ -449,7 +449,7 @@ def _provenance(records: Mapping[str, Sequence[Record]]) -> str:
     readouts = sorted({shift.evaluation.readout for shift in shifts})
     instead = {
         "Replicates": f"{len(seeds)} (seeds {', '.join(map(str, seeds))}) of each shift, not of every method; each draws its own "
-        "worlds, source model and adaptation seed",
+        f"worlds and adaptation seed, {_models(records.values())}",
         "Protocol": "; ".join(dict.fromkeys(_protocol(shift) for shift in shifts)),
         "Readout": f"the {' or '.join(readouts)}'s weights are scored; of a method whose paper scores its own average, that",
         "Settings": "; ".join(dict.fromkeys(_settings(shift) for shift in shifts)),
@@ -462,6 +462,14 @@ def _provenance(records: Mapping[str, Sequence[Record]]) -> str:
             else ", and no shift has records of two"
         )
     return provenance(shifts[0], everything, **instead)
+
+
+def _models(records: Iterable[Sequence[Record]]) -> str:
+    """Whether shifts share source models: what starts from one model is not independent."""
+    several = [{record.source_model for record in of} - {None} for of in records]
+    if len(several) > 1 and set.intersection(*several):
+        return "and one source model for all shifts, which are therefore not wholly independent of each other"
+    return "and its own source model on each shift"
 
 
 def _protocol(shift: Shift) -> str:

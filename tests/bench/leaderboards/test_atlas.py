@@ -125,6 +125,14 @@ def test_scores_gains_and_ranks_by_hand() -> None:
     )
 
 
+def test_shifts_that_start_from_one_model_are_not_independent() -> None:
+    own = [made("stpl", 0, 40.0, shift, ()).model_copy(update={"source_model": shift}) for shift in (A, B)]
+    assert "and its own source model on each shift" in text_of(own)
+    assert "and one source model for all shifts" in text_of(
+        [one.model_copy(update={"source_model": "ab"}) for one in own]
+    )
+
+
 def test_what_the_page_says_in_short() -> None:
     text = text_of(records(STANDARD)).split("## In short")[1].split("## Scores")[0]
     assert (
