@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bench.data.labels import PALETTE
 from bench.leaderboards.statistics import mean_interval
-from bench.pictures.canvas import Colour, new_figure
+from bench.pictures.canvas import Colour, heat_map, new_figure
 
 from .data import Embedding, PseudoLabels
 from .knn import HEADLINE
@@ -130,26 +130,6 @@ def agreement_figure(series: Sequence[Series], title: str, x: str) -> Figure:
 # Matrices -------------------------------------------------------------------------------------------------------------
 
 
-def _matrix(
-    axes: Axes, values: Matrix, rows: Sequence[str], columns: Sequence[str], form: str, limits: tuple[float, float],
-    cmap: str, size: float = 8.0,
-) -> Any:  # fmt: skip
-    """A heat map with a number in every cell; NaN is left blank."""
-    image = axes.imshow(np.ma.masked_invalid(values), cmap=cmap, vmin=limits[0], vmax=limits[1], aspect="auto")
-    for (row, column), value in np.ndenumerate(values):
-        if np.isnan(value):
-            continue
-        red, green, blue, _ = image.cmap(image.norm(value))
-        dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
-        text = f"{value:{form}}"
-        text = text.replace("-", "−") if float(text) else text.lstrip("+-")
-        axes.text(column, row, text, ha="center", va="center", fontsize=size, color="white" if dark else "#222222")
-    axes.set_xticks(range(len(columns)), list(columns), rotation=55, ha="right", rotation_mode="anchor", fontsize=9)
-    axes.set_yticks(range(len(rows)), list(rows), fontsize=9)
-    axes.tick_params(length=0)
-    return image
-
-
 def class_share_figure(shares: Mapping[str, Sequence[float | None]], classes: Sequence[str], title: str) -> Figure:
     """Heat map of the same-class share, percent: a row per method, a column per class.
 
@@ -159,7 +139,7 @@ def class_share_figure(shares: Mapping[str, Sequence[float | None]], classes: Se
     values = np.array([[np.nan if x is None else x for x in row] for row in shares.values()])
     figure = new_figure(8.0, 1.7 + 0.31 * len(shares))
     axes = figure.add_subplot()
-    image = _matrix(axes, values, list(shares), classes, ".0f", (0, 100), "viridis", 8.5)
+    image = heat_map(axes, values, list(shares), classes, ".0f", (0, 100), "viridis", 8.5)
     axes.set_title(title, loc="left", fontsize=11)
     figure.colorbar(image, ax=axes, label="same class, %", pad=0.015)
     return figure
@@ -177,7 +157,7 @@ def separation_figure(ratios: Mapping[str, Matrix], classes: Sequence[str], titl
     for number, (label, ratio) in enumerate(ratios.items()):
         axes = figure.add_subplot(len(ratios), 1, number + 1)
         lower = np.where(np.tri(len(classes), k=-1, dtype=bool), ratio, np.nan)
-        image = _matrix(axes, lower, classes, classes, ".1f", (0, highest), "viridis")
+        image = heat_map(axes, lower, classes, classes, ".1f", (0, highest), "viridis")
         axes.set_title(label, loc="left", fontsize=10.5)
         figure.colorbar(image, ax=axes, label="centre distance / (spread + spread)", pad=0.015)
     return figure
@@ -208,7 +188,7 @@ def confusion_figure(
     figure = new_figure(8.0, 5.2 * len(panels))
     for number, (title, values, form, limits, cmap) in enumerate(panels):
         axes = figure.add_subplot(len(panels), 1, number + 1)
-        image = _matrix(axes, values, classes, classes, form, limits, cmap)
+        image = heat_map(axes, values, classes, classes, form, limits, cmap)
         axes.set_title(title, loc="left", fontsize=11)
         axes.set_ylabel("true class")
         axes.set_xlabel("predicted class")

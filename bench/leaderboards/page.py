@@ -9,6 +9,7 @@ another protocol or of a method that changed are refused, and so are sequences t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -22,7 +23,7 @@ from bench.runs.sequences import Counts
 from bench.shifts.sides import ModelFile
 from bench.sweeps.study import Study, expand
 
-from . import drive, hidden_page, published_page, settings_page, stream_page, study_page
+from . import atlas_page, drive, hidden_page, published_page, settings_page, stream_page, study_page
 from .figures import drawings
 from .generated import Page, Pages, orphans
 from .provenance import provenance
@@ -52,6 +53,13 @@ SEES = {
     "oracle": "labelled target training clips; no source data and no source-trained model",
 }
 """What each setting may see, in words; the harness enforces it (``bench/core/access.py``)."""
+INGREDIENTS = {
+    "common": "all methods have the fusion of the shift",
+    "published": "each method has what its paper has beyond its loss",
+}
+"""What methods have beyond their loss, in words."""
+OTHER_INGREDIENTS = tuple((f"ingredients={kind}",) for kind in INGREDIENTS)
+"""Alterations whose runs have a table of results of their own."""
 TESTED = (
     "paired by replicate, ± 95 % t-interval. p: paired t-test over replicates, two-sided; Holm: corrected for the number of rows "
     "of this table. Bootstrap: both methods on the same draw of replicates and, within them, of target sequences (2000 draws, "
@@ -93,6 +101,8 @@ def build(
     main = ranked(groups)
     told = {record.run for study in studies for record in study.records}
     controls = [g for g in groups if g.altered and not all(record.run in told for record in g.records.values())]
+    others_have = [g for g in controls if g.altered in OTHER_INGREDIENTS]
+    controls = [g for g in controls if g not in others_have]
     parts = [
         f"{HEAD}{plain(shift.title)}",
         f"Domain adaptation for video semantic segmentation, {len(shift.score_classes) - len(shift.unscored)} classes, scored on "
@@ -103,6 +113,7 @@ def build(
         "What each setting may see while it adapts (the reported labels are opened afterwards, for every method):",
         "\n".join(f"- {name}: {SEES[name]}" for name in reversed(ORDER)),
         *(_main_sections(main, shift, figures, others) if main else ()),
+        *(_ingredient_sections(others_have, groups, shift) if others_have else ()),
     ]
     if shift.name in published_shifts():
         parts += published_page.sections(shift, main)
@@ -179,6 +190,20 @@ def _main_sections(
     ]
 
 
+def _ingredient_sections(own: Sequence[Group], groups: Sequence[Group], shift: Shift) -> list[str]:
+    """The table of results with the other ingredients than the shift's, and how far they are from the shift's."""
+    (option,) = own[0].altered
+    kind = option.partition("=")[2]
+    return [
+        f"## Results with {kind} ingredients",
+        f"The same table of the runs with {code(f'-o {option}')}: {INGREDIENTS[kind]}. Gains and the gap are taken from "
+        "source-only and the oracle with these ingredients. No other run is in it, and these are in no table above.",
+        main_table(ranked(replace(group, altered=()) for group in own), compared_with(shift.name)),
+        f"What the ingredients change: these minus {shift.ingredients} ones, mIoU points, {TESTED}",
+        control_table(own, groups),
+    ]
+
+
 def _pair_sections(main: Sequence[Group]) -> list[str]:
     """All pairs of each setting."""
     parts = []
@@ -227,9 +252,9 @@ def _order_section(main: Sequence[Group], real: str, others: Mapping[str, Sequen
 
 
 def pages(root: Path) -> list[Page]:
-    """Pages of each shift that has records under ``root/records``: its leaderboard, then its studies; of each that has some under
-    ``root/streams`` that of its streams; last, the settings. A real shift without records whose page is there
-    (:mod:`.published_page`) keeps it.
+    """Pages of each shift that has records under ``root/records``: its leaderboard, then its studies; the atlas over those that are
+    of it; of each that has some under ``root/streams`` that of its streams; last, the settings. A real shift without records whose
+    page is there (:mod:`.published_page`) keeps it.
 
     Raises:
         RunError: a record or its sequences do not belong; names the file.
@@ -237,6 +262,7 @@ def pages(root: Path) -> list[Page]:
     names, streams = (_with_records(root / folder) for folder in FOLDERS.values())
     committed = {name: read_committed(root, name) for name in names}
     boards = [page for name in names for page in shift_pages(root, name, committed[name], committed.get(RENDERED))]
+    boards += atlas_page.pages(root, committed)
     kept = sorted(name for name in set(published_shifts()) - set(names) if (root / f"{name}.md").is_file())
     boards += [published_page.page(root, load_shift(name), HEAD) for name in kept]
     boards += [stream_page.page(root, name, read_committed(root, name, "stream")) for name in streams]
@@ -292,8 +318,8 @@ def of_root(root: Path) -> Pages:
     """
     wanted, names = [*pages(root), *hidden_page.pages(root)], shift_names()
     places = [root / f"{name}.md" for name in names] + [p for n in names for p in sorted(root.glob(f"{n}-*.md"))]
-    heads = (HEAD, study_page.HEAD, stream_page.HEAD, hidden_page.HEAD)
-    found = Pages(wanted, orphans([*places, root / hidden_page.NAME], heads, wanted))
+    heads = (HEAD, study_page.HEAD, stream_page.HEAD, hidden_page.HEAD, atlas_page.HEAD)
+    found = Pages(wanted, orphans([*places, root / hidden_page.NAME, root / atlas_page.NAME], heads, wanted))
     if not found:
         raise UsageError(
             f"There is no leaderboard: no records in {root / 'records'}; `bench submit RUN` puts some there"

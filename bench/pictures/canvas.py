@@ -9,6 +9,7 @@ import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -116,6 +117,26 @@ def plain(axes: Axes) -> None:
     axes.tick_params(axis="y", length=0)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
+
+
+def heat_map(
+    axes: Axes, values: npt.NDArray[np.floating], rows: Sequence[str], columns: Sequence[str], form: str,
+    limits: tuple[float, float], cmap: str, size: float = 8.0,
+) -> Any:  # fmt: skip
+    """A heat map with a number in every cell; NaN is left blank."""
+    image = axes.imshow(np.ma.masked_invalid(values), cmap=cmap, vmin=limits[0], vmax=limits[1], aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        if np.isnan(value):
+            continue
+        red, green, blue, _ = image.cmap(image.norm(value))
+        dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
+        text = f"{value:{form}}"
+        text = text.replace("-", "−") if float(text) else text.lstrip("+-")
+        axes.text(column, row, text, ha="center", va="center", fontsize=size, color="white" if dark else "#222222")
+    axes.set_xticks(range(len(columns)), list(columns), rotation=55, ha="right", rotation_mode="anchor", fontsize=9)
+    axes.set_yticks(range(len(rows)), list(rows), fontsize=9)
+    axes.tick_params(length=0)
+    return image
 
 
 # Images ---------------------------------------------------------------------------------------------------------------

@@ -16,7 +16,6 @@ from bench.runs.records import Record
 from bench.runs.sequences import place, write_sequences
 
 SHIFT = "ministreet"
-SETTINGS = {"source_only": "none", "adabn": "SFDA", "self_training": "SFDA", "stpl": "SFDA", "oracle": "oracle"}
 SCORES = {
     "source_only": (30.0, 32.0, 34.0),
     "adabn": (36.0, 36.0, 36.0),
@@ -38,7 +37,7 @@ def make_record(key: str, seed: int, miou: float, *, shift: str = SHIFT, **chang
         "config": config.model_dump(mode="json"),
         "shift_hash": config.shift_hash,
         "source_model": None,
-        "method": {"title": key, "design": "-", "setting": SETTINGS[key], "floor": False},
+        "method": {"title": key, "design": "-", "setting": method_class(key).card.setting, "floor": False},
         "result": {
             "iou": {name: miou + (5 if name == "road" else 0) for name in classes},
             "miou": miou,
@@ -99,7 +98,7 @@ def counts_for(miou: float, seed: int, clips: int = 100) -> Pixels:
 
 
 def result_of(counts: Mapping[str, npt.NDArray[np.int64]]) -> dict[str, Any]:
-    """The scores of these pixels, as a record has them."""
+    """The scores of these pixels, as a record of MiniStreet's classes has them."""
     total = np.sum(list(counts.values()), axis=0)
     iou = iou_from_counts(total)
     return {
@@ -110,7 +109,7 @@ def result_of(counts: Mapping[str, npt.NDArray[np.int64]]) -> dict[str, Any]:
     }
 
 
-def scored(key: str, seed: int, miou: float, **changes: Any) -> tuple[Record, Pixels]:
+def scored(key: str, seed: int, miou: float, *, shift: str = SHIFT, **changes: Any) -> tuple[Record, Pixels]:
     """A record near that mIoU that could have been measured, and its pixels; ``changes`` as for :func:`make_record`."""
     options, counts, cls = changes.pop("options", {}), counts_for(miou, seed), method_class(key)
     result = result_of(counts)
@@ -119,7 +118,7 @@ def scored(key: str, seed: int, miou: float, **changes: Any) -> tuple[Record, Pi
         {"step": float(s), "target_score": 1 + s / 1000, "miou": result["miou"] - (steps[-1] - s) / 100} for s in steps
     ]
     last = {name: kept[-1][name] for name in ("step", "miou")}
-    config = make_run_config(key, SHIFT, seed, options)
+    config = make_run_config(key, shift, seed, options)
     fusion, cost = config.fusion, make_record(key, seed, miou).cost.model_dump()
     network = build_segmenter(config.network, fusion, 15)
     consistent = {
@@ -131,7 +130,7 @@ def scored(key: str, seed: int, miou: float, **changes: Any) -> tuple[Record, Pi
         | {"steps": steps[-1], "parameters": sum(p.numel() for p in network.parameters())}
         | ({} if steps[-1] else {"seconds": 0.0, "cpu_seconds": 0.0}),
     }
-    return make_record(key, seed, miou, options=options, **(consistent | changes)), counts
+    return make_record(key, seed, miou, shift=shift, options=options, **(consistent | changes)), counts
 
 
 def commit(root: Path, pairs: Iterable[tuple[Record, Pixels]]) -> list[Path]:
@@ -139,7 +138,7 @@ def commit(root: Path, pairs: Iterable[tuple[Record, Pixels]]) -> list[Path]:
     paths = []
     for record, counts in pairs:
         name = f"{record.config.method}-s{record.config.seed}-{record.run}.json"
-        paths.append(root / "records" / SHIFT / name)
+        paths.append(root / "records" / record.config.shift / name)
         paths[-1].parent.mkdir(parents=True, exist_ok=True)
         paths[-1].write_text(record.to_json(), encoding="utf-8")
         write_sequences(place(paths[-1]), counts, load_shift(SHIFT).classes)

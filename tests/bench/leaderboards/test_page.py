@@ -124,6 +124,42 @@ def test_controls_stand_beside_self_training_with_the_same_options() -> None:
     assert control["minus self-training, same options"] == "+1.00 ± 0.00"  # an option that self-training does not have
 
 
+def test_published_ingredients_are_a_table_of_their_own_and_in_no_other() -> None:
+    given = {"source_only": (31.0, 33.0), "stpl": (45.0, 49.0), "oracle": (71.0, 73.0)}
+    published = [
+        make_record(method, seed, x, options={"ingredients": "published"})
+        for method, values in given.items()
+        for seed, x in enumerate(values)
+    ]
+    before, page = build(SHIFT, standard()), build(SHIFT, [*standard(), *published])
+    assert "published ingredients" not in before
+    for heading in (
+        "Results",
+        "IoU per class",
+        "Paired comparisons",
+        "Cost",
+        "Selection rules",
+        "Controls and ablations",
+    ):
+        assert table(page, heading) == table(before, heading)
+    section = page.split("## Results with published ingredients")[1].split("\n## ")[0]
+    results, changed = section.split("What the ingredients change")
+    own = table(f"\n## Own\n{results}", "Own")
+    assert [row(own, name)["mIoU, %"] for name in ("Oracle", "STPL", "Source only")] == [
+        "72.0 ± 12.7",
+        "47.0 ± 25.4",
+        "32.0 ± 12.7",
+    ]
+    # Over source-only and up to the oracle with the same ingredients: 14 and 16 of 40
+    assert (row(own, "STPL")["gain"], row(own, "STPL")["gap closed, %"], row(own, "STPL")["n"]) == (
+        "+15.0 ± 12.7",
+        "38 ± 32",
+        "2",
+    )
+    stpl = row(table(f"\n## Own\n{changed}", "Own"), "STPL")  # 45 - 40, 49 - 44
+    assert (stpl["changed options"], stpl["difference"]) == ("`ingredients=published`", "+5.00 ± 0.00")
+
+
 def test_selection_rules_stand_in_their_own_columns() -> None:
     stpl = row(table(build(SHIFT, standard()), "Selection rules"), "STPL")
     assert stpl["`last` (0 looks)"] == "44.0 ± 9.9"

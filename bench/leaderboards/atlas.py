@@ -1,0 +1,251 @@
+"""The atlas: shifts named ``atlas-…``, each of which moves one cause, and the rows and ranks of methods over them.
+
+A *block* is a replicate of a shift: its methods share worlds and source model. Methods are ranked where they have every block, so
+that all of them are compared on the same ones; what they score elsewhere stands in the tables and in no rank. The unit of the
+tests is the shift: a method's score there is its mean over the blocks. Its replicates are drawn from the same two domains, so they
+repeat one answer to "which shift is this method for?", and counting each as a data set of its own would make of six answers
+twenty-four.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from bench.runs.config import method_class
+
+from .rank_tests import Agreement, Floats, agreement, critical_difference, drawn_ranks, likeness, nemenyi, ranks_of
+from .ranking import Family, family
+from .standings import Group
+from .statistics import Paired, paired_difference
+
+PREFIX = "atlas-"
+FLOOR, CEILING = "source_only", "oracle"
+Key = tuple[str, tuple[str, ...]]
+"""A method, and the variant of it: ``("stpl", ("teacher=none",))``."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method or a variant of one, and its mIoU in percent by seed, by shift."""
+
+    key: Key
+    miou: Mapping[str, Mapping[int, float]]
+
+    @property
+    def name(self) -> str:
+        """What it is called in code: ``stpl``, ``stpl teacher=none``."""
+        return " ".join((self.key[0], *self.key[1]))
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        title = str(method_class(self.key[0]).card.title)
+        return f"{title}, {' '.join(self.key[1])}" if self.key[1] else title
+
+    @property
+    def setting(self) -> str:
+        return str(method_class(self.key[0]).card.setting)
+
+    def lacks(self, blocks: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:
+        """Seeds without a record, by shift."""
+        missing = {shift: [s for s in seeds if s not in self.miou.get(shift, {})] for shift, seeds in blocks.items()}
+        return {shift: seeds for shift, seeds in missing.items() if seeds}
+
+
+def ingredients_of(group: Group) -> str:
+    """``common`` or ``published``: one of the two tables, which are never mixed."""
+    return next(iter(group.records.values())).config.ingredients
+
+
+def key_of(group: Group) -> Key | None:
+    """The row that a group belongs to: a method, or a variant that has settings of its own (``TUNED`` of its class). None where
+    other options were changed."""
+    rest = tuple(text for text in group.altered if not text.startswith("ingredients="))
+    variants = {layer.partition(" ")[2] for layer in method_class(group.method).TUNED}
+    return (group.method, rest) if not rest or " ".join(rest) in variants else None
+
+
+def rows_of(groups: Mapping[str, Iterable[Group]], ingredients: str) -> list[Row]:
+    """Rows by key, from groups by shift."""
+    found: dict[Key, dict[str, Mapping[int, float]]] = {}
+    for shift, of_shift in groups.items():
+        for group in of_shift:
+            if (key := key_of(group)) is not None and ingredients_of(group) == ingredients:
+                found.setdefault(key, {})[shift] = group.miou
+    return [Row(key, miou) for key, miou in sorted(found.items())]
+
+
+def blocks_of(shifts: Iterable[str], rows: Sequence[Row]) -> dict[str, list[int]]:
+    """Seeds by shift that at least half of the rows with records there have: one more of a single row makes nobody else incomplete,
+    nor one less. Shifts without such a seed are left out."""
+    blocks = {}
+    for shift in shifts:
+        having = [row.miou[shift] for row in rows if shift in row.miou]
+        seeds = sorted({seed for of in having for seed in of})
+        blocks[shift] = [seed for seed in seeds if 2 * sum(seed in of for of in having) >= len(having)]
+    return {shift: seeds for shift, seeds in blocks.items() if seeds}
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Ranks of rows that have every block.
+
+    Attributes:
+        rows: best mean rank first.
+        blocks: seeds by shift.
+    """
+
+    rows: tuple[Row, ...]
+    blocks: Mapping[str, Sequence[int]]
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], blocks: Mapping[str, Sequence[int]]) -> Ranking:
+        """Of rows in any order."""
+        mean = cls(tuple(rows), blocks).mean if rows else ()
+        order = sorted(range(len(rows)), key=lambda i: (mean[i], rows[i].key))
+        return cls(tuple(rows[i] for i in order), blocks)
+
+    @cached_property
+    def scores(self) -> Floats:
+        """Mean mIoU over the blocks of each shift ``(shifts, rows)``."""
+        blocks = self.blocks.items()
+        means = [[np.mean([row.miou[shift][seed] for seed in seeds]) for row in self.rows] for shift, seeds in blocks]
+        return np.array(means, np.float64)
+
+    @cached_property
+    def ranks(self) -> Floats:
+        """Of these, ``(shifts, rows)``."""
+        return ranks_of(self.scores)
+
+    @cached_property
+    def mean(self) -> Floats:
+        """Mean rank over shifts."""
+        return np.asarray(self.ranks.mean(0), np.float64)
+
+    @cached_property
+    def interval(self) -> Floats | None:
+        """Of the mean rank, shifts drawn anew: ``(2, rows)``."""
+        return drawn_ranks(self.ranks)
+
+    @cached_property
+    def agreement(self) -> Agreement | None:
+        """Of the shifts."""
+        return agreement(self.scores)
+
+    @cached_property
+    def critical(self) -> float:
+        """Nemenyi's critical difference of mean ranks."""
+        return critical_difference(len(self.rows), len(self.blocks))
+
+    @cached_property
+    def nemenyi(self) -> Family:
+        """All pairs of rows, by name."""
+        return nemenyi([row.name for row in self.rows], self.mean.tolist(), len(self.blocks))
+
+    @cached_property
+    def _by_block(self) -> tuple[Floats, list[str]]:
+        blocks = [(shift, seed) for shift, seeds in self.blocks.items() for seed in seeds]
+        scores = np.array([[row.miou[shift][seed] for row in self.rows] for shift, seed in blocks], np.float64)
+        return ranks_of(scores), [shift for shift, _ in blocks]
+
+    @cached_property
+    def over_blocks(self) -> Floats:
+        """Mean rank over all blocks, each ranked by itself."""
+        return np.asarray(self._by_block[0].mean(0), np.float64)
+
+    @property
+    def likeness(self) -> tuple[float | None, float | None]:
+        """Mean rank correlation of two replicates of one shift, and of two of different shifts."""
+        return likeness(*self._by_block)
+
+    def by_shift(self) -> dict[str, dict[int, float]]:
+        """Minus the rank by number of the shift, by name of the row: the higher, the better."""
+        return {row.name: dict(enumerate((-self.ranks[:, i]).tolist())) for i, row in enumerate(self.rows)}
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """The rows of one set of ingredients over the shifts that have any."""
+
+    shifts: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+    @classmethod
+    def of(cls, groups: Mapping[str, Iterable[Group]], ingredients: str = "common") -> Atlas:
+        """From groups by shift."""
+        rows = rows_of(groups, ingredients)
+        return cls(tuple(shift for shift in sorted(groups) if any(shift in row.miou for row in rows)), tuple(rows))
+
+    @cached_property
+    def blocks(self) -> dict[str, list[int]]:
+        """Seeds by shift on which methods are compared; the oracle has no say in it."""
+        return blocks_of(self.shifts, [row for row in self.rows if row.setting != "oracle"])
+
+    def _ranking(self, *settings: str) -> Ranking:
+        """The complete rows of some settings."""
+        rows = [row for row in self.rows if row.setting in settings and not row.lacks(self.blocks)]
+        return Ranking.of(rows if self.blocks else [], self.blocks)
+
+    @cached_property
+    def source_free(self) -> Ranking:
+        """Of source-free methods among each other."""
+        return self._ranking("SFDA")
+
+    @cached_property
+    def everybody(self) -> Ranking:
+        """Of all but the oracle, which sees the labels of the target."""
+        return self._ranking("none", "SFDA", "UDA")
+
+    @property
+    def incomplete(self) -> list[Row]:
+        """Rows that are not ranked."""
+        return [row for row in self.rows if row.setting != "oracle" and row.lacks(self.blocks)]
+
+    @cached_property
+    def gains(self) -> dict[Key, dict[str, Paired]]:
+        """mIoU points over source-only by row and shift, where they share a replicate; source-only itself is left out."""
+        floor = next((row.miou for row in self.rows if row.key == (FLOOR, ())), {})
+        found: dict[Key, dict[str, Paired]] = {row.key: {} for row in self.shown if row.key != (FLOOR, ())}
+        for row in self.rows:
+            for shift, scores in row.miou.items():
+                gain = paired_difference(scores, floor.get(shift, {}))
+                if row.key in found and gain is not None:
+                    found[row.key][shift] = gain
+        return found
+
+    @cached_property
+    def shown(self) -> list[Row]:
+        """Rows as tables show them: source-only, the ranked ones, those that are not, the oracle."""
+        place = {row.key: i for i, row in enumerate(self.everybody.rows)}
+
+        def order(row: Row) -> tuple[bool, bool, int, Key]:
+            return row.setting == "oracle", row.setting != "none", place.get(row.key, len(place)), row.key
+
+        return sorted(self.rows, key=order)
+
+    @property
+    def empty(self) -> int:
+        """Number of pairs of a row and a shift without a record."""
+        return sum(shift not in row.miou for row in self.rows for shift in self.shifts)
+
+    @cached_property
+    def contests(self) -> dict[str, Family]:
+        """By shift, the source-free rows that have its every block, all pairs tested over its blocks (:mod:`.ranking`)."""
+        found = {}
+        for shift in self.shifts:
+            seeds = self.blocks.get(shift, [])
+            rows = [row for row in self.rows if row.setting == "SFDA" and not row.lacks({shift: seeds})]
+            found[shift] = family({row.name: {seed: row.miou[shift][seed] for seed in seeds} for row in rows})
+        return found
+
+    @cached_property
+    def leaders(self) -> dict[str, list[str]]:
+        """By shift, the best source-free row and those that are not told apart from it, by name, the best mean first."""
+        return {
+            shift: [name for name in of.names if name == of.names[0] or not of.told_apart(of.names[0], name)]
+            for shift, of in self.contests.items()
+        }
