@@ -13,6 +13,7 @@ from bench.core.text import table
 from bench.runs.config import effective_settings, load_shift, method_class
 from bench.shifts.protocol import TunedOn
 
+from .atlas import PREFIX
 from .generated import Page
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from methods.base import Value
 
 NAME = "settings.md"
-ATLAS = "atlas-"
-"""Start of the names of shifts that take the settings of MiniStreet 2, so they have no column of their own."""
 HEAD = (
     "# Settings of the methods",
     "Made by `bench leaderboard` from the methods' files; do not edit. `bench list methods --shift NAME` prints the same for any "
@@ -57,7 +56,7 @@ def page(root: Path) -> Page:
 
 def columns() -> list[Shift]:
     """The reported shifts that have settings of their own."""
-    shifts = [load_shift(name) for name in shift_names() if not name.startswith(ATLAS)]
+    shifts = [load_shift(name) for name in shift_names() if not name.startswith(PREFIX)]
     return [shift for shift in shifts if shift.purpose == "report"]
 
 

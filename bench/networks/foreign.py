@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import mmap
 import os
 import pickle
@@ -101,7 +102,7 @@ def _load_torch(path: Path, kind: str | None) -> Any:
     if kind not in (None, *TORCH):
         raise RunError(f"{path} is not a torch file: it is {kind}")
     try:
-        if zipfile.is_zipfile(path):
+        if new := zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 entries = archive.infolist()
                 if sum(entry.file_size for entry in entries) > path.stat().st_size:
@@ -111,7 +112,9 @@ def _load_torch(path: Path, kind: str | None) -> Any:
                     raise ValueError(f"the checksum of its part {bad:.60} is another")
         elif _longest_storage(path) > path.stat().st_size:
             raise ValueError("it claims to hold more bytes than it has")
-        with path.open("rb") as file:  # of a path, torch goes by the ending
+        # Of a path, torch goes by the ending; of a file of the old format it asks for as many bytes as a text claims to have, and
+        # Python makes room for all of them, in memory for those that are there.
+        with path.open("rb") if new else io.BytesIO(path.read_bytes()) as file:
             return torch.load(file, map_location="cpu", weights_only=True)
     except MemoryError:
         raise

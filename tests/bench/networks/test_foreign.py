@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -280,3 +282,17 @@ def test_the_old_format_makes_no_room_for_what_is_not_there(tmp_path: Path) -> N
     path.write_bytes(path.read_bytes().replace(short, long, 1))
     with pytest.raises(RunError, match="it claims to hold more bytes than it has"):
         load_foreign(path)
+
+
+def test_a_text_of_the_old_format_that_claims_a_gigabyte_takes_no_room(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    torch.save({"a": torch.zeros(7)}, path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    *_, key = re.finditer(rb"X.\0\0\0\d+", whole)  # of the storage, in the list behind the four pickles
+    path.write_bytes(whole[: key.start() + 1] + struct.pack("<I", 1 << 30) + whole[key.start() + 5 :])
+    tracemalloc.start()
+    with pytest.raises(RunError, match=r"a\.pth is damaged or not a torch file"):
+        load_foreign(path)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 100 << 20

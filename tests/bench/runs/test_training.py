@@ -285,9 +285,10 @@ def test_a_state_that_lost_its_momentum_is_refused(tmp_path: Path) -> None:
     tensors, facts = load_tensors(trainer.state_path)
     kept = {name: value for name, value in tensors.items() if not name.startswith("optimiser/")}
     assert kept.keys() < tensors.keys()
-    save_tensors(trainer.state_path, kept, facts)
-    with pytest.raises(RunError, match="saved by other code"):
-        Trainer(Toy(), schedule(), tmp_path, CPU).fit(batch)
+    for left, told in ((kept, facts), (tensors, {**facts, "wall": True})):
+        save_tensors(trainer.state_path, left, told)
+        with pytest.raises(RunError, match="saved by other code"):
+            Trainer(Toy(), schedule(), tmp_path, CPU).fit(batch)
 
 
 def test_a_snapshot_that_has_gone_is_missed_when_the_run_goes_on(tmp_path: Path) -> None:
