@@ -370,7 +370,7 @@ def _read_shift(path: Path, text: str, again: bool) -> Shift:
     except ValidationError as error:
         raise UsageError(f"Shift {path.name}: {one_line(error, tags=('ministreet', 'video', *TAGS))}") from None
     except (ValueError, UsageError, RunError) as error:
-        raise UsageError(f"Shift {path.name}: {error}") from None
+        raise UsageError(f"Shift {path.name}: {short(error, 1000)}") from None
     except yaml.YAMLError as error:
         raise UsageError(f"Shift {path.name} is not YAML: {short(error)}") from None
 
