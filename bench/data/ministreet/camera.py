@@ -53,12 +53,15 @@ class Camera:
         scale = np.float32(self.focal) / np.maximum(cz, np.float32(0.01))
         return cx * scale + np.float32((self.width - 1) / 2), cy * scale + np.float32((self.height - 1) / 2), cz
 
-    def rectangles(self, corners: npt.NDArray[np.float64]) -> list[tuple[slice, slice] | None]:
-        """Rows and columns that can show the convex hull of each group of corners, None where it is out of view.
+    def bounds(self, corners: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+        """Rows and columns that can show the convex hull of each group of corners.
 
         Args:
             corners: ``(N, K, 3)`` world points. Corners behind the near plane are replaced by the points where their
                 connections to the other corners cross it.
+
+        Returns:
+            ``(N, 4)``: first and end row, first and end column; all zero for what is out of view.
         """
         p = (corners - self.position) @ self.rotation
         front = p[..., 2] >= NEAR
@@ -73,14 +76,12 @@ class Camera:
         z = np.where(front, p[..., 2], 1)
         u = p[..., 0] / z * self.focal + (self.width - 1) / 2
         v = p[..., 1] / z * self.focal + (self.height - 1) / 2
-        left = np.maximum(0, np.ceil(np.where(front, u, np.inf).min(1)))
-        right = np.minimum(self.width - 1, np.floor(np.where(front, u, -np.inf).max(1)))
         top = np.maximum(0, np.ceil(np.where(front, v, np.inf).min(1)))
         bottom = np.minimum(self.height - 1, np.floor(np.where(front, v, -np.inf).max(1)))
-        return [
-            (slice(int(t), int(d) + 1), slice(int(a), int(b) + 1)) if t <= d and a <= b else None
-            for t, d, a, b in zip(top.tolist(), bottom.tolist(), left.tolist(), right.tolist(), strict=True)
-        ]
+        left = np.maximum(0, np.ceil(np.where(front, u, np.inf).min(1)))
+        right = np.minimum(self.width - 1, np.floor(np.where(front, u, -np.inf).max(1)))
+        seen = (top <= bottom) & (left <= right)
+        return np.where(seen[:, None], np.stack([top, bottom + 1, left, right + 1], 1), 0).astype(np.intp)
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> npt.NDArray[np.float64]:

@@ -28,6 +28,10 @@ from .weather import fallen, wet_ground
 VERSION = 1
 """Raise it when the pictures change; it goes into the hash of cached clips."""
 
+# Linux' C library gives freed arrays back to the system and fetches the same memory again page by page, 3,000 times a clip, until a
+# block of this size has been freed once; from then on it keeps twice as much.
+np.empty(2**24, np.uint8)
+
 Part = Callable[..., np.random.Generator]
 
 
