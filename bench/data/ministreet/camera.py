@@ -67,21 +67,19 @@ class Camera:
         front = p[..., 2] >= NEAR
         cut = front[:, :, None] & ~front[:, None, :]
         if cut.any():
-            a, b = p[:, :, None], p[:, None, :]
-            with np.errstate(divide="ignore", invalid="ignore"):
-                s = (NEAR - a[..., 2:]) / (b[..., 2:] - a[..., 2:])
-                crossings = np.where(cut[..., None], a + s * (b - a), 0)
+            group, i, j = cut.nonzero()
+            a, b = p[group, i], p[group, j]
+            crossings = np.zeros((*cut.shape, 3))
+            crossings[group, i, j] = a + (NEAR - a[:, 2:]) / (b[:, 2:] - a[:, 2:]) * (b - a)
             p = np.concatenate([p, crossings.reshape(len(p), -1, 3)], 1)
             front = np.concatenate([front, cut.reshape(len(p), -1)], 1)
-        z = np.where(front, p[..., 2], 1)
-        u = p[..., 0] / z * self.focal + (self.width - 1) / 2
-        v = p[..., 1] / z * self.focal + (self.height - 1) / 2
-        top = np.maximum(0, np.ceil(np.where(front, v, np.inf).min(1)))
-        bottom = np.minimum(self.height - 1, np.floor(np.where(front, v, -np.inf).max(1)))
-        left = np.maximum(0, np.ceil(np.where(front, u, np.inf).min(1)))
-        right = np.minimum(self.width - 1, np.floor(np.where(front, u, -np.inf).max(1)))
-        seen = (top <= bottom) & (left <= right)
-        return np.where(seen[:, None], np.stack([top, bottom + 1, left, right + 1], 1), 0).astype(np.intp)
+        z, ranges = np.where(front, p[..., 2], 1), []
+        for size, offset in ((self.height, p[..., 1]), (self.width, p[..., 0])):
+            at = offset / z * self.focal + (size - 1) / 2
+            start = np.maximum(0, np.ceil(np.where(front, at, np.inf).min(1)))
+            ranges += [start, np.minimum(size - 1, np.floor(np.where(front, at, -np.inf).max(1))) + 1]
+        seen = (ranges[0] < ranges[1]) & (ranges[2] < ranges[3])
+        return np.asarray(np.where(seen, ranges, 0).T, np.intp)
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> npt.NDArray[np.float64]:

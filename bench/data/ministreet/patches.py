@@ -1,17 +1,16 @@
-"""Draw patches: the rays of all their bounding rectangles meet all their planes at once, then patch after patch hides others."""
+"""Draw patches: the rays of all their bounding rectangles meet all their planes at once."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
-from .buffers import Buffers
+from .buffers import Buffers, Numbers, groups, pixels, reveal
 from .camera import NEAR, Camera
-from .scene import Floats, Ints, Patch
-
-Numbers = npt.NDArray[np.intp]
+from .scene import Floats, Patch
 
 
 class _Planes:
@@ -27,105 +26,80 @@ class _Planes:
     def __init__(self, patches: list[Patch], camera: Camera, age: int) -> None:
         rows = [(p.x, p.y, p.z, p.yaw, p.width, p.height, *p.velocity) for p in patches]
         x, y, z, yaw, width, height, *velocity = np.array(rows).reshape(-1, 8).T
-        x, z, top = x - age * velocity[0], z - age * velocity[1], y + height
+        x, z = x - age * velocity[0], z - age * velocity[1]
         ex, ez = np.cos(np.deg2rad(yaw)), np.sin(np.deg2rad(yaw))
-        x1, z1 = x + width * ex, z + width * ez
-        corners = [np.stack(corner, 1) for corner in ((x, y, z), (x1, y, z1), (x, top, z), (x1, top, z1))]
+        corners = np.empty((len(patches), 4, 3))  # bottom start, bottom end, top start, top end
+        corners[:, :2, 1], corners[:, 2:, 1] = y[:, None], (y + height)[:, None]
+        corners[:, ::2, 0], corners[:, 1::2, 0] = x[:, None], (x + width * ex)[:, None]
+        corners[:, ::2, 2], corners[:, 1::2, 2] = z[:, None], (z + width * ez)[:, None]
         ox, oz = x - camera.position[0], z - camera.position[2]
         self.near = z
-        self.bounds = camera.bounds(np.stack(corners, 1))
+        self.bounds = camera.bounds(corners)
         self.numbers = np.array(
             [ex, ez, ez * ox - ex * oz, ex * ox + ez * oz, camera.position[1] - y, width, height], np.float32
         )
+        # The surfaces of all patches in one array, and where those of each begin.
+        self.surfaces = np.array([number for patch in patches for number in patch.surfaces], np.int32)
+        self.first = np.cumsum([0, *(len(patch.surfaces) for patch in patches)])
 
 
 @dataclass
 class _Fragments:
-    """Pixels of rectangles, patch after patch, and what the patch would show there; depth is inf where the ray misses it."""
+    """What patches would show at the pixels of their rectangles; depth is inf where a ray misses, texels are as in a sprite."""
 
-    pixel: Numbers
     depth: Floats
-    primitive: Numbers
-    surface: Ints
+    texel: npt.NDArray[np.uint16]
     u: Floats
     v: Floats
     facing: Floats
-    tone: Floats
 
 
 def draw_patches(buffers: Buffers, camera: Camera, patches: list[Patch], age: int) -> None:
     """Draw patches as they stood ``age`` frames before the current one into flat buffers; primitive ``k + 2`` is patch ``k``."""
     planes = _Planes(patches, camera, age)
-    top, bottom, left, right = planes.bounds.T
-    sizes = (bottom - top) * (right - left)
     # Near ones first: the texels of a sprite are as fine as what of it is not hidden by then asks for.
     order = np.argsort(planes.near, kind="stable")
-    order = order[sizes[order] > 0]
-    # As many at once as fill a frame once or twice: few calls, bounded memory.
-    group = np.cumsum(sizes[order]) // buffers.depth.size
-    for number in np.unique(group):
-        chosen = order[group == number]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            fragments = _intersect(buffers, planes, patches, chosen, camera.width)
-        _show(buffers, fragments, patches, chosen, sizes[chosen], camera.focal)
+    for chosen in groups(planes.bounds, order, buffers.depth.size):
+        pixel, counts = pixels(planes.bounds[chosen], camera.width)
+        fragments = _intersect(buffers, pixel, counts, planes.numbers[:, chosen])
+        opaque = partial(_opaque, fragments, [patches[k] for k in chosen], camera.focal)
+        at, seen = reveal(buffers.depth, pixel, fragments.depth, counts, opaque)
+        patch, texel = np.repeat(chosen, counts).take(seen), fragments.texel.take(seen)
+        buffers.primitive[at] = patch + 2
+        buffers.surface[at] = planes.surfaces.take(planes.first.take(patch) + (texel >> 8))
+        buffers.tone[at] = (texel & 255) * np.float32(1 / 128)
+        buffers.u[at], buffers.v[at] = fragments.u.take(seen), fragments.v.take(seen)
+        buffers.facing[at] = fragments.facing.take(seen)
 
 
-def _intersect(buffers: Buffers, planes: _Planes, patches: list[Patch], chosen: Numbers, columns: int) -> _Fragments:
-    """Where the rays of the chosen patches' rectangles meet their planes."""
-    top, bottom, left, right = planes.bounds[chosen].T
-    rows, widths = bottom - top, np.repeat(right - left, bottom - top)  # widths of all rows of all rectangles
-    first = (np.arange(len(widths)) + np.repeat(top - np.cumsum(rows) + rows, rows)) * columns + np.repeat(left, rows)
-    pixel = np.arange(widths.sum()) + np.repeat(first - np.cumsum(widths) + widths, widths)
-    counts = rows * (right - left)
-    ex, ez, plane, start, lift, width, height = (np.repeat(row, counts) for row in planes.numbers[:, chosen])
+def _intersect(buffers: Buffers, pixel: Numbers, counts: Numbers, numbers: Floats) -> _Fragments:
+    """Where the rays of pixels meet the planes of patches that have so many of them each."""
+    ex, ez, plane, start, lift, width, height = (np.repeat(row, counts) for row in numbers)
     dx, dy, dz = (ray.take(pixel) for ray in buffers.rays)
     facing = ez * dx - ex * dz
-    depth = plane / facing
-    u = depth * (ex * dx + ez * dz) - start
-    v = depth * dy + lift
-    inside = (depth > np.float32(NEAR)) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        depth = np.divide(plane, facing)
+        u = depth * (ex * dx + ez * dz) - start
+        v = depth * dy + lift
+        inside = (depth > np.float32(NEAR)) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
     depth[~inside] = np.inf
-    surface = np.repeat(np.array([patches[k].surfaces[0] for k in chosen], np.int32), counts)
-    return _Fragments(
-        pixel, depth, np.repeat(chosen + 2, counts), surface, u, v, np.abs(facing), np.ones(len(pixel), np.float32)
-    )
+    return _Fragments(depth, np.full(len(pixel), 128, np.uint16), u, v, np.abs(facing))
 
 
-def _show(
-    buffers: Buffers, fragments: _Fragments, patches: list[Patch], chosen: Numbers, counts: Numbers, focal: float
-) -> None:
-    """Write what is nearer than all before it, the chosen patches in their order."""
-    winner, ends = np.full(buffers.depth.size, -1), np.cumsum(counts)
-    for k, start, end in zip(chosen.tolist(), (ends - counts).tolist(), ends.tolist(), strict=True):
-        (front,) = (fragments.depth[start:end] < buffers.depth.take(fragments.pixel[start:end])).nonzero()
-        front += start
-        if front.size and patches[k].sprite is not None:
-            front = _opaque(fragments, front, patches[k], focal)
-        at = fragments.pixel.take(front)
-        buffers.depth[at] = fragments.depth.take(front)
-        winner[at] = front
-    (at,) = (winner >= 0).nonzero()
-    seen = winner.take(at)
-    buffers.primitive[at], buffers.surface[at] = fragments.primitive.take(seen), fragments.surface.take(seen)
-    buffers.u[at], buffers.v[at] = fragments.u.take(seen), fragments.v.take(seen)
-    buffers.facing[at], buffers.tone[at] = fragments.facing.take(seen), fragments.tone.take(seen)
-
-
-def _opaque(fragments: _Fragments, front: Numbers, patch: Patch, focal: float) -> Numbers:
-    """Look a sprite's fragments up in its picture; returns those that one does not see through."""
-    assert patch.sprite is not None
-    nearest = max(float(fragments.depth.take(front).min()), NEAR)
-    texels = patch.sprite.codes[0].shape[0] / patch.height * nearest / focal
-    level = int(np.clip(round(np.log2(max(texels, 1e-3))), 0, len(patch.sprite.codes) - 1))
-    codes, tones = patch.sprite.codes[level], patch.sprite.tones[level]
-    rows, columns = codes.shape
+def _opaque(fragments: _Fragments, patches: list[Patch], focal: float, k: int, front: Numbers) -> Numbers:
+    """Look fragments of patch ``k`` up in its sprite, if it has one; returns those that one does not see through."""
+    patch = patches[k]
+    if patch.sprite is None:
+        return front
+    nearest = max(float(np.minimum.reduce(fragments.depth.take(front))), NEAR)
+    fine = patch.sprite.levels[0].shape[0] / patch.height * nearest / focal  # texels per pixel
+    level = min(max(round(float(np.log2(max(fine, 1e-3)))), 0), len(patch.sprite.levels) - 1)
+    rows, columns = patch.sprite.levels[level].shape
     row = (np.float32(rows) - fragments.v.take(front) * np.float32(rows / patch.height)).astype(np.intp)
     column = (fragments.u.take(front) * np.float32(columns / patch.width)).astype(np.intp)
     row, column = np.minimum(row, rows - 1), np.minimum(column, columns - 1)
-    texel = row * columns + (columns - 1 - column if patch.flip else column)
-    code = codes.take(texel)
-    (opaque,) = (code < len(patch.surfaces)).nonzero()
+    texel = patch.sprite.levels[level].take(row * columns + (columns - 1 - column if patch.flip else column))
+    (opaque,) = (texel < 256 * len(patch.surfaces)).nonzero()
     front = front.take(opaque)
-    fragments.surface[front] = np.array(patch.surfaces, np.int32).take(code.take(opaque))
-    fragments.tone[front] = tones.take(texel.take(opaque)) * np.float32(1 / 128)
+    fragments.texel[front] = texel.take(opaque)
     return front

@@ -35,7 +35,7 @@ def render_buffers(world: World, camera: Camera, age: int) -> Buffers:
     draw_patches(flat, camera, world.patches, age)
     draw_solids(flat, camera, world.solids, 2 + len(world.patches), age, world.light.sun_direction)
     ground = np.flatnonzero(flat.primitive == GROUND)
-    flat.surface[ground] = ground_surface(world.ground, flat.u[ground], flat.v[ground])
+    flat.surface[ground] = ground_surface(world.ground, flat.u.take(ground), flat.v.take(ground))
     return buffers
 
 
