@@ -88,5 +88,5 @@ def test_rendering(domain: str, benchmark: Any) -> None:
     slow, fast = fastest([clips, lambda: [torch.mul(numbers, numbers, out=numbers) for _ in range(16)]], 4)
     benchmark.extra_info["clips_per_second"] = 4 / slow
     what = f"a clip of {domain}, two frames 128×256 ({4 / slow:.0f} clips per second of CPU)"
-    measured(benchmark, what, "a gigabyte of float32 squared in place", slow / 4 / fast, most=2)
-    assert slow / 4 / fast <= 2
+    measured(benchmark, what, "a gigabyte of float32 squared in place", slow / 4 / fast, most=0.7)
+    assert slow / 4 / fast <= 0.7  # 0.42 to 0.53 were measured on two shared AVX2 cores

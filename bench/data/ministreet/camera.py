@@ -53,34 +53,33 @@ class Camera:
         scale = np.float32(self.focal) / np.maximum(cz, np.float32(0.01))
         return cx * scale + np.float32((self.width - 1) / 2), cy * scale + np.float32((self.height - 1) / 2), cz
 
-    def rectangles(self, corners: npt.NDArray[np.float64]) -> list[tuple[slice, slice] | None]:
-        """Rows and columns that can show the convex hull of each group of corners, None where it is out of view.
+    def bounds(self, corners: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+        """Rows and columns that can show the convex hull of each group of corners.
 
         Args:
             corners: ``(N, K, 3)`` world points. Corners behind the near plane are replaced by the points where their
                 connections to the other corners cross it.
+
+        Returns:
+            ``(N, 4)``: first and end row, first and end column; all zero for what is out of view.
         """
         p = (corners - self.position) @ self.rotation
         front = p[..., 2] >= NEAR
         cut = front[:, :, None] & ~front[:, None, :]
         if cut.any():
-            a, b = p[:, :, None], p[:, None, :]
-            with np.errstate(divide="ignore", invalid="ignore"):
-                s = (NEAR - a[..., 2:]) / (b[..., 2:] - a[..., 2:])
-                crossings = np.where(cut[..., None], a + s * (b - a), 0)
+            group, i, j = cut.nonzero()
+            a, b = p[group, i], p[group, j]
+            crossings = np.zeros((*cut.shape, 3))
+            crossings[group, i, j] = a + (NEAR - a[:, 2:]) / (b[:, 2:] - a[:, 2:]) * (b - a)
             p = np.concatenate([p, crossings.reshape(len(p), -1, 3)], 1)
             front = np.concatenate([front, cut.reshape(len(p), -1)], 1)
-        z = np.where(front, p[..., 2], 1)
-        u = p[..., 0] / z * self.focal + (self.width - 1) / 2
-        v = p[..., 1] / z * self.focal + (self.height - 1) / 2
-        left = np.maximum(0, np.ceil(np.where(front, u, np.inf).min(1)))
-        right = np.minimum(self.width - 1, np.floor(np.where(front, u, -np.inf).max(1)))
-        top = np.maximum(0, np.ceil(np.where(front, v, np.inf).min(1)))
-        bottom = np.minimum(self.height - 1, np.floor(np.where(front, v, -np.inf).max(1)))
-        return [
-            (slice(int(t), int(d) + 1), slice(int(a), int(b) + 1)) if t <= d and a <= b else None
-            for t, d, a, b in zip(top.tolist(), bottom.tolist(), left.tolist(), right.tolist(), strict=True)
-        ]
+        z, ranges = np.where(front, p[..., 2], 1), []
+        for size, offset in ((self.height, p[..., 1]), (self.width, p[..., 0])):
+            at = offset / z * self.focal + (size - 1) / 2
+            start = np.maximum(0, np.ceil(np.where(front, at, np.inf).min(1)))
+            ranges += [start, np.minimum(size - 1, np.floor(np.where(front, at, -np.inf).max(1))) + 1]
+        seen = (ranges[0] < ranges[1]) & (ranges[2] < ranges[3])
+        return np.asarray(np.where(seen, ranges, 0).T, np.intp)
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> npt.NDArray[np.float64]:

@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ..clip import LabelledClip
+from .buffers import Buffers
 from .camera import Camera, rotation
 from .domains import Domain, get_domain
 from .night import halos, scattered
-from .raster import Buffers, render_buffers
-from .scene import GROUND, SKY, Floats, World
-from .sensor import clean, expose, sample_sensor, uniform
-from .shade import shade, shadow_map, tables
+from .raster import render_buffers
+from .scene import GROUND, SKY, Floats, Patch, Solid, World
+from .sensor import clean, expose, pick, sample_sensor, uniform
+from .shade import shade, shadow_maps, tables
 from .spec import DomainSpec
 from .street import sample_street
 from .textures import tiles
@@ -27,6 +28,10 @@ from .weather import fallen, wet_ground
 
 VERSION = 1
 """Raise it when the pictures change; it goes into the hash of cached clips."""
+
+# Linux' C library gives freed arrays back to the system and fetches the same memory again page by page, 3,000 times a clip, until a
+# block of this size has been freed once; from then on it keeps twice as much.
+np.empty(2**24, np.uint8)
 
 Part = Callable[..., np.random.Generator]
 
@@ -74,7 +79,7 @@ def _cameras(spec: DomainSpec, part: Part, lane: float, height: int, width: int,
     c, rng = spec.camera, part("camera")
     y, x = uniform(rng, c.height), lane + float(rng.normal(0, 0.25))
     view, pitch, yaw, roll = (uniform(rng, b) for b in (c.field_of_view, c.pitch, c.yaw, c.roll))
-    step, turn = uniform(rng, c.step), uniform(rng, c.yaw_step) * float(rng.choice([-1.0, 1.0]))
+    step, turn = uniform(rng, c.step), uniform(rng, c.yaw_step) * pick(rng, [-1.0, 1.0])
     focal = width / 2 / np.tan(np.deg2rad(view) / 2)
     cameras = []
     position = np.array([x, y, 0.0])
@@ -101,34 +106,32 @@ def backward_flow(
     Returns:
         ``flow (2, H, W)`` float32, pixels, x first; ``valid (H, W)`` bool.
     """
-    velocity = np.zeros((2, 2 + len(world.patches) + len(world.solids)), np.float32)
-    for k, patch in enumerate(world.patches, start=2):
-        velocity[:, k] = patch.velocity
-    for k, solid in enumerate(world.solids, start=2 + len(world.patches)):
-        velocity[:, k] = solid.velocity
-    sky = now.primitive == SKY
+    things: list[Patch | Solid] = [*world.patches, *world.solids]
+    velocity = np.array([(0.0, 0.0), (0.0, 0.0), *(thing.velocity for thing in things)], np.float32)
+    primitive = now.primitive.astype(np.intp)
+    sky = primitive == SKY
     depth = np.where(sky, np.float32(1), now.depth)
     shift = np.where(sky, np.float32(0), np.float32(1))
     moved = (camera.position - earlier.position).astype(np.float32)
-    x = depth * now.rays[0] + shift * (moved[0] - velocity[0][now.primitive])
+    x = depth * now.rays[0] + shift * (moved[0] - velocity[:, 0].take(primitive))
     y = depth * now.rays[1] + shift * moved[1]
-    z = depth * now.rays[2] + shift * (moved[2] - velocity[1][now.primitive])
+    z = depth * now.rays[2] + shift * (moved[2] - velocity[:, 1].take(primitive))
     column, row, reach = earlier.project(x, y, z)
     height, width = depth.shape
     valid = (column >= 0) & (column <= width - 1) & (row >= 0) & (row <= height - 1) & (reach > 0.1)
-    i = np.where(valid, np.rint(row), 0).astype(np.intp)
-    j = np.where(valid, np.rint(column), 0).astype(np.intp)
-    valid &= before.primitive[i, j] == now.primitive
-    folded = now.primitive >= 2 + len(world.patches)
-    with np.errstate(invalid="ignore"):
-        valid &= ~folded | (
-            np.abs(before.depth[i, j] - reach) <= np.maximum(np.float32(0.15), np.float32(0.03) * reach)
-        )
+    i, j = (np.where(valid, np.rint(at), 0).astype(np.intp) for at in (row, column))
+    nearest = i * width + j
+    valid &= before.primitive.take(nearest) == primitive
+    (folded,) = (primitive.reshape(-1) >= 2 + len(world.patches)).nonzero()
+    if folded.size:
+        reached = reach.reshape(-1).take(folded)
+        apart = np.abs(before.depth.take(nearest.reshape(-1).take(folded)) - reached)
+        valid.reshape(-1)[folded] &= apart <= np.maximum(np.float32(0.15), np.float32(0.03) * reached)
     limit = np.float32(4 * (height + width))  # points beside or behind the earlier camera are invalid, not infinite
     flow = np.stack(
         [column - np.arange(width, dtype=np.float32)[None], row - np.arange(height, dtype=np.float32)[:, None]]
     )
-    return np.clip(flow, -limit, limit).astype(np.float32), valid
+    return np.clip(flow, -limit, limit, out=flow), valid
 
 
 def render_clip(
@@ -171,12 +174,11 @@ def render_clip(
     surfaces, table = scene.world.surfaces.freeze(), tables(scene.world)
     textures = tiles(spec.texture, zlib.crc32(spec.name.encode()))
     sensor, weather = sample_sensor(spec.sensor, part("lens")), scene.world.weather
-    still = shadow_map(scene.world, 0)
+    shadows = shadow_maps(scene.world, frames)
     buffers = [render_buffers(scene.world, camera, age) for age, camera in enumerate(scene.cameras)]
     images = []
     for age, (buffer, camera) in enumerate(zip(buffers, scene.cameras, strict=True)):
-        shadows = shadow_map(scene.world, age, still)
-        light = shade(scene.world, surfaces, table, textures, buffer, camera, shadows)
+        light = shade(scene.world, surfaces, table, textures, buffer, camera, shadows[age])
         light = wet_ground(halos(light, scene.world.light, buffer, camera), weather.wet, buffer, camera, textures)
         if not noise_free:
             light = scattered(light, scene.world.light, buffer, camera, part("flare", age))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,19 +41,15 @@ class Surfaces:
         self.spec = spec
         self.rng = rng
         self._materials = dict(spec.materials)
+        # Colour, the other columns of the table, then how the colour is drawn: its least value, gain, spread and draw by channel.
         self._rows: list[tuple[float, ...]] = []
         self._shared: dict[tuple[str, int], int] = {}
         self.add_plain((0.5, 0.5, 0.5), TRAIN_ID["sky"])
 
-    def _push(
-        self, colour: Sequence[float], detail: float, stain: float, tile: int, period: float, label: int, glow: float
-    ) -> int:
-        self._rows.append((*colour, detail, stain, tile, 1 / period, label, glow))
-        return len(self._rows) - 1
-
     def add_plain(self, colour: tuple[float, float, float], label: int, glow: float = 0.0) -> int:
         """A surface without texture; colour in 0..1."""
-        return self._push(colour, 0.0, 0.0, 0, 1.0, label, glow)
+        self._rows.append((*colour, 0.0, 0.0, 0, 1.0, label, glow, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0))
+        return len(self._rows) - 1
 
     def add(self, material: str, label: int) -> int:
         """A new surface of a material with its own draw of colour; returns its number."""
@@ -62,9 +58,9 @@ class Surfaces:
             m = m.other
         common, *channels = self.rng.standard_normal(4).tolist()
         chosen = m.palette[int(self.rng.integers(len(m.palette)))]
-        gain = (1 + m.brightness * common) / 255
-        colour = [min(1.0, max(0.02, c * gain * (1 + m.hue * d))) for c, d in zip(chosen, channels, strict=True)]
-        return self._push(colour, m.detail, m.stain, TILES.index(m.tile), m.period, label, 0.0)
+        gain, tile = (1 + m.brightness * common) / 255, TILES.index(m.tile)
+        self._rows.append((*chosen, m.detail, m.stain, tile, 1 / m.period, label, 0.0, 0.02, gain, m.hue, *channels))
+        return len(self._rows) - 1
 
     def shared(self, material: str, label: int) -> int:
         """The clip's one surface of this material and class."""
@@ -80,9 +76,11 @@ class Surfaces:
 
     def freeze(self) -> SurfaceTable:
         """The table as arrays."""
-        rows = np.array(self._rows, np.float32)
+        drawn = np.array(self._rows)
+        least, gain, hue, channels = drawn[:, 9, None], drawn[:, 10, None], drawn[:, 11, None], drawn[:, 12:]
+        rows = drawn.astype(np.float32)
         return SurfaceTable(
-            base=np.ascontiguousarray(rows[:, :3]),
+            base=np.clip(drawn[:, :3] * gain * (1 + hue * channels), least, 1).astype(np.float32),
             detail=rows[:, 3].copy(),
             stain=rows[:, 4].copy(),
             tile=rows[:, 5].astype(np.int32),

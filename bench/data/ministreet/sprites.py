@@ -34,10 +34,9 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Sprite:
-    """A picture with smaller copies: ``codes[l]`` and ``tones[l]`` are ``(H >> l, W >> l)``, tone 128 = as lit."""
+    """A picture with smaller copies: ``levels[l]`` is ``(H >> l, W >> l)`` of texels, 256 * part + tone, tone 128 = as lit."""
 
-    codes: tuple[Bytes, ...]
-    tones: tuple[Bytes, ...]
+    levels: tuple[npt.NDArray[np.uint16], ...]
 
 
 def _shrink(codes: Bytes, tones: Bytes) -> tuple[Bytes, Bytes]:
@@ -57,7 +56,7 @@ def make(codes: Bytes, tones: Bytes | None = None) -> Sprite:
         smaller = _shrink(all_codes[-1], all_tones[-1])
         all_codes.append(smaller[0])
         all_tones.append(smaller[1])
-    return Sprite(tuple(all_codes), tuple(all_tones))
+    return Sprite(tuple(256 * c.astype(np.uint16) + t for c, t in zip(all_codes, all_tones, strict=True)))
 
 
 def _canvas(height: int, width: int) -> Bytes:

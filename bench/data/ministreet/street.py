@@ -8,7 +8,7 @@ import numpy as np
 
 from ..labels import TRAIN_ID
 from .scene import NOTHING, Facade, Ground, Patch, Surfaces, World
-from .sensor import uniform
+from .sensor import pick, uniform
 from .sky import sample_light
 from .spec import DomainSpec
 from .sprites import PARTS, SIGNS, bank
@@ -129,7 +129,7 @@ def _building(world: World, rng: np.random.Generator, side: int, at: _Side, z: f
         int(rng.integers(1 << 16)),
     )
     parts = (s.add("wall", label), s.add("window", label), s.add("door", label), s.add("roof", label))
-    x = side * (at.facade + float(rng.choice([0.0, 0.0, 0.6, 1.5])))
+    x = side * (at.facade + pick(rng, [0.0, 0.0, 0.6, 1.5]))
     sun = world.light.sun_direction
     # A row of the same mean height stands on the other side of the street and shades this one.
     across = 2 * at.facade * sun[1] / max(abs(float(sun[0])), 0.2)

@@ -95,19 +95,22 @@ def start_of(tile: int, level: int) -> int:
     return tile * _TILE_LENGTH + int(_LEVEL_START[level])
 
 
-def sample(flat: Floats, tile: npt.NDArray[np.int32], u: Floats, v: Floats, footprint: Floats) -> Floats:
+def sample(
+    flat: Floats, tile: npt.NDArray[np.int32] | int, u: Floats, v: Floats, footprint: Floats | np.float32
+) -> Floats:
     """Nearest texel of the level that fits the footprint.
 
     Args:
         flat: array from :func:`tiles`.
-        tile: number of the tile at every pixel.
+        tile: number of the tile, at every pixel or of all.
         u, v: surface coordinates in tiles (1 = one period).
-        footprint: size of a pixel on the surface, in tiles.
+        footprint: size of a pixel on the surface, in tiles, at every pixel or of all.
     """
     level = np.log2(np.minimum(np.maximum(footprint * np.float32(SIZE), 1), np.float32(2 ** (LEVELS - 1))))
     step = np.rint(level).astype(np.int32)
     size = np.right_shift(np.int32(SIZE), step)
-    column = np.floor(u * size).astype(np.int32) & (size - 1)
-    row = np.floor(v * size).astype(np.int32) & (size - 1)
+    scale = size.astype(np.float32)  # a power of two: the product is exact
+    column = np.floor(u * scale).astype(np.int32) & (size - 1)
+    row = np.floor(v * scale).astype(np.int32) & (size - 1)
     index = tile * np.int32(_TILE_LENGTH) + _LEVEL_START.take(step) + row * size + column
     return np.asarray(flat.take(index), np.float32)

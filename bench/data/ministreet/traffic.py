@@ -7,7 +7,7 @@ import numpy as np
 from ..labels import TRAIN_ID
 from . import vehicles
 from .scene import Patch, Solid, World
-from .sensor import uniform
+from .sensor import pick, uniform
 from .spec import Count
 from .sprites import PARTS, Sprite
 
@@ -78,12 +78,12 @@ def _vehicle(world: World, rng: np.random.Generator, places: _Places, kind: str)
         choice = rng.random()
         z = _distance(rng, t.near, t.vehicles_to) + size[0] / 2
         if ground.crossing is not None and choice < 0.25:  # cross traffic
-            heading = float(rng.choice([-90.0, 90.0]))
+            heading = pick(rng, [-90.0, 90.0])
             z = float(rng.uniform(ground.crossing[0] + 1.5, ground.crossing[1] - 1.5))
             x = float(rng.uniform(left - 5, right + 5))
             parked = False
         elif parked:
-            side = int(rng.choice([-1, 1]))
+            side = pick(rng, [-1, 1])
             x = right - size[2] / 2 - 0.2 if side > 0 else left + size[2] / 2 + 0.2
             heading = (0.0 if side > 0 else 180.0) + float(rng.normal(0, 2))
         elif choice < 0.45:
@@ -130,9 +130,9 @@ def _cycle(world: World, rng: np.random.Generator, places: _Places, kind: str) -
         across = not moving or rng.random() < 0.8
         z = _distance(rng, t.near, t.far)
         if moving:
-            x = float(rng.uniform(left + 0.5, right - 0.5)) if across else float(rng.choice([left + 0.9, right - 0.9]))
+            x = float(rng.uniform(left + 0.5, right - 0.5)) if across else pick(rng, [left + 0.9, right - 0.9])
         else:
-            x = float(rng.choice([left - rng.uniform(0.2, 2.2), right + rng.uniform(0.2, 2.2)]))
+            x = pick(rng, [left - rng.uniform(0.2, 2.2), right + rng.uniform(0.2, 2.2)])
         if _in_view(world, x, z) and places.take(x, z, length / 2 if across else 0.5, 0.3 if across else length / 2):
             break
     else:
@@ -140,7 +140,7 @@ def _cycle(world: World, rng: np.random.Generator, places: _Places, kind: str) -
     label = TRAIN_ID[kind]
     paint = world.surfaces.add(kind, label)
     parts = tuple(paint if m == kind else world.surfaces.shared(m, label) for m in PARTS[kind])
-    direction = int(rng.choice([-1, 1]))
+    direction = pick(rng, [-1, 1])
     speed = uniform(rng, t.cycle_speed) if moving else 0.0
     rider = moving and rng.random() < t.rider_share
     # "across" shows the side view in a plane turned by up to 25 degrees; along the road one sees an end.
@@ -186,13 +186,13 @@ def _walker(world: World, rng: np.random.Generator, places: _Places) -> None:
                 z = float(rng.uniform(near + 0.3, far - 0.3))
             x = float(rng.uniform(left + 0.5, right - 0.5))
         else:
-            side = int(rng.choice([-1, 1]))
+            side = pick(rng, [-1, 1])
             x = (right if side > 0 else left) + side * float(rng.uniform(0.5, 3.5))
         if z > t.near - 1 and _in_view(world, x, z) and places.take(x, z, 0.35, 0.25):
             break
     else:
         return
-    speed, direction = uniform(rng, t.walk_speed), int(rng.choice([-1, 1]))
+    speed, direction = uniform(rng, t.walk_speed), pick(rng, [-1, 1])
     velocity = (direction * speed, 0.0) if on_road else (0.0, direction * speed)
     world.patches.append(
         Patch(

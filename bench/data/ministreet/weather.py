@@ -7,8 +7,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from .buffers import Buffers
 from .camera import Camera
-from .raster import Buffers
 from .scene import GROUND, Floats, Weather
 from .sensor import uniform
 from .spec import WeatherSpec
@@ -39,8 +39,8 @@ def wet_ground(rgb: Floats, wet: float, buffers: Buffers, camera: Camera, tiles:
     mirrored = cv2.remap(
         blurred, column.reshape(1, -1), row.reshape(1, -1), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )[0]
-    stains = np.full(on.shape, TILES.index("stains"), np.int32)
-    noise = sample(tiles, stains, b.u[on] * np.float32(0.13), b.v[on] * np.float32(0.13), depth * np.float32(1e-3))
+    u, v = b.u[on] * np.float32(0.13), b.v[on] * np.float32(0.13)
+    noise = sample(tiles, TILES.index("stains"), u, v, depth * np.float32(1e-3))
     puddle = np.clip(np.float32(0.45) + np.float32(0.5) * noise, np.float32(0.1), 1)
     grazing = np.float32(0.15) + np.float32(0.85) * np.exp(-b.facing[on] * np.float32(3.5))
     weight = (np.float32(wet) * puddle * grazing)[:, None]
