@@ -129,6 +129,12 @@ def study(
     )
     for path in written:
         typer.echo(f"Wrote {path}", err=True)
+    if not (written or dry_run or any(job.state == "failed" for job in jobs.runs)):
+        # Of two rows at least, and one that changes an option; see study_page.report.
+        typer.echo(
+            "No page: it takes two rows, one of which changes an option; of methods as they are, bench leaderboard makes one",
+            err=True,
+        )
     return told(jobs, dry_run)
 
 

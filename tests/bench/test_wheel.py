@@ -108,15 +108,13 @@ def test_in_an_empty_folder_it_lists_runs_sweeps_studies_and_makes_boards(instal
     assert record["result"]["miou"] > 0 and record["code"]["version"] == version("stpl-benchmark")
     assert (empty / "runs" / record["run"] / "checkpoint.safetensors").is_file()
     assert "temperature=0.07" in call(bench, "study", "temperature", "--seeds", "0:1", "--dry-run", cwd=empty)
-    rows = [{"label": "statistics alone", "method": "adabn"}, {"label": "nothing", "method": "source_only"}]
-    told = {"name": "floors", "title": "Floors", "question": "How low?", "shift": "ministreet-tiny", "seeds": "0:1"}
-    (empty / "floors.yaml").write_text(yaml.safe_dump({**told, "rows": rows}))
-    call(bench, "study", "floors.yaml", cwd=empty)  # the one that starts Ray, for the run that is missing
-    assert "statistics alone" in (empty / "leaderboards" / "ministreet-tiny-floors.md").read_text(encoding="utf-8")
-    swept = json.loads(
-        call(bench, "sweep", "-m", "adabn,source_only", "--shift", "ministreet-tiny", "--json", cwd=empty)
-    )
-    assert [run["state"] for run in swept["runs"]] == ["found", "found"]
+    rows = [{"label": "its flow", "method": "adabn"}, {"label": "none", "method": "adabn", "options": {"flow": "zero"}}]
+    told = {"name": "still", "title": "Still", "question": "Flow?", "shift": "ministreet-tiny", "seeds": "0:1"}
+    (empty / "still.yaml").write_text(yaml.safe_dump({**told, "rows": rows}))
+    call(bench, "study", "still.yaml", cwd=empty)  # the one that starts Ray, for the run that is missing
+    assert "its flow" in (empty / "leaderboards" / "ministreet-tiny-still.md").read_text(encoding="utf-8")
+    swept = json.loads(call(bench, "sweep", "-m", "adabn", "--shift", "ministreet-tiny", "--json", cwd=empty))
+    assert [run["state"] for run in swept["runs"]] == ["found"]
     records = ROOT / "leaderboards" / "records" / "ministreet"
     for path in [p for method in ("adabn", "source_only") for p in records.rglob(f"{method}-s[0-2]-*")]:
         copy = empty / path.relative_to(ROOT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from bench import cli
+from bench.cli.common import Says
 from bench.core.errors import RunError, UsageError
 from bench.core.registry import flow_names, method_names
 from bench.core.schema import validated
@@ -161,3 +163,12 @@ def test_a_dry_run_lists_the_runs_and_runs_nothing(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli.app, arguments)
     assert result.exit_code == 0 and len(result.stdout.splitlines()) == 15 and result.stdout.endswith("14 waiting\n")
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("state", "says"), [("done", "No page: it takes two rows"), ("failed", "")])
+def test_a_study_without_a_page_says_so(state: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = SimpleNamespace(runs=[SimpleNamespace(state=state)])
+    monkeypatch.setattr("bench.study", lambda *asked, **how: (jobs, []))
+    monkeypatch.setattr("bench.cli.sweeps.told", lambda jobs, dry_run: Says({}, ""))
+    result = CliRunner().invoke(cli.app, ["study", "floors.yaml"])
+    assert result.exit_code == 0 and result.stderr.startswith(says) and bool(result.stderr) == bool(says)
