@@ -101,6 +101,10 @@ class FDA(Method):
         trial(4, entropy_weight=0.215, first_share=0.5, drop=0.306),
         by_hand("from the first step: it starts from the source model, and there are 75 steps", entropy_from=0.0),
         by_hand("the shift's batch norm is in train mode throughout", labelling="train"),
+    ) | tuned_on(
+        "ministreet2-dev",
+        by_hand("from the first step: it starts from the source model, and there are 75 steps", entropy_from=0.0),
+        by_hand("the shift's batch norm is in train mode throughout", labelling="train"),
     )
     settings: FDASettings
 

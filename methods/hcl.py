@@ -123,6 +123,10 @@ class HCL(Method):
         trial(2, contrast_weight=1.28, ema_decay=0.996, drop=0.59, strength=0.83),
         by_hand("a third of the run", refresh=50),
         by_hand("the shift's batch norm is in train mode throughout", labelling="train"),
+    ) | tuned_on(
+        "ministreet2-dev",
+        by_hand("a third of the run", refresh=50),
+        by_hand("the shift's batch norm is in train mode throughout", labelling="train"),
     )
     averages = "historical"
     streams = True  # clips are labelled one by one; the thresholds are then of the clip that has come

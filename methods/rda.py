@@ -99,6 +99,9 @@ class RDA(Method):
         "ministreet-dev",
         trial(2, adversarial_weight=0.0526, consistency_weight=3.01, discriminator_lr=4.44e-4),
         by_hand("for a network of 0.6 M parameters", width=16, judged_stride=2),
+    ) | tuned_on(
+        "ministreet2-dev",
+        by_hand("for a network of 0.6 M parameters", width=16, judged_stride=2),
     )
     settings: RDASettings
 

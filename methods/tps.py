@@ -75,6 +75,9 @@ class TPS(Method):
         "ministreet-dev",
         trial(2, weight=0.386, jitter=0.712, blur_probability=0.5),
         by_hand("a quarter, as the frames are", blur=2.25),
+    ) | tuned_on(
+        "ministreet2-dev",
+        by_hand("three sixteenths, as the frames are", blur=1.6875),
     )
     PAPER_HAS: ClassVar[Mapping[str, str]] = {"fusion": "accel_warp"}
     settings: TPSSettings

@@ -56,6 +56,9 @@ class TPSSF(Method):
         "ministreet-dev",
         trial(3, jitter=0.596, blur_probability=0.0),
         by_hand("a quarter, as the frames are", blur=2.25),
+    ) | tuned_on(
+        "ministreet2-dev",
+        by_hand("three sixteenths, as the frames are", blur=1.6875),
     )
     PAPER_HAS: ClassVar[Mapping[str, str]] = {"fusion": "accel_warp"}
     settings: TPSSFSettings

@@ -109,6 +109,10 @@ class UR(Method):
         by_hand("frames are small", every=1, min_zoom=1.0),
         by_hand("not searched", growth=0.0),
         by_hand("the shift's batch norm is in train mode throughout", labelling="train"),
+    ) | tuned_on(
+        "ministreet2-dev",
+        by_hand("frames are small", every=1, min_zoom=1.0),
+        by_hand("the shift's batch norm is in train mode throughout", labelling="train"),
     )
     settings: URSettings
 

@@ -94,6 +94,9 @@ class VATVST(Method):
         "ministreet-dev",
         trial(2, adversarial_weight=0.00221, discriminator_lr=3.86e-4, first_share=0.25, drop=0.532),
         by_hand("for a network of 0.6 M parameters", width=16, judged_stride=2),
+    ) | tuned_on(
+        "ministreet2-dev",
+        by_hand("for a network of 0.6 M parameters", width=16, judged_stride=2),
     )
     PAPER_HAS: ClassVar[Mapping[str, str]] = {"fusion": "accel_warp"}
     settings: VATVSTSettings
