@@ -187,7 +187,7 @@ def _elsewhere(atlas: Atlas, others: Mapping[str, Sequence[Group]]) -> list[str]
     real = {row.name: of.miou for row in atlas.rows if not row.key[1] and (of := published(STAND_IN, row.key[0]))}
     told = {f"published on {STAND_IN}": real}
     for name, groups in others.items():
-        measured = {" ".join((g.method, *g.altered)): mean_interval(list(g.miou.values()))[0] for g in groups}
+        measured = {g.name: mean_interval(list(g.miou.values()))[0] for g in groups}
         told[f"measured on {name}"] = measured
     rows = []
     for name, numbers in told.items():

@@ -156,7 +156,7 @@ def drive_table(main: Sequence[Group]) -> str:
         whole = group.of(lambda record: of.miou if (of := record.beside.get("transductive")) else None)
         rows.append(
             {
-                "method": plain(group.card.title),
+                "method": plain(group.title),
                 "n": str(len(group.records)),
                 "mIoU, over seeds": spread(group.miou.values()),
                 "over blocks": NOTHING if blocks is None else f"{blocks[0]:.1f} to {blocks[1]:.1f}",
@@ -175,8 +175,8 @@ def against(main: Sequence[Group], others: Mapping[str, Sequence[Group]]) -> lis
     rows = []
     for name, groups in others.items():
         for what, settings in (("all rows", ("none", "SFDA", "UDA")), ("source-free (SFDA)", ("SFDA",))):
-            here = {g.method: g.miou for g in main if g.card.setting in settings}
-            there = {g.method: mean_interval(list(g.miou.values()))[0] for g in groups if g.card.setting in settings}
+            here = {g.name: g.miou for g in main if g.card.setting in settings}
+            there = {g.name: mean_interval(list(g.miou.values()))[0] for g in groups if g.card.setting in settings}
             if (found := rank_correlation(here, there)) is not None:
                 interval = NOTHING if found.low is None else f"{found.low:+.2f} to {found.high:+.2f}"
                 cells = {"measured on": code(name), "row": what, "methods": str(found.methods)}
@@ -184,8 +184,8 @@ def against(main: Sequence[Group], others: Mapping[str, Sequence[Group]]) -> lis
     if not rows:
         return []
     return [
-        "## Against the rendered world",
-        "Rank correlation of the mean mIoU here with the mean mIoU measured there; interval: bootstrap over the replicates of this "
-        "shift alone.",
+        "## The same order elsewhere?",
+        "Rank correlation (Spearman) of the mean mIoU here with the mean mIoU measured there, over the methods that both have; "
+        "interval: bootstrap over the replicates of this shift alone.",
         table(rows, left=("measured on", "row")),
     ]

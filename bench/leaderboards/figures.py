@@ -35,10 +35,10 @@ def _scores(root: Path, shift: Shift, main: Sequence[Group]) -> Drawing:
     def draw() -> Figure:
         from .score_figures import Entry, miou_figure
 
-        entries = [Entry(g.card.title, g.card.setting, g.card.design, g.miou) for g in main]
+        entries = [Entry(g.title, g.card.setting, g.card.design, g.miou) for g in main]
         return miou_figure(entries, f"mIoU on {shift.title}")
 
-    data = [shift.title, [[g.card.title, g.card.setting, g.card.design, g.miou] for g in main]]
+    data = [shift.title, [[g.title, g.card.setting, g.card.design, g.miou] for g in main]]
     return Drawing("mIoU of every method", root / "figures" / f"{shift.name}.png", data, draw)
 
 
@@ -46,8 +46,8 @@ def _gains(root: Path, shift: Shift, main: Sequence[Group]) -> Drawing | None:
     """Gain of STPL per class; None where STPL or source-only is missing."""
     from .score_figures import class_gains, gains_figure
 
-    by_method = {group.method: group.records for group in main}
-    gains = class_gains(by_method.get("stpl", {}), by_method.get("source_only", {}), shift.score_classes)
+    by_name = {group.name: group.records for group in main}
+    gains = class_gains(by_name.get("stpl", {}), by_name.get("source_only", {}), shift.score_classes)
     if not any(gains.values()):
         return None
     title = f"STPL minus source-only on {shift.title}"
@@ -71,9 +71,7 @@ def measured_panel(shift: Shift, main: Sequence[Group]) -> Panel:
     """Means over replicates with their intervals."""
     from .first_page import Mark, Panel
 
-    marks = [
-        Mark(_short(g.card.title), g.card.setting, g.card.design, *mean_interval(list(g.miou.values()))) for g in main
-    ]
+    marks = [Mark(_short(g.title), g.card.setting, g.card.design, *mean_interval(list(g.miou.values()))) for g in main]
     seeds = {len(group.records) for group in main}
     n = str(min(seeds)) if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
     source = f"records/{shift.name}, mean and 95 % interval over {n} replicate{'s' if n != '1' else ''}"

@@ -8,7 +8,7 @@ another protocol or of a method that changed are refused, and so are sequences t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -44,8 +44,8 @@ from .tables import (
 )
 
 HEAD = "# Leaderboard: "
-RENDERED = "ministreet"
-"""The shift whose order of methods stands beside that of a recorded drive."""
+RENDERED = ("ministreet", "ministreet2")
+"""Rendered shifts, whose order of methods stands beside that of recorded drives, and the drives' beside theirs."""
 SEES = {
     "none": "the source-trained model; nothing is adapted",
     "SFDA": "the source-trained model and unlabelled target training clips; no source data",
@@ -100,7 +100,7 @@ def build(
     groups = grouped(records, sequences)
     main = ranked(groups)
     told = {record.run for study in studies for record in study.records}
-    controls = [g for g in groups if g.altered and not all(record.run in told for record in g.records.values())]
+    controls = [g for g in groups if not g.is_row and not all(record.run in told for record in g.records.values())]
     others_have = [g for g in controls if g.altered in OTHER_INGREDIENTS]
     controls = [g for g in controls if g not in others_have]
     parts = [
@@ -261,7 +261,7 @@ def pages(root: Path) -> list[Page]:
     """
     names, streams = (_with_records(root / folder) for folder in FOLDERS.values())
     committed = {name: read_committed(root, name) for name in names}
-    boards = [page for name in names for page in shift_pages(root, name, committed[name], committed.get(RENDERED))]
+    boards = [page for name in names for page in shift_pages(root, name, committed)]
     boards += atlas_page.pages(root, committed)
     kept = sorted(name for name in set(published_shifts()) - set(names) if (root / f"{name}.md").is_file())
     boards += [published_page.page(root, load_shift(name), HEAD) for name in kept]
@@ -281,18 +281,24 @@ def _with_records(folder: Path) -> list[str]:
     return names
 
 
-def shift_pages(root: Path, shift_name: str, committed: Committed, rendered: Committed | None = None) -> list[Page]:
-    """Leaderboard and study pages of a shift. ``rendered``: what is committed of the rendered world, which the order of methods on
-    a recorded drive is compared with."""
-    reports = study_page.reports(shift_name, committed.records, committed.sequences)
-    figures = drawings(root, load_shift(shift_name), committed)
+def shift_pages(root: Path, shift_name: str, committed: Mapping[str, Committed]) -> list[Page]:
+    """Leaderboard and study pages of a shift. ``committed``: by shift, of this one and of those whose order of methods may be
+    compared with its own."""
+    own = committed[shift_name]
+    reports = study_page.reports(shift_name, own.records, own.sequences)
+    figures = drawings(root, load_shift(shift_name), own)
     shown = [(drawing.caption, drawing.path.relative_to(root).as_posix()) for drawing in figures]
-    others = {}
-    if rendered is not None and drive.by_frame(load_shift(shift_name)):
-        others[RENDERED] = ranked(grouped(rendered.records))
-    text = build(shift_name, committed.records, committed.sequences, shown, reports, others)
+    others = {name: ranked(grouped(committed[name].records)) for name in _beside(shift_name, committed)}
+    text = build(shift_name, own.records, own.sequences, shown, reports, others)
     board = Page(root / f"{shift_name}.md", text, tuple(figures))
     return [board, *(of_study(report, root) for report in reports)]
+
+
+def _beside(shift_name: str, names: Iterable[str]) -> list[str]:
+    """Shifts of the other kind: the rendered ones for a recorded drive, the drives for a rendered one."""
+    if drive.by_frame(load_shift(shift_name)):
+        return [name for name in RENDERED if name in names]
+    return [name for name in names if drive.by_frame(load_shift(name))] if shift_name in RENDERED else []
 
 
 def of_study(report: study_page.Report, root: Path) -> Page:

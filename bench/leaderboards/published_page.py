@@ -49,7 +49,7 @@ def _venue(card: Any) -> str:
 
 def result_table(shift: Shift, groups: Sequence[Group]) -> str:
     """Every published row and every method that is here, with what was measured here; methods without a number come last."""
-    measured = {group.method: spread(group.miou.values()) for group in groups}
+    measured = {group.name: spread(group.miou.values()) for group in groups}
     here, rows = method_names(), []
     published = rows_of(shift.name)
     told = {row.method for row in published}

@@ -25,6 +25,8 @@ STREAM = "protocol=stream"
 """What every run of a stream is altered by (:func:`bench.runs.config.alterations`)."""
 ORDER = ("oracle", "UDA", "SFDA", "none")
 """Settings from the one that may see most to the one that may see least."""
+VARIANTS = {"ministreet2": ("stpl teacher=none",)}
+"""Variants that are rows of a shift's results, fixed before its first record: one row more changes every corrected p-value."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,23 @@ class Group:
     def card(self) -> Any:
         """The method's card."""
         return method_class(self.method).card
+
+    @property
+    def name(self) -> str:
+        """What it is called in code: ``stpl``, ``stpl teacher=none``."""
+        return " ".join((self.method, *self.altered))
+
+    @property
+    def title(self) -> str:
+        """What people call it, with the options that were changed."""
+        return ", ".join(filter(None, (str(self.card.title), " ".join(self.altered))))
+
+    @cached_property
+    def is_row(self) -> bool:
+        """Whether it is compared as a method of its own: nothing was changed, or it is one of the shift's :data:`VARIANTS`."""
+        if not self.altered:
+            return True
+        return self.name in VARIANTS.get(next(iter(self.records.values())).config.shift, ())
 
     @property
     def miou(self) -> dict[int, float]:
@@ -199,12 +218,12 @@ def group_of(
 
 
 def ranked(groups: Iterable[Group]) -> list[Group]:
-    """Unaltered groups by setting (:data:`ORDER`), the best mean mIoU first."""
+    """Groups that are rows of the results, by setting (:data:`ORDER`), the best mean mIoU first."""
 
     def rank(group: Group) -> tuple[int, float, str]:
-        return ORDER.index(group.card.setting), -mean_interval(list(group.miou.values()))[0], group.method
+        return ORDER.index(group.card.setting), -mean_interval(list(group.miou.values()))[0], group.name
 
-    return sorted((group for group in groups if not group.altered), key=rank)
+    return sorted((group for group in groups if group.is_row), key=rank)
 
 
 def oracle_and_source_only(records: Iterable[Record], seed: int) -> tuple[float | None, float | None]:

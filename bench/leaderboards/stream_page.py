@@ -50,7 +50,7 @@ def build(shift: Shift, committed: Committed, groups: Sequence[Group], figures: 
         groups: see :func:`own_groups`.
         figures: caption and address, relative to the page, of each figure to show.
     """
-    main, controls = ranked(groups), [group for group in groups if group.altered]
+    main, controls = ranked(groups), [group for group in groups if not group.is_row]
     frames = sorted({record.cost.frames or 0 for record in committed.records})
     rules = {
         "Protocol": f"`{shift.name}`, hash `{shift.hash}`, mode `stream`: {' or '.join(map(str, frames))} clips per replicate, one "
@@ -106,9 +106,9 @@ def _figure(root: Path, shift: Shift, main: Sequence[Group]) -> Drawing:
     def draw() -> Figure:
         from .score_figures import Entry, time_figure
 
-        entries = [(Entry(g.card.title, g.card.setting, g.card.design, g.miou), seconds) for g, seconds in told]
+        entries = [(Entry(g.title, g.card.setting, g.card.design, g.miou), seconds) for g, seconds in told]
         return time_figure(entries, f"Online mIoU against time per frame on {shift.title}")
 
-    data = [shift.title, [[g.card.title, g.card.setting, g.card.design, g.miou, seconds] for g, seconds in told]]
+    data = [shift.title, [[g.title, g.card.setting, g.card.design, g.miou, seconds] for g, seconds in told]]
     caption = "Online mIoU against the seconds that a frame takes"
     return Drawing(caption, root / "figures" / f"{shift.name}-stream.png", data, draw)

@@ -63,7 +63,7 @@ def lines_of(groups: Sequence[Group], real: str) -> list[Line]:
     Args:
         real: shift whose published numbers stand beside.
     """
-    by_method = {group.method: group.miou for group in groups}
+    by_method = {group.name: group.miou for group in groups}
     floor, ceiling = by_method.get("source_only", {}), by_method.get("oracle", {})
     families, slowness = families_of(groups), _yardstick(groups)
     lines = []
@@ -76,11 +76,11 @@ def lines_of(groups: Sequence[Group], real: str) -> list[Line]:
             gain=paired_difference(group.miou, own_floor),
             gap_closed=gap_closed(group.miou, own_floor, own_ceiling),
             consistency=group.of(lambda record: record.result.temporal_consistency),
-            places=of.places(group.method) if of else None,
-            letters=of.letters[group.method] if of else "",
+            places=of.places(group.name) if of else None,
+            letters=of.letters[group.name] if of else "",
             cpu=group.of(_cpu_per_step),
             slowness=_ratio(group.of(_cpu_per_step), slowness),
-            published=published(real, group.card.key),
+            published=None if group.altered else published(real, group.card.key),
         )
         lines.append(line)
     return lines
@@ -92,7 +92,7 @@ def main_table(groups: Sequence[Group], real: str) -> str:
     for line in lines_of(groups, real):
         group, card, row = line.group, line.group.card, line.published
         cells = {
-            "method": link(card.title, card.url),
+            "method": link(group.title, card.url),
             "setting": card.setting,
             "design": card.design.replace("-", NOTHING),
             "n": str(len(group.records)),
@@ -114,7 +114,7 @@ def main_table(groups: Sequence[Group], real: str) -> str:
 def families_of(groups: Sequence[Group]) -> dict[str, Family]:
     """All pairs within each setting that has at least two methods and a pair with two shared replicates."""
     settings = sorted({str(group.card.setting) for group in groups})
-    found = {name: family({g.method: g.miou for g in groups if g.card.setting == name}) for name in settings}
+    found = {name: family({g.name: g.miou for g in groups if g.card.setting == name}) for name in settings}
     return {name: of for name, of in found.items() if any(p is not None for p in of.corrected.values())}
 
 
@@ -128,7 +128,7 @@ def place_text(places: tuple[int, int] | None) -> str:
 
 def pair_table(groups: Sequence[Group], of: Family) -> str:
     """Row minus column for every pair of a setting, bold where they are told apart."""
-    titles = {group.method: plain(group.card.title) for group in groups}
+    titles = {group.name: plain(group.title) for group in groups}
     rows = []
     for a in of.names:
         cells = {"method": titles[a]}
@@ -148,15 +148,15 @@ def stream_table(groups: Sequence[Group]) -> str:
         of, time = families.get(group.card.setting), group.of(time_per_frame)
         gain = None if floor is None or group is floor else paired_difference(group.miou, floor.miou)
         cells = {
-            "method": link(group.card.title, group.card.url),
+            "method": link(group.title, group.card.url),
             "setting": group.card.setting,
             "design": group.card.design.replace("-", NOTHING),
             "n": str(len(group.records)),
             "online mIoU, %": spread(group.miou.values()),
             "gain": difference(gain, 1),
             "temporal cons., %": spread(group.of(lambda record: record.result.temporal_consistency).values()),
-            "place": place_text(of.places(group.method) if of else None),
-            "group": (of.letters[group.method] if of else "") or NOTHING,
+            "place": place_text(of.places(group.name) if of else None),
+            "group": (of.letters[group.name] if of else "") or NOTHING,
             "s/frame": _median(time, 3),
             "×": _times(time, floor.of(time_per_frame) if floor else {}),
             "wall s/frame": _median(group.of(lambda record: record.cost.seconds_per_frame), 3),
@@ -179,7 +179,7 @@ def cost_table(groups: Sequence[Group]) -> str:
     for group in groups:
         cpu, wall, memory = group.of(_cpu_per_step), group.of(_per_step), group.of(_memory)
         cells = {
-            "method": plain(group.card.title),
+            "method": plain(group.title),
             "setting": group.card.setting,
             "CPU s/step": _median(cpu, 3),
             "step, ×": _times(cpu, _yardstick(groups)),
@@ -244,7 +244,7 @@ def class_table(groups: Sequence[Group], classes: Sequence[str]) -> str:
     columns = {plain(name): [_mean(group.iou(name)) for group in groups] for name in classes}
     columns["mIoU"] = [_mean(group.miou) for group in groups]
     rivals = [row for row, group in enumerate(groups) if group.card.setting == "SFDA"]
-    rows = [{"method": plain(group.card.title)} for group in groups]
+    rows = [{"method": plain(group.title)} for group in groups]
     for name, means in columns.items():
         known = [mean for row in rivals if (mean := means[row]) is not None]
         best = max(known) if len(known) > 1 else None
@@ -267,7 +267,7 @@ def selection_table(groups: Sequence[Group]) -> str:
         best = group.of(lambda record: record.selection.oracle["miou"])
         looks = sorted({int(record.selection.oracle["label_looks"]) for record in group.records.values()})
         cells = {
-            "method": plain(group.card.title),
+            "method": plain(group.title),
             "n": str(len(group.records)),
             "`last` (0 looks)": spread(group.miou.values()),
             "unsupervised (0 looks)": spread(quiet.values()),
@@ -288,8 +288,8 @@ def order_table(groups: Sequence[Group], real: str) -> str:
     }
     rows = []
     for name, members in sides.items():
-        numbers = {g.method: row.miou for g in members if (row := published(real, g.method)) is not None}
-        found = rank_correlation({g.method: g.miou for g in members}, numbers)
+        numbers = {g.name: row.miou for g in members if (row := published(real, g.name)) is not None}
+        found = rank_correlation({g.name: g.miou for g in members}, numbers)
         if found is not None:
             interval = NOTHING if found.low is None else f"{found.low:+.2f} to {found.high:+.2f}"
             cells = {"rows of the paper's table": name, "methods": str(found.methods), "n": str(found.seeds)}
@@ -303,7 +303,7 @@ def average_table(groups: Sequence[Group]) -> str:
     for group in groups:
         students = group.of(lambda record: record.beside["student"].miou if "student" in record.beside else None)
         if students:
-            cells = {"method": plain(group.card.title), "n": str(len(students))}
+            cells = {"method": plain(group.title), "n": str(len(students))}
             cells |= {"its average (the row above)": spread(group.miou.values()), "student": spread(students.values())}
             rows.append(cells)
     return table(rows)
@@ -311,11 +311,11 @@ def average_table(groups: Sequence[Group]) -> str:
 
 def comparison_table(groups: Sequence[Group]) -> str:
     """The floors against each other and every other source-free method against self-training; empty where none is there."""
-    by_method = {group.method: group for group in groups}
-    others = [g.method for g in groups if g.card.setting == "SFDA" and not g.card.floor]
+    by_method = {group.name: group for group in groups}
+    others = [g.name for g in groups if g.card.setting == "SFDA" and not g.card.floor]
     wanted = [("adabn", "source_only"), ("self_training", "adabn"), *((name, "self_training") for name in others)]
     pairs = [(by_method[a], by_method[b]) for a, b in wanted if a in by_method and b in by_method]
-    names = [{"method": plain(a.card.title), "minus": plain(b.card.title)} for a, b in pairs]
+    names = [{"method": plain(a.title), "minus": plain(b.title)} for a, b in pairs]
     return table(beside(names, comparisons(pairs)))
 
 

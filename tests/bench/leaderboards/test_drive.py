@@ -10,7 +10,7 @@ import pytest
 
 from bench.leaderboards.consistency import _faults
 from bench.leaderboards.drive import block_weights, likeness, over_blocks, paired_blocks
-from bench.leaderboards.page import build
+from bench.leaderboards.page import _beside, build
 from bench.leaderboards.standings import group_of
 from bench.runs.config import load_shift, make_run_config, method_class
 from bench.runs.records import Record
@@ -128,8 +128,16 @@ def test_the_drive_has_both_intervals_and_all_frames(page: str) -> None:
 
 
 def test_the_order_stands_beside_that_of_the_rendered_world(page: str) -> None:
-    section = page.split("## Against the rendered world")[1].split("\n## ")[0]
+    section = page.split("## The same order elsewhere?")[1].split("\n## ")[0]
     assert "| `ministreet`" in section and "+1.00" in section
+
+
+def test_orders_are_compared_both_ways() -> None:
+    committed = ["cityscapes2camvid", "ministreet", "ministreet2", "viper2cityscapes"]
+    assert _beside(SHIFT, committed) == ["ministreet", "ministreet2"] and _beside(SHIFT, committed[:2]) == [
+        "ministreet"
+    ]
+    assert _beside("ministreet2", committed) == ["cityscapes2camvid"] and not _beside("viper2cityscapes", committed)
 
 
 def test_a_record_without_the_score_on_all_frames_is_refused() -> None:

@@ -11,7 +11,7 @@ from bench.leaderboards.standings import oracle_and_source_only
 from bench.runs.adaptation import GRANTS
 from bench.runs.config import alterations, load_shift
 from bench.runs.records import Record
-from tests.bench.leaderboards.made import SHIFT, make_record, row, standard, table
+from tests.bench.leaderboards.made import SCORES, SHIFT, make_record, row, standard, table
 
 
 def test_main_table_by_hand() -> None:
@@ -32,6 +32,30 @@ def test_main_table_by_hand() -> None:
     assert (stpl["place"], stpl["group"]) == ("1–2", "a")
     assert stpl["PUBLISHED mIoU, viper2cityscapes, %"] == "*52.5*"
     assert stpl["source of the published number"] == "*STPL CVPR 2023 slides*"
+
+
+def test_a_variant_is_a_row_where_that_was_fixed_beforehand() -> None:
+    """MiniStreet 2 has STPL without its teacher among its rows; the older MiniStreet has it among the controls."""
+    for shift, own in (("ministreet2", True), (SHIFT, False)):
+        records = [make_record(m, s, x, shift=shift) for m, of in SCORES.items() for s, x in enumerate(of)]
+        variant = [
+            make_record("stpl", s, x, shift=shift, options={"teacher": "none"}) for s, x in enumerate((35, 37, 40))
+        ]
+        page = build(shift, records + variant)
+        name = "STPL, teacher=none"
+        assert ([r["mIoU, %"] for r in table(page, "Results") if name in r["method"]] == ["37.3 ± 6.3"]) is own
+        assert ("## Controls" in page) is not own
+        if own:
+            of = row(table(page, "Results"), name)
+            assert (of["place"], of["PUBLISHED mIoU, viper2cityscapes, %"]) == (
+                "1–3",
+                "–",
+            )  # the paper's number is not its own
+            assert name in table(page, "Every pair of SFDA methods")[0]
+            assert row(table(page, "IoU per class"), name)["mIoU"] == "37.3"
+            assert (
+                row(table(page, "Measured against published order"), "all rows")["methods"] == "3"
+            )  # it is not among them
 
 
 def test_cost_is_cpu_time_relative_to_self_training() -> None:

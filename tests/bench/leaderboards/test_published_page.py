@@ -19,8 +19,8 @@ REAL = ["synthia2cityscapes", "viper2cityscapes"]
 class Measured:
     """A method with records, as far as the table asks."""
 
-    def __init__(self, method: str, *miou: float) -> None:
-        self.method, self.miou = method, dict(enumerate(miou))
+    def __init__(self, name: str, *miou: float) -> None:
+        self.name, self.miou = name, dict(enumerate(miou))
 
 
 def cells(text: str) -> dict[str, list[str]]:
