@@ -25,10 +25,10 @@ def fitted(benchmark: Any, what: str, unit: str, sizes: list[int], work: Callabl
     assert exponent(sizes, seconds) <= 2.1
 
 
-def step(folder: Path, size: tuple[int, int]) -> Callable[[], Any]:
+def step(folder: Path, size: tuple[int, int], batch: int = 0) -> Callable[[], Any]:
     """A step of STPL on noise, with MiniStreet's network."""
     config = make_run_config("stpl", "ministreet-tiny")
-    trainer, parts = real_steps(config, torch.device("cpu"), size, folder)
+    trainer, parts = real_steps(config, torch.device("cpu"), size, folder, batch)
     return lambda: trainer.step(0, parts)
 
 
@@ -38,6 +38,13 @@ def test_resolution(tmp_path: Path, benchmark: Any) -> None:
         return step(tmp_path / str(pixels), (height, 2 * height))
 
     fitted(benchmark, "a step of STPL", "pixels of a frame", [2 * h * h for h in (32, 64, 128)], work)
+
+
+def test_batch(tmp_path: Path, benchmark: Any) -> None:
+    def work(batch: int) -> Callable[[], Any]:
+        return step(tmp_path / str(batch), (64, 128), batch)
+
+    fitted(benchmark, "a step of STPL", "clips of a batch", [1, 2, 4, 8], work)
 
 
 def test_contrast_pixels(benchmark: Any) -> None:

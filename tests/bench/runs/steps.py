@@ -27,18 +27,20 @@ WAITS = {
 
 
 def real_steps(
-    config: RunConfig, device: torch.device, size: tuple[int, int] | None = None, folder: Path = Path()
+    config: RunConfig, device: torch.device, size: tuple[int, int] | None = None, folder: Path = Path(), batch: int = 0
 ) -> tuple[Trainer, list[Part]]:
-    """The trainer of a run on a fresh network and the batches of a step; rounds have been there."""
+    """The trainer of a run on a fresh network and the batches of a step, of ``batch`` clips or as many as the shift says;
+    rounds have been there."""
     shift, cls = config.protocol, loaded_class(config.method)
     schedule = schedule_of(cls, shift)
+    batch = batch or schedule.batch
     torch.manual_seed(0)
     setup = Setup(len(shift.classes), schedule.steps, 0, supervision_of(shift))
     segmenter = fresh_segmenter(config, shift, 0).to(device)
     method = cls(segmenter, settings_of(config.method, config.settings), setup).to(device).train()
     method.restart()
-    target = noise(shift, "target", schedule.batch, cls.card.setting == "oracle", size)
-    source = noise(shift, "source", schedule.batch, True, size) if cls.card.setting == "UDA" else None
+    target = noise(shift, "target", batch, cls.card.setting == "oracle", size)
+    source = noise(shift, "source", batch, True, size) if cls.card.setting == "UDA" else None
     trainer = Trainer(method, schedule, folder, device)
     for number, start in enumerate(method.round_steps()):
         trainer.start_round(number, start, [to_device(target, device)])

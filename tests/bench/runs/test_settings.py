@@ -61,29 +61,46 @@ def settings_names(method: str) -> set[str]:
     return {f.name for f in dataclasses.fields(method_class(method).Settings)}
 
 
-def test_what_a_search_chose_stands_in_its_log() -> None:
-    """``trial(n, ...)`` beside a method's settings is the row ``n`` of the log, digit for digit, and its best one."""
-    with (ROOT / "leaderboards" / "tuning" / "log.csv").open(encoding="utf-8", newline="") as file:
-        log = list(csv.DictReader(file))
-    for row in log:
-        row["variant"] = " teacher=none" if json.loads(row["config"]).get("teacher") == "none" else ""
-    searched = {(row["method"], row["variant"]) for row in log if row["method"] in method_names()}
-    assert ("stpl", " teacher=none") in searched  # it has a search of its own
-    for method, variant in sorted(searched):
-        layer = method_class(method).TUNED[f"ministreet-dev{variant}"]
+LOG = ROOT / "leaderboards" / "tuning" / "log.csv"
+
+
+def searches() -> dict[tuple[str, str, str], list[dict[str, str]]]:
+    """Rows of the tuning log by development shift, method and variant."""
+    shifts = {load_shift(name).hash: name for name in shift_names() if load_shift(name).purpose == "tune"}
+    found: dict[tuple[str, str, str], list[dict[str, str]]] = {}
+    with LOG.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            variant = " teacher=none" if json.loads(row["config"]).get("teacher") == "none" else ""
+            found.setdefault((shifts[row["shift_hash"]], row["method"], variant), []).append(row)
+    return found
+
+
+@pytest.mark.parametrize("shift", sorted({shift for shift, *_ in searches()}))
+def test_what_a_search_chose_stands_in_its_log(shift: str) -> None:
+    """``trial(n, ...)`` beside a method's settings is the row ``n`` of the log, digit for digit, and its best one; every method
+    that was searched there had six tries, and what has values from a search stands in the log."""
+    of_shift = {(m, v): rows for (s, m, v), rows in searches().items() if s == shift and m in method_names()}
+    assert ("stpl", " teacher=none") in of_shift  # it has a search of its own
+    for (method, variant), rows in sorted(of_shift.items()):
+        assert len(rows) == 6, method
+        layer = method_class(method).TUNED[f"{shift}{variant}"]
         told = {name: value for name, value in layer.items() if value.origin == "tuned"}
         source = {value.source for value in told.values()}
         if not told and method_class(method).revision(None) > 1:
             continue  # its search was one of an earlier revision
         assert len(source) == 1, method
         number = source.pop().removeprefix("trial ")
-        rows = [row for row in log if (row["method"], row["variant"]) == (method, variant)]
         row = next(row for row in rows if row["trial"] == number)
         drawn = json.loads(row["searched"])
         if variant:
             drawn.pop("ema_decay")  # of a teacher that there is not
         assert drawn == {name: value.value for name, value in told.items()}, method
-        assert float(row["miou"]) == max(float(other["miou"]) for other in rows) and len(rows) == 6, method
+        assert float(row["miou"]) == max(float(other["miou"]) for other in rows), method
+    for method in method_names():
+        for name, layer in method_class(method).TUNED.items():
+            of, _, variant = name.partition(" ")
+            if of == shift and any(value.origin == "tuned" for value in layer.values()):
+                assert (method, f" {variant}".rstrip()) in of_shift
 
 
 @pytest.mark.parametrize("method", method_names())
