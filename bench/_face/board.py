@@ -171,7 +171,8 @@ def release(
     """
     from bench.core.workspace import Workspace
     from bench.leaderboards.release import release_sources
-    from bench.runs.config import make_run_config, parse_range
+    from bench.runs.config import make_run_config
+    from bench.runs.options import parse_range
 
     configs = [make_run_config("source_only", shift, seed, dict(options or {})) for seed in parse_range("seeds", seeds)]
     return release_sources(configs, Workspace.at(runs, cache, device="cpu"), Path(root))
@@ -267,8 +268,8 @@ def _finished(
 ) -> list[RunFolder]:
     """Finished runs that are named, or those of methods on replicates."""
     from bench.core.errors import UsageError
-    from bench.runs.config import parse_range
     from bench.runs.finished import RunFolder, find_folder, finished_runs
+    from bench.runs.options import parse_range
 
     if methods:
         return finished_runs(methods, shift, parse_range("--seeds", seeds), runs)

@@ -219,7 +219,7 @@ def tune(
     from bench.core.errors import RunError
     from bench.core.schema import validated
     from bench.core.workspace import pick_device
-    from bench.runs.config import parse_range
+    from bench.runs.options import parse_range
     from bench.sweeps.search import summary
     from bench.sweeps.spec import Sweep
 

@@ -76,7 +76,7 @@ def release(
     Refused where committed records started from another one, or another one was released before.
     """
     import bench
-    from bench.runs.config import parse_options
+    from bench.runs.options import parse_options
 
     paths = bench.release(shift, seeds, root, options=parse_options(option or []), **place)
     return Says([str(path) for path in paths], wrote(paths))
@@ -116,7 +116,7 @@ def verify(
     """
     import bench
     from bench.leaderboards.verify import report_text
-    from bench.runs.config import parse_options
+    from bench.runs.options import parse_options
 
     options = parse_options(option or [])
     if worlds is None:

@@ -68,7 +68,7 @@ def adapt(
 ) -> Says:
     """Adapt a model to your own unlabelled footage with a source-free method, without its source data, and write masks."""
     import bench
-    from bench.runs.config import parse_options
+    from bench.runs.options import parse_options
 
     from ._footage import closing
 

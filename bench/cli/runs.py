@@ -59,7 +59,7 @@ def run(
 ) -> Says:
     """Adapt a source model with one method and score it. A finished run is found again, a killed one goes on."""
     import bench
-    from bench.runs.config import parse_options
+    from bench.runs.options import parse_options
 
     record = bench.run(
         method, shift, seed, options=parse_options(option or []), protocol=protocol, init=init, steps=steps,
@@ -92,7 +92,7 @@ def tune(
 ) -> Says:
     """Random search on development worlds, every run written to a log. The reported worlds are refused."""
     import bench
-    from bench.runs.config import parse_options
+    from bench.runs.options import parse_options
 
     table = bench.tune(method, shift, trials, seeds, log, options=parse_options(option or []), **place)
     lines = [f"{row['miou']:6.2f}  trial {row['trial']}  {row['settings']}" for row in table]
@@ -109,7 +109,7 @@ def profile(
 ) -> Says:
     """Say where the time of a method's step goes, and how much of it is outside forward, backward and optimiser."""
     import bench
-    from bench.runs.config import parse_options
+    from bench.runs.options import parse_options
 
     rows = bench.profile(method, shift, steps, options=parse_options(option or []), **place)
     return Says(rows, profile_text(rows))

@@ -67,7 +67,7 @@ def sweep(
 ) -> Says:
     """Many runs at once, spread over cores, GPUs and nodes by Ray. What is there already is not run again."""
     import bench
-    from bench.runs.config import parse_options
+    from bench.runs.options import parse_options
     from bench.sweeps.spec import parse_grid, parse_search
 
     asked: dict[str, Any] = {
@@ -96,7 +96,7 @@ def plan(
 ) -> Says:
     """Say what runs would take on GPUs: memory, time, disk, the order of the week, and what will not fit. Needs none."""
     import bench
-    from bench.runs.config import parse_options
+    from bench.runs.options import parse_options
 
     told = bench.plan(
         shift, method if method == "all" else names(method), gpu=gpu, gpus=gpus, seeds=seeds,

@@ -9,14 +9,13 @@ there is answered:
 * there are as many different labels as classes, each equally often,
 * ``any`` is False and every other truth True; a number is 1.0, or 0.
 
-Autograd's engine refuses a device that is not there, so :func:`backward` walks its graph here.
+Autograd's engine refuses a device that is not there, so :mod:`.fake_backward` walks its graph.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
-import heapq
 import sys
 import warnings
 import weakref
@@ -30,6 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import flop_registry
 
+from .fake_backward import Kept, backward
 from .registry import ROOT
 
 aten = torch.ops.aten
@@ -303,108 +303,6 @@ ANSWERS: dict[Any, Callable[..., Any]] = {
     aten._to_copy: _to_copy,
     aten.copy_: _copy,
 }
-
-
-# Autograd's engine -----------------------------------------------------------------------------------------------------
-
-
-class Kept:
-    """A tensor that the backward pass needs; gone once the pass has been through the operation that kept it."""
-
-    now: list[Kept] | None = None
-
-    def __init__(self, tensor: Tensor) -> None:
-        self.tensor: Tensor | None = tensor
-
-    def get(self) -> Tensor:
-        """The tensor."""
-        assert self.tensor is not None, "backward() was called twice"
-        if Kept.now is not None:
-            Kept.now.append(self)
-        return self.tensor
-
-
-def backward(root: Tensor) -> None:
-    """``root.backward()``: gradients of a scalar into its leaves, as autograd's engine does it, node by node."""
-    first = root.grad_fn
-    assert first is not None
-    needed: dict[Any, int] = {}
-    seen, stack = {first}, [first]
-    while stack:
-        for node, _ in stack.pop().next_functions:
-            if node is not None:
-                needed[node] = needed.get(node, 0) + 1
-                if node not in seen:
-                    seen.add(node)
-                    stack.append(node)
-    del seen, stack
-    with torch.no_grad():
-        grads: dict[Any, dict[int, Tensor]] = {first: {0: torch.ones_like(root)}}
-        order, number = [(-first._sequence_nr(), 0, first)], 0
-        while order:
-            _, _, node = heapq.heappop(order)
-            inputs = grads.pop(node, {})
-            if hasattr(node, "variable"):
-                if inputs:
-                    accumulate(node.variable, inputs.pop(0))
-                continue
-            outputs = call(node, inputs)
-            del inputs
-            for (following, place), grad in outputs:
-                if grad is not None:
-                    grad = fitted(grad, following._input_metadata[place])
-                    there = grads.setdefault(following, {})
-                    there[place] = grad if place not in there else there[place] + grad
-                needed[following] -= 1
-                if needed[following] == 0:
-                    number += 1
-                    heapq.heappush(order, (-following._sequence_nr(), number, following))
-            del outputs
-            grad = None
-
-
-def call(node: Any, inputs: dict[int, Tensor]) -> list[tuple[tuple[Any, int], Tensor | None]]:
-    """What a node of the graph makes of the gradients of its outputs, and where it goes; then it lets go of what it kept."""
-    edges = node.next_functions
-    told = node._input_metadata
-    given = [inputs.get(i) for i in range(len(told))]
-    if not inputs:
-        return [(edge, None) for edge in edges if edge[0] is not None]
-    if hasattr(node, "apply"):  # of a torch.autograd.Function: undefined gradients are zeros
-        given = [
-            torch.zeros(tuple(t.shape), dtype=t.dtype, device=t.device) if g is None else g
-            for g, t in zip(given, told, strict=True)
-        ]
-    before, Kept.now = Kept.now, []
-    try:
-        out = (node.apply if hasattr(node, "apply") else node)(*given)
-        for kept in Kept.now:
-            kept.tensor = None
-    finally:
-        Kept.now = before
-    out = out if isinstance(out, tuple) else (out,)
-    if hasattr(node, "needs_input_grad") and hasattr(
-        node, "apply"
-    ):  # one for each argument, also for those that are no tensors
-        out = tuple(grad for grad, needed in zip(out, node.needs_input_grad, strict=True) if needed)
-        edges = tuple(edge for edge in edges if edge[0] is not None)
-    return [(edge, grad) for edge, grad in zip(edges, out, strict=True) if edge[0] is not None]
-
-
-def fitted(grad: Tensor, told: Any) -> Tensor:
-    """A gradient in the shape and type of what it is the gradient of."""
-    shape = tuple(told.shape)
-    if grad.shape != shape:
-        grad = grad.sum_to_size(shape)
-    return grad if grad.dtype == told.dtype else grad.to(told.dtype)
-
-
-def accumulate(leaf: Tensor, grad: Tensor) -> None:
-    """Add to a leaf's gradient."""
-    if leaf.grad is None:
-        leaf.grad = grad.detach() if grad.is_contiguous() and grad.storage_offset() == 0 else grad.clone()
-    else:
-        leaf.grad += grad
 
 
 # A GPU that is not there -----------------------------------------------------------------------------------------------

@@ -30,8 +30,9 @@ from bench.core.provenance import code, hardware, versions
 from bench.core.registry import resolve, shift_names
 from bench.core.schema import Hash, Model, Name, canonical, load_yaml, read_json
 from bench.core.workspace import Workspace
-from bench.runs.config import RunConfig, alterations, load_shift, make_run_config, parse_range
+from bench.runs.config import RunConfig, alterations, load_shift, make_run_config
 from bench.runs.finished import matching
+from bench.runs.options import parse_range
 from bench.runs.records import Percent, Record, read_record
 from bench.runs.run import run
 from bench.shifts.protocol import Data

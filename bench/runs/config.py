@@ -17,7 +17,6 @@ from bench.core.errors import RunError, UsageError, short, unknown
 from bench.core.loading import load, shift_file, sources
 from bench.core.registry import KINDS, find, method_names, names, resolve, shift_names
 from bench.core.schema import Model, canonical, hash_of, load_yaml, one_line
-from bench.core.sealed import LONGEST
 from bench.shifts.protocol import Adaptation, Data, Evaluation, Recorded, Schedule, Shift, TunedOn
 from bench.shifts.sides import TAGS
 
@@ -256,72 +255,6 @@ def check_sources(config: RunConfig) -> None:
             )
 
 
-def parse_options(pairs: list[str]) -> dict[str, Any]:
-    """``["tau=0.1", "fusion=none"]`` to a dictionary; values are read as YAML scalars, so numbers become numbers.
-
-    Raises:
-        UsageError: not of the form key=value, or a key twice.
-    """
-    options: dict[str, Any] = {}
-    for pair in pairs:
-        key, separator, text = pair.partition("=")
-        if not separator or not key:
-            raise UsageError(f"Option '{short(pair, 80)}' is not of the form key=value, e.g. -o fusion=none")
-        if key in options:
-            raise UsageError(f"Option '{short(key, 80)}' is given twice")
-        try:
-            value = load_yaml(text) if text else ""
-        except yaml.YAMLError:
-            raise UsageError(
-                f"Option '{short(pair, 80)}': '{short(text, 80)}' is not a value; put quotes around special characters"
-            ) from None
-        options[key] = plain_value(value)
-    return options
-
-
-ANSWERS = {"yes": True, "on": True, "no": False, "off": False}
-
-
-def plain_value(value: Any) -> Any:
-    """A YAML scalar as a person means it: nothing is ``none``, yes and no are booleans, and ``1e-3``, text to YAML, is a number."""
-    if isinstance(value, str) and value.lower() in ANSWERS:
-        return ANSWERS[value.lower()]
-    return "none" if value is None else _number(value)
-
-
-def parse_range(name: str, text: str) -> range:
-    """``"0:3"`` to ``range(0, 3)``, ``"2"`` to ``range(2, 3)``.
-
-    Raises:
-        UsageError: not of that form, empty, or of more than :data:`MOST_OF_A_RANGE`.
-    """
-    first, separator, end = text.partition(":")
-    try:
-        start = int(first)
-        stop = int(end) if separator else start + 1
-    except ValueError:
-        start = stop = 0
-    if not 0 <= start < stop < LONGEST:
-        raise UsageError(f"{name} must be FIRST:END with 0 <= FIRST < END, or one number, got '{short(text, 60)}'")
-    if stop - start > MOST_OF_A_RANGE:
-        raise UsageError(f"{name} {text}: these are {stop - start}; one command takes at most {MOST_OF_A_RANGE}")
-    return range(start, stop)
-
-
-MOST_OF_A_RANGE = 10_000
-"""Replicates or trials: each is a run."""
-
-
-def _number(value: Any) -> Any:
-    """YAML 1.1 reads ``1e-3`` as text; a person means a number."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
 __all__ = [
     "Adaptation",
     "Data",
@@ -338,7 +271,6 @@ __all__ = [
     "method_class",
     "method_names",
     "one_line",
-    "parse_options",
     "resolve_settings",
 ]
 

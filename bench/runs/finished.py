@@ -25,7 +25,8 @@ from bench.networks.weights import load_into
 from bench.shifts.protocol import Data, Shift, check_protocol
 from stpl.segmenter import VideoSegmenter
 
-from .config import RunConfig, alterations, load_shift, make_run_config, parse_options
+from .config import RunConfig, alterations, load_shift, make_run_config
+from .options import parse_options
 from .records import Record, read_record
 from .source import fresh_segmenter
 from .training import place

@@ -24,7 +24,8 @@ from bench.core.files import write_atomically
 from bench.core.registry import shift_names
 from bench.core.schema import Model
 from bench.core.seeding import seed_for
-from bench.runs.config import Shift, canonical, load_shift, method_class, parse_range
+from bench.runs.config import Shift, canonical, load_shift, method_class
+from bench.runs.options import parse_range
 from bench.runs.records import Record
 from bench.shifts.protocol import Videos
 from methods.base import Choice, LogUniform, SearchSpace, Uniform

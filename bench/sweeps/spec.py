@@ -18,7 +18,8 @@ from bench.core.errors import UsageError, unknown
 from bench.core.loading import source_hash
 from bench.core.registry import KINDS, file_of, recall, resolve
 from bench.core.schema import Model, hash_of, load_yaml, read_yaml, validated
-from bench.runs.config import RunConfig, make_run_config, method_class, methods_on, parse_range, plain_value
+from bench.runs.config import RunConfig, make_run_config, method_class, methods_on
+from bench.runs.options import parse_range, plain_value
 
 from .search import Search, searched, tuning_shift
 from .study import Study, StudyRow, WrittenRow, by_name, clean

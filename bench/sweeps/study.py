@@ -18,7 +18,8 @@ from pydantic import Field, field_validator, model_validator
 from bench.core.errors import UsageError, unknown
 from bench.core.registry import KINDS, ROOT, method_names, resolve
 from bench.core.schema import Model, read_yaml
-from bench.runs.config import RunConfig, make_run_config, parse_range, plain_value
+from bench.runs.config import RunConfig, make_run_config
+from bench.runs.options import parse_range, plain_value
 
 FOLDER = ROOT / "sweeps" / "studies"
 

@@ -46,10 +46,11 @@ from bench.networks.weights import load_into, load_tensors, save_tensors
 from bench.pages.report_own import _read as read_predict
 from bench.pages.report_own import class_shares
 from bench.pages.sheet import inlined, log_points
-from bench.runs.config import load_shift, make_run_config, parse_options, parse_range
+from bench.runs.config import load_shift, make_run_config
 from bench.runs.finished import config_text, finished
 from bench.runs.known_data import same_data
 from bench.runs.model_source import is_good
+from bench.runs.options import parse_options, parse_range
 from bench.runs.pseudo_labels import _write, read_predictions
 from bench.runs.records import PLACES, _recall_places, read_record
 from bench.runs.sequences import read_sequences, to_csv

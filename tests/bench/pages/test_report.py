@@ -26,8 +26,9 @@ from bench.core.workspace import Workspace
 from bench.footage.adapt import schedule
 from bench.footage.pictures import open_footage
 from bench.footage.request import Request
-from bench.runs.config import make_run_config, parse_options
+from bench.runs.config import make_run_config
 from bench.runs.finished import config_text
+from bench.runs.options import parse_options
 from bench.runs.records import Record
 from bench.runs.settings import resolve_settings
 from tests.bench.leaderboards.made import make_record

@@ -13,17 +13,8 @@ import yaml
 
 from bench.core.errors import UsageError, unknown
 from bench.core.registry import ROOT, method_names, shift_names
-from bench.runs.config import (
-    RunConfig,
-    canonical,
-    hash_of,
-    load_shift,
-    make_run_config,
-    method_class,
-    parse_options,
-    parse_range,
-    resolve_settings,
-)
+from bench.runs.config import RunConfig, canonical, hash_of, load_shift, make_run_config, method_class, resolve_settings
+from bench.runs.options import parse_options, parse_range
 from bench.runs.source import source_identity
 
 ShiftFile = Callable[[dict[str, Any]], str]

@@ -25,9 +25,9 @@ from bench.runs.config import (
     load_shift,
     make_run_config,
     method_class,
-    parse_options,
     resolve_settings,
 )
+from bench.runs.options import parse_options
 from bench.runs.records import read_record
 from bench.runs.run import run
 from bench.runs.settings import revision_of, settings_of
