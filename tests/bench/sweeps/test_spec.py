@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from bench import cli
 from bench.core.errors import UsageError
-from bench.core.registry import ROOT
+from bench.core.registry import ROOT, method_names
 from bench.core.schema import read_yaml, validated
-from bench.runs.config import load_shift, make_run_config, method_class, methods_on
+from bench.runs.config import alterations, load_shift, make_run_config, method_class, methods_on
 from bench.sweeps.search import Search, draw, searched, tuning_shift
 from bench.sweeps.spec import Sweep, parse_grid, plan
 
@@ -212,3 +212,14 @@ def test_a_sweep_of_streams() -> None:
         plan(asked(options={"reset": "never"}))
     example = read_yaml(ROOT.parent / "examples" / "stream.yaml", Sweep, "Sweep")
     assert {one.config.mode for one in plan(example)} == {"stream"} and example.methods == "all"
+
+
+def test_the_board_of_ministreet_2_is_one_sweep() -> None:
+    """Every method of the paper's table, the floors and STPL without its teacher, replicate by replicate, on what is reported."""
+    example = read_yaml(ROOT.parent / "examples" / "ministreet2.yaml", Sweep, "Sweep")
+    planned = plan(example)
+    of_seed = [one.config for one in planned[: len(planned) // 8]]
+    assert {one.seed for one in of_seed} == {0} and load_shift(example.shift).purpose == "report"
+    newer = {"cmom", "cotta", "dt_st", "iapc", "mic", "mic_sf", "tent"}
+    assert {one.method for one in of_seed} == set(method_names()) - newer and len(of_seed) == 17
+    assert [alterations(one) for one in of_seed if alterations(one)] == [("teacher=none",)]
