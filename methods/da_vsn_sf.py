@@ -58,7 +58,10 @@ class DAVSNSF(Method):
     )
     Settings = DAVSNSFSettings
     SEARCH: ClassVar[SearchSpace] = {"itcr_weight": LogUniform(0.1, 1000.0)}
-    TUNED = tuned_on("ministreet-dev", trial(0, itcr_weight=10.0))
+    TUNED = tuned_on("ministreet-dev", trial(0, itcr_weight=10.0)) | tuned_on(
+        "ministreet2-dev",
+        trial(0, itcr_weight=10.0),
+    )
     PAPER_HAS: ClassVar[Mapping[str, str]] = {"fusion": "accel_splat"}
     settings: DAVSNSFSettings
 

@@ -125,6 +125,7 @@ class HCL(Method):
         by_hand("the shift's batch norm is in train mode throughout", labelling="train"),
     ) | tuned_on(
         "ministreet2-dev",
+        trial(4, contrast_weight=0.0724, drop=0.218, ema_decay=0.97, strength=0.037),
         by_hand("a third of the run", refresh=50),
         by_hand("the shift's batch norm is in train mode throughout", labelling="train"),
     )

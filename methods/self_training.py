@@ -50,7 +50,10 @@ class SelfTraining(Method):
         "drop": Uniform(0.0, 0.8),
         "strength": Uniform(0.3, 1.2),
     }
-    TUNED = tuned_on("ministreet-dev", trial(0, ema_decay=0.99, drop=0.5, strength=0.5))
+    TUNED = tuned_on("ministreet-dev", trial(0, ema_decay=0.99, drop=0.5, strength=0.5)) | tuned_on(
+        "ministreet2-dev",
+        trial(1, drop=0.258, ema_decay=0.99, strength=0.674),
+    )
     averages = "teacher"
     settings: TeacherSettings
 

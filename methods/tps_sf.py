@@ -58,6 +58,7 @@ class TPSSF(Method):
         by_hand("a quarter, as the frames are", blur=2.25),
     ) | tuned_on(
         "ministreet2-dev",
+        trial(4, blur_probability=0.5, jitter=0.243),
         by_hand("three sixteenths, as the frames are", blur=1.6875),
     )
     PAPER_HAS: ClassVar[Mapping[str, str]] = {"fusion": "accel_warp"}

@@ -111,6 +111,7 @@ class UR(Method):
         by_hand("the shift's batch norm is in train mode throughout", labelling="train"),
     ) | tuned_on(
         "ministreet2-dev",
+        trial(3, decoder_weight=0.0692, entropy_weight=0.184, portion=0.686, rounds=1),
         by_hand("frames are small", every=1, min_zoom=1.0),
         by_hand("the shift's batch norm is in train mode throughout", labelling="train"),
     )

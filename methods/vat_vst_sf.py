@@ -67,7 +67,10 @@ class VATVSTSF(Method):
     )
     Settings = VATVSTSFSettings
     SEARCH: ClassVar[SearchSpace] = {"rounds": Choice((1, 2, 3)), "drop": Uniform(0.0, 0.8)}
-    TUNED = tuned_on("ministreet-dev", trial(5, rounds=3, drop=0.277))
+    TUNED = tuned_on("ministreet-dev", trial(5, rounds=3, drop=0.277)) | tuned_on(
+        "ministreet2-dev",
+        trial(5, drop=0.277, rounds=3),
+    )
     PAPER_HAS: ClassVar[Mapping[str, str]] = {"fusion": "accel_warp"}
     settings: VATVSTSFSettings
 

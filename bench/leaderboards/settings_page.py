@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.core.registry import method_names, shift_names
 from bench.core.schema import canonical
-from bench.core.text import table
+from bench.core.text import code, table
 from bench.runs.config import effective_settings, load_shift, method_class
 from bench.shifts.protocol import TunedOn
 
@@ -40,8 +40,9 @@ def page(root: Path) -> Page:
         "The shifts of the atlas (`atlas-…`) run with what `ministreet2` runs with: nothing is tuned on them.",
     ]
     parts += [
-        f"**No search has run on `{name}` yet.** Until one has, `{shift}` runs with the first column's values."
-        for shift, name in _waiting(shifts)
+        f"**Not searched on `{name}` yet**, so `{shift}` runs with values that were published or set by hand: "
+        f"{', '.join(map(code, methods))}."
+        for shift, name, methods in _waiting(shifts)
     ]
     for name in method_names():
         rows = rows_of(name, shifts)
@@ -60,11 +61,18 @@ def columns() -> list[Shift]:
     return [shift for shift in shifts if shift.purpose == "report"]
 
 
-def _waiting(shifts: Sequence[Shift]) -> list[tuple[str, str]]:
-    """Names of the shifts whose settings are those of a search that has not run, each with where it is to run."""
+def _waiting(shifts: Sequence[Shift]) -> list[tuple[str, str, list[str]]]:
+    """Shifts whose settings are those of a search, each with where it is to run and the methods that it has not been run for."""
     told = {shift.name: shift.settings.tuned_on for shift in shifts if isinstance(shift.settings, TunedOn)}
-    searched = {layer.split()[0] for name in method_names() for layer in method_class(name).TUNED}
-    return [(shift, name) for shift, name in told.items() if name not in searched]
+    found = [
+        (shift, name, [m for m in method_names() if method_class(m).SEARCH and not _searched(m, name)])
+        for shift, name in told.items()
+    ]
+    return [(shift, name, methods) for shift, name, methods in found if methods]
+
+
+def _searched(method: str, shift: str) -> bool:
+    return any(value.origin == "tuned" for value in method_class(method).TUNED.get(shift, {}).values())
 
 
 def rows_of(method: str, shifts: Sequence[Shift]) -> list[dict[str, str]]:

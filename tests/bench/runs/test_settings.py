@@ -31,7 +31,7 @@ from bench.runs.options import parse_options
 from bench.runs.records import read_record
 from bench.runs.run import run
 from bench.runs.settings import revision_of, settings_of
-from methods.base import trial, tuned_on
+from methods.base import by_hand, trial, tuned_on
 
 ROOT = Path(__file__).resolve().parents[3]
 RECORDS = sorted((ROOT / "leaderboards" / "records").glob("*/*.json"))
@@ -318,12 +318,20 @@ def test_the_page_says_where_no_search_has_run(monkeypatch: pytest.MonkeyPatch) 
     for name in method_names():
         layers = {key: layer for key, layer in method_class(name).TUNED.items() if "2" not in key}
         monkeypatch.setattr(method_class(name), "TUNED", layers)
-    text = settings_page.page(Path()).text
-    assert text.count("No search has run") == 1 and "on `ministreet2-dev` yet" in text
+
+    def waiting() -> dict[str, str]:
+        lines = [x for x in settings_page.page(Path()).text.splitlines() if x.startswith("**Not searched on")]
+        return {line.split("`")[1]: line for line in lines}
+
+    assert "`hcl`" in waiting()["ministreet2-dev"] and "`stpl`" in waiting()["ministreet2-dev"]
+    assert "`hcl`" not in waiting()["ministreet-dev"] and "`tent`" in waiting()["ministreet-dev"]
+    by_hand_alone = tuned_on("ministreet2-dev", by_hand("a third", refresh=50))
+    monkeypatch.setattr(cls, "TUNED", cls.TUNED | by_hand_alone)
+    assert "`hcl`" in waiting()["ministreet2-dev"]  # that is no search
     monkeypatch.setattr(cls, "TUNED", cls.TUNED | tuned_on("ministreet2-dev", trial(4, contrast_weight=0.123)))
+    assert "`hcl`" not in waiting()["ministreet2-dev"] and "`adabn`" not in waiting()["ministreet2-dev"]
     text = settings_page.page(Path()).text
-    assert "No search has run" not in text and "0.123 (trial 4)" in text
-    assert "`atlas-…`" in text and "| atlas-" not in text
+    assert "0.123 (trial 4)" in text and "`atlas-…`" in text and "| atlas-" not in text
 
 
 def test_the_committed_page_is_fresh() -> None:
