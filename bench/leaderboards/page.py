@@ -16,7 +16,7 @@ from types import MappingProxyType
 from bench.core.errors import RunError, UsageError, unknown
 from bench.core.registry import shift_names
 from bench.core.text import code, plain
-from bench.runs.config import Shift, load_shift
+from bench.runs.config import Shift, load_shift, methods_on
 from bench.runs.finished import FOLDERS
 from bench.runs.records import Record
 from bench.runs.sequences import Counts
@@ -151,6 +151,7 @@ def _main_sections(
         main_table(main, real),
         f"The last two columns were **not measured here**: mIoU on {real} as published, with other data, networks and "
         "checkpoint selection; they do not compare with the measured columns. † a floor, not in the paper's table.",
+        *_missing(main, shift),
         *(f"![{plain(caption)}]({address})" for caption, address in figures),
         *drive.sections(shift, main),
         *_order_section(main, real, others),
@@ -188,6 +189,13 @@ def _main_sections(
         "on the reported labels would show.",
         selection_table(main),
     ]
+
+
+def _missing(main: Sequence[Group], shift: Shift) -> list[str]:
+    """The methods that could stand in the results and do not."""
+    there = {group.method for group in main}
+    absent = [code(name) for name in methods_on(shift.name) if name not in there]
+    return [f"Not measured here yet: {', '.join(absent)}."] if absent else []
 
 
 def _ingredient_sections(own: Sequence[Group], groups: Sequence[Group], shift: Shift) -> list[str]:

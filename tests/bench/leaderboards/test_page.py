@@ -9,9 +9,11 @@ import random
 from bench.leaderboards.page import SEES, build
 from bench.leaderboards.standings import oracle_and_source_only
 from bench.runs.adaptation import GRANTS
-from bench.runs.config import alterations, load_shift
+from bench.runs.config import alterations, load_shift, methods_on
 from bench.runs.records import Record
 from tests.bench.leaderboards.made import SCORES, SHIFT, make_record, row, standard, table
+
+DRIVE = "cityscapes2camvid"
 
 
 def test_main_table_by_hand() -> None:
@@ -56,6 +58,16 @@ def test_a_variant_is_a_row_where_that_was_fixed_beforehand() -> None:
             assert (
                 row(table(page, "Measured against published order"), "all rows")["methods"] == "3"
             )  # it is not among them
+
+
+def test_a_page_names_the_methods_that_it_lacks() -> None:
+    """Those that the shift takes, of built-in ones; nothing where all are there."""
+    (told,) = [line for line in build(SHIFT, standard()).splitlines() if line.startswith("Not measured here yet: ")]
+    assert "`hcl`" in told and "`tps`" in told and "`stpl`" not in told and "`oracle`" not in told
+    (told,) = [x for x in build(DRIVE, [make_record("stpl", 0, 40.0, shift=DRIVE)]).splitlines() if "Not measured" in x]
+    assert "`hcl`" in told and "`tps`" not in told  # there is no source data
+    every = [make_record(method, 0, 40.0) for method in methods_on(SHIFT)]
+    assert "Not measured here yet" not in build(SHIFT, every)
 
 
 def test_cost_is_cpu_time_relative_to_self_training() -> None:
