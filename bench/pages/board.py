@@ -97,7 +97,7 @@ def table_rows(lines: Sequence[Line]) -> list[dict[str, Cell]]:
         memory = max(group.of(lambda record: record.cost.peak_memory_mb).values())
         accuracy = group.of(lambda record: record.result.pixel_accuracy)
         row = {
-            "method": Cell(card.title, card.title.lower(), f"methods/{card.key}.html"),
+            "method": Cell(group.title, group.title.lower(), f"methods/{card.key}.html"),
             "setting": Cell(card.setting, card.setting),
             "design": Cell(card.design.replace("-", NOTHING), card.design),
             "year": Cell(str(card.year or NOTHING), card.year or LAST),
@@ -125,7 +125,7 @@ def lead(lines: Sequence[Line], most: int = 3) -> str:
     rest = [line.group for line in lines if line.group.card.setting == "UDA"]
     ends = [line.group for line in lines if line.group.card.setting in ("none", "oracle")]
     best = sorted(free or rest, key=lambda group: -ends_of(group)[0])[:most]
-    return ", ".join(f"{group.card.title} {ends_of(group)[0]:.1f}" for group in (*best, *ends))
+    return ", ".join(f"{group.title} {ends_of(group)[0]:.1f}" for group in (*best, *ends))
 
 
 def _mean_cell(values: Mapping[int, float], digits: int = 1) -> Cell:
@@ -163,7 +163,8 @@ def as_json(lines: Sequence[Line]) -> list[dict[str, Any]]:
         there = {"miou": published.miou, "shift": published.shift, "source": published.source} if published else None
         facts = {
             "method": card.key,
-            "title": card.title,
+            "title": group.title,
+            "options": list(group.altered),
             "setting": card.setting,
             "design": card.design,
             "year": card.year,
@@ -185,6 +186,7 @@ def csv_rows(lines: Sequence[Line], classes: Iterable[str]) -> list[dict[str, An
         measured, published = of.pop("measured"), of.pop("published") or {}
         row = {
             **of,
+            "options": " ".join(of["options"]),
             "replicates": measured["replicates"],
             "miou": measured["miou"]["mean"],
             "miou_half_width_95": measured["miou"]["half_width_95"],
@@ -210,7 +212,7 @@ def score_points(lines: Sequence[Line]) -> list[dict[str, Any]]:
         mean, low, high = ends_of(line.group)
         card, n = line.group.card, len(line.group.records)
         point = {
-            "method": card.title, "setting": card.setting, "design": card.design, "miou": mean, "low": low,
+            "method": line.group.title, "setting": card.setting, "design": card.design, "miou": mean, "low": low,
             "high": high, "text": spread(line.group.miou.values()), "replicates": n,
             "cpu": float(median_cost(line.group)) if line.cpu else None,
         }  # fmt: skip
@@ -232,7 +234,7 @@ def published_points(shift: str) -> list[dict[str, Any]]:
 def class_points(groups: Sequence[Group], classes: Sequence[str]) -> list[dict[str, Any]]:
     """Mean IoU of each method and class; classes that do not occur are left out."""
     return [
-        {"method": group.card.title, "class": name, "iou": mean, "setting": group.card.setting}
+        {"method": group.title, "class": name, "iou": mean, "setting": group.card.setting}
         for group in groups
         for name in classes
         if (mean := mean_or_none(group.iou(name))) is not None
@@ -252,7 +254,7 @@ def pair_points(of: Family, titles: Mapping[str, str]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Board:
-    """The measured methods of a shift: groups, lines, families, titles by key."""
+    """The measured methods of a shift: groups, lines, families, titles by name."""
 
     groups: list[Group]
     lines: list[Line]
@@ -267,5 +269,5 @@ def board_of(records: Iterable[Record], real: str) -> Board:
         real: shift whose published numbers stand beside.
     """
     groups = ranked(grouped(records))
-    titles = {group.method: str(group.card.title) for group in groups}
+    titles = {group.name: group.title for group in groups}
     return Board(groups, lines_of(groups, real), families_of(groups), titles)

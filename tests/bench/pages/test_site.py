@@ -102,6 +102,21 @@ def test_groups_have_the_letters_of_the_table() -> None:
     assert of.families
 
 
+def test_a_variant_is_a_row_of_its_own() -> None:
+    """On MiniStreet 2 STPL without its teacher stands beside STPL: under a name of its own in tables, charts and downloads."""
+    scores = {"stpl": (40.0, 44.0), "adabn": (36.0, 37.0)}
+    records = [make_record(m, s, x, shift="ministreet2") for m, of in scores.items() for s, x in enumerate(of)]
+    records += [make_record("stpl", s, 38.0 + s, shift="ministreet2", options={"teacher": "none"}) for s in (0, 1)]
+    of = board.board_of(records, compared_with("ministreet2"))
+    names = ["STPL", "STPL, teacher=none", "AdaBN"]
+    assert [row["method"].text for row in board.table_rows(of.lines)] == names
+    assert {point["row"] for point in board.pair_points(of.families["SFDA"], of.titles)} == set(names)
+    assert [point["method"] for point in board.score_points(of.lines)] == names
+    assert {point["method"] for point in board.class_points(of.groups, ["road"])} == set(names)
+    assert [one["options"] for one in board.as_json(of.lines)] == [[], ["teacher=none"], []]
+    assert [row["options"] for row in board.csv_rows(of.lines, ["road"])] == ["", "teacher=none", ""]
+
+
 def test_bars_show_the_interval() -> None:
     of = board.board_of(standard(), compared_with(SHIFT))
     low, high = board.scale_of(of.lines)
