@@ -83,6 +83,13 @@ class STPLSettings(TeacherSettings):
             raise ValueError("contrast and ce are both off: nothing is left to learn from")
 
 
+CHOSEN = trial(
+    1, ema_decay=0.995, drop=0.539, strength=0.776, contrast_weight=2.88, temperature=0.0954, projection_rate=17.2
+)
+CHOSEN_ALONE = trial(5, drop=0.594, strength=1.12, contrast_weight=8.54, temperature=0.0527, projection_rate=29.8)
+"""Without a teacher. Trials are drawn from the method's name, so both searches had the same ones, and both chose these."""
+
+
 class STPL(Method):
     """Cross entropy on a teacher's labels plus spatio-temporal pixel contrast."""
 
@@ -106,38 +113,10 @@ class STPL(Method):
         "projection_rate": LogUniform(1.0, 100.0),
     }
     TUNED = (
-        tuned_on(
-            "ministreet-dev",
-            trial(
-                1,
-                ema_decay=0.995,
-                drop=0.539,
-                strength=0.776,
-                contrast_weight=2.88,
-                temperature=0.0954,
-                projection_rate=17.2,
-            ),
-        )
-        | tuned_on(
-            "ministreet-dev teacher=none",
-            trial(5, drop=0.594, strength=1.12, contrast_weight=8.54, temperature=0.0527, projection_rate=29.8),
-        )
-        | tuned_on(
-            "ministreet2-dev",
-            trial(
-                1,
-                contrast_weight=2.88,
-                drop=0.539,
-                ema_decay=0.995,
-                projection_rate=17.2,
-                strength=0.776,
-                temperature=0.0954,
-            ),
-        )
-        | tuned_on(
-            "ministreet2-dev teacher=none",
-            trial(5, contrast_weight=8.54, drop=0.594, projection_rate=29.8, strength=1.12, temperature=0.0527),
-        )
+        tuned_on("ministreet-dev", CHOSEN)
+        | tuned_on("ministreet-dev teacher=none", CHOSEN_ALONE)
+        | tuned_on("ministreet2-dev", CHOSEN)
+        | tuned_on("ministreet2-dev teacher=none", CHOSEN_ALONE)
     )
     PAPER_HAS: ClassVar[Mapping[str, str]] = {"fusion": "conv1x1", "teacher": "none"}
     settings: STPLSettings

@@ -10,7 +10,7 @@ twenty-four.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -19,7 +19,7 @@ from bench.runs.config import method_class
 
 from .rank_tests import Agreement, Floats, agreement, critical_difference, drawn_ranks, likeness, nemenyi, ranks_of
 from .ranking import Family, family
-from .standings import Group
+from .standings import Group, name_of, title_of
 from .statistics import Paired, paired_difference
 
 PREFIX = "atlas-"
@@ -38,13 +38,12 @@ class Row:
     @property
     def name(self) -> str:
         """What it is called in code: ``stpl``, ``stpl teacher=none``."""
-        return " ".join((self.key[0], *self.key[1]))
+        return name_of(*self.key)
 
     @property
     def title(self) -> str:
         """What people call it."""
-        title = str(method_class(self.key[0]).card.title)
-        return f"{title}, {' '.join(self.key[1])}" if self.key[1] else title
+        return title_of(*self.key)
 
     @property
     def setting(self) -> str:
@@ -62,11 +61,9 @@ def ingredients_of(group: Group) -> str:
 
 
 def key_of(group: Group) -> Key | None:
-    """The row that a group belongs to: a method, or a variant that has settings of its own (``TUNED`` of its class). None where
-    other options were changed."""
+    """The row that a group belongs to, whatever its ingredients (:attr:`Group.is_row`). None where other options were changed."""
     rest = tuple(text for text in group.altered if not text.startswith("ingredients="))
-    variants = {layer.partition(" ")[2] for layer in method_class(group.method).TUNED}
-    return (group.method, rest) if not rest or " ".join(rest) in variants else None
+    return (group.method, rest) if replace(group, altered=rest).is_row else None
 
 
 def rows_of(groups: Mapping[str, Iterable[Group]], ingredients: str) -> list[Row]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from bench.runs.finished import FOLDERS, folder_of
 from bench.runs.records import Record, read_record
 from bench.runs.sequences import Counts, Pixels, place, sequences_of
 from bench.runs.settings import revision_of
-from bench.shifts.protocol import check_protocol
+from bench.shifts.protocol import TunedOn, check_protocol
 from methods.base import later
 
 from .consistency import check_alone, compare_records, pixel_fault
@@ -25,8 +25,19 @@ STREAM = "protocol=stream"
 """What every run of a stream is altered by (:func:`bench.runs.config.alterations`)."""
 ORDER = ("oracle", "UDA", "SFDA", "none")
 """Settings from the one that may see most to the one that may see least."""
-VARIANTS = {"ministreet2": ("stpl teacher=none",)}
-"""Variants that are rows of a shift's results, fixed before its first record: one row more changes every corrected p-value."""
+VARIANTS = {"ministreet2-dev": ("stpl teacher=none",)}
+"""Variants that are rows of the results, by where a shift's settings were tuned; fixed before the first record, since a row more
+changes every corrected p-value."""
+
+
+def name_of(method: str, altered: Sequence[str]) -> str:
+    """A method or a variant of one in code: ``stpl``, ``stpl teacher=none``."""
+    return " ".join((method, *altered))
+
+
+def title_of(method: str, altered: Sequence[str]) -> str:
+    """What people call it, with the options that were changed: ``STPL, teacher=none``."""
+    return ", ".join(filter(None, (str(method_class(method).card.title), " ".join(altered))))
 
 
 @dataclass(frozen=True)
@@ -53,19 +64,20 @@ class Group:
     @property
     def name(self) -> str:
         """What it is called in code: ``stpl``, ``stpl teacher=none``."""
-        return " ".join((self.method, *self.altered))
+        return name_of(self.method, self.altered)
 
     @property
     def title(self) -> str:
         """What people call it, with the options that were changed."""
-        return ", ".join(filter(None, (str(self.card.title), " ".join(self.altered))))
+        return title_of(self.method, self.altered)
 
     @cached_property
     def is_row(self) -> bool:
-        """Whether it is compared as a method of its own: nothing was changed, or it is one of the shift's :data:`VARIANTS`."""
+        """Whether it is compared as a method of its own: nothing was changed, or it is one of the :data:`VARIANTS`."""
         if not self.altered:
             return True
-        return self.name in VARIANTS.get(next(iter(self.records.values())).config.shift, ())
+        settings = load_shift(next(iter(self.records.values())).config.shift).settings
+        return isinstance(settings, TunedOn) and self.name in VARIANTS.get(settings.tuned_on, ())
 
     @property
     def miou(self) -> dict[int, float]:

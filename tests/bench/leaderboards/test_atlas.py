@@ -40,6 +40,7 @@ def shifts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     folder = tmp_path_factory.mktemp("atlas")
     (folder / "shifts").mkdir()
     told = yaml.safe_load((ROOT / "shifts" / "ministreet.yaml").read_text(encoding="utf-8"))
+    told["settings"] = {"tuned-on": "ministreet2-dev"}  # as the atlas itself
     for name in (A, B, C):
         text = yaml.safe_dump(told | {"name": name, "title": f"What {name} moves"})
         (folder / "shifts" / f"{name}.yaml").write_text(text, encoding="utf-8")

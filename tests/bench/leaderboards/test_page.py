@@ -37,8 +37,8 @@ def test_main_table_by_hand() -> None:
 
 
 def test_a_variant_is_a_row_where_that_was_fixed_beforehand() -> None:
-    """MiniStreet 2 has STPL without its teacher among its rows; the older MiniStreet has it among the controls."""
-    for shift, own in (("ministreet2", True), (SHIFT, False)):
+    """MiniStreet 2 and the atlas have STPL without its teacher among their rows, the older MiniStreet among its controls."""
+    for shift, own in (("ministreet2", True), ("atlas-night", True), (SHIFT, False)):
         records = [make_record(m, s, x, shift=shift) for m, of in SCORES.items() for s, x in enumerate(of)]
         variant = [
             make_record("stpl", s, x, shift=shift, options={"teacher": "none"}) for s, x in enumerate((35, 37, 40))
