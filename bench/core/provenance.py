@@ -14,9 +14,12 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .registry import ROOT
+
+if TYPE_CHECKING:
+    import torch
 
 CODE = ("stpl", "methods", "bench")
 """Folders of the code, beside each other."""
@@ -142,14 +145,22 @@ def cpu_model() -> str:
     return ", ".join([*known, torch.backends.cpu.get_cpu_capability()])
 
 
-def hardware(device: str, threads: int) -> dict[str, Any]:
-    """Processor, cores, threads used, device kind."""
+def card(device: torch.device) -> dict[str, str]:
+    """The name of a GPU, as its driver says it; nothing for a processor."""
+    import torch
+
+    return {"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}
+
+
+def hardware(device: torch.device, threads: int) -> dict[str, Any]:
+    """Processor, cores, threads used, kind of device, and which GPU it is."""
     return {
         "cpu": cpu_name(),
         "cpu_model": cpu_model(),
         "cores": os.cpu_count(),
         "threads": threads,
-        "device": device,
+        "device": device.type,
+        **card(device),
         "system": platform.system(),
     }
 
@@ -158,10 +169,10 @@ Environments = tuple[dict[str, str], ...]
 """Each environment that something was made in, in order; several where it was interrupted and resumed elsewhere."""
 
 
-def environment(device: str, threads: int) -> dict[str, str]:
+def environment(device: torch.device, threads: int) -> dict[str, str]:
     """What decides in which order is summed, for a file that outlives the process that wrote it."""
     packages = {name: versions()[name] for name in PACKAGES}
-    return {"cpu_model": cpu_model(), "threads": str(threads), "device": device, **packages}
+    return {"cpu_model": cpu_model(), "threads": str(threads), "device": device.type, **card(device), **packages}
 
 
 def environments_in(facts: Mapping[str, object]) -> Environments:

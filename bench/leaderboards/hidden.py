@@ -259,7 +259,7 @@ def verify_on_worlds(config: RunConfig, salt: str, seeds: str, root: Path, works
         access="boxed" if access == {"boxed"} else "watched",
         code={key: value for key, value in code().items() if key in ("revision", "dirty", "version")},
         versions=versions(),
-        hardware=hardware(workspace.device.type, torch.get_num_threads()),
+        hardware=hardware(workspace.device, torch.get_num_threads()),
         date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
     )
     place = root / FOLDER / found.shift / f"{found.method}-{found.run}-{found.worlds}.json"

@@ -17,11 +17,17 @@ def provenance(shift: Shift, records: Sequence[Record], **instead: str) -> str:
     revisions = {f"{r.code.get('revision') or 'unknown'}{' (dirty)' if r.code.get('dirty') else ''}" for r in records}
     packages = sorted({name for record in records for name in record.versions})
     versions = [f"{name} {' / '.join(sorted({r.versions.get(name, 'missing') for r in records}))}" for name in packages]
+    unknown = {
+        "cpu": "?",
+        "cores": "?",
+        "threads": "?",
+        "device": "?",
+        "system": "?",
+        "cpu_model": "model not recorded",
+    }
     machines = {
-        "{cpu} ({cpu_model}), {cores} cores, {threads} threads, device {device}, {system}".format_map(
-            {"cpu": "?", "cores": "?", "threads": "?", "device": "?", "system": "?"}
-            | {"cpu_model": "model not recorded"}
-            | record.hardware
+        "{cpu} ({cpu_model}), {cores} cores, {threads} threads, device {card}, {system}".format_map(
+            {"card": record.hardware.get("gpu", record.hardware.get("device", "?"))} | unknown | record.hardware
         )
         for record in records
     }
@@ -63,14 +69,15 @@ def _drawn(shift: Shift) -> str:
 
 
 def processors(records: Sequence[Record]) -> str:
-    """Which processors the records come from and what that means, where there are several; empty for one.
+    """Which processors or GPUs the records come from and what that means, where there are several; empty for one.
 
     Two that the records cannot tell apart count as one.
     """
-    kinds: dict[tuple[str, str], set[int]] = {}
+    kinds: dict[tuple[str, ...], set[int]] = {}
     for record in records:
-        name, model = (str(record.hardware.get(key, "?")) for key in ("cpu", "cpu_model"))
-        kinds.setdefault((name, model), set()).add(record.config.seed)
+        deciding = ("gpu",) if "gpu" in record.hardware else ("cpu", "cpu_model")
+        what = tuple(str(record.hardware.get(key, "?")) for key in deciding)
+        kinds.setdefault(what, set()).add(record.config.seed)
     if len(kinds) < 2:
         return ""
     seeds = [seed for of in kinds.values() for seed in of]

@@ -28,7 +28,7 @@ from .consistency import check_config
 from .submit import threads_of
 
 ENVIRONMENT = ("cpu", "cpu_model", "threads", "device", "system")
-"""What of a record's hardware decides in which order is summed."""
+"""What of a record's hardware decides in which order is summed; of a GPU, which one it is, too."""
 
 Verdict = Literal["identical", "within tolerance", "different"]
 
@@ -135,7 +135,8 @@ def compare(record: Record, again: Record, full: bool = False) -> Report:
     """Scores, environment and revisions of two records of one config."""
     before, now = _scores(record), _scores(again)
     names = [*before, *(name for name in now if name not in before)]
-    hardware = {name: (_said(record.hardware, name), _said(again.hardware, name)) for name in ENVIRONMENT}
+    deciding = [*ENVIRONMENT, *({"gpu"} & (record.hardware | again.hardware).keys())]
+    hardware = {name: (_said(record.hardware, name), _said(again.hardware, name)) for name in deciding}
     packages = sorted(record.versions.keys() | again.versions.keys())
     versions = {name: (_said(record.versions, name), _said(again.versions, name)) for name in packages}
     differs = {name: both for name, both in {**hardware, **versions}.items() if both[0] != both[1] or UNKNOWN in both}

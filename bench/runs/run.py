@@ -268,7 +268,7 @@ def make_record(
         cost=cost,
         code=code(),
         versions=versions(),
-        hardware=hardware(context.workspace.device.type, torch.get_num_threads())
+        hardware=hardware(context.workspace.device, torch.get_num_threads())
         | ({"compiled": True} if context.workspace.compiled else {}),
         date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         skipped=context.bad.found or None,

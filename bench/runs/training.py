@@ -196,7 +196,7 @@ class Trainer:
     def begin(self, everything: Iterable[ClipBatch] = ()) -> tuple[int, Callable[[], tuple[float, float]]]:
         """Load the saved state if there is one; returns the next step, and what gives the wall and CPU seconds spent so far."""
         first, wall, cpu = self._resume()
-        here = environment(self.device.type, torch.get_num_threads())
+        here = environment(self.device, torch.get_num_threads())
         if first < self.schedule.steps and here not in self._environments:
             self._environments = (*self._environments, here)
         self.observer.start(self.folder, first, self.schedule.steps, self.method.segmenter, everything)

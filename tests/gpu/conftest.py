@@ -8,14 +8,20 @@ there is a network, ``pip install --no-index --find-links wheels stpl-benchmark 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from bench.runs.config import make_run_config
+from bench.runs.dry_run import Training, dry_adaptation
+
+FULL, STEP = "viper2cityscapes", "test_a_full_size_step"
 CARDS = {
     **{"H200": "h200", "H100 PCIe": "h100-pcie", "H100": "h100", "A100": "a100", "L40S": "l40s", "L4": "l4"},
     **{"4090": "4090", "3090": "3090"},
@@ -43,6 +49,19 @@ def card() -> str | None:
     """The name of this card in the table of GPUs, None where it is not there."""
     name = torch.cuda.get_device_name()
     return next((key for part, key in CARDS.items() if part in name), None)
+
+
+@pytest.fixture(scope="session")
+def plans(request: pytest.FixtureRequest) -> dict[str, Training]:
+    """The planned step of every method whose full-size step is asked for, on all cores, before anything is timed."""
+    asked = {str(item.callspec.params["name"]) for item in request.session.items if item.name.startswith(STEP)}  # type: ignore[attr-defined]
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(8, os.cpu_count() or 1), spawn, torch.set_num_threads, (1,)) as pool:
+        return dict(zip(sorted(asked), pool.map(plan, sorted(asked)), strict=True))
+
+
+def plan(name: str) -> Training:
+    return dry_adaptation(make_run_config(name, FULL))
 
 
 @pytest.fixture(scope="session")

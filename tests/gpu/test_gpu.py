@@ -21,13 +21,14 @@ from bench.data.loaders import to_device
 from bench.networks.build import build_segmenter
 from bench.networks.weights import load_tensors
 from bench.runs.config import load_shift, make_run_config, method_class
-from bench.runs.dry_run import dry_adaptation, dry_look, noise
+from bench.runs.dry_run import Training, dry_look, noise
 from bench.runs.predictions import predict
 from bench.runs.training import Trainer, place
 from bench.sweeps.gpus import GPUS, seconds
 from tests.bench.runs.steps import WAITS, real_steps
+from tests.gpu.conftest import FULL
 
-FULL, TINY = "viper2cityscapes", "ministreet-tiny"
+TINY = "ministreet-tiny"
 TRAINED = [name for name in method_names() if method_class(name).trains]
 MEMORY = (0.75, 1.3)
 """Measured over planned: cuDNN's workspaces are not planned, selections of pixels are planned at their largest."""
@@ -38,10 +39,11 @@ LOSS = {"float32": 2e-3, "bfloat16": 0.1}
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_a_full_size_step(name: str, gpu: torch.device, card: str | None, measured: Callable[..., None]) -> None:
-    config = make_run_config(name, FULL)
+def test_a_full_size_step(
+    name: str, gpu: torch.device, card: str | None, plans: dict[str, Training], measured: Callable[..., None]
+) -> None:
+    config, planned = make_run_config(name, FULL), plans[name]
     assert config.protocol.adaptation.precision == "bfloat16"
-    planned = dry_adaptation(config)
     torch.cuda.empty_cache()
     torch.backends.cudnn.allow_tf32 = False
     trainer, parts = real_steps(config, gpu)
@@ -155,6 +157,7 @@ def test_evaluation_at_the_labels_full_size(gpu: torch.device, measured: Callabl
 
 
 def test_two_runs_share_a_gpu(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
     places: Any = {"runs": tmp_path / "runs", "cache": tmp_path / "cache"}
     jobs = bench.sweep(methods=["tent", "self_training"], shift=TINY, gpu=0.5, **places)
     assert [job.state for job in jobs.runs] == ["done", "done"], [job.reason for job in jobs.runs]

@@ -8,8 +8,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
+import torch
 
 from bench.core import provenance
+from bench.core.provenance import environment, hardware
 
 
 def installed_version() -> str | None:
@@ -114,3 +116,11 @@ def test_the_processor_is_named_by_model_and_instructions() -> None:
     told = Path("/proc/cpuinfo").read_text()
     if "\nmodel\t\t: " in told:
         assert f"model {told.split(chr(10) + 'model' + chr(9) * 2 + ': ')[1].splitlines()[0]}," in found["cpu_model"]
+
+
+def test_a_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two cards sum in different orders, as two processors do."""
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"A card at {device}")
+    told, where = hardware(torch.device("cuda:1"), 1), environment(torch.device("cuda:1"), 1)
+    assert (told["device"], told["gpu"], where["device"], where["gpu"]) == ("cuda", "A card at cuda:1") * 2
+    assert not {"gpu"} & (hardware(torch.device("cpu"), 1).keys() | environment(torch.device("cpu"), 1).keys())

@@ -310,3 +310,11 @@ def test_records_of_several_processors_say_so() -> None:
     assert "A CPU (family 26, AVX512), 2 cores" in page and "A CPU (model not recorded), 2 cores" in page
     records = [make_record(r.config.method, r.config.seed, r.result.miou, hardware=new) for r in standard()[:-2]]
     assert "- Processors:" not in build(SHIFT, records)
+    card = new | {"device": "cuda", "gpu": "A card"}
+    records = [make_record(r.config.method, r.config.seed, r.result.miou, hardware=card) for r in standard()]
+    page = build(SHIFT, records)
+    assert "- Processors:" not in page and "2 cores, 2 threads, device A card, Linux" in page
+    for at in (0, 1):  # of a GPU's record the processor does not matter
+        told = card | {"cpu": "Another CPU", "gpu": ("A card", "Another card")[at]}
+        records[0] = make_record("source_only", 0, 30.0, hardware=told)
+        assert ("- Processors: 2 kinds" in build(SHIFT, records)) == bool(at)

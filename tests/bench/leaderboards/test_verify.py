@@ -105,6 +105,7 @@ def test_the_verdict_in_the_same_environment(gap: float, verdict: str, record: R
         ({"hardware": {"threads": 2}}, "threads"),
         ({"hardware": {"cpu": "Another"}}, "cpu"),
         ({"hardware": {"cpu_model": "family 25"}}, "cpu_model"),
+        ({"hardware": {"gpu": "A card"}}, "gpu"),
         ({"versions": {"torch": "1.0"}}, "torch"),
         ({"versions": {"new": "1.0"}}, "new"),
     ],
