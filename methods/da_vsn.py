@@ -89,6 +89,7 @@ class DAVSN(Method):
         by_hand("for a network of 0.6 M parameters", width=16, judged_stride=2),
     ) | tuned_on(
         "ministreet2-dev",
+        trial(5, adversarial_weight=0.00235, discriminator_lr=4.98e-05, itcr_weight=0.769),
         by_hand("for a network of 0.6 M parameters", width=16, judged_stride=2),
     )
     PAPER_HAS: ClassVar[Mapping[str, str]] = {"fusion": "accel_splat"}

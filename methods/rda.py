@@ -101,6 +101,7 @@ class RDA(Method):
         by_hand("for a network of 0.6 M parameters", width=16, judged_stride=2),
     ) | tuned_on(
         "ministreet2-dev",
+        trial(3, adversarial_weight=0.0772, consistency_weight=4.38, discriminator_lr=0.000558),
         by_hand("for a network of 0.6 M parameters", width=16, judged_stride=2),
     )
     settings: RDASettings

@@ -77,6 +77,7 @@ class TPS(Method):
         by_hand("a quarter, as the frames are", blur=2.25),
     ) | tuned_on(
         "ministreet2-dev",
+        trial(2, blur_probability=0.5, jitter=0.712, weight=0.386),
         by_hand("three sixteenths, as the frames are", blur=1.6875),
     )
     PAPER_HAS: ClassVar[Mapping[str, str]] = {"fusion": "accel_warp"}

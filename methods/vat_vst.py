@@ -96,6 +96,7 @@ class VATVST(Method):
         by_hand("for a network of 0.6 M parameters", width=16, judged_stride=2),
     ) | tuned_on(
         "ministreet2-dev",
+        trial(2, adversarial_weight=0.00221, discriminator_lr=0.000386, drop=0.532, first_share=0.25),
         by_hand("for a network of 0.6 M parameters", width=16, judged_stride=2),
     )
     PAPER_HAS: ClassVar[Mapping[str, str]] = {"fusion": "accel_warp"}
