@@ -41,6 +41,8 @@ from methods.base import (
     Uniform,
     ours,
     published,
+    trial,
+    tuned_on,
 )
 from methods.common.augment import Geometry, photometric
 from methods.common.checks import in_range
@@ -106,6 +108,9 @@ class IAPC(Method):
         "entropy_weight": LogUniform(0.02, 4.0),
         "strength": Uniform(0.0, 1.0),
     }
+    TUNED = tuned_on(
+        "ministreet2-dev", trial(2, importance_weight=0.541, enhanced_weight=0.0518, entropy_weight=1.03, strength=0.37)
+    )
     settings: IAPCSettings
 
     def __init__(self, segmenter: VideoSegmenter, settings: IAPCSettings, setup: Setup) -> None:

@@ -26,6 +26,8 @@ from methods.base import (
     SearchSpace,
     Setup,
     Uniform,
+    trial,
+    tuned_on,
 )
 from methods.common.ema import ema_update, frozen_copy
 from methods.common.masking import MaskedSettings, dense_labels, masked_consistency, ramped_decay
@@ -52,6 +54,7 @@ class MICSF(Method):
         "threshold": Choice((0.8, 0.9, 0.968)),
         "ema_decay": Choice((0.9, 0.97, 0.99, 0.999)),
     }
+    TUNED = tuned_on("ministreet2-dev", trial(3, masked_weight=0.366, hidden=0.384, threshold=0.9, ema_decay=0.99))
     settings: MaskedSettings
 
     def __init__(self, segmenter: VideoSegmenter, settings: MaskedSettings, setup: Setup) -> None:

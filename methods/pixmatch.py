@@ -87,7 +87,9 @@ class PixMatch(Method):
         "augmentation": Choice(("photometric", "fourier", "cutmix")),
         "ema_decay": Choice((0.9, 0.97, 0.99)),
     }
-    TUNED = tuned_on("ministreet-dev", trial(3, weight=0.986, threshold=0.0, augmentation="photometric", ema_decay=0.9)) | tuned_on(
+    TUNED = tuned_on(
+        "ministreet-dev", trial(3, weight=0.986, threshold=0.0, augmentation="photometric", ema_decay=0.9)
+    ) | tuned_on(
         "ministreet2-dev",
         trial(3, augmentation="photometric", ema_decay=0.9, threshold=0.0, weight=0.986),
     )

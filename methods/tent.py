@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from methods.base import Card, ClipBatch, LabelledBatch, LogUniform, Method, SearchSpace, Setup, ours
+from methods.base import Card, ClipBatch, LabelledBatch, LogUniform, Method, SearchSpace, Setup, ours, trial, tuned_on
 from methods.common.checks import in_range
 from methods.common.soft_labels import soft_cross_entropy
 from stpl import VideoSegmenter
@@ -54,6 +54,7 @@ class Tent(Method):
     )
     Settings = TentSettings
     SEARCH: ClassVar[SearchSpace] = {"rate": LogUniform(0.1, 100.0)}
+    TUNED = tuned_on("ministreet2-dev", trial(4, rate=10.5))
     settings: TentSettings
 
     def __init__(self, segmenter: VideoSegmenter, settings: TentSettings, setup: Setup) -> None:
