@@ -38,6 +38,8 @@ def _code(record: Record, allow_dirty: bool) -> Iterator[str]:
         yield f"says revision {revision}, which is not in the history of this checkout; {AGAIN}, or check out its branch"
     elif committed != source and not record.code.get("dirty"):
         yield f"says revision {revision}, but its code was another; {AGAIN}"
+    if record.hardware.get("compiled"):
+        yield f"ran with --compile, whose compilers are processes that nobody watches; {AGAIN} without"
 
 
 def _checkpoint(run: RunFolder) -> Iterator[str]:

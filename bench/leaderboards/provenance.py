@@ -82,8 +82,9 @@ def processors(records: Sequence[Record]) -> str:
         return ""
     seeds = [seed for of in kinds.values() for seed in of]
     mixed = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+    shared = "worlds and source model" if all(_one_start(records, seed) for seed in mixed) else "worlds"
     pairs = (
-        f"; replicates {', '.join(map(str, mixed))} have records of several, whose pairs share the worlds alone"
+        f"; replicates {', '.join(map(str, mixed))} have records of several, whose pairs share the {shared} alone"
         if mixed
         else ""
     )
@@ -91,3 +92,10 @@ def processors(records: Sequence[Record]) -> str:
         f"{len(kinds)} kinds; the same configuration scores differently on each, as with another seed (RULES.md, Determinism)"
         f"{pairs}"
     )
+
+
+def _one_start(records: Sequence[Record], seed: int) -> bool:
+    """Whether all records of a replicate that start from a source model start from the same file."""
+    of_seed = [record for record in records if record.config.seed == seed and record.source_model]
+    starts = {record.digests.source_model if record.digests else None for record in of_seed}
+    return len(starts) == 1 and None not in starts

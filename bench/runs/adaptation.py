@@ -161,7 +161,8 @@ def begin(context: Context, method: Method, unlabelled: ClipLoader) -> None:
 
 def adapted(context: Context, cls: type[Method], source: Path | None, splits: dict[str, Split]) -> Adapted:
     """Make the method and train it, in a stage that opens what its setting grants."""
-    with stage(*grants_of(context.config, cls)):  # as the card said before the method's code ran
+    # Opened is what the card said before the method's code ran; compilers are processes.
+    with stage(*grants_of(context.config, cls), processes=context.workspace.compiled):
         return adapt(context, make_method(context, loaded_class(context.config.method), source), splits)
 
 

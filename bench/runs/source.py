@@ -140,7 +140,7 @@ def source_model(config: RunConfig, shift: Shift, workspace: Workspace) -> Path:
         check_labels(split, workspace.skip_bad)
         model = place(initial_segmenter(config, shift, seed_for(identity["seed"], "init")), workspace)
         schedule = shift.training
-        with stage("source-train", "source-train/label"):
+        with stage("source-train", "source-train/label", processes=workspace.compiled):  # compilers are processes
             bad, order = BadClips(workspace.skip_bad), seed_for(identity["seed"], "data")
             flow, cache = source_flow(config, shift), workspace.cache
             loader = open_clips(split, flow, cache, schedule.batch, order, bad, labelled=True)

@@ -66,7 +66,8 @@ def streamed(context: Context, cls: type[Method], source: Path | None, splits: d
     """Make the method and let the stream go by it, in a stage that opens unlabelled target clips alone."""
     split = splits["target-val"]
     clips = clips_of(context.config, split)
-    with stage(*grants_of(context.config, cls)):  # as the card said before the method's code ran
+    # Opened is what the card said before the method's code ran; compilers are processes.
+    with stage(*grants_of(context.config, cls), processes=context.workspace.compiled):
         method = make_method(context, loaded_class(context.config.method), source, clips)
         method.restart()
         stream = Stream(context, method, clips)
@@ -94,7 +95,7 @@ class Stream(Trainer):
         super().__init__(method, schedule, context.folder, workspace.device, rule.readout, observer, context.log)
         self.kept = []  # of weights nothing is scored
         self.rule, self.own_statistics = rule, adapts_statistics(method, shift)
-        self.information = Information()
+        self.information, self.compiled = Information(), workspace.compiled
         anew = context.config.reset == "sequence"
         self.start = {name: value.clone() for name, value in method.state_dict().items()} if anew else None
 
@@ -121,7 +122,7 @@ class Stream(Trainer):
                 for name, labels in maps.items():
                     write_png(self.folder / ONLINE / f"{number:06d}{name}.png", labels.to(torch.uint8).numpy())
             if self.method.trains:
-                with stage():  # what is on the disk has not come yet
+                with stage(processes=self.compiled):  # what is on the disk has not come yet
                     self.start_round(number, number, [batch])
                     self.step(number, [(batch, None)])
             done = number + 1

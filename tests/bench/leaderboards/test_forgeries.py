@@ -307,6 +307,7 @@ FORGED = {
     "revision of other code": (told_otherwise("code.revision", "def456def456"), r"def456def456, but its code was another"),
     "no revision": (told_otherwise("code.revision", None), r"does not say which revision of the code ran"),
     "changed code": (told_otherwise("code.dirty", True), r"ran with changes that are not in revision"),
+    "compilers": (told_otherwise("hardware.compiled", True), r"ran with --compile, whose compilers are processes"),
     "source model": (told_otherwise("source_model", "0123456789ab"), r"says source model 0123456789ab, not [0-9a-f]{12};"),
     "steps": (told_otherwise("cost.steps", 5), r"cost.steps is 5; this protocol takes 6"),
     "time": (told_otherwise("cost.seconds", 1e-9), r"cost.seconds is 1e-09 for 6 steps"),

@@ -306,12 +306,16 @@ def test_records_of_several_processors_say_so() -> None:
     records[0] = make_record("source_only", 0, 30.0, hardware=new)
     page = build(SHIFT, records)
     assert "- Processors: 2 kinds; the same configuration scores differently on each" in page
-    assert "replicates 0 have records of several" in page
+    assert "replicates 0 have records of several, whose pairs share the worlds alone" in page
+    of_one = {"digests": {"checkpoint": "0" * 64, "source_model": "1" * 64}, "source_model": "a" * 12}
+    told = [make_record(r.config.method, r.config.seed, r.result.miou, **of_one) for r in standard()[1:-2]]
+    told.append(make_record("source_only", 0, 30.0, hardware=new, **of_one))
+    assert "whose pairs share the worlds and source model alone" in build(SHIFT, told)
     assert "A CPU (family 26, AVX512), 2 cores" in page and "A CPU (model not recorded), 2 cores" in page
     records = [make_record(r.config.method, r.config.seed, r.result.miou, hardware=new) for r in standard()[:-2]]
     assert "- Processors:" not in build(SHIFT, records)
     card = new | {"device": "cuda", "gpu": "A card"}
-    records = [make_record(r.config.method, r.config.seed, r.result.miou, hardware=card) for r in standard()]
+    records = [make_record(r.config.method, r.config.seed, r.result.miou, hardware=card) for r in standard()[:-2]]
     page = build(SHIFT, records)
     assert "- Processors:" not in page and "2 cores, 2 threads, device A card, Linux" in page
     for at in (0, 1):  # of a GPU's record the processor does not matter

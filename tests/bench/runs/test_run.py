@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -96,6 +97,24 @@ def test_the_record_says_where_the_number_comes_from(done: tuple[RunConfig, Path
 def test_the_threads_in_the_record_are_those_that_were_used(workspace: Workspace) -> None:
     torch.set_num_threads(2)
     assert run(make_run_config("adabn", TINY), workspace).hardware["threads"] == 2
+
+
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize("mode", ["offline", "stream"])
+def test_compilers_may_start_where_they_were_asked_for(
+    mode: str, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One starts processes at the first pass: in the training of the source model, and in the adaptation."""
+    started = []
+
+    def compiles(encoder: torch.nn.Module) -> None:
+        encoder.register_forward_pre_hook(lambda *_: started.append(subprocess.run(["true"], check=True)))
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compiles)
+    fresh = dataclasses.replace(workspace, runs=tmp_path, cache=tmp_path, compiled=True, released=None)
+    record = run(make_run_config("self_training", TINY, mode=mode), fresh)
+    assert record.hardware["compiled"] is True and record.access == "watched"
+    assert len(started) > record.cost.steps
 
 
 # Found again ----------------------------------------------------------------------------------------------------------
