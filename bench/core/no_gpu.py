@@ -350,6 +350,10 @@ def no_gpu(classes: int) -> Iterator[Ledger]:
     from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
     from torch.utils import _foreach_utils as foreach
 
+    class Fake(FakeTensorMode):  # type: ignore[no-untyped-call]
+        # Where there is a GPU, torch makes constants on it, and copies of them do not mix with fake tensors.
+        avoid_device_init = True
+
     with contextlib.ExitStack() as undo:
         undo.enter_context(warnings.catch_warnings())
         warnings.filterwarnings(
@@ -367,5 +371,5 @@ def no_gpu(classes: int) -> Iterator[Ledger]:
                 undo.callback(setattr, place, name, getattr(place, name))
                 setattr(place, name, value)
         undo.enter_context(torch.autograd.graph.saved_tensors_hooks(Kept, Kept.get))
-        undo.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        undo.enter_context(Fake(allow_non_fake_inputs=True))
         yield undo.enter_context(Ledger("cuda", classes))

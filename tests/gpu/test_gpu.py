@@ -36,6 +36,8 @@ TIME = 3.0
 """How far a step may be from the plan's seconds, either way; the shares of the data sheet are assumptions."""
 LOSS = {"float32": 2e-3, "bfloat16": 0.1}
 """Relative difference of a loss from the CPU's: another order of sums, and pixels that cross a threshold by it."""
+FLIPS = {"hcl": 1e-2}
+"""Methods of which a pixel that crosses a threshold shows in more than that: 4.3e-3 of hcl's contrast of categories, on an H100."""
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -88,7 +90,7 @@ def test_its_losses_are_those_of_a_cpu(name: str, precision: str, gpu: torch.dev
     there, here = found
     assert there and there.keys() == here.keys()
     for key, value in there.items():
-        assert here[key] == pytest.approx(value, rel=LOSS[precision], abs=1e-3), key
+        assert here[key] == pytest.approx(value, rel=max(LOSS[precision], FLIPS.get(name, 0.0)), abs=1e-3), key
 
 
 class Killed(Exception):

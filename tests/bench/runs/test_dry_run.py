@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.core.registry import method_names
@@ -21,6 +22,14 @@ def test_a_step_stays_on_the_gpu_and_makes_nobody_wait(name: str) -> None:
     found = dry_adaptation(make_run_config(name, "ministreet-tiny"), steps=(-1,))
     assert {wait.where for wait in found.step.waits} == WAITS.get(name, set())
     assert found.step.flops > 1e9 and found.peak >= found.step.peak > found.held > 0
+
+
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
+def test_where_there_is_a_gpu_it_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch makes constants on a GPU that it sees; taken for one that sees a GPU, it ends here in an error of the driver."""
+    found = dry_adaptation(make_run_config("hcl", "ministreet-tiny"), steps=(-1,))
+    monkeypatch.setattr(FakeTensorMode, "avoid_device_init", property(lambda self: False))
+    assert dry_adaptation(make_run_config("hcl", "ministreet-tiny"), steps=(-1,)) == found
 
 
 def measured(name: str) -> tuple[int, int]:
