@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -38,6 +39,8 @@ MOST_BYTES = 1 << 30
 """Of the largest file that is read as a picture."""
 DEFLATE = 1032
 """Bytes that one byte of deflate can become at most (zlib's technical details): fewer do not hold a PNG's pixels."""
+ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""Passes of an interlaced PNG (its specification, 8.2): first column and row, steps to the right and down."""
 STRANGE = 0.01
 """Share of pixels in colours of no class above which a label picture is refused; fewer are ignored."""
 AS_THEY_ARE: UInt8 = np.arange(256, dtype=np.uint8)
@@ -109,9 +112,14 @@ def turned(picture: Image.Image, data: bytes) -> int:
 
 
 def _png_bytes(data: bytes) -> int:
-    """Bytes of a PNG's pixels, unpacked, by its header; a scan that is interlaced has a few more."""
-    width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
-    return int(height * (width * depth * {2: 3, 4: 2, 6: 4}.get(colour, 1) // 8))
+    """Bytes of a PNG's pixels, unpacked, by its header: each row of each pass has one for its filter."""
+    width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", data[16:29])
+    bits = depth * {2: 3, 4: 2, 6: 4}.get(colour, 1)
+    found = 0
+    for x, y, right, down in ADAM7 if interlaced else ((0, 0, 1, 1),):
+        columns, rows = -((x - width) // right), -((y - height) // down)
+        found += max(rows, 0) * (1 + (columns * bits + 7) // 8) if columns > 0 else 0
+    return found
 
 
 def _png_has_exif(data: bytes) -> bool:
@@ -140,6 +148,8 @@ def load(file: Path, data: bytes, picture: Image.Image) -> Image.Image:
     try:
         check_sums(data, picture)
         picture.load()
+        if picture.format == "PNG" and _ends_in_black(picture) and _unpacked(data) < _png_bytes(data):
+            raise OSError("the image is truncated, its pixels end early")
         return ImageOps.exif_transpose(picture) if turned(picture, data) > 1 else picture
     except Exception as error:
         raise damaged(file, error) from None
@@ -149,6 +159,22 @@ def check_sums(data: bytes, picture: Image.Image) -> None:
     """Compare the checksums of a PNG file, which decoders skip; other formats have none. Raises what Pillow raises."""
     if picture.format == "PNG":
         Image.open(io.BytesIO(data), formats=("PNG",)).verify()
+
+
+def _ends_in_black(picture: Image.Image) -> bool:
+    """Whether the last row is 0 throughout: Pillow leaves it so where a PNG's pixels end early but in order."""
+    return picture.crop((0, picture.height - 1, picture.width, picture.height)).getbbox(alpha_only=False) is None
+
+
+def _unpacked(data: bytes) -> int:
+    """Bytes that the pixels of a PNG unpack to, counted up to what its header asks for and a little more."""
+    most, found, at, stream = 2 * _png_bytes(data) + 64, 0, 8, zlib.decompressobj()
+    while at + 12 <= len(data) and found < most:
+        length = int.from_bytes(data[at : at + 4], "big")
+        if data[at + 4 : at + 8] == b"IDAT":
+            found += len(stream.decompress(data[at + 8 : at + 8 + length], most - found))
+        at += 12 + length
+    return found
 
 
 def damaged(file: Path, error: Exception) -> BadFile:

@@ -19,7 +19,17 @@ from bench.data.datasets import dataset
 from bench.data.datasets._base import files_under
 from bench.data.datasets.viper import CLASSES as VIPER
 from bench.data.label_maps import named_space
-from bench.data.reading import MOST_PIXELS, colour_picture, label_ids, picture_size
+from bench.data.reading import (
+    ADAM7,
+    MOST_PIXELS,
+    _png_bytes,
+    _unpacked,
+    colour_picture,
+    label_ids,
+    load,
+    open_picture,
+    picture_size,
+)
 
 RNG = np.random.default_rng(0)
 SMALL = RNG.integers(0, 255, (6, 9, 3)).astype(np.uint8)
@@ -215,6 +225,37 @@ def test_a_picture_that_its_file_cannot_hold_is_truncated(tmp_path: Path) -> Non
             read(file)
     whole = png(tmp_path / "b.png", 4096, 4096, 1, 0, (b"\0" + bytes(512)) * 4096)  # nothing packs better
     assert picture_size(whole) == (4096, 4096) and not np.asarray(colour_picture(whole)).any()
+
+
+@pytest.mark.parametrize("kind", [0, 2, 6])
+@pytest.mark.parametrize("rows", [1, 40, 63])
+def test_a_picture_whose_pixels_end_early_is_truncated(rows: int, kind: int, tmp_path: Path) -> None:
+    """In good order, checksums and all: Pillow fills up with black."""
+    row = b"\0" + bytes([200]) * (16 * {0: 1, 2: 3, 6: 4}[kind])
+    early, whole = (png(tmp_path / f"{n}.png", 16, 64, 8, kind, row * n) for n in (rows, 64))
+    assert np.asarray(colour_picture(whole)).all()
+    with pytest.raises(
+        BadFile, match=r"\.png: is truncated, decoding says: the image is truncated, its pixels end early"
+    ):
+        colour_picture(early)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (5, 9), (17, 33)])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "I;16"])
+def test_black_pictures_are_whole(mode: str, size: tuple[int, int], tmp_path: Path) -> None:
+    """The pixels unpack to the bytes that the header asks for, to the last one; interlaced, every pixel is in one pass."""
+    Image.new(mode, size).save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    assert _png_bytes(data) == _unpacked(data)
+    assert load(tmp_path / "a.png", data, open_picture(tmp_path / "a.png", data)).getbbox() is None
+    seen, depth = np.zeros(size, int), len(Image.new(mode, (1, 1)).tobytes())
+    for x, y, right, down in ADAM7:
+        seen[x::right, y::down] += 1
+    assert (seen == 1).all()
+    passes = [seen[x::right, y::down].shape for x, y, right, down in ADAM7]
+    if mode in ("L", "RGB", "RGBA"):
+        told = sum(rows * (1 + columns * depth) for columns, rows in passes if columns)
+        assert _png_bytes(data[:28] + b"\1" + data[29:]) == told
 
 
 def test_a_picture_whose_strips_end_too_early_is_truncated(tmp_path: Path) -> None:
