@@ -258,7 +258,7 @@ def check_classes(classes: tuple[str, ...], described: tuple[str, ...], path: Pa
         raise RunError(f"{path}: its classes ({', '.join(described)}) are not the model's ({', '.join(classes)})")
 
 
-def adapt_here(payload: str, say: child.Say) -> None:
+def adapt_footage_here(payload: str, say: child.Say) -> None:
     """The adaptation of a :class:`Task`, inside the box."""
     task = TypeAdapter(Task).validate_json(Around.unpacked(payload))
     workspace = Workspace(

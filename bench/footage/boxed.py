@@ -79,7 +79,7 @@ def fit_boxed(
     flow = getattr(module_of(request.flow), "reads", None)
     code = around.code([workspace.runs, workspace.cache])
     call = child.Call(
-        "bench.footage.adapt:adapt_here",
+        "bench.footage.adapt:adapt_footage_here",
         around.packed(whole_text(task)),
         read=[*code, *box.open_parts(*opened("target-train")), *(flow(True) if flow else ()), weights],
         write=[state],
