@@ -47,7 +47,7 @@ _CALLS = {
         "unshare": 272, "utimensat": 280, "perf_event_open": 298, "open_by_handle_at": 304, "setns": 308,
         "process_vm_readv": 310, "process_vm_writev": 311, "finit_module": 313, "kexec_file_load": 320, "bpf": 321,
         "execveat": 322, "userfaultfd": 323, "rt_sigqueueinfo": 129, "rt_tgsigqueueinfo": 297, "clone": 56, "tgkill": 234,
-        "ioctl": 16,
+        "ioctl": 16, "accept": 43, "accept4": 288,
     }),
     "aarch64": (0xC00000B7, {
         "socket": 198, "connect": 203, "bind": 200, "execve": 221, "kill": 129, "truncate": 45, "fchmod": 52,
@@ -59,7 +59,8 @@ _CALLS = {
         "request_key": 218, "keyctl": 219, "unshare": 97, "utimensat": 88, "perf_event_open": 241,
         "open_by_handle_at": 265, "setns": 268, "process_vm_readv": 270, "process_vm_writev": 271,
         "finit_module": 273, "kexec_file_load": 294, "bpf": 280, "execveat": 281, "userfaultfd": 282,
-        "rt_sigqueueinfo": 138, "rt_tgsigqueueinfo": 240, "clone": 220, "tgkill": 131, "ioctl": 29,
+        "rt_sigqueueinfo": 138, "rt_tgsigqueueinfo": 240, "clone": 220, "tgkill": 131, "ioctl": 29, "accept": 202,
+        "accept4": 242,
     }),
 }  # fmt: skip
 """Closed system calls by processor: the kernel's name for it, and their numbers."""
@@ -71,6 +72,7 @@ _SHARED = {
 """Those that have one number everywhere."""
 _CLONE3 = 435
 _CLONE_THREAD, _TIOCSTI, _TIOCLINUX = 0x10000, 0x5412, 0x541C
+_AF_UNIX, _SEQPACKET = 1, 5
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -99,15 +101,24 @@ def available() -> bool:
 
 
 def close_box(
-    read: Iterable[Path], write: Iterable[Path] = (), devices: Iterable[Path] = (), listed: Iterable[Path] = ()
+    read: Iterable[Path],
+    write: Iterable[Path] = (),
+    devices: Iterable[Path] = (),
+    listed: Iterable[Path] = (),
+    driver: bool = False,
 ) -> None:
     """Close the box around this process, which must have one thread, for good.
+
+    What a GPU's driver wants beside its devices, or it ends in error 304 ("OS call failed"): CUDA writes the names of its threads
+    under ``/proc``, and listens on a socket without a file, by which other processes could ask for its handle. Nobody is let in:
+    connections are neither made nor taken.
 
     Args:
         read: files, and folders with all below them.
         write: folders in which files may be made, changed and removed.
         devices: that may be talked to.
         listed: folders of which the names alone may be read, with all below them.
+        driver: a GPU is used.
 
     Raises:
         OSError: the kernel refuses; then nothing may be run.
@@ -120,11 +131,13 @@ def close_box(
     for places, allowed in ((read, READ), (write, WORK), (devices, DEVICE), (listed, READ_DIR)):
         for place in places:
             _add(ruleset, place, allowed & rights)
+    if driver:
+        _add(ruleset, Path(f"/proc/{os.getpid()}/task"), WRITE_FILE)
     if _LIBC.prctl(38, 1, 0, 0, 0):  # PR_SET_NO_NEW_PRIVS
         raise OSError(ctypes.get_errno(), "no_new_privs")
     _call(RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0))
     os.close(ruleset)
-    _filter_calls()
+    _filter_calls(driver)
 
 
 def _add(ruleset: int, place: Path, allowed: int) -> None:
@@ -140,7 +153,7 @@ def _add(ruleset: int, place: Path, allowed: int) -> None:
             os.close(handle)
 
 
-def _filter_calls() -> None:
+def _filter_calls(driver: bool = False) -> None:
     """The seccomp filter, a program of classic BPF: load a word of the call, compare, return a verdict."""
     machine, calls = _CALLS[platform.machine()]
     closed = {**calls, **_SHARED}
@@ -151,6 +164,9 @@ def _filter_calls() -> None:
         (0x20, 0, 0, 0), (0x35, 0, 1, 0x40000000), (0x06, 0, 0, refuse),  # x32
         (0x15, 0, 1, _CLONE3), (0x06, 0, 0, 0x50000 | errno.ENOSYS),  # its flags lie in memory; libc then uses clone
     ]  # fmt: skip
+    if driver:
+        special["socket"] = closed.pop("socket")
+        del closed["bind"]  # to no file: Landlock lets none be made that is a socket
     for number in sorted(closed.values()):
         program += [(0x15, 0, 1, number), (0x06, 0, 0, refuse)]
     first, second = 16, 24  # where the arguments lie, lower halves
@@ -159,6 +175,10 @@ def _filter_calls() -> None:
     program += [(0x06, 0, 0, allow), (0x06, 0, 0, refuse)]
     for name in ("kill", "tgkill"):
         program += [(0x15, 0, 4, special[name]), (0x20, 0, 0, first), (0x15, 0, 1, os.getpid())]
+        program += [(0x06, 0, 0, allow), (0x06, 0, 0, refuse)]
+    if driver:  # a socket of this system that nothing is sent to before it is connected
+        program += [(0x15, 0, 7, special["socket"]), (0x20, 0, 0, first), (0x15, 0, 4, _AF_UNIX)]
+        program += [(0x20, 0, 0, second), (0x54, 0, 0, 0xF), (0x15, 0, 1, _SEQPACKET)]
         program += [(0x06, 0, 0, allow), (0x06, 0, 0, refuse)]
     program += [(0x15, 0, 4, special["ioctl"]), (0x20, 0, 0, second)]  # nothing is typed into a terminal
     program += [(0x15, 1, 0, _TIOCSTI), (0x15, 0, 1, _TIOCLINUX), (0x06, 0, 0, refuse), (0x06, 0, 0, allow)]
@@ -229,10 +249,10 @@ def of_python() -> list[Path]:
     return sorted(found)
 
 
-def of_devices() -> list[Path]:
+def of_devices(gpu: bool = False) -> list[Path]:
     """Devices that computing takes: the empty one, random bytes, and GPUs."""
     found = [Path("/dev") / name for name in ("null", "zero", "full", "random", "urandom")]
-    return [*found, *Path("/dev").glob("nvidia*"), *Path("/dev/nvidia-caps").glob("*")]
+    return [*found, *Path("/dev").glob("nvidia*"), *Path("/dev/nvidia-caps").glob("*")] if gpu else found
 
 
 def end_with_parent(parent: int | None = None) -> None:

@@ -58,14 +58,15 @@ class Call:
     Attributes:
         function: ``module:name``; called with ``payload`` and ``say``.
         payload: text that it takes, read when the box is closed.
-        read, write, devices, listed: see :func:`bench.core.box.close_box`.
+        read, write, listed: see :func:`bench.core.box.close_box`.
+        device: where it computes, as torch says it; a GPU's driver wants more than a processor does.
     """
 
     function: str
     payload: str
     read: Sequence[Path]
     write: Sequence[Path] = ()
-    devices: Sequence[Path] = ()
+    device: str = "cpu"
     listed: Sequence[Path] = ()
     path: Sequence[str] = field(default_factory=lambda: list(sys.path))
     environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
@@ -79,9 +80,7 @@ class Call:
     def from_json(cls, text: bytes) -> Call:
         """The same there."""
         told = json.loads(text)
-        return cls(
-            **told | {name: [Path(one) for one in told[name]] for name in ("read", "write", "devices", "listed")}
-        )
+        return cls(**told | {name: [Path(one) for one in told[name]] for name in ("read", "write", "listed")})
 
 
 @dataclass(frozen=True)
@@ -319,7 +318,8 @@ def _live(handle: int) -> NoReturn:
         os.chdir(call.folder)
         sys.stdout, sys.stderr = _Stream("out", say), _Stream("err", say)
         listed = [*call.listed, *map(Path, call.path)]  # where modules are looked for by name
-        box.close_box([*call.read, Path(f"/proc/{os.getpid()}")], call.write, call.devices, listed)
+        own, gpu = Path(f"/proc/{os.getpid()}"), call.device.startswith("cuda")
+        box.close_box([*call.read, own], call.write, box.of_devices(gpu), listed, driver=gpu)
         module, _, name = call.function.partition(":")
         say("result", getattr(importlib.import_module(module), name)(call.payload, say))
     except BaseException as error:

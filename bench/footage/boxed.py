@@ -83,7 +83,7 @@ def fit_boxed(
         around.packed(whole_text(task)),
         read=[*code, *box.open_parts(*opened("target-train")), *(flow(True) if flow else ()), weights],
         write=[state],
-        devices=box.of_devices(),
+        device=str(workspace.device),
     )
     child.run_boxed(call, told_to(workspace, Log(output.folder / METRICS)))
     load_into(segmenter, output.folder / ADAPTED)

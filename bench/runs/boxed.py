@@ -79,7 +79,7 @@ def _computes(device: str) -> bool:
     """Whether a GPU can be used in a box here: its driver may want more than the devices. Tried once, without a method."""
     around = Around.of_now()
     what = around.packed(device)
-    call = child.Call("bench.runs.boxed:compute_here", what, around.code([]), devices=box.of_devices())
+    call = child.Call("bench.runs.boxed:compute_here", what, around.code([]), device=device)
     try:
         return bool(child.run_boxed(call).result == [3.0])
     except (RunError, RuntimeError) as error:
@@ -140,7 +140,7 @@ def adapt_boxed(context: Context, cls: type[Method], source: Path | None, splits
             *fonts,
         ],
         write=writes,
-        devices=box.of_devices(),
+        device=str(workspace.device),
         listed=[workspace.cache / "flow"],
     )
     answer = child.run_boxed(call, told_to(workspace, context.log or Log(context.folder / "metrics.jsonl")))

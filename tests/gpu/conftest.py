@@ -5,8 +5,8 @@ in pyproject.toml but torch (torchvision is that of the image's torch), and pyte
 there is a network, ``pip install --no-index --find-links wheels stpl-benchmark pytest`` on the image.
 
 ``h100.json`` is what it measured on the one card that it has run on (2026-11-26, revision c1ca6e2): 44 tests passed; the planned
-steps (21) and the compiled run ended in errors that were mended afterwards, without a card to try it on; one loss of HCL's was 0.4 %
-off the CPU's, for which there is a bound of its own now; the box had no test.
+steps (21) and the compiled run ended in errors that were mended afterwards, without a card to try it on; one loss of HCL's was
+0.4 % off the CPU's, for which there is a bound of its own now; the box had no test, and was too narrow for the driver.
 """
 
 from __future__ import annotations

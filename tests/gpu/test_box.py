@@ -45,12 +45,14 @@ def only_calls(names: set[str]) -> None:
 
 def only_files(more: Mapping[str, int]) -> None:
     """Close files alone, as a method's box does, but for these folders."""
-    box._filter_calls = lambda: None
+    box._filter_calls = lambda driver=False: None
     own = {Path(f"/proc/{os.getpid()}"): box.READ, **dict.fromkeys(Around.of_now().code([]), box.READ)}
     opened = own | {Path(place): rights for place, rights in more.items()}
     by_rights = {rights: [place for place, of in opened.items() if of == rights] for rights in set(opened.values())}
     box.close_box(
-        by_rights.get(box.READ, []), by_rights.get(box.WORK, []), [*box.of_devices(), *by_rights.get(box.DEVICE, [])]
+        by_rights.get(box.READ, []),
+        by_rights.get(box.WORK, []),
+        [*box.of_devices(gpu=True), *by_rights.get(box.DEVICE, [])],
     )
 
 

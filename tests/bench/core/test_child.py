@@ -19,10 +19,10 @@ pytestmark = pytest.mark.skipif(not box.available(), reason="no Landlock here")
 HERE = Path(__file__).parent
 
 
-def do(what: str, told: child.Say = lambda kind, what: None, write: tuple[Path, ...] = ()) -> Any:
+def do(what: str, told: child.Say = lambda kind, what: None, write: tuple[Path, ...] = (), device: str = "cpu") -> Any:
     read = [*Around.of_now().code([]), HERE / "for_child.py"]
     path = [str(HERE), *sys.path]
-    call = child.Call("for_child:work", what, read, write, box.of_devices(), path=path)
+    call = child.Call("for_child:work", what, read, write, device, path=path)
     return child.run_boxed(call, told).result
 
 
@@ -94,3 +94,16 @@ def test_nothing_of_it_goes_on_when_it_has_answered(tmp_path: Path) -> None:
     assert do(f"lingers {tmp_path}", write=(tmp_path,)) == "done"
     time.sleep(0.5)
     assert not (tmp_path / "late").exists()
+
+
+def test_a_driver_may_name_threads_and_listen_and_nobody_is_let_in(tmp_path: Path) -> None:
+    """What CUDA does when it starts; all else of its kind stays closed, and all of it where no GPU is used."""
+    may = {"name a thread", "socket", "bind", "listen"}
+    closed = {"SOCK_STREAM", "SOCK_DGRAM", "AF_INET", "connect", "accept"}
+    for device in ("cuda:0", "cpu"):
+        found = do(f"drives {tmp_path}", write=(tmp_path,), device=device)
+        assert {what for what, answer in found.items() if answer == "works"} == (may if device != "cpu" else set())
+        assert {found[what] for what in closed & found.keys()} == {"EPERM"}
+        assert found["name another's"] == found["write elsewhere of its own"] == "EACCES"
+        assert found.get("bind to a file", "EACCES") == "EACCES" and not list(tmp_path.iterdir())
+    assert may | closed <= do(f"drives {tmp_path}", write=(tmp_path,), device="cuda").keys()
