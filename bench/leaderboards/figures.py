@@ -74,7 +74,8 @@ def measured_panel(shift: Shift, main: Sequence[Group]) -> Panel:
     marks = [Mark(_short(g.title), g.card.setting, g.card.design, *mean_interval(list(g.miou.values()))) for g in main]
     seeds = {len(group.records) for group in main}
     n = str(min(seeds)) if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
-    source = f"records/{shift.name}, mean and 95 % interval over {n} replicate{'s' if n != '1' else ''}"
+    over = "one replicate" if n == "1" else f"mean and 95 % interval over {n} replicates"
+    source = f"records/{shift.name}, {over}"
     return Panel(f"Measured: {shift.title}", source, marks)
 
 

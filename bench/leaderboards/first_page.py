@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ RESTRICTIONS = {"UDA": "UDA\nsource data kept", "SFDA": "source-free (SFDA)\ntra
 """From the one that restricts less to the one that restricts more, as the axis says it."""
 LINES = {"oracle": "oracle", "none": "source only"}
 """Settings that are drawn as a line over all restrictions."""
+WIDEST = 52
+"""Letters of a title's line; two panels stand side by side."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def _panel(axes: Axes, panel: Panel) -> None:
     axes.tick_params(axis="x", length=0)
     axes.set_ylabel("mIoU, %")
     axes.set_xlabel(f"{panel.source}", fontsize=8.5, color="#555555", labelpad=8)
-    axes.set_title(panel.title, loc="left", fontsize=11)
+    axes.set_title(textwrap.fill(panel.title, WIDEST, break_on_hyphens=False), loc="left", fontsize=11)
     axes.grid(axis="y", color="#e4e4e4", zorder=0)
     axes.set_axisbelow(True)
     for side in ("top", "right", "bottom"):
