@@ -111,7 +111,7 @@ def test_a_revision_that_is_not_in_the_history_has_no_code(checkout: Path) -> No
 def test_the_processor_is_named_by_model_and_instructions() -> None:
     import torch
 
-    found = provenance.hardware("cpu", 1)
+    found = provenance.hardware(torch.device("cpu"), 1)
     assert found["cpu_model"].endswith(torch.backends.cpu.get_cpu_capability())
     told = Path("/proc/cpuinfo").read_text()
     if "\nmodel\t\t: " in told:

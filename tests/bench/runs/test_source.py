@@ -86,7 +86,7 @@ def test_it_is_trained_once_and_found_again(own: Workspace, trainings: list[str]
     first = path.read_bytes()
     assert source_model(config, shift, own) == path and trainings == ["train source"]
     told = load_tensors(path)[1]
-    assert told == {"identity": identity(), "environments": [environment("cpu", 1)]}
+    assert told == {"identity": identity(), "environments": [environment(own.device, 1)]}
     assert [p.name for p in path.parent.iterdir() if p.suffix != ".lock"] == [path.name]  # no state is left behind
     path.unlink()
     assert source_model(config, shift, own).read_bytes() == first  # and again to the same bits
@@ -137,7 +137,8 @@ def test_training_opens_the_source_alone(own: Workspace, monkeypatch: pytest.Mon
     opened: list[tuple[str, ...]] = []
     original = source.stage
 
-    def spy(*grants: str) -> Any:
+    def spy(*grants: str, processes: bool = False) -> Any:
+        assert not processes
         opened.append(grants)
         return original(*grants)
 

@@ -301,7 +301,7 @@ def test_a_snapshot_that_has_gone_is_missed_when_the_run_goes_on(tmp_path: Path)
 
 
 def test_every_environment_of_an_interrupted_run_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = training.environment("cpu", 1)
+    here = training.environment(CPU, 1)
     assert here["threads"] == "1" and here["device"] == "cpu" and {"torch", "cpu_model"} <= here.keys()
 
     def stopping(step: int) -> ClipBatch:
