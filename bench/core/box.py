@@ -111,7 +111,7 @@ def close_box(
 
     What a GPU's driver wants beside its devices, or it ends in error 304 ("OS call failed"): CUDA writes the names of its threads
     under ``/proc``, and listens on a socket without a file, by which other processes could ask for its handle. Nobody is let in:
-    connections are neither made nor taken.
+    connections are neither made nor taken. (Public reports: NVIDIA/OpenShell #710 for ``/proc``; snapd's profile for the socket.)
 
     Args:
         read: files, and folders with all below them.

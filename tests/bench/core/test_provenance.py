@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from bench.core import provenance
-from bench.core.provenance import environment, hardware
 
 
 def installed_version() -> str | None:
@@ -109,8 +108,6 @@ def test_a_revision_that_is_not_in_the_history_has_no_code(checkout: Path) -> No
 
 
 def test_the_processor_is_named_by_model_and_instructions() -> None:
-    import torch
-
     found = provenance.hardware(torch.device("cpu"), 1)
     assert found["cpu_model"].endswith(torch.backends.cpu.get_cpu_capability())
     told = Path("/proc/cpuinfo").read_text()
@@ -121,6 +118,7 @@ def test_the_processor_is_named_by_model_and_instructions() -> None:
 def test_a_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two cards sum in different orders, as two processors do."""
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"A card at {device}")
-    told, where = hardware(torch.device("cuda:1"), 1), environment(torch.device("cuda:1"), 1)
+    card, cpu = torch.device("cuda:1"), torch.device("cpu")
+    told, where = provenance.hardware(card, 1), provenance.environment(card, 1)
     assert (told["device"], told["gpu"], where["device"], where["gpu"]) == ("cuda", "A card at cuda:1") * 2
-    assert not {"gpu"} & (hardware(torch.device("cpu"), 1).keys() | environment(torch.device("cpu"), 1).keys())
+    assert not {"gpu"} & (provenance.hardware(cpu, 1).keys() | provenance.environment(cpu, 1).keys())
