@@ -21,6 +21,8 @@ LINES = {"oracle": "oracle", "none": "source only"}
 """Settings that are drawn as a line over all restrictions."""
 WIDEST = 52
 """Letters of a title's line; two panels stand side by side."""
+OVER_LINES = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
+"""Behind a method's label, so that the dashed lines and the intervals of others do not cross it out."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def first_page_figure(panels: Sequence[Panel]) -> Figure:
     """
     if not panels or not all(panel.marks for panel in panels):
         raise ValueError("first_page_figure needs at least one panel, and a method in each")
-    figure = new_figure(4.6 * len(panels), 5.4)
+    figure = new_figure(5.2 * len(panels), 5.4)
     for number, panel in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), number + 1)
         _panel(axes, panel)
@@ -73,8 +75,8 @@ def _panel(axes: Axes, panel: Panel) -> None:
     for mark in lines:
         axes.axhline(mark.miou, color=SETTING_COLOURS[mark.setting], linestyle="--", linewidth=1.3, zorder=1)
         axes.annotate(
-            f"{LINES[mark.setting]} {mark.miou:.1f}", (0.01, mark.miou), xycoords=axes.get_yaxis_transform(),
-            xytext=(0, 3), textcoords="offset points", fontsize=9, color=SETTING_COLOURS[mark.setting],
+            f"{LINES[mark.setting].replace(' ', chr(10))}\n{mark.miou:.1f}", (1.01, mark.miou), va="center",
+            xycoords=axes.get_yaxis_transform(), fontsize=9, color=SETTING_COLOURS[mark.setting],
         )  # fmt: skip
     for column, setting in enumerate(RESTRICTIONS):
         marks = sorted((m for m in panel.marks if m.setting == setting), key=lambda m: (m.miou, m.title))
@@ -89,9 +91,10 @@ def _panel(axes: Axes, panel: Panel) -> None:
             )  # fmt: skip
             axes.plot([x, column - 0.05], [mark.miou, height], color=colour, linewidth=0.6, alpha=0.6, zorder=2)
             axes.annotate(
-                f"{mark.title} {mark.miou:.1f}", (column - 0.04, height), va="center", fontsize=9, color=colour
-            )
-    axes.set_xlim(-0.48, len(RESTRICTIONS) - 0.45)
+                f"{mark.title} {mark.miou:.1f}", (column - 0.04, height), va="center", fontsize=9, color=colour,
+                bbox=OVER_LINES, zorder=4,
+            )  # fmt: skip
+    axes.set_xlim(-0.48, len(RESTRICTIONS) - 0.1)
     axes.set_ylim(low - room, high + 1.4 * room)
     axes.set_xticks([column - 0.1 for column in range(len(RESTRICTIONS))], list(RESTRICTIONS.values()))
     axes.tick_params(axis="x", length=0)
