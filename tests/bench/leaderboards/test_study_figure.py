@@ -94,8 +94,8 @@ def test_versions_stand_in_panels_of_their_own() -> None:
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["Measured: x", "Published: y"]
     assert [axes.get_xlabel() for axes in figure.axes] == ["records", "slides"]
     texts = {t.get_text(): t for t in left.texts}
-    assert {"oracle 70.0", "source only 30.0", "A 50.0", "B 50.1", "C 52.0"} == texts.keys()
-    assert "oracle 70.0" not in {t.get_text() for t in right.texts}
+    assert {"oracle\n70.0", "source\nonly\n30.0", "A 50.0", "B 50.1", "C 52.0"} == texts.keys()
+    assert "oracle\n70.0" not in {t.get_text() for t in right.texts}
     marks = {c.lines[0].get_marker(): c.lines[0] for c in left.containers[:2]}  # type: ignore[attr-defined]
     assert marks["o"].get_xdata()[0] < marks["s"].get_xdata()[0] < 0.5  # image left of video, both above UDA
     low, high = left.get_ylim()
