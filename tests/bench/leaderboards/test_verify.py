@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 from bench import cli
 from bench.core.errors import RunError
 from bench.core.workspace import Workspace
-from bench.leaderboards.verify import compare, report_text, verify_record
+from bench.leaderboards.verify import ELSEWHERE, compare, report_text, verify_record
 from bench.runs.config import make_run_config
 from bench.runs.records import TOLERANCE, Record, read_record
 from bench.runs.run import run
@@ -99,22 +100,46 @@ def test_the_verdict_in_the_same_environment(gap: float, verdict: str, record: R
     assert report_text(report).splitlines()[-1].startswith(f"{verdict} (in the record's environment)")
 
 
-@pytest.mark.parametrize(
-    ("part", "value"),
-    [
-        ({"hardware": {"threads": 2}}, "threads"),
-        ({"hardware": {"cpu": "Another"}}, "cpu"),
-        ({"hardware": {"cpu_model": "family 25"}}, "cpu_model"),
-        ({"hardware": {"gpu": "A card"}}, "gpu"),
-        ({"versions": {"torch": "1.0"}}, "torch"),
-        ({"versions": {"new": "1.0"}}, "new"),
-    ],
-)
+HARDWARE = [
+    ({"hardware": {"threads": 2}}, "threads"),
+    ({"hardware": {"cpu": "Another"}}, "cpu"),
+    ({"hardware": {"cpu_model": "family 25"}}, "cpu_model"),
+    ({"hardware": {"gpu": "A card"}}, "gpu"),
+]
+VERSIONS = [({"versions": {"torch": "1.0"}}, "torch"), ({"versions": {"new": "1.0"}}, "new")]
+
+
+OTHER_START = {"digests": {"source_model": "0" * 64}}
+
+
+@pytest.mark.parametrize(("part", "value"), [*((part | OTHER_START, value) for part, value in HARDWARE), *VERSIONS])
 def test_elsewhere_a_difference_is_reported_not_judged(part: dict[str, Any], value: str, record: Record) -> None:
+    """Where the runs start from different models, or a library has another version."""
     report = compare(record, changed(record, result={"miou": 1.0}, **part))
-    assert list(report.environment) == [value]
+    assert list(report.environment) == [value] and report.bound is None
     assert report.verdict == "different" and not report.failed() and report.failed(strict=True)
     assert f"environment: {value} was" in report_text(report) and "not judged" in report_text(report)
+
+
+@pytest.mark.parametrize(("part", "value"), HARDWARE)
+@pytest.mark.parametrize("times", [0.5, -0.99, 1.01, -2])
+def test_from_the_same_source_model_another_processor_explains_so_much(
+    part: dict[str, Any], value: str, times: float, record: Record
+) -> None:
+    report = compare(record, changed(record, result={"miou": record.result.miou + times * ELSEWHERE}, **part))
+    assert list(report.environment) == [value] and report.as_json()["tolerance"] == report.bound == ELSEWHERE
+    assert report.verdict == "different" and report.failed(strict=True) and report.failed() == (abs(times) > 1)
+    said = "more than the" if abs(times) > 1 else "no more than the"
+    assert report_text(report).splitlines()[-1].count(f"differs by {said} {ELSEWHERE} points") == 1
+
+
+def test_the_bound_is_the_double_of_what_was_measured() -> None:
+    """Every run of ``leaderboards/calibration/processors.csv`` stands against its record."""
+    with (Path(__file__).parents[3] / "leaderboards/calibration/processors.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) >= 20 and len({row["method"] for row in rows}) >= 8
+    largest = max(abs(float(row["miou"]) - float(row["miou_of_record"])) for row in rows)
+    assert 2 * largest <= ELSEWHERE < 2 * largest + 0.1
 
 
 def test_parts_that_were_made_elsewhere_are_named_and_not_judged(record: Record) -> None:
@@ -124,7 +149,7 @@ def test_parts_that_were_made_elsewhere_are_named_and_not_judged(record: Record)
     other = {**own["adaptation"][0], "threads": "7"}
     for part, was in (("source model", (other,)), ("adaptation", (other, own["adaptation"][0]))):
         elsewhere = record.model_copy(update={"environments": own | {part: was}})
-        report = compare(changed(elsewhere, result={"miou": 1.0}), record)
+        report = compare(changed(elsewhere, result={"miou": 1.0}, **OTHER_START), record)
         said = " then ".join(one["threads"] for one in was)
         assert report.environment == {f"threads of the {part}": (said, "1")}
         assert report.verdict == "different" and not report.failed() and report.failed(strict=True)
