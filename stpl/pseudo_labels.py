@@ -68,9 +68,9 @@ def class_quantiles(confidence: Tensor, labels: Tensor, num_classes: int, fracti
     if not 0 <= fraction <= 1:
         raise ValueError(f"class_quantiles: fraction must be within 0..1, got {fraction}")
     confidence, labels = confidence.detach().flatten(), labels.flatten().long()
-    labels = torch.where((labels >= 0) & (labels < num_classes), labels, num_classes)
     if confidence.device.type == "cpu" and confidence.dtype != torch.bfloat16:
         return _selected(confidence, labels, num_classes, fraction)
+    labels = torch.where((labels >= 0) & (labels < num_classes), labels, num_classes)
     ascending = torch.argsort(confidence)
     by_class = ascending[torch.argsort(labels[ascending], stable=True)]
     counts = count(labels, num_classes + 1)
@@ -86,18 +86,43 @@ def class_quantiles(confidence: Tensor, labels: Tensor, num_classes: int, fracti
 
 
 def _selected(confidence: Tensor, labels: Tensor, num_classes: int, fraction: float) -> tuple[Tensor, Tensor]:
-    """:func:`class_quantiles` of labels in ``0..num_classes``, the last one left out, without sorting: a partition per class. On a
-    GPU each class would make the processor wait."""
-    quantiles, present = confidence.new_zeros(num_classes), torch.zeros(num_classes, dtype=torch.bool)
+    """:func:`class_quantiles` without sorting: a partition per class. On a GPU each class would make the processor wait."""
+    if labels.numel() and (labels.min() < 0 or labels.max() > num_classes):
+        labels = torch.where((labels >= 0) & (labels < num_classes), labels, num_classes)
+    counts = torch.bincount(labels, minlength=num_classes + 1)[:num_classes]
+    ranks = torch.round(fraction * counts.double()).long().minimum(counts - 1)  # -1: a class without pixels
+    if confidence.dtype == torch.float32:
+        confidence, labels, ranks = _narrowed(confidence, labels, ranks)
     numbers = labels.to(torch.uint8 if num_classes < 256 else torch.int64).numpy()
     by_class = numbers.argsort(kind="stable")  # bytes are sorted by counting
     values, ends = confidence.numpy()[by_class], numbers[by_class].searchsorted(range(num_classes + 1)).tolist()
-    for k, (start, end) in enumerate(pairwise(ends)):
+    quantiles = confidence.new_zeros(num_classes)
+    for k, ((start, end), rank) in enumerate(zip(pairwise(ends), ranks.tolist(), strict=True)):
         if end > start:
-            rank = start + min(round(fraction * (end - start)), end - start - 1)
-            values[start:end].partition(rank - start)
-            quantiles[k], present[k] = float(values[rank]), True
-    return quantiles, present
+            values[start:end].partition(rank)
+            quantiles[k] = float(values[start + rank])
+    return quantiles, counts > 0
+
+
+def _narrowed(confidence: Tensor, labels: Tensor, ranks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The pixels among which the one of each class's rank is, and its rank among those: a histogram per class says so in one pass.
+
+    It is over the upper half of a float's bits, which are in the order of the floats from 0 on. Few pixels, or a confidence
+    below 0, stay as they are.
+    """
+    upper = confidence.view(torch.int32) >> 16
+    width = int(upper.max()) + 1 if len(upper) else 1
+    bins = (len(ranks) + 1) * width
+    if len(upper) < bins or upper.min() < 0:
+        return confidence, labels, ranks
+    cells = torch.add(upper, labels, alpha=width)
+    below = torch.bincount(cells, minlength=bins)[: len(ranks) * width].view(-1, width).cumsum(1)
+    bucket = torch.searchsorted(below, ranks[:, None], right=True)[:, 0]
+    own = torch.zeros(bins, dtype=torch.bool)
+    own[(torch.arange(len(ranks)) * width + bucket)[ranks >= 0]] = True
+    before = torch.where(bucket > 0, below.gather(1, (bucket - 1).clamp(min=0)[:, None])[:, 0], 0)
+    kept = own.index_select(0, cells).nonzero()[:, 0]  # own[cells] takes nine times as long
+    return confidence[kept], labels[kept], ranks - before
 
 
 def class_balanced_thresholds(probabilities: Tensor, fraction: float, cap: float = 0.9) -> Tensor:

@@ -58,6 +58,31 @@ def test_class_quantiles_equal_sorting_class_by_class(seed, fraction):
         assert quantiles[c].item() == (slow_quantile(values, fraction) if values else 0.0)
 
 
+KINDS = {
+    "uniform": lambda u: u,
+    "all of a class in one cell of the histogram": lambda u: 0.75 + 1e-6 * u,
+    "ties": lambda u: (u * 8).round() / 8,
+    "zeros and ones": lambda u: (u > 0.5).float(),
+    "tiny": lambda u: 1e-40 * u,
+    "below zero": lambda u: u - 0.5,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("fraction", [0.0, 0.31, 0.66, 1.0])
+def test_class_quantiles_of_many_pixels(kind, fraction):
+    """Enough of them that float32 is looked up in a histogram first; scores by class as far apart as frequencies."""
+    g = torch.Generator().manual_seed(0)
+    confidence = KINDS[kind](torch.rand(2, 300, 400, generator=g))
+    labels = torch.tensor([0, 0, 0, 0, 1, 2, 255, -1])[torch.randint(0, 8, confidence.shape, generator=g)]
+    confidence[labels == 2] *= 0.5
+    quantiles, present = class_quantiles(confidence, labels, K, fraction)
+    assert present.tolist() == [True, True, True, False] and quantiles[3] == 0
+    assert [q.item() for q in quantiles[:3]] == [
+        slow_quantile(confidence[labels == c].tolist(), fraction) for c in range(3)
+    ]
+
+
 @given(st.integers(0, 999), st.sampled_from([0.2, 0.5, 0.66]))
 def test_the_stated_share_of_every_class_is_dropped(seed, fraction):
     p = probabilities(seed, (30, 30))
