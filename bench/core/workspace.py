@@ -32,9 +32,15 @@ def default_data_root() -> Path | None:
     return Path(os.environ["BENCH_DATA"]) if os.environ.get("BENCH_DATA") else None
 
 
+CHECKOUT = Path(__file__).resolve().parents[2]
+"""Where the code lies. An installed wheel has no leaderboards beside it."""
+
+
 def default_released() -> Path:
-    """Folder of released source models: ``$BENCH_SOURCES`` or ``leaderboards/sources``."""
-    return Path(os.environ.get("BENCH_SOURCES", "leaderboards/sources"))
+    """Folder of released source models: ``$BENCH_SOURCES``, ``leaderboards/sources`` here, or that of the checkout whose code this
+    is: where a command is called does not decide which model a run starts from."""
+    here = Path(os.environ.get("BENCH_SOURCES", "leaderboards/sources"))
+    return here if "BENCH_SOURCES" in os.environ or here.is_dir() else CHECKOUT / "leaderboards" / "sources"
 
 
 def pick_device(name: str) -> torch.device:

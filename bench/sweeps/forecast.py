@@ -15,6 +15,8 @@ from bench.data.datasets import dataset
 from bench.runs.adaptation import adapts_statistics, schedule_of
 from bench.runs.config import RunConfig, Shift, method_class
 from bench.runs.dry_run import Pass, Training, dry_adaptation, dry_look, dry_source, frame_size
+from bench.runs.released import released_model
+from bench.runs.source import source_identity
 from bench.runs.training import snapshot_steps
 from bench.shifts.protocol import Recorded
 from bench.shifts.sides import ModelFile
@@ -117,6 +119,13 @@ def source_seconds(config: RunConfig, gpu: Gpu) -> float:
     return config.protocol.training.steps * seconds(found.step.operations, gpu) if found else 0.0
 
 
+def is_released(config: RunConfig, workspace: Workspace) -> bool:
+    """Whether a run's source model is released. Those of rendered data are; of recorded data, that would take the data to say."""
+    if config.protocol.data.kind != "ministreet" or config.source_file is not None:
+        return False
+    return released_model(source_identity(config, config.protocol), workspace) is not None
+
+
 def data_seconds(config: RunConfig) -> float:
     """Of rendering a replicate's clips on one core; recorded ones are there."""
     shift = config.protocol
@@ -180,14 +189,18 @@ def planned(
     def took(job: Job) -> float:
         if job.kind == "run":
             return found[job.label].seconds
-        return source_seconds(job.config, gpu) if job.kind == "source" else data_seconds(job.config)
+        if job.kind == "source":
+            return 0.0 if is_released(job.config, workspace) else source_seconds(job.config, gpu)
+        return data_seconds(job.config)
 
-    slots = schedule(jobs, gpus, took)
+    slots = [
+        slot for slot in schedule(jobs, gpus, took) if slot.kind != "source" or slot.end > slot.start
+    ]  # not released ones
     first = runs[0].config
     shift = first.protocol
     height, width = frame_size(shift, "target")
     clip = clip_bytes(shift.data.frames, height, width)
-    rows = [_row(label, by_label[label].config, one, gpu, clip) for label, one in found.items()]
+    rows = [_row(label, by_label[label].config, one, gpu, clip, workspace) for label, one in found.items()]
     end = max((slot.end for slot in slots), default=0.0)
     return {
         "shift": shift.name,
@@ -205,7 +218,8 @@ def planned(
     }
 
 
-def _row(label: str, config: RunConfig, one: Forecast, gpu: Gpu, clip: int) -> dict[str, Any]:
+def _row(label: str, config: RunConfig, one: Forecast, gpu: Gpu, clip: int, workspace: Workspace) -> dict[str, Any]:
+    released = is_released(config, workspace)
     batch = schedule_of(method_class(config.method), config.protocol).batch
     return {
         "run": label,
@@ -214,7 +228,8 @@ def _row(label: str, config: RunConfig, one: Forecast, gpu: Gpu, clip: int) -> d
         "waits": one.waits,
         "peak_gb": one.peak / 1e9,
         "fit_side_by_side": int(gpu.memory * 1e9 / (one.peak + CONTEXT * 1e9)),
-        "source_seconds": source_seconds(config, gpu),
+        "source_seconds": 0.0 if released else source_seconds(config, gpu),
+        "source_released": released,
         "adapt_seconds": one.adapt,
         "evaluate_seconds": one.evaluate,
         "read_mb_per_second": batch * clip / 1e6 / one.step if one.step else 0.0,
@@ -254,6 +269,8 @@ def text(told: dict[str, Any]) -> str:
     lines = [head + f"{'source':>9}{'adapt':>9}{'score':>9}{'read MB/s':>11}"]
     for row in told["rows"]:
         times = [span(row[part]) for part in ("source_seconds", "adapt_seconds", "evaluate_seconds")]
+        if row["source_released"]:
+            times[0] = "released"
         lines.append(
             f"{row['run']:22}{row['tflop_per_step']:11.3f}{1e3 * row['seconds_per_step']:9.1f}{row['waits']:6}"
             f"{row['peak_gb']:9.2f}{row['fit_side_by_side'] or 'no':>5}{times[0]:>9}{times[1]:>9}{times[2]:>9}"

@@ -14,7 +14,7 @@ import bench
 from bench.core.errors import RunError, UsageError
 from bench.core.files import sha256_of
 from bench.core.schema import hash_of
-from bench.core.workspace import Workspace
+from bench.core.workspace import Workspace, default_released
 from bench.leaderboards.release import release_sources
 from bench.leaderboards.verify import compare, report_text, verify_record
 from bench.networks.weights import load_tensors, save_tensors
@@ -118,6 +118,19 @@ def test_what_may_not_be_released(released: Workspace, tiny_cache: Path, tmp_pat
     (folder / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(RunError, match="what was released does not change"):
         release("ministreet-tiny", 0, identity, cached, folder)
+
+
+def test_where_a_command_is_called_does_not_decide_what_a_run_starts_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("BENCH_SOURCES", raising=False)
+    monkeypatch.chdir(tmp_path)
+    committed = Path(bench.__file__).parents[1] / "leaderboards" / "sources"
+    assert default_released() == committed and (committed / MANIFEST).is_file()
+    (tmp_path / "leaderboards/sources").mkdir(parents=True)
+    assert default_released() == Path("leaderboards/sources")  # a checkout's own, or what is being released here
+    monkeypatch.setenv("BENCH_SOURCES", "elsewhere")
+    assert default_released() == Path("elsewhere")
 
 
 def test_verify_says_what_a_run_started_from(

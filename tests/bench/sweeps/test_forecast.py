@@ -49,6 +49,17 @@ def test_sizes_that_are_known_without_files() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
+def test_a_released_source_model_takes_no_time(tmp_path: Path) -> None:
+    sweep = Sweep(shift="ministreet2", methods=["source_only"], seeds="7:9", gpu=1).named  # of replicates 0 to 7
+    told = planned(sweep, Workspace(tmp_path), "a100", 1)
+    trained = [(slot["seed"], slot["kind"]) for slot in told["schedule"] if slot["kind"] != "data"]
+    assert trained == [(7, "run"), (8, "source"), (8, "run")]
+    assert told["rows"][0]["source_released"] and "released" in text(told).splitlines()[1]
+    told = planned(sweep, Workspace(tmp_path, released=None), "a100", 1)
+    assert not told["rows"][0]["source_released"] and told["rows"][0]["source_seconds"] > 0
+
+
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
 def test_a_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep = Sweep(shift="ministreet-tiny", methods=["tent", "source_only"], seeds="0:2", gpu=1).named
     told = planned(sweep, Workspace(tmp_path), "a100", 2)
