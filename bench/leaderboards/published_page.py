@@ -99,7 +99,7 @@ def sections(shift: Shift, groups: Sequence[Group]) -> list[str]:
         "## Published, and measured here",
         "mIoU in percent. Published numbers are from other code, other source models and, in most papers, the best of many "
         "checkpoints chosen on these very labels; here the last weights are scored. An empty cell has not been run: its command, "
-        "then `bench submit RUN` and `bench leaderboard`, fills it. Where the data comes from and how long a run takes: README, "
+        "then `bench submit RUN` and `bench leaderboard`, fills it. Where the data comes from and how long a run takes: GUIDE.md, "
         "Real data.",
         result_table(shift, groups),
         "## Published, per class",
