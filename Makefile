@@ -21,6 +21,7 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/bench leaderboard --check
 	$(BIN)/bench analyse --check
+	$(BIN)/bench scorers --check
 
 # Every reader against damaged files, 10,000 of each: a table, and exit code 1 if one passes unseen, hangs or ends otherwise. Then a
 # kill at every write, rename, unlink and mkdir of a run, a sweep, a submission and a page.
