@@ -134,11 +134,11 @@ def test_from_the_same_source_model_another_processor_explains_so_much(
 
 
 def test_the_bound_is_the_double_of_what_was_measured() -> None:
-    """Every run of ``leaderboards/calibration/processors.csv`` stands against its record."""
+    """``leaderboards/calibration/processors.csv``: runs on other processors, instruction sets, thread counts and a GPU."""
     with (Path(__file__).parents[3] / "leaderboards/calibration/processors.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) >= 20 and len({row["method"] for row in rows}) >= 8
-    largest = max(abs(float(row["miou"]) - float(row["miou_of_record"])) for row in rows)
+    largest = max(float(row["difference"]) for row in rows)
     assert 2 * largest <= ELSEWHERE < 2 * largest + 0.1
 
 
