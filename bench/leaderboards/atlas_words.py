@@ -54,10 +54,17 @@ def best_told(atlas: Atlas, shift: str) -> str:
 def row_told(atlas: Atlas, row: Row) -> str:
     """On which shifts a ranked method is best, or not told apart from the best, and where its rank is best and worst."""
     best = [short(shift) for shift, names in atlas.leaders.items() if names[:1] == [row.name]]
-    among = [short(shift) for shift, names in atlas.leaders.items() if row.name in names[1:]]
+    among = [short(shift) for shift in tested(atlas) if row.name in atlas.leaders[shift][1:]]
     parts = [f"best on {codes(best)}"] * bool(best)
     parts += [f"not told apart from the best on {codes(among)}"] * bool(among)
-    return f"{', '.join(parts) or 'told apart from the best everywhere'}; {_span(atlas.source_free, row)}."
+    if not parts and tested(atlas):
+        parts = ["told apart from the best everywhere"]
+    return f"{'; '.join([', '.join(parts)] * bool(parts) + [_span(atlas.source_free, row)])}."
+
+
+def tested(atlas: Atlas) -> list[str]:
+    """Shifts with a test between methods: several replicates."""
+    return [shift for shift, of in atlas.contests.items() if any(p is not None for p in of.corrected.values())]
 
 
 def _span(ranking: Ranking, row: Row) -> str:
@@ -111,7 +118,9 @@ def own_told(atlas: Atlas) -> str:
         return f"{text}."
     apart = "more" if ranking.nemenyi.told_apart(ranking.rows[0].name, row.name) else "not more"
     text += f"; it is {mean - best:.2f} ranks behind the first, {apart} than the critical difference of {ranking.critical:.2f}."
-    worse = [short(shift) for shift, leaders in atlas.leaders.items() if row.name not in leaders]
+    if not tested(atlas):
+        return text
+    worse = [short(shift) for shift in tested(atlas) if row.name not in atlas.leaders[shift]]
     return f"{text} Shifts where it is told apart from the best: {codes(worse) if worse else 'none'}."
 
 
@@ -136,13 +145,21 @@ def tests_told(ranking: Ranking) -> str:
         f"Friedman's test of {len(ranking.rows)} methods over {len(ranking.blocks)} shifts: χ² = {found.chi2:.1f}, "
         f"p {equals(p_value(found.p))}: {result}.",
         f"Kendall's W = {found.w:.2f}: {word} agreement of the shifts on the order (0: none, 1: the same order everywhere).",
-        f"The orders of two replicates of one shift have a mean rank correlation of {rho(within)}, those of two of different "
-        f"shifts {rho(between)}: what the second lacks is the kind of shift's doing.",
+        _likeness_told(within, between),
         f"Nemenyi's critical difference is {ranking.critical:.2f} ranks: {plain(first.title)} ({ranking.mean[0]:.2f}) is told "
         f"apart from {listed(apart) if apart else 'nobody'}"
         + (", and not after Friedman's test." if apart and found.p >= ALPHA else "."),
     ]
     return " ".join(parts)
+
+
+def _likeness_told(within: float | None, between: float | None) -> str:
+    if within is None:
+        return f"The orders of two different shifts have a mean rank correlation of {rho(between)}."
+    return (
+        f"The orders of two replicates of one shift have a mean rank correlation of {rho(within)}, those of two of different "
+        f"shifts {rho(between)}: what the second lacks is the kind of shift's doing."
+    )
 
 
 def cells_told(atlas: Atlas) -> str:

@@ -203,6 +203,18 @@ def test_one_replicate_tells_nobody_apart() -> None:
     assert "then UR (36.0; +4.00 between them); one replicate tells nobody apart." in text
 
 
+def test_one_replicate_of_each_shift_ranks_and_claims_no_test() -> None:
+    first = {shift: {method: values[:1] for method, values in of.items()} for shift, of in STANDARD.items()}
+    text = text_of(records(first))
+    short = text.split("## In short")[1].split("## Scores")[0]
+    assert "- UR: best on `test-c`; rank 1 (`test-c`) to 3 (`test-b`) of 3." in short
+    assert short.count("one replicate tells nobody apart") == 3 and "told apart" not in short.replace(
+        "nobody apart", ""
+    )
+    assert "The orders of two different shifts have a mean rank correlation of " in text
+    assert "two replicates of one shift" not in text
+
+
 def test_no_records_no_page(tmp_path: Path) -> None:
     assert atlas_page.pages(tmp_path, {}) == []
     other = Committed([make_record("stpl", 0, 40.0)], {})
