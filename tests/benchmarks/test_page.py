@@ -22,8 +22,9 @@ from tests.benchmarks.measuring import measured
 ROOT = Path(__file__).resolve().parents[2]
 RECORDS = 5_000
 PEAK_MB, RATIO = 500.0, 5.0
-"""Both of what comes on top of the libraries: torch built for a GPU takes 500 MB and some seconds when it is imported. 15 s in all
-are wished for; on two AVX2 cores it took 36, of which 7 were imports and 8 are what Python's readers take for these files."""
+"""Both of what comes on top of the libraries: torch built for a GPU takes 500 MB and some seconds when it is imported."""
+SECONDS = 15.0
+"""CPU time with the libraries: on the page, and no reason to fail, since the processor decides. Two AVX2 cores took 26 to 36."""
 LIBRARIES = "from bench.leaderboards import page; import pandas, matplotlib.pyplot, cv2"
 
 
@@ -80,4 +81,5 @@ def test_a_page_of_many_records(option: list[str], tmp_path: Path, benchmark: An
     print(f"peak {peak:.0f} MB, {empty:.0f} of them libraries")
     what = f"leaderboard of {RECORDS:,} records {' '.join(option)}".strip()
     measured(benchmark, what, "reading their files", (cpu - imports) / read, most=RATIO)
+    measured(benchmark, f"{what}, libraries included ({cpu:.1f} s of CPU)", f"{SECONDS:.0f} s", cpu / SECONDS, most=1)
     assert peak - empty <= PEAK_MB and cpu - imports <= RATIO * read
