@@ -241,8 +241,18 @@ class Atlas:
 
     @cached_property
     def leaders(self) -> dict[str, list[str]]:
-        """By shift, the best source-free row and those that are not told apart from it, by name, the best mean first."""
+        """By shift, the best source-free row and those that are not told apart from it, by name, the best mean first; the best
+        alone where one replicate leaves nothing to test."""
         return {
-            shift: [name for name in of.names if name == of.names[0] or not of.told_apart(of.names[0], name)]
+            shift: [
+                name
+                for name in of.names
+                if name == of.names[0] or (shift in self.tested and not of.told_apart(of.names[0], name))
+            ]
             for shift, of in self.contests.items()
         }
+
+    @cached_property
+    def tested(self) -> list[str]:
+        """Shifts with a test between source-free methods: several replicates."""
+        return [shift for shift, of in self.contests.items() if any(p is not None for p in of.corrected.values())]

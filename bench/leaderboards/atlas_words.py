@@ -54,17 +54,12 @@ def best_told(atlas: Atlas, shift: str) -> str:
 def row_told(atlas: Atlas, row: Row) -> str:
     """On which shifts a ranked method is best, or not told apart from the best, and where its rank is best and worst."""
     best = [short(shift) for shift, names in atlas.leaders.items() if names[:1] == [row.name]]
-    among = [short(shift) for shift in tested(atlas) if row.name in atlas.leaders[shift][1:]]
+    among = [short(shift) for shift, names in atlas.leaders.items() if row.name in names[1:]]
     parts = [f"best on {codes(best)}"] * bool(best)
     parts += [f"not told apart from the best on {codes(among)}"] * bool(among)
-    if not parts and tested(atlas):
+    if not parts and atlas.tested:
         parts = ["told apart from the best everywhere"]
     return f"{'; '.join([', '.join(parts)] * bool(parts) + [_span(atlas.source_free, row)])}."
-
-
-def tested(atlas: Atlas) -> list[str]:
-    """Shifts with a test between methods: several replicates."""
-    return [shift for shift, of in atlas.contests.items() if any(p is not None for p in of.corrected.values())]
 
 
 def _span(ranking: Ranking, row: Row) -> str:
@@ -118,9 +113,9 @@ def own_told(atlas: Atlas) -> str:
         return f"{text}."
     apart = "more" if ranking.nemenyi.told_apart(ranking.rows[0].name, row.name) else "not more"
     text += f"; it is {mean - best:.2f} ranks behind the first, {apart} than the critical difference of {ranking.critical:.2f}."
-    if not tested(atlas):
+    if not atlas.tested:
         return text
-    worse = [short(shift) for shift in tested(atlas) if row.name not in atlas.leaders[shift]]
+    worse = [short(shift) for shift in atlas.tested if row.name not in atlas.leaders[shift]]
     return f"{text} Shifts where it is told apart from the best: {codes(worse) if worse else 'none'}."
 
 

@@ -213,6 +213,7 @@ def test_one_replicate_of_each_shift_ranks_and_claims_no_test() -> None:
     )
     assert "The orders of two different shifts have a mean rank correlation of " in text
     assert "two replicates of one shift" not in text
+    assert [r["test-a"] for r in rank_tables(text)[0]].count("**1**") == 1 and "**2**" not in text
 
 
 def test_no_records_no_page(tmp_path: Path) -> None:
