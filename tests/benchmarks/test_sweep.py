@@ -49,9 +49,8 @@ def without_ray(configs: Sequence[RunConfig], at_once: int, folder: Path) -> flo
     processes = []
     for first in range(at_once):
         command = [sys.executable, "-c", RUN, str(folder / "runs"), str(folder / "cache")]
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True
-        )
+        known = {"OMP_NUM_THREADS": "1", "BENCH_PLUGINS": f"shift={folder.parent / 'longer.yaml'}"}
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, env={**os.environ, **known}, text=True)
         assert process.stdin is not None
         process.stdin.write("".join(f"{config.model_dump_json()}\n" for config in configs[first::at_once]))
         process.stdin.close()
