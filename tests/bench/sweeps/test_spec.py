@@ -215,7 +215,7 @@ def test_a_sweep_of_streams() -> None:
 
 
 def test_the_board_of_ministreet_2_is_one_sweep() -> None:
-    """Every method that was searched for it, the floors and STPL without its teacher, replicate by replicate, on what is reported."""
+    """Every method that was searched for it, the floors, STPL without its teacher, replicate by replicate, on what is reported."""
     example = read_yaml(ROOT.parent / "examples" / "ministreet2.yaml", Sweep, "Sweep")
     planned = plan(example)
     of_seed = [one.config for one in planned[: len(planned) // 8]]
