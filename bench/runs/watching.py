@@ -84,6 +84,9 @@ class TensorBoard:
             if first == 0 and logs.is_dir():  # of a run that was killed before it had a state
                 for file in logs.glob("events.out.tfevents.*"):
                     file.unlink()
+            # TensorBoard reads files in the order of their names: seconds, host, process, number. Within a second that is no order.
+            while any(logs.glob(f"events.out.tfevents.{int(time.time())}.*")):
+                time.sleep(0.05)
             # What was logged after the state that the run goes on from is logged again; purge_step hides the old.
             self._writer = self._open(str(logs), purge_step=first)
         self._segmenter, self._clips = segmenter, list(itertools.islice(clips, 1))

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 from typer.testing import CliRunner
 
 from bench import cli
@@ -142,6 +143,18 @@ def test_a_run_that_goes_on_goes_on_in_its_log(
     assert len(list((folder / LOGS).iterdir())) == 2
     assert scalars(folder, "loss/ce") == {k: pytest.approx(row["ce"], rel=1e-6) for k, row in enumerate(logged(folder))}
     assert [event.step for event in events(folder).Images("target/00000")] == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_log_that_goes_on_within_the_second_is_read_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tenth log of a process would be read before its ninth: ``.10`` stands before ``.9``."""
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(9))
+    for first, end in ((0, 5), (4, 6)):
+        observer = TensorBoard()
+        observer.start(tmp_path, first, 6, torch.nn.Identity(), [])  # type: ignore[arg-type]
+        for step in range(first, end):
+            observer.step(step, {"loss/ce": float(step)})
+        observer.close()
+    assert scalars(tmp_path, "loss/ce") == {step: step for step in range(6)}
 
 
 def test_a_run_that_starts_anew_starts_a_new_log(
