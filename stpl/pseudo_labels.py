@@ -77,12 +77,16 @@ def class_quantiles(confidence: Tensor, labels: Tensor, num_classes: int, fracti
     first = (counts.cumsum(0) - counts)[:num_classes]
     counts = counts[:num_classes]
     present = counts > 0
-    rank = torch.round(fraction * counts.double()).long().minimum(counts - 1)
-    at = torch.where(present, first + rank, 0)
+    at = torch.where(present, first + _ranks(counts, fraction), 0)
     quantiles = confidence.new_zeros(num_classes)
     if len(by_class):
         quantiles = torch.where(present, confidence[by_class[at]], quantiles)
     return quantiles, present
+
+
+def _ranks(counts: Tensor, fraction: float) -> Tensor:
+    """Which entry of each class in ascending order is its quantile; -1 for a class without pixels."""
+    return torch.round(fraction * counts.double()).long().minimum(counts - 1)
 
 
 def _selected(confidence: Tensor, labels: Tensor, num_classes: int, fraction: float) -> tuple[Tensor, Tensor]:
@@ -90,7 +94,7 @@ def _selected(confidence: Tensor, labels: Tensor, num_classes: int, fraction: fl
     if labels.numel() and (labels.min() < 0 or labels.max() > num_classes):
         labels = torch.where((labels >= 0) & (labels < num_classes), labels, num_classes)
     counts = torch.bincount(labels, minlength=num_classes + 1)[:num_classes]
-    ranks = torch.round(fraction * counts.double()).long().minimum(counts - 1)  # -1: a class without pixels
+    ranks = _ranks(counts, fraction)
     if confidence.dtype == torch.float32:
         confidence, labels, ranks = _narrowed(confidence, labels, ranks)
     numbers = labels.to(torch.uint8 if num_classes < 256 else torch.int64).numpy()

@@ -108,7 +108,8 @@ def verify(
     root: ROOT = Path("leaderboards"),
     **place: Any,
 ) -> Says:
-    """Run a record's config again and say how the new scores differ. Fails when they do in the record's environment.
+    """Run a record's config again and say how the new scores differ. Fails when they do in the record's environment, or elsewhere
+    when the mIoU of two runs from one source model differs by more than another processor explains.
 
     --threads 0 takes as many as the record's run had. With --worlds the method is run on worlds that nobody knew when it
     was written; fails when what its records claim to gain is not within the interval there, or when its order against self_training

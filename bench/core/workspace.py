@@ -15,6 +15,7 @@ from stpl.segmenter import VideoSegmenter
 
 from .errors import UsageError
 from .progress import Progress, quiet
+from .registry import ROOT
 
 
 def default_runs() -> Path:
@@ -32,15 +33,11 @@ def default_data_root() -> Path | None:
     return Path(os.environ["BENCH_DATA"]) if os.environ.get("BENCH_DATA") else None
 
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-"""Where the code lies. An installed wheel has no leaderboards beside it."""
-
-
 def default_released() -> Path:
     """Folder of released source models: ``$BENCH_SOURCES``, ``leaderboards/sources`` here, or that of the checkout whose code this
-    is: where a command is called does not decide which model a run starts from."""
+    is (a wheel has none): where a command is called does not decide which model a run starts from."""
     here = Path(os.environ.get("BENCH_SOURCES", "leaderboards/sources"))
-    return here if "BENCH_SOURCES" in os.environ or here.is_dir() else CHECKOUT / "leaderboards" / "sources"
+    return here if "BENCH_SOURCES" in os.environ or here.is_dir() else ROOT.parent / "leaderboards" / "sources"
 
 
 def pick_device(name: str) -> torch.device:

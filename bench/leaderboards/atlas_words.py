@@ -57,9 +57,8 @@ def row_told(atlas: Atlas, row: Row) -> str:
     among = [short(shift) for shift, names in atlas.leaders.items() if row.name in names[1:]]
     parts = [f"best on {codes(best)}"] * bool(best)
     parts += [f"not told apart from the best on {codes(among)}"] * bool(among)
-    if not parts and atlas.tested:
-        parts = ["told apart from the best everywhere"]
-    return f"{'; '.join([', '.join(parts)] * bool(parts) + [_span(atlas.source_free, row)])}."
+    apart = "told apart from the best everywhere" if atlas.tested else ""
+    return "; ".join(filter(None, (", ".join(parts) or apart, _span(atlas.source_free, row)))) + "."
 
 
 def _span(ranking: Ranking, row: Row) -> str:

@@ -17,7 +17,7 @@ from bench.pictures.canvas import DESIGN_MARKERS, DESIGN_NAMES, SETTING_COLOURS,
 
 RESTRICTIONS = {"UDA": "UDA\nsource data kept", "SFDA": "source-free (SFDA)\ntrained model only"}
 """From the one that restricts less to the one that restricts more, as the axis says it."""
-LINES = {"oracle": "oracle", "none": "source only"}
+LINES = {"oracle": "oracle", "none": "source\nonly"}
 """Settings that are drawn as a line over all restrictions."""
 WIDEST = 52
 """Letters of a title's line; two panels stand side by side."""
@@ -75,7 +75,7 @@ def _panel(axes: Axes, panel: Panel) -> None:
     for mark in lines:
         axes.axhline(mark.miou, color=SETTING_COLOURS[mark.setting], linestyle="--", linewidth=1.3, zorder=1)
         axes.annotate(
-            f"{LINES[mark.setting].replace(' ', chr(10))}\n{mark.miou:.1f}", (1.01, mark.miou), va="center",
+            f"{LINES[mark.setting]}\n{mark.miou:.1f}", (1.01, mark.miou), va="center",
             xycoords=axes.get_yaxis_transform(), fontsize=9, color=SETTING_COLOURS[mark.setting],
         )  # fmt: skip
     for column, setting in enumerate(RESTRICTIONS):

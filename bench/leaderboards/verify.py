@@ -100,7 +100,7 @@ class Report:
         environment = {name: {"record": said, "here": here} for name, (said, here) in self.environment.items()}
         told = dataclasses.asdict(self) | {"scores": scores, "environment": environment}
         told["revisions"] = {"record": self.revisions[0], "here": self.revisions[1]}
-        return told | {"verdict": self.verdict, "same_environment": self.same_environment, "tolerance": self.bound}
+        return told | {"verdict": self.verdict, "same_environment": self.same_environment, "bound": self.bound}
 
 
 def verify_record(

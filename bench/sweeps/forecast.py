@@ -113,8 +113,10 @@ def forecast(config: RunConfig, gpu: Gpu) -> Forecast:
     )
 
 
-def source_seconds(config: RunConfig, gpu: Gpu) -> float:
-    """Of training a run's source model."""
+def source_seconds(config: RunConfig, gpu: Gpu, workspace: Workspace) -> float:
+    """Of training a run's source model; none for a released one."""
+    if is_released(config, workspace):
+        return 0.0
     found = _source(_alike(config))
     return config.protocol.training.steps * seconds(found.step.operations, gpu) if found else 0.0
 
@@ -189,13 +191,12 @@ def planned(
     def took(job: Job) -> float:
         if job.kind == "run":
             return found[job.label].seconds
-        if job.kind == "source":
-            return 0.0 if is_released(job.config, workspace) else source_seconds(job.config, gpu)
-        return data_seconds(job.config)
+        return source_seconds(job.config, gpu, workspace) if job.kind == "source" else data_seconds(job.config)
 
+    slots = schedule(jobs, gpus, took)
     slots = [
-        slot for slot in schedule(jobs, gpus, took) if slot.kind != "source" or slot.end > slot.start
-    ]  # not released ones
+        slot for slot in slots if slot.kind != "source" or slot.end > slot.start
+    ]  # nobody waits for a released one
     first = runs[0].config
     shift = first.protocol
     height, width = frame_size(shift, "target")
@@ -219,7 +220,6 @@ def planned(
 
 
 def _row(label: str, config: RunConfig, one: Forecast, gpu: Gpu, clip: int, workspace: Workspace) -> dict[str, Any]:
-    released = is_released(config, workspace)
     batch = schedule_of(method_class(config.method), config.protocol).batch
     return {
         "run": label,
@@ -228,8 +228,8 @@ def _row(label: str, config: RunConfig, one: Forecast, gpu: Gpu, clip: int, work
         "waits": one.waits,
         "peak_gb": one.peak / 1e9,
         "fit_side_by_side": int(gpu.memory * 1e9 / (one.peak + CONTEXT * 1e9)),
-        "source_seconds": 0.0 if released else source_seconds(config, gpu),
-        "source_released": released,
+        "source_seconds": source_seconds(config, gpu, workspace),
+        "source_released": is_released(config, workspace),
         "adapt_seconds": one.adapt,
         "evaluate_seconds": one.evaluate,
         "read_mb_per_second": batch * clip / 1e6 / one.step if one.step else 0.0,

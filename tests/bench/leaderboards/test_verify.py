@@ -127,7 +127,7 @@ def test_from_the_same_source_model_another_processor_explains_so_much(
     part: dict[str, Any], value: str, times: float, record: Record
 ) -> None:
     report = compare(record, changed(record, result={"miou": record.result.miou + times * ELSEWHERE}, **part))
-    assert list(report.environment) == [value] and report.as_json()["tolerance"] == report.bound == ELSEWHERE
+    assert list(report.environment) == [value] and report.as_json()["bound"] == report.bound == ELSEWHERE
     assert report.verdict == "different" and report.failed(strict=True) and report.failed() == (abs(times) > 1)
     said = "more than the" if abs(times) > 1 else "no more than the"
     assert report_text(report).splitlines()[-1].count(f"differs by {said} {ELSEWHERE} points") == 1

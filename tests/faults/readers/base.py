@@ -70,3 +70,7 @@ def picture(name: str, pixels: Any, **how: Any) -> Callable[[Path], Path]:
         return folder / name
 
     return make
+
+
+def committed(*parts: str) -> bytes:
+    return sorted(LEADERBOARDS.joinpath(*parts[:-1]).glob(parts[-1]))[0].read_bytes()

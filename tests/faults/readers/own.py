@@ -19,8 +19,7 @@ from bench.runs.config import load_shift
 from bench.runs.options import parse_options, parse_range
 from tests.faults import mutations as m
 
-from .base import LABEL, TINY, Reader, data, picture, text
-from .runs import _committed
+from .base import LABEL, TINY, Reader, committed, data, picture, text
 
 FRAMES = {
     **{"folder": "images", "labels": "labels", "classes": ["road", "sky"], "ids": {7: "road", 23: "sky"}},
@@ -77,7 +76,7 @@ def _predicted(path: Path) -> Any:
     return read_predict(path.parent)
 
 
-SHIFT = _committed("..", "bench", "shifts", "ministreet-tiny.yaml")
+SHIFT = committed("..", "bench", "shifts", "ministreet-tiny.yaml")
 PREDICTED = '{"weights": "a", "label maps": 3, "mIoU": null}'
 
 OWN = [

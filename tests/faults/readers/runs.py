@@ -18,11 +18,7 @@ from bench.runs.records import PLACES, _recall_places, read_record
 from bench.runs.sequences import read_sequences, to_csv
 from tests.faults import mutations as m
 
-from .base import LABEL, LEADERBOARDS, TINY, Reader, text
-
-
-def _committed(*parts: str) -> bytes:
-    return sorted(LEADERBOARDS.joinpath(*parts[:-1]).glob(parts[-1]))[0].read_bytes()
+from .base import LABEL, TINY, Reader, committed, text
 
 
 def _config(folder: Path) -> Path:
@@ -58,7 +54,7 @@ def _log_table(path: Path) -> Any:
 RUNS = [
     Reader(
         "record",
-        text("record.json", _committed("records", "ministreet", "*.json").decode()),
+        text("record.json", committed("records", "ministreet", "*.json").decode()),
         read_record,
         m.a_json,
         False,

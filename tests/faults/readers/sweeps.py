@@ -17,8 +17,7 @@ from bench.sweeps.spec import Sweep
 from bench.sweeps.study import load_study
 from tests.faults import mutations as m
 
-from .base import TINY, Reader, data, text
-from .runs import _committed
+from .base import TINY, Reader, committed, data, text
 
 SWEEP = Sweep.model_validate({"name": "s", "shift": TINY, "methods": ["adabn"], "seeds": "0:2", "steps": 3})
 STOPPED = "".join(
@@ -58,7 +57,7 @@ def _load_study(path: Path) -> Any:
     return load_study(str(path))
 
 
-STUDY = _committed("..", "bench", "sweeps", "studies", "fusion.yaml")
+STUDY = committed("..", "bench", "sweeps", "studies", "fusion.yaml")
 
 SWEEPS = [
     Reader("sweep", _sweep("spec.yaml"), _stored, m.a_yaml, False),
@@ -68,7 +67,7 @@ SWEEPS = [
     Reader("tuning log", text("log.csv", TABLE), read_tuning, m.a_csv, False),
     Reader(
         "analysis",
-        data("a.json", _committed("analysis", "ministreet", "runs", "*.json")),
+        data("a.json", committed("analysis", "ministreet", "runs", "*.json")),
         lambda path: read_analysis(path, RunAnalysis),
         m.a_json,
         False,
