@@ -15,6 +15,7 @@ from bench.leaderboards.standings import oracle_and_source_only
 from bench.runs.config import load_shift
 from bench.runs.finished import folder_of
 from bench.runs.records import Record, read_record
+from bench.runs.video_consistency import SHOWN
 from bench.runs.watching import LOGS
 
 
@@ -81,6 +82,8 @@ def closing_panel(record: Record, folder: Path) -> Panel:
     rows.add_row("pixel accuracy", f"{result.pixel_accuracy:.1f} %")
     consistency = result.temporal_consistency
     rows.add_row("temporal consistency", "-" if consistency is None else f"{consistency:.1f} %")
+    for name, value in result.video.items():
+        rows.add_row(SHOWN[name], f"{value:.1f} %")
     rows.add_row("time", f"{cost.seconds:.1f} s for {cost.steps} steps, {cost.total_seconds:.1f} s in all")
     if streams:
         rows.add_row(

@@ -106,6 +106,13 @@ class VideoStore:
         """The video that the clip belongs to."""
         return self._item(index).sequence
 
+    def follows(self, index: int) -> bool:
+        """Whether a clip's frame t comes right after that of the clip before it, in the same video."""
+        if index == 0:
+            return False
+        before, here = self._item(index - 1), self._item(index)
+        return before.sequence == here.sequence and before.frames[-1] == here.frames[-2]
+
     def picture_size(self, index: int) -> Size:
         """``(H, W)`` of the file of a clip's current frame.
 

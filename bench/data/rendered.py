@@ -71,6 +71,10 @@ class ClipStore:
         """Every clip is a video of its own."""
         return f"{index % len(self):05d}"
 
+    def follows(self, index: int) -> bool:
+        """Never: every clip is a video of its own."""
+        return False
+
     def labels(self) -> npt.NDArray[np.uint8]:
         """All labels ``(clips, H, W)``, memory-mapped; refused where the stage does not grant them."""
         return np.load(self.folder / "label.npy", mmap_mode="r")  # type: ignore[no-any-return]

@@ -62,6 +62,10 @@ class Store(Protocol):
         """The video that a clip is taken from."""
         ...
 
+    def follows(self, index: int) -> bool:
+        """Whether a clip's frame t comes right after that of the clip before it, in the same video."""
+        ...
+
     def labels(self) -> LabelMaps:
         """Label maps ``(H, W)`` by number, at the size at which they are used."""
         ...

@@ -134,6 +134,8 @@ def _result(name: str, result: Result, shift: Shift) -> Iterator[str]:
     mean = math.fsum(known) / len(known) if known else math.nan
     if not abs(result.miou - mean) <= MEAN_TOLERANCE:
         yield f"{name}.miou is {result.miou}, the mean of its IoUs is {mean}"
+    if result.video and not isinstance(shift.data, Videos):
+        yield f"{name}.{next(iter(result.video))} has a value, but clips of rendered worlds do not follow each other"
 
 
 def _selection(record: Record, shift: Shift, cls: Any) -> Iterator[str]:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.core.text import code, plain, table
+from bench.runs.video_consistency import SHOWN
 from bench.shifts.protocol import Shift, Videos
 from bench.shifts.sides import ModelFile, Pictures
 
@@ -23,6 +24,10 @@ from .statistics import LEVEL, NOTHING, bounds, mean_interval, rank_correlation,
 
 BLOCK = 8
 """Frames of a block: half a second at 15 frames a second. Fixed before any record was made."""
+CONSISTENT = (
+    " mVC8, mVC16: of the pixels whose class stays the same over 8 or 16 frames, the share whose prediction does, right or wrong; "
+    "the mean over all windows of the scored frames (VSPW's; – in records from before it was measured)."
+)
 Drive = Mapping[str, npt.NDArray[np.int64]]
 """By frame, in the order of their names, pixels per scored class ``(K, 3)``: true positives, truth, predicted."""
 
@@ -142,7 +147,8 @@ def sections(shift: Shift, main: Sequence[Group]) -> list[str]:
         "score depends on chance in adaptation. Over blocks: 95 % interval of the mean, moving-block bootstrap with blocks "
         f"of {BLOCK} frames ({DRAWS} draws, the same for every method), how far it depends on which part of this drive was scored. "
         "Gain: over source-only, blocks and replicates drawn together. Neither covers another street, another day, or another "
-        "camera. All frames: mIoU on the whole drive, most of which was adapted to.",
+        "camera. All frames: mIoU on the whole drive, most of which was adapted to."
+        + (CONSISTENT if video_names(main) else ""),
         drive_table(main),
     ]
 
@@ -150,7 +156,7 @@ def sections(shift: Shift, main: Sequence[Group]) -> list[str]:
 def drive_table(main: Sequence[Group]) -> str:
     """Intervals over seeds and over blocks, and the transductive score."""
     floor = next((group.sequences for group in main if group.method == "source_only"), {})
-    rows = []
+    rows, names = [], video_names(main)
     for group in main:
         blocks, gain = over_blocks(group.sequences), paired_blocks(group.sequences, floor)
         whole = group.of(lambda record: of.miou if (of := record.beside.get("transductive")) else None)
@@ -165,9 +171,24 @@ def drive_table(main: Sequence[Group]) -> str:
                 if gain is None or group.method == "source_only"
                 else bounds(gain.low, gain.high, 1),
                 "all frames": spread(whole.values()),
+                **video_cells(group, names),
             }
         )
     return table(rows)
+
+
+def video_names(groups: Sequence[Group]) -> list[str]:
+    """Those of mVC8 and mVC16 that a record of the groups has; records that are older than them have none."""
+    return [name for name in SHOWN if any(_video(group, name) for group in groups)]
+
+
+def video_cells(group: Group, names: Sequence[str]) -> dict[str, str]:
+    """Mean and interval of each over the records that have it."""
+    return {f"{SHOWN[name]}, %": spread(_video(group, name).values()) for name in names}
+
+
+def _video(group: Group, name: str) -> dict[int, float]:
+    return group.of(lambda record: record.result.video.get(name))
 
 
 def against(main: Sequence[Group], others: Mapping[str, Sequence[Group]]) -> list[str]:

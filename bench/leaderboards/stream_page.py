@@ -16,6 +16,7 @@ import numpy as np
 from bench.core.text import plain
 from bench.runs.config import Shift, load_shift
 
+from .drive import CONSISTENT, video_names
 from .generated import Drawing, Page
 from .provenance import provenance
 from .standings import STREAM, Committed, Group, grouped, ranked
@@ -74,7 +75,8 @@ def build(shift: Shift, committed: Committed, groups: Sequence[Group], figures: 
             "Mean ± 95 % t-interval over n replicates (the mean alone for n = 1). Gain: mIoU points over source-only, paired by "
             "replicate. Place and group: as on the leaderboard, paired t-tests over replicates of all pairs of a setting, "
             "Holm-corrected, 0.05. s/frame: median seconds that a frame takes to be read, predicted and adapted to, CPU time (wall "
-            "time on another device); ×: relative to source-only's, which only predicts.",
+            "time on another device); ×: relative to source-only's, which only predicts."
+            + (CONSISTENT if video_names(main) else ""),
             stream_table(main),
             *(f"![{plain(caption)}]({address})" for caption, address in figures),
             "## IoU per class",

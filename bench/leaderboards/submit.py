@@ -6,6 +6,7 @@ scoring has the same labels. What else can be derived is checked first (:mod:`.c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from bench.runs.records import TOLERANCE, Record, gap
 from bench.runs.sequences import FILE as SEQUENCES
 from bench.runs.sequences import Counts, mismatch, place, read_sequences, sequences_of, to_csv
 from bench.runs.streaming import online_scores
+from bench.runs.video_consistency import LENGTHS
 
 from .consistency import MOST_THREADS, check_alone, pixel_fault
 from .evidence import missing_evidence, wrong_source_model
@@ -152,6 +154,8 @@ def compare_scores(name: str, run: RunFolder, sequences: Mapping[str, Counts], w
     told = {f"IoU of {c}": (result.iou.get(c), x, len(classes)) for c, x in zip(classes, again.iou, strict=True)}
     for key in ("temporal_consistency", "pixel_accuracy", "miou"):
         told = {key: (getattr(result, key), getattr(again, key), 1), **told}
+    for key, value in result.video.items():  # a pixel that flips in any frame of a window leaves it
+        told[key] = value, again.video.get(key, math.nan), max(LENGTHS)
     for key, (said, scored, times) in told.items():
         if gap(said, finite(scored)) > times * TOLERANCE:
             raise RunError(f"{name}: the record says {said} {key}, its checkpoint scores {finite(scored)}")

@@ -12,7 +12,7 @@ from bench.runs.config import load_shift, resolve_settings
 from bench.runs.records import Record
 
 from .bootstrap import Resampled, paired_bootstrap
-from .drive import by_frame, paired_blocks
+from .drive import by_frame, paired_blocks, video_cells, video_names
 from .published import Published, published
 from .ranking import Family, family, holm
 from .standings import Group
@@ -143,7 +143,7 @@ def pair_table(groups: Sequence[Group], of: Family) -> str:
 def stream_table(groups: Sequence[Group]) -> str:
     """Rows of a stream: online scores, and what each frame took (medians over replicates; times relative to source-only's)."""
     floor = next((group for group in groups if group.method == "source_only"), None)
-    families, rows = families_of(groups), []
+    families, rows, video = families_of(groups), [], video_names(groups)
     for group in groups:
         of, time = families.get(group.card.setting), group.of(time_per_frame)
         gain = None if floor is None or group is floor else paired_difference(group.miou, floor.miou)
@@ -155,6 +155,7 @@ def stream_table(groups: Sequence[Group]) -> str:
             "online mIoU, %": spread(group.miou.values()),
             "gain": difference(gain, 1),
             "temporal cons., %": spread(group.of(lambda record: record.result.temporal_consistency).values()),
+            **video_cells(group, video),
             "place": place_text(of.places(group.name) if of else None),
             "group": (of.letters[group.name] if of else "") or NOTHING,
             "s/frame": _median(time, 3),

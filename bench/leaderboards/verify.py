@@ -24,6 +24,7 @@ from bench.runs.config import load_shift
 from bench.runs.records import TOLERANCE, Record, gap, read_record
 from bench.runs.released import read_manifest
 from bench.runs.run import run
+from bench.runs.video_consistency import SHOWN
 
 from .consistency import check_config
 from .submit import threads_of
@@ -152,6 +153,8 @@ def _released_for(record: Record) -> Path | None:
 def compare(record: Record, again: Record, full: bool = False) -> Report:
     """Scores, environment and revisions of two records of one config."""
     before, now = _scores(record), _scores(again)
+    for name in set(SHOWN.values()) - before.keys():  # a record from before there were any
+        now.pop(name, None)
     names = [*before, *(name for name in now if name not in before)]
     deciding = [*ENVIRONMENT, *({"gpu"} & (record.hardware | again.hardware).keys())]
     hardware = {name: (_said(record.hardware, name), _said(again.hardware, name)) for name in deciding}
@@ -224,6 +227,7 @@ def _scores(record: Record) -> dict[str, float | None]:
         "pixel accuracy": result.pixel_accuracy,
         "temporal consistency": result.temporal_consistency,
     }
+    found |= {SHOWN[name]: value for name, value in result.video.items()}
     found |= {f"IoU {name}": result.iou.get(name) for name in load_shift(record.config.shift).score_classes}
     found |= {f"mIoU of the {name}": of.miou for name, of in sorted(record.beside.items())}
     snapshots = record.selection.snapshots[:-1]  # the last one is the headline

@@ -12,6 +12,7 @@ from bench.leaderboards.standings import oracle_and_source_only
 from bench.runs.config import RunConfig, alterations, every_setting
 from bench.runs.finished import RunFolder, all_records, find_folder, run_name
 from bench.runs.records import Record
+from bench.runs.video_consistency import SHOWN
 
 from . import charts
 from .sheet import Report, class_part, command_line, films_in, inlined, log_points, texts
@@ -116,6 +117,7 @@ def _result(record: Record, source_only: float | None, oracle: float | None) -> 
         "oracle, same replicate": None if oracle is None else f"{oracle:.1f} %",
         "pixel accuracy": f"{result.pixel_accuracy:.1f} %",
         "temporal consistency": None if consistency is None else f"{consistency:.1f} %",
+        **{SHOWN[name]: f"{value:.1f} %" for name, value in result.video.items()},
         "adaptation": f"{cost.steps} steps, {cost.seconds:.1f} s, {cost.cpu_seconds:.1f} CPU seconds" if cost.steps else None,
         "time per frame": f"{cost.seconds_per_frame:.3f} s, {cost.cpu_seconds_per_frame:.3f} CPU seconds" if cost.frames else None,
         "whole command": f"{cost.total_seconds:.1f} s",

@@ -31,12 +31,14 @@ from .metrics import (
 )
 from .predictions import batch_size, batches, predictions
 from .sequences import SequenceCounts
+from .video_consistency import Windows
 
 
 @dataclass(frozen=True)
 class Scores:
     """Result on one split: IoU per class in percent (NaN for a class without a labelled pixel), their mean, pixel accuracy, and
     temporal consistency (mean IoU of the flow-warped previous prediction with the current one on valid pixels), percent.
+    ``video``: mVC8 and mVC16, percent, where that many scored frames follow each other (``bench.runs.video_consistency``).
     ``sequences``: by target sequence, or by frame, int64 ``(K, 3)`` pixels per class (``bench.runs.sequences``); their sums give
     the IoU."""
 
@@ -44,6 +46,7 @@ class Scores:
     miou: float
     pixel_accuracy: float
     temporal_consistency: float
+    video: Mapping[str, float] = field(default_factory=dict)
     sequences: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict, compare=False, repr=False)
 
 
@@ -117,6 +120,7 @@ class Tally:
         self.store, self.groups, self.unscored = store, groups, list(unscored)
         self.unit = store.key if rule.counts == "frame" else store.sequence
         self.pooled, self.temporal = SequenceCounts(groups.count), ConfusionMatrix(groups.count)
+        self.windows = Windows()
 
     def add(self, read: Read, label: Tensor, guess: Tensor, current: Tensor, previous: Tensor) -> None:
         """Count a clip.
@@ -127,6 +131,8 @@ class Tally:
         """
         self.pooled.update(self.unit(read.number), label, guess)
         self.temporal.update(carried(self.store, read, previous), current)
+        truth, labels = (of.to(torch.uint8).numpy() for of in (label, guess))
+        self.windows.add(truth, labels, self.store.follows(read.number))
 
     def scores(self) -> Scores:
         """Of what was counted."""
@@ -138,6 +144,7 @@ class Tally:
             miou=100 * float(mean_iou(iou)),
             pixel_accuracy=100 * float(pixel_accuracy(self.pooled.matrix)),
             temporal_consistency=100 * float(mean_iou(over_time)),
+            video=self.windows.scores(),
             sequences=self.pooled.counts(),
         )
 

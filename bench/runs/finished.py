@@ -295,6 +295,7 @@ def frame_of(records: Iterable[Record]) -> pd.DataFrame:
             "miou": record.result.miou,
             "pixel_accuracy": record.result.pixel_accuracy,
             "temporal_consistency": record.result.temporal_consistency,
+            **record.result.video,
             **{f"iou/{name}": value for name, value in record.result.iou.items()},
             "steps": record.cost.steps,
             "seconds": record.cost.seconds,

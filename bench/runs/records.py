@@ -17,6 +17,7 @@ from bench.core.schema import OTHER_VERSION, Hash, read_json
 from bench.core.sealed import load_json
 
 from .config import Model, RunConfig
+from .video_consistency import SHOWN
 
 SCHEMA = 1
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -29,12 +30,22 @@ PLACES = "plugins.json"
 
 class Result(Model):
     """Scores in percent. A class without a labelled pixel has IoU null and is left out of the mean; temporal consistency is null
-    where no pixel has a valid predecessor."""
+    where no pixel has a valid predecessor; video consistency over 8 and 16 frames where that many scored frames follow each other,
+    and in no record that is older than it."""
+
+    LATER: ClassVar[tuple[str, ...]] = tuple(SHOWN)
 
     iou: dict[str, Percent | None]
     miou: Percent
     pixel_accuracy: Percent
     temporal_consistency: Percent | None
+    mvc8: Percent | None = None
+    mvc16: Percent | None = None
+
+    @property
+    def video(self) -> dict[str, float]:
+        """Those of mVC8 and mVC16 that are known."""
+        return {name: value for name in SHOWN if (value := getattr(self, name)) is not None}
 
 
 class Selection(Model):

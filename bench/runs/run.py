@@ -297,4 +297,5 @@ def _result(shift: Shift, scores: Scores) -> Result:
         miou=scores.miou,
         pixel_accuracy=scores.pixel_accuracy,
         temporal_consistency=finite(scores.temporal_consistency),
+        **scores.video,
     )

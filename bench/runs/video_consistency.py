@@ -7,6 +7,7 @@ places in the picture over many frames, and so counts mostly what hardly moves.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -16,6 +17,8 @@ from bench.data.labels import IGNORE
 
 LENGTHS = (8, 16)
 """Frames of a window: mVC8 and mVC16."""
+SHOWN = {f"mvc{length}": f"mVC{length}" for length in LENGTHS}
+"""What their scores are called in a record, and on a page."""
 
 Maps = npt.NDArray[np.integer]
 
@@ -62,3 +65,30 @@ def mean_video_consistency(videos: Iterable[tuple[Maps, Maps]], length: int) -> 
 def video_consistencies(truth: Maps, prediction: Maps, lengths: Sequence[int] = LENGTHS) -> dict[str, float]:
     """``{"mvc8": ..., "mvc16": ...}`` of one video, percent, for the windows that fit into it."""
     return {f"mvc{n}": mean_video_consistency([(truth, prediction)], n) for n in lengths if len(truth) >= n}
+
+
+class Windows:
+    """The same of videos that come frame by frame; no more frames are held than the longest window has."""
+
+    def __init__(self, lengths: Sequence[int] = LENGTHS) -> None:
+        self.found: dict[int, list[float]] = {length: [] for length in lengths}
+        self._frames: deque[tuple[Maps, Maps]] = deque(maxlen=max(lengths))
+
+    def add(self, truth: Maps, prediction: Maps, follows: bool) -> None:
+        """Take in a frame; one of another size than the last starts anew.
+
+        Args:
+            truth, prediction: integer ``(H, W)``.
+            follows: whether it comes right after the frame before, in the same video.
+        """
+        if not follows or self._frames[-1][0].shape != truth.shape:
+            self._frames.clear()
+        self._frames.append((truth, prediction))
+        for length, found in self.found.items():
+            if len(self._frames) >= length:
+                labels, guesses = zip(*list(self._frames)[-length:], strict=True)
+                found += window_consistencies(np.stack(labels), np.stack(guesses), length)
+
+    def scores(self) -> dict[str, float]:
+        """``{"mvc8": ..., "mvc16": ...}`` in percent over all windows; without those that no video was long enough for."""
+        return {f"mvc{length}": 100 * float(np.mean(found)) for length, found in self.found.items() if found}

@@ -119,6 +119,9 @@ def test_own_footage_has_any_size_but_one_per_clip(tmp_path: Path) -> None:
             Image.fromarray(np.full((*size, 3), 9, np.uint8)).save(tmp_path / folder / f"{k}.png")
     store = VideoStore(tmp_path, DATASET, DATASET.items(tmp_path, "train"), None, SIZE)
     assert [store[i].key for i in range(3)] == ["a__0", "a__1", "b__0"]
+    assert [store.follows(i) for i in range(4)] == [False, True, False, True]
+    sparse = VideoStore(tmp_path, DATASET, [store.items[1], store.items[3], store.items[3]], None, SIZE)
+    assert not any(sparse.follows(i) for i in range(3)), "another video, and the same frame again"
     with pytest.raises(BadFile, match=r"b/0\.png: is 31x25 pixels, expected 31x24"):
         store[3]
 

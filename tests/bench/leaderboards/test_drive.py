@@ -127,6 +127,22 @@ def test_the_drive_has_both_intervals_and_all_frames(page: str) -> None:
     assert cells[3] == "49.8 to 49.8" and cells[4] == "+16.0" and cells[6].startswith("52.8")
 
 
+def test_video_consistency_stands_where_a_record_has_it(page: str) -> None:
+    assert "mVC8" not in page
+    newer = [record("source_only", 0, 50), record("stpl", 0, 66)]
+    newer[1] = record(
+        "stpl", 0, 66, result={**newer[1][0].model_dump(mode="json")["result"], "mvc8": 81.26, "mvc16": 73.0}
+    )
+    text = build(SHIFT, [one for one, _ in newer], {one.run: counts for one, counts in newer})
+    section = text.split("## Over the drive")[1].split("\n## ")[0]
+    assert "| mVC16, % |" in " ".join(section.split()) and "the share whose prediction does" in section
+    rows = {
+        line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[-3:-1]]
+        for line in section.splitlines()[4:]
+    }
+    assert rows["STPL"] == ["81.3", "73.0"] and rows["Source only"] == ["–", "–"]
+
+
 def test_the_order_stands_beside_that_of_the_rendered_world(page: str) -> None:
     section = page.split("## The same order elsewhere?")[1].split("\n## ")[0]
     assert "| `ministreet`" in section and "+1.00" in section

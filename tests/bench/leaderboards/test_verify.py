@@ -171,6 +171,13 @@ def test_a_score_that_is_undefined_on_one_side_is_a_difference(record: Record) -
     assert "-" in report_text(compare(record, gone))
 
 
+def test_what_an_older_record_did_not_measure_is_no_difference(record: Record) -> None:
+    newer = changed(record, result={"mvc8": 70.0})
+    assert compare(record, newer).verdict == "identical"
+    assert compare(newer, record).verdict == "different"
+    assert compare(newer, changed(record, result={"mvc8": 71.0})).scores["mVC8"] == (70.0, 71.0)
+
+
 def test_a_record_of_another_config_is_refused(record: Record, tmp_path: Path, tiny_cache: Path) -> None:
     told = json.loads(record.to_json())
     told["config"]["seed"] = 7

@@ -19,6 +19,7 @@ from bench.runs import predictions as module
 from bench.runs.config import Evaluation
 from bench.runs.evaluate import Scores, carried, evaluate, reestimate_statistics, target_score
 from bench.runs.predictions import predictions
+from bench.runs.video_consistency import mean_video_consistency
 from stpl.segmenter import Segmentation
 
 CPU = torch.device("cpu")
@@ -30,6 +31,8 @@ class Store:
     """Random clips in memory with labels; flow of several pixels, some of it leading out of the image."""
 
     carries_flow = True
+    drive = False
+    """Each clip's frame comes right after the one before."""
 
     def __init__(self, clips: int, frames: int = 2, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
@@ -56,6 +59,9 @@ class Store:
 
     def sequence(self, index: int) -> str:
         return f"{index:05d}"
+
+    def follows(self, index: int) -> bool:
+        return self.drive and index > 0
 
 
 class Model(nn.Module):
@@ -149,6 +155,20 @@ def test_scores_equal_a_slow_loop_over_pixels(align_corners: bool) -> None:
             right = (store.truth[number] == c) & (label == c)
             both = int(right.sum()), int((store.truth[number] == c).sum()), int(((label == c) & known).sum())
             assert (tp, truth, predicted) == both
+
+
+def test_video_consistency_is_of_frames_that_follow_each_other() -> None:
+    store, model = Store(10), Model()
+    store.truth[:] = store.truth[0]
+    assert evaluate(model, loader(store), K, RULE, CPU).video == {}  # type: ignore[arg-type]
+    store.drive = True
+    guesses = np.stack([slow_labels(model, clip.frames[1], False) for clip in store.clips])
+    wanted = mean_video_consistency([(store.truth, guesses)], 8)
+    found = evaluate(model, loader(store), K, RULE, CPU).video  # type: ignore[arg-type]
+    assert found == {"mvc8": pytest.approx(wanted)}
+    for clip in store.clips:
+        clip.frames[1] = store.clips[0].frames[1]
+    assert evaluate(model, loader(store), K, RULE, CPU).video == {"mvc8": 100.0}  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 7])

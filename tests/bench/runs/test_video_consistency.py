@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from bench.runs.video_consistency import mean_video_consistency, video_consistencies, window_consistencies
+from bench.runs.video_consistency import Windows, mean_video_consistency, video_consistencies, window_consistencies
 
 
 def maps(seed: int, frames: int = 6, classes: int = 2) -> np.ndarray:
@@ -65,3 +65,26 @@ def test_wrong_use() -> None:
         window_consistencies(maps(0), maps(0, 5), 2)
     with pytest.raises(ValueError, match="at least 2 frames"):
         window_consistencies(maps(0), maps(0), 1)
+
+
+def test_frame_by_frame_is_the_same_as_whole_videos() -> None:
+    """Videos of 20, 9 and 8 frames, and one of 3 that no window fits into; a pixel changes in one frame of 50."""
+    videos = [(maps(s, n, 50) > 0, maps(s + 10, n, 50) > 0) for s, n in ((0, 20), (1, 9), (2, 3), (3, 8))]
+    videos = [(truth.astype(int), prediction.astype(int)) for truth, prediction in videos]
+    windows = Windows()
+    for truth, prediction in videos:
+        for t in range(len(truth)):
+            windows.add(truth[t], prediction[t], follows=t > 0)
+    wanted = {f"mvc{n}": mean_video_consistency(videos, n) for n in (8, 16)}
+    assert windows.scores() == pytest.approx(wanted)
+    assert 0 < wanted["mvc16"] < wanted["mvc8"] < 100
+
+
+def test_a_frame_that_does_not_follow_or_has_another_size_starts_anew() -> None:
+    still, small = np.ones((2, 2), int), np.ones((1, 2), int)
+    windows = Windows((2,))
+    for shown, follows in ((still, False), (still, False), (small, True), (still, True)):
+        windows.add(shown, shown, follows)
+    assert windows.scores() == {}
+    windows.add(still, still, True)
+    assert windows.scores() == {"mvc2": 100.0}
