@@ -38,6 +38,8 @@ from methods.base import (
     Setup,
     Uniform,
     published,
+    trial,
+    tuned_on,
 )
 from methods.common.checks import in_range
 from methods.common.class_features import ClassMemory, class_means
@@ -93,6 +95,7 @@ class CMOM(Method):
         "kept": Uniform(0.1, 0.9),
         "rounds": Choice((1, 2)),
     }
+    TUNED = tuned_on("ministreet2-dev", trial(4, alignment_weight=0.0785, kept=0.462, rounds=1, share=0.338))
     previous_labels = True
     settings: CMOMSettings
 

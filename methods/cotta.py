@@ -40,6 +40,8 @@ from methods.base import (
     Uniform,
     ours,
     published,
+    trial,
+    tuned_on,
 )
 from methods.common.checks import in_range
 from methods.common.ema import ema_update, frozen_copy
@@ -91,6 +93,7 @@ class CoTTA(Method):
         "restore": LogUniform(0.001, 0.1),
         "threshold": Uniform(0.3, 0.95),
     }
+    TUNED = tuned_on("ministreet2-dev", trial(0, ema_decay=0.999, restore=0.01, threshold=0.69))
     evaluates_average = True
     settings: CoTTASettings
 

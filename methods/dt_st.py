@@ -44,6 +44,8 @@ from methods.base import (
     Uniform,
     ours,
     published,
+    trial,
+    tuned_on,
 )
 from methods.common.augment import Geometry, strong_view
 from methods.common.candidates import Candidates, confident, consistent, rare_classes
@@ -114,6 +116,7 @@ class DTST(Method):
         "negative_weight": LogUniform(0.02, 2.0),
         "strength": Uniform(0.0, 1.2),
     }
+    TUNED = tuned_on("ministreet2-dev", trial(2, ema_decay=0.9, upper=0.64, negative_weight=0.152, strength=0.00873))
     evaluates_average = True
     settings: DTSTSettings
 

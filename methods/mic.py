@@ -36,6 +36,8 @@ from methods.base import (
     Setup,
     Uniform,
     published,
+    trial,
+    tuned_on,
 )
 from methods.common.augment import photometric
 from methods.common.checks import in_range
@@ -78,6 +80,9 @@ class MIC(Method):
         "threshold": Choice((0.8, 0.9, 0.968)),
         "ema_decay": Choice((0.9, 0.97, 0.99, 0.999)),
     }
+    TUNED = tuned_on(
+        "ministreet2-dev", trial(2, mixed_weight=2.91, masked_weight=0.191, hidden=0.563, threshold=0.8, ema_decay=0.9)
+    )
     settings: MICSettings
 
     def __init__(self, segmenter: VideoSegmenter, settings: MICSettings, setup: Setup) -> None:
