@@ -56,9 +56,10 @@ class Geometry:
         with torch.autocast("cpu", enabled=False):
             return F.affine_grid(theta, [len(self.sign), 1, *size], align_corners=False).to(device, non_blocking=True)
 
-    def maps(self, x: Tensor, mode: str = "bilinear") -> Tensor:
-        """Move float maps ``(N, C, H, W)``."""
-        return F.grid_sample(x, self._grid((x.shape[2], x.shape[3]), x.device), mode, "border", align_corners=False)
+    def maps(self, x: Tensor, mode: str = "bilinear", grid: Tensor | None = None) -> Tensor:
+        """Move float maps ``(N, C, H, W)``; ``grid`` is that of their size, where it is there already."""
+        grid = self._grid((x.shape[2], x.shape[3]), x.device) if grid is None else grid
+        return F.grid_sample(x, grid, mode, "border", align_corners=False)
 
     def labels(self, label: Tensor) -> Tensor:
         """Move integer maps ``(N, H, W)``, nearest neighbour."""
@@ -82,11 +83,12 @@ class Geometry:
         """Move a whole batch; keys stay."""
         t = batch.frames.shape[1]
         together = torch.cat([batch.frames.flatten(1, 2), batch.flow.flatten(1, 2)], 1)  # one pass costs less than two
-        moved = self.maps(together)
+        grid = self._grid((together.shape[2], together.shape[3]), together.device)
+        moved = self.maps(together, grid=grid)
         n, _, height, width = moved.shape
         frames = moved[:, : 3 * t].reshape(n, t, 3, height, width)
         flow = moved[:, 3 * t :].reshape(n, t - 1, 2, height, width) * self._lengthening(moved.device)[:, None]
-        valid = self.maps(batch.valid.float(), "nearest") > 0.5
+        valid = self.maps(batch.valid.float(), "nearest", grid) > 0.5
         if (around := self._around((height, width), moved.device)) is not None:
             frames, flow = (x.masked_fill(around[:, None, None], 0.0) for x in (frames, flow))
             valid = valid & ~around[:, None]

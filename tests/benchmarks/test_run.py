@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -23,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HELP = [sys.executable, "-c", "from bench.cli import main; import sys; sys.argv = ['bench', '--help']; main()"]
 LIBRARIES = [sys.executable, "-c", "import typer, rich, rich.console, rich.panel, rich.table"]
 HELP_SECONDS, HELP_RATIO = 0.5, 2.0
+FIRST_SECONDS, STEP_RATIO = 4.0, 1.15
 COLD_SECONDS, WARM_SECONDS, TRAINED_SECONDS, PEAK_MB = 60.0, 25.0, 150.0, 2000.0
 
 
@@ -45,23 +47,17 @@ def test_help_is_there_at_once(benchmark: Any) -> None:
     assert ours <= HELP_RATIO * theirs
 
 
+def command(folder: Path, *options: str) -> list[str]:
+    words = [sys.executable, "-m", "bench", "run", "--method", "stpl", "--json", "--threads", "2", *options]
+    return [*words, "--runs", str(folder / "runs"), "--cache", str(folder / "cache")]
+
+
 def measured_run(folder: Path, *options: str) -> tuple[float, float, dict[str, Any]]:
     """Wall seconds, peak memory in MB (the largest process of the family) and the record of one command."""
-    command = [
-        sys.executable,
-        "-m",
-        "bench",
-        "run",
-        "--method",
-        "stpl",
-        "--json",
-        "--threads",
-        "2",
-        *options,
-    ]
-    command += ["--runs", str(folder / "runs"), "--cache", str(folder / "cache")]
     began = time.perf_counter()
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        command(folder, *options), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
         assert process.stdout is not None
         out = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
@@ -101,6 +97,52 @@ def test_a_warm_run(folder: Path, benchmark: Any) -> None:
     runs.append(benchmark.pedantic(measured_run, args=(folder, "--force"), rounds=1))
     assert len({r[2]["result"]["miou"] for r in runs}) == 1  # the same result each time
     waited(benchmark, "warm", statistics.median(r[0] for r in runs), WARM_SECONDS, max(r[1] for r in runs))
+
+
+def first_step(folder: Path) -> float:
+    """Seconds from the command to the first line in the log of losses; the run is stopped there and goes."""
+    shutil.rmtree(folder / "runs", ignore_errors=True)
+    began = time.perf_counter()
+    process = subprocess.Popen(command(folder), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while not any(log.stat().st_size for log in (folder / "runs").glob("*/metrics.jsonl")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        return time.perf_counter() - began
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def test_the_first_step_comes_soon(folder: Path, benchmark: Any) -> None:
+    """With clips cached: from the command to the end of the first step; the median of three."""
+    measured_run(folder)
+    taken = statistics.median(first_step(folder) for _ in range(3))
+    benchmark.extra_info.update(seconds=taken)
+    what = f"`bench run --method stpl`, warm, to its first step ({taken:.1f} s)"
+    measured(benchmark, what, f"{FIRST_SECONDS:.0f} s", taken / FIRST_SECONDS, most=1)
+    assert taken <= FIRST_SECONDS
+
+
+@pytest.mark.parametrize("method", ["self_training", "stpl"])
+def test_a_step_is_little_more_than_its_passes(method: str, folder: Path, benchmark: Any) -> None:
+    """As `bench profile` sees it: forward passes, losses, backward and optimiser are what a step is for."""
+    measured_run(folder)
+    words = [sys.executable, "-m", "bench", "profile", "--method", method, "--json", "--threads", "1"]
+    told = [
+        subprocess.run([*words, "--cache", str(folder / "cache")], cwd=ROOT, check=True, capture_output=True)
+        for _ in range(3)
+    ]
+    outside = statistics.median(json.loads(one.stdout)[0]["outside"] for one in told)
+    ratio = 1 / (1 - outside / 100)
+    measured(
+        benchmark,
+        f"a step of {method} on MiniStreet",
+        "its passes, losses, backward, optimiser",
+        ratio,
+        most=STEP_RATIO,
+    )
+    assert ratio <= 1.25  # reading clips, drawing views and selecting labels weigh more where passes are fast
 
 
 def test_a_run_that_trains_its_source_model(tmp_path: Path, benchmark: Any) -> None:
