@@ -17,6 +17,7 @@ from bench.core.registry import ROOT
 from bench.core.workspace import Workspace
 from bench.data.fixtures import Tree, write_all
 from bench.runs import settings
+from tests.bench.own_files import write_files
 from tests.threads import one_thread  # noqa: F401
 
 LONGEST = (
@@ -28,6 +29,8 @@ LONGEST = (
     "runs/test_plugins.py",
     "runs/test_run.py",
     "runs/test_dry_run.py",
+    "sweeps/test_own_files.py",
+    "core/test_cheats.py",
     "test_examples.py",
 )
 """Files that go first, so that no process is left alone with one of them at the end."""
@@ -156,3 +159,15 @@ def finished_tiny(tiny_cache: Path, tmp_path_factory: pytest.TempPathFactory) ->
                 Workspace(runs, tiny_cache, torch.device("cpu"), unboxed=True),
             )
     return runs
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    """A method, a network, a flow backend and a shift in files of one's own, by name."""
+    return write_files(tmp_path / "own files")
+
+
+@pytest.fixture
+def forget(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """As in another process: no file is known."""
+    return lambda: monkeypatch.setattr(registry, "_files", {})

@@ -1,23 +1,18 @@
-"""Methods, networks, flow backends, data sets and shifts from files of one's own, from the config to the leaderboard's door."""
+"""Methods, networks, flow backends and shifts from files of one's own, from the config to the leaderboard's door."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-import yaml
 from PIL import Image
 
 from bench.core import registry
 from bench.core.errors import RunError, UsageError
 from bench.core.loading import source_hash
-from bench.core.registry import ROOT
-from bench.core.schema import validated
 from bench.core.workspace import Workspace
 from bench.data.splits import prepare
 from bench.flow.base import identity
@@ -27,81 +22,11 @@ from bench.leaderboards.submit import submit_runs
 from bench.leaderboards.verify import verify_record
 from bench.networks.build import build_segmenter
 from bench.networks.model_file import load_model, save_model
-from bench.runs.config import RunConfig, alterations, load_shift, make_run_config, method_class
+from bench.runs.config import RunConfig, alterations, load_shift, make_run_config
 from bench.runs.records import read_record
 from bench.runs.run import run
 from bench.runs.source import source_identity
-from bench.sweeps.jobs import SweepFolder
-from bench.sweeps.on_ray import Cluster, payload, sweep_runs
-from bench.sweeps.spec import Sweep, from_study, plan
-from bench.sweeps.study import Study
-from bench.sweeps.trial import do
-
-METHOD = '''
-"""mine: squares."""
-from methods.base import Card, Method
-
-class Mine(Method):
-    """Squares."""
-    card = Card(key="mine", title="Mine", authors="-", venue="-", year=None, url="", design="image", setting="SFDA")
-
-    def losses(self, target, source, step):
-        return {"loss": self.segmenter(target.frames, target.flow, target.valid).scores.float().square().mean()}
-
-METHOD = Mine
-'''
-NETWORK = '''
-"""micro: one convolution."""
-from torch import nn
-from bench.networks.build import NetworkParts
-
-class Encoder(nn.Module):
-    channels, auxiliary_channels, stride = 8, 0, 8
-
-    def __init__(self):
-        super().__init__()
-        self.conv, self.norm = nn.Conv2d(3, 8, 8, stride=8), nn.BatchNorm2d(8)
-
-    def forward(self, image):
-        return self.norm(self.conv(image)), None
-
-def build(num_classes):
-    return NetworkParts(Encoder(), lambda channels: nn.Conv2d(channels, num_classes, 1))
-'''
-FLOW = '''
-"""still: nothing moves."""
-import numpy as np
-
-def BACKEND(clip, clips, index):
-    t, _, height, width = clip.frames.shape
-    return np.zeros((t - 1, 2, height, width), np.float32), np.ones((t - 1, height, width), np.bool_)
-'''
-
-Files = dict[str, Path]
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> Files:
-    """A file of each kind in a folder of its own."""
-    folder = tmp_path / "own files"
-    folder.mkdir()
-    texts = {"mine": METHOD, "micro": NETWORK, "still": FLOW}
-    for name, text in texts.items():
-        (folder / f"{name}.py").write_text(text)
-    told = yaml.safe_load((ROOT / "shifts" / "ministreet-tiny.yaml").read_text(encoding="utf-8"))
-    (folder / "small.yaml").write_text(yaml.safe_dump({**told, "name": "small", "purpose": "report"}))
-    return {path.stem: path for path in folder.iterdir()}
-
-
-def config_of(files: Files, **options: Any) -> RunConfig:
-    given = {"network": str(files["micro"]), "flow": str(files["still"]), **options}
-    return make_run_config(str(files["mine"]), str(files["small"]), 0, given)
-
-
-@pytest.fixture
-def forget(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """As in another process: no file is known."""
-    return lambda: monkeypatch.setattr(registry, "_files", {})
+from tests.bench.own_files import FLOW, METHOD, NETWORK, Files, config_of
 
 
 @pytest.fixture
@@ -284,224 +209,3 @@ def test_an_adaptation_of_own_footage_belongs_to_the_source_of_its_method(files:
     files["mine"].write_text(METHOD + "# changed\n")
     with pytest.raises(UsageError, match="holds another adaptation"):
         adapted()
-
-
-# Data sets ------------------------------------------------------------------------------------------------------------
-
-DATA = '''
-"""yard: pictures by number."""
-import re
-from bench.data.datasets import Item, _base
-
-class Yard:
-    name, folder, size, raw_size, counts, splits = "yard", "yard", None, None, {}, ("train", "val")
-    names = {0: "road", 3: "nature", 300: "beyond"}
-    own_names = {"vegetation": ("nature",)}
-
-    def items(self, root, split, frames=2):
-        there = sorted(m[0] for m in _base.matches(root, split, re.compile(split + r"/\\d\\.png")))
-        ends = range(frames - 1, len(there))
-        clips = [Item(str(t), "0", tuple(there[t - frames + 1 : t + 1]), there[t].replace(split, split + "_ids")) for t in ends]
-        return _base.in_order(clips, self.name, root, "0.png")
-
-    def read_frame(self, file, size=None, expect=None):
-        return _base.resized_rgb(_base.colour_picture(file, expect), size)
-
-    def read_label(self, file, ids, size=None, expect=None):
-        return _base.to_train(_base.nearest(_base.id_picture(file, expect), size), ids)
-
-    def look(self, file, label):
-        picture = _base.id_picture(file) if label else _base.colour_picture(file)
-        return picture.height, picture.width
-
-    def guards(self):
-        return {"train": "train", "train_ids": "train/label", "val": "val", "val_ids": "val/label"}
-
-    def belongs(self, path):
-        return path.endswith(".png")
-
-DATASET = Yard()
-'''
-
-
-@pytest.fixture
-def yard(files: Files, tmp_path: Path) -> tuple[Path, Path]:
-    """A shift of own classes whose data set lies beside it, and the data root."""
-    rng = np.random.default_rng(0)
-    for split in ("train", "val"):
-        for part in (split, f"{split}_ids"):
-            (tmp_path / "data" / "yard" / part).mkdir(parents=True)
-        for number in range(5):
-            file = f"{number}.png"
-            Image.fromarray(rng.integers(0, 256, (40, 64, 3), np.uint8)).save(tmp_path / "data" / "yard" / split / file)
-            ids = rng.choice(np.array([0, 3, 9], np.uint8), (40, 64))
-            Image.fromarray(ids).save(tmp_path / "data" / "yard" / f"{split}_ids" / file)
-    (files["small"].parent / "yard.py").write_text(DATA)
-    told = yaml.safe_load(files["small"].read_text())
-    side = {"dataset": "./yard.py", "height": 32, "width": 64}
-    told |= {"name": "yards", "classes": ["road", "vegetation"], "flow": "./still.py", "purpose": "test"}
-    told["data"] = {"kind": "video", "frames": 2, "source": side, "target": dict(side)}
-    told["network"]["name"] = "./micro.py"
-    path = files["small"].with_name("yards.yaml")
-    path.write_text(yaml.safe_dump(told))
-    return path, tmp_path / "data"
-
-
-def test_a_shift_names_files_beside_it(
-    yard: tuple[Path, Path],
-    workspace: Workspace,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    forget: Callable[[], None],
-) -> None:
-    shift, root = yard
-    workspace = Workspace(workspace.runs, tmp_path / "cache", torch.device("cpu"), data_root=root)
-    config = make_run_config("adabn", str(shift))
-    assert sorted(config.plugins) == ["dataset/yard", "flow/still", "network/micro"] and config.shift == "yards"
-    assert config.protocol.data.target.dataset == "yard" and "/" not in config.protocol.model_dump_json().replace(
-        "\\/", ""
-    )
-    record = run(config, workspace)
-    assert set(record.result.iou) == {"road", "vegetation"} and record.result.miou > 0
-    places = json.loads((workspace.runs / config.hash / "plugins.json").read_text())
-    assert set(places) == {*config.plugins, "shift/yards"}
-    forget()
-    monkeypatch.chdir(tmp_path)
-    assert read_record(workspace.runs / config.hash / "record.json").config.protocol.hash == record.shift_hash
-
-
-def test_another_file_of_a_data_set_is_another_split(yard: tuple[Path, Path], tmp_path: Path) -> None:
-    shift, root = yard
-    workspace = Workspace(tmp_path, tmp_path / "cache", torch.device("cpu"), data_root=root)
-    first, hashed = prepare(load_shift(str(shift)), "target", "val", 0, workspace), load_shift(str(shift)).hash
-    assert first.identity["source"] == source_hash("dataset", "yard")
-    shift.with_name("yard.py").write_text(DATA + "# changed\n")
-    assert prepare(load_shift(str(shift)), "target", "val", 0, workspace).name != first.name
-    assert load_shift(str(shift)).hash == hashed, "the protocol is the same"
-    clips = first.open()
-    np.testing.assert_array_equal(np.unique(clips.labels()[0]), [0, 1, 255])  # 0: road, 3: vegetation, 9: neither
-
-
-def test_workers_read_a_data_set_whose_file_they_have_not_loaded(
-    yard: tuple[Path, Path], tmp_path: Path, files: Files
-) -> None:
-    files["still"].write_text(FLOW + '\n\ndef identity():\n    return "still-1"\n')
-    workspace = Workspace(tmp_path, tmp_path / "cache", torch.device("cpu"), data_root=yard[1])
-    split = prepare(load_shift(str(yard[0])), "target", "val", 0, workspace)
-    told = compute(
-        split, registry.resolve("flow", str(files["still"])), workspace.cache, workers=2, per_shard=2, force=True
-    )
-    assert told["clips"] == 4 and not told["bad"]
-
-
-@pytest.mark.parametrize(
-    ("file", "text", "says"),
-    [
-        ("yard.py", None, r"Shift yards\.yaml: Unknown data set './yard\.py': no such file"),
-        ("yard.py", "x = undefined\n", r"Shift yards\.yaml: .*Cannot load data set 'yard': .*yard\.py, line 1: NameError"),
-        ("yard.py", "class D:\n    name = 'yard'\n\nDATASET = D\n", "its DATASET has no items, read_frame, read_label"),
-        ("yard.py", DATA.replace('"yard", "yard"', '"viper", "yard"'), r"calls its data set 'viper' \(.*viper\.py is called so\)"),
-        ("yard.py", DATA.replace("nature", "wood", 1), "source.dataset: 'yard' has no class 'nature' among its own: road, wood"),
-        ("still.py", None, r"Shift yards\.yaml: Unknown flow './still\.py': no such file"),
-    ],
-)  # fmt: skip
-def test_what_is_wrong_with_a_shifts_files_is_said_with_the_shift(
-    file: str, text: str | None, says: str, yard: tuple[Path, Path]
-) -> None:
-    path = yard[0].with_name(file)
-    path.unlink() if text is None else path.write_text(text)
-    with pytest.raises(UsageError, match=says) as caught:
-        load_shift(str(yard[0]))
-    assert "\n" not in str(caught.value)
-
-
-# Sweeps and studies ---------------------------------------------------------------------------------------------------
-
-
-def sweep_of(files: Files, **more: Any) -> Sweep:
-    asked = {
-        "methods": [str(files["mine"]), "adabn"],
-        "shift": str(files["small"]),
-        "grid": {"network": ["mini", str(files["micro"])]},
-    }
-    return validated(Sweep, {**asked, "options": {"mine.flow": str(files["still"])}, **more}, "Sweep").named  # type: ignore[no-any-return]
-
-
-def test_a_sweep_knows_files_by_name_and_finds_them_again(
-    files: Files, tmp_path: Path, forget: Callable[[], None]
-) -> None:
-    sweep = sweep_of(files)
-    assert (
-        sweep.methods == ["mine", "adabn"] and sweep.shift == "small" and sweep.grid == {"network": ["mini", "micro"]}
-    )
-    keys = ["flow/still", "method/mine", "network/micro", "shift/small"]
-    assert sorted(sweep.files) == keys and sweep.files["method/mine"] == str(files["mine"])
-    planned = SweepFolder(tmp_path, sweep.name).open(sweep)
-    assert [(one.config.method, one.config.network, one.config.flow) for one in planned] == [
-        ("mine", "mini", "still"), ("mine", "micro", "still"), ("adabn", "mini", "exact"), ("adabn", "micro", "exact"),
-    ]  # fmt: skip
-    forget()
-    again = SweepFolder(tmp_path, sweep.name).stored()
-    assert again.identity == sweep.identity and [one.config for one in plan(again)] == [one.config for one in planned]
-    files["micro"].write_text(NETWORK + "# changed\n")
-    assert sweep_of(files).name != sweep.name, "runs of a changed file are another sweep"
-
-
-def test_a_sweep_without_files_keeps_its_name() -> None:
-    asked = validated(Sweep, {"methods": ["stpl"], "seeds": "0:2"}, "Sweep")
-    assert asked.named.name == "sweep-3f30e3e89224" and "plugins" not in asked.to_yaml()
-
-
-def test_a_trial_takes_the_source_that_the_sweep_began_with(
-    files: Files, workspace: Workspace, forget: Callable[[], None], no_figures: None
-) -> None:
-    from bench.sweeps.jobs import Job
-
-    config = config_of(files)
-    sweep = sweep_of(files)
-    told = json.loads(json.dumps(payload(Job(config.hash, "run", "mine", config), sweep, workspace)))
-    files["mine"].write_text("1 / 0\n")
-    files["small"].unlink()
-    forget()
-    record = json.loads(do(told, lambda _: None)["record"])
-    assert record["config"]["plugins"] == config.plugins and record["run"] == config.hash
-
-
-def test_a_study_names_files(files: Files) -> None:
-    micro = str(files["micro"])
-    told = {
-        "name": "s", "title": "-", "question": "-", "seeds": "0:1", "shift": str(files["small"]),
-        "rows": [{"label": "a", "method": str(files["mine"]), "options": {"network": micro}}],
-        "grid": {"method": ["adabn", str(files["mine"])], "network": ["mini", micro]},
-        "reference": {"method": "adabn", "network": micro},
-    }  # fmt: skip
-    study: Study = validated(Study, told, "Study")
-    assert [row.label for row in study.all_rows()][1:] == [
-        "adabn, network=mini", "adabn, network=micro", "mine, network=mini", "mine, network=micro",
-    ]  # fmt: skip
-    reference = study.reference_row()
-    assert reference is not None and reference.label == "adabn, network=micro"
-    assert sorted(from_study(study).files) == ["method/mine", "network/micro", "shift/small"]
-
-
-def test_all_means_the_methods_of_the_repository(files: Files) -> None:
-    registry.resolve("method", str(files["mine"]))
-    assert "mine" in registry.names("method") and method_class("mine").card.title == "Mine"
-    every = validated(Sweep, {"methods": "all", "shift": "ministreet-tiny"}, "Sweep")
-    assert {one.config.method for one in plan(every)} == set(registry.built_in("method"))
-
-
-def test_trials_of_ray_take_files_of_ones_own(
-    files: Files, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(files["mine"].parent)
-    asked = {
-        "methods": ["./mine.py"],
-        "shift": "./small.yaml",
-        "options": {"network": "./micro.py", "flow": "still.py"},
-    }
-    sweep = validated(Sweep, asked, "Sweep").named
-    jobs = sweep_runs(sweep, workspace, Cluster(cpus=1))
-    assert [(job.state, job.reason) for job in jobs.runs] == [("done", "")]
-    record = read_record(workspace.runs / jobs.runs[0].key / "record.json")
-    assert record.config == config_of(files) and record.shift_hash == load_shift("small").hash
