@@ -25,7 +25,7 @@ def drawings(root: Path, shift: Shift, committed: Committed) -> list[Drawing]:
     main = ranked(grouped(committed.records))
     if not main:
         return []
-    found = [_scores(root, shift, main), _first_page(root, shift, main)]
+    found = [_scores(root, shift, main), _differences(root, shift, main), _first_page(root, shift, main)]
     return [drawing for drawing in (*found, _gains(root, shift, main)) if drawing is not None]
 
 
@@ -40,6 +40,27 @@ def _scores(root: Path, shift: Shift, main: Sequence[Group]) -> Drawing:
 
     data = [shift.title, [[g.title, g.card.setting, g.card.design, g.miou] for g in main]]
     return Drawing("mIoU of every method", root / "figures" / f"{shift.name}.png", data, draw)
+
+
+def _differences(root: Path, shift: Shift, main: Sequence[Group]) -> Drawing | None:
+    """Gain over source-only of every adapted method, paired by replicate; None where no method shares two replicates with it."""
+    floor = next((group.miou for group in main if group.method == "source_only"), {})
+    gains = [
+        (g, {seed: value - floor[seed] for seed, value in g.miou.items() if seed in floor})
+        for g in main
+        if g.card.setting in ("UDA", "SFDA")
+    ]
+    if max((len(gain) for _, gain in gains), default=0) < 2:
+        return None
+    shown = [(g.title, g.card.setting, g.card.design, gain) for g, gain in gains if gain]
+
+    def draw() -> Figure:
+        from .score_figures import Entry, difference_figure
+
+        return difference_figure([Entry(*one) for one in shown], f"Gain over source-only on {shift.title}")
+
+    caption = "Gain of every method over source-only, paired by replicate"
+    return Drawing(caption, root / "figures" / f"{shift.name}-gains.png", [shift.title, shown], draw)
 
 
 def _gains(root: Path, shift: Shift, main: Sequence[Group]) -> Drawing | None:

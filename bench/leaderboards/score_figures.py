@@ -39,8 +39,45 @@ def miou_figure(entries: Sequence[Entry], title: str) -> Figure:
     Raises:
         ValueError: no entries.
     """
+    return _rows(entries, title, "mIoU, %", "")
+
+
+def difference_figure(entries: Sequence[Entry], title: str) -> Figure:
+    """The same of mIoU points over a floor, paired by replicate: what worlds and source models have in common is gone.
+
+    A method that falls far below all others (Tukey's outer fence, three quartile ranges) is an arrow at the axis's end, so that
+    the others can be told apart.
+
+    Args:
+        entries: with the difference of each replicate instead of its mIoU.
+
+    Raises:
+        ValueError: no entries.
+    """
+    figure = _rows(entries, title, "mIoU points over source-only, paired by replicate", "+")
+    axes, means = figure.axes[0], [mean_interval(list(entry.miou.values())) for entry in entries]
+    first, third = np.quantile([mean for mean, _ in means], [0.25, 0.75])
+    near = [mean >= first - 3 * (third - first) for mean, _ in means]
+    shown = [
+        x
+        for (mean, half), entry, inside in zip(means, entries, near, strict=True)
+        if inside
+        for x in (mean - (half or 0), mean + (half or 0), *entry.miou.values())
+    ]
+    low, high = min(0.0, *shown), max(0.0, *shown)
+    room = 0.04 * (high - low or 1)
+    axes.set_xlim(low - room, high + room)
+    axes.axvline(0, color="#333333", linewidth=1, zorder=1)
+    for row, (entry, inside) in enumerate(zip(entries, near, strict=True)):
+        if not inside:
+            axes.plot(low - 0.5 * room, row, "<", color=SETTING_COLOURS[entry.setting], markersize=9, zorder=4)
+    return figure
+
+
+def _rows(entries: Sequence[Entry], title: str, label: str, sign: str) -> Figure:
+    """A row for each entry."""
     if not entries:
-        raise ValueError("miou_figure needs at least one entry, got none")
+        raise ValueError("a figure of methods needs at least one entry, got none")
     figure = new_figure(8.0, 1.9 + 0.42 * len(entries))
     axes = figure.add_subplot()
     for row, entry in enumerate(entries):
@@ -52,13 +89,14 @@ def miou_figure(entries: Sequence[Entry], title: str) -> Figure:
             mean, row, xerr=half, color=colour, fmt=DESIGN_MARKERS[entry.design], markersize=8, capsize=4,
             markeredgecolor="white", elinewidth=1.8, zorder=3,
         )  # fmt: skip
-        text = f"{mean:.1f}" if half is None else f"{mean:.1f} ± {half:.1f}"
+        text = f"{mean:{sign}.1f}" if half is None else f"{mean:{sign}.1f} ± {half:.1f}"
         axes.annotate(
-            text, (1.01, row), xycoords=axes.get_yaxis_transform(), va="center", color=colour, annotation_clip=False
-        )
+            text.replace("-", "−"), (1.01, row), xycoords=axes.get_yaxis_transform(), va="center", color=colour,
+            annotation_clip=False,
+        )  # fmt: skip
     axes.set_yticks(range(len(entries)), [entry.title for entry in entries])
     axes.set_ylim(len(entries) - 0.4, -0.6)
-    axes.set_xlabel("mIoU, %")
+    axes.set_xlabel(label)
     axes.set_title(title, loc="left", fontsize=11)
     plain(axes)
     settings = [name for name in SETTING_COLOURS if any(entry.setting == name for entry in entries)]

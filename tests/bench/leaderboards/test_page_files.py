@@ -43,7 +43,8 @@ def root(tmp_path: Path) -> Path:
 
 def figures(root: Path) -> list[Path]:
     """Figures of a page, in its order."""
-    return [root / "figures" / f"{SHIFT}{of}" for of in (".png", "-first-page.png", "-first-page.svg", "-classes.png")]
+    endings = (".png", "-gains.png", "-first-page.png", "-first-page.svg", "-classes.png")
+    return [root / "figures" / f"{SHIFT}{of}" for of in endings]
 
 
 def test_write_then_check(root: Path) -> None:
@@ -83,7 +84,7 @@ def test_a_file_that_was_not_generated_is_not_written_over(name: str, root: Path
 
 def test_a_figure_is_stale_when_it_is_missing_broken_or_of_other_data(root: Path) -> None:
     write(root)
-    scores, first, vector, classes = figures(root)
+    scores, _, first, vector, classes = figures(root)
     classes.unlink()
     scores.write_bytes(scores.read_bytes()[:-200])
     vector.write_text(vector.read_text().replace("data ", "data 0"))

@@ -17,7 +17,7 @@ from bench.core.errors import RunError, UsageError
 from bench.data import ministreet
 from bench.data.clip import LabelledClip
 from bench.data.labels import PALETTE
-from bench.leaderboards.score_figures import Entry, class_gains, gains_figure, miou_figure
+from bench.leaderboards.score_figures import Entry, class_gains, difference_figure, gains_figure, miou_figure
 from bench.pictures.canvas import colourise, new_figure, save, segmentation_panel
 from bench.pictures.flow import flow_to_rgb, flow_wheel
 from bench.shifts.protocol import Mixture
@@ -61,9 +61,25 @@ def test_miou_figure_shows_means_intervals_and_every_replicate() -> None:
     assert axes.get_ylim()[0] > axes.get_ylim()[1]  # first entry at the top
 
 
-def test_miou_figure_needs_an_entry() -> None:
+def test_differences_have_a_zero_line_and_what_is_far_out_is_an_arrow() -> None:
+    """Quartiles of 4, 3, 2, 1 and -14 are 1 and 3: below 1 - 3 * 2 is far out."""
+    gains = {"a": [3.0, 5.0], "b": [2.0, 4.0], "c": [1.0, 3.0], "d": [0.0, 2.0], "collapsed": [-20.0, -8.0]}
+    entries = [Entry(name, "SFDA", "image", dict(enumerate(values))) for name, values in gains.items()]
+    axes: Any = difference_figure(entries, "title").axes[0]
+    assert [t.get_text() for t in axes.texts][-2:] == ["+1.0 ± 12.7", "−14.0 ± 76.2"]
+    arrows = [(line.get_ydata()[0], line.get_xdata()[0]) for line in axes.lines if line.get_marker() == "<"]
+    low, high = axes.get_xlim()
+    assert [row for row, _ in arrows] == [4] and low < arrows[0][1] < 1 - 12.7
+    assert low == pytest.approx(1 - 12.706 - 0.04 * 28.412, abs=0.01) and high > 4 + 12.7
+    assert any(list(line.get_xdata()) == [0, 0] for line in axes.lines)
+    axes = difference_figure(entries[:4], "title").axes[0]
+    assert not any(line.get_marker() == "<" for line in axes.lines)
+
+
+@pytest.mark.parametrize("figure", [miou_figure, difference_figure])
+def test_a_figure_of_methods_needs_an_entry(figure: Any) -> None:
     with pytest.raises(ValueError, match="at least one entry"):
-        miou_figure([], "title")
+        figure([], "title")
 
 
 def test_class_gains_pair_by_seed_and_skip_absent_classes() -> None:
