@@ -15,7 +15,7 @@ from .atlas import CEILING, FLOOR, PREFIX, Atlas, Ranking, Row, key_of
 from .atlas_words import cells_told, codes, in_short, left_out, short, tests_told
 from .generated import Drawing, Page
 from .provenance import processors, provenance
-from .published import STAND_IN, published
+from .published import STAND_IN, in_paper
 from .standings import Committed, Group, grouped
 from .statistics import NOTHING, difference, mean_interval, rank_correlation, spread
 
@@ -184,7 +184,7 @@ def rank_table(atlas: Atlas, ranking: Ranking) -> str:
 
 def _elsewhere(atlas: Atlas, others: Mapping[str, Sequence[Group]]) -> list[str]:
     """Rank correlations with the paper's table and with what was measured on other shifts; empty where there is none."""
-    real = {row.name: of.miou for row in atlas.rows if not row.key[1] and (of := published(STAND_IN, row.key[0]))}
+    real = {row.name: of for row in atlas.rows if not row.key[1] and (of := in_paper(STAND_IN, row.key[0])) is not None}
     told = {f"published on {STAND_IN}": real}
     for name, groups in others.items():
         measured = {g.name: mean_interval(list(g.miou.values()))[0] for g in groups}

@@ -243,9 +243,9 @@ def _order_section(main: Sequence[Group], real: str, others: Mapping[str, Sequen
         return []
     return [
         "## Measured against published order",
-        f"Rank correlation (Spearman) of the mean mIoU measured here with the number published on {real}, over the methods that "
-        "have both; interval: percentile bootstrap over the replicates, which are drawn anew for all methods at once. It covers "
-        "neither the uncertainty of the published numbers nor the choice of methods.",
+        f"Rank correlation (Spearman) of the mean mIoU measured here with that on {real} in the table of STPL's paper, over the "
+        "methods that have both; interval: percentile bootstrap over the replicates, which are drawn anew for all methods at once. "
+        "It covers neither the uncertainty of the published numbers nor the choice of methods.",
         table,
         *(
             part

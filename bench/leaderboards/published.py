@@ -31,6 +31,11 @@ class Published:
     source: str
     note: str
 
+    @property
+    def of_paper(self) -> bool:
+        """Whether it stands in the table of STPL's paper; what later work reports does not."""
+        return self.source.startswith("STPL ")
+
 
 @lru_cache
 def rows(file: Path = FILE) -> tuple[Published, ...]:
@@ -80,6 +85,12 @@ def _percent(text: str, where: str) -> float:
 def published(shift: str, method: str) -> Published | None:
     """The published result of a method (by its card's key) on a real shift, None where there is none."""
     return next((row for row in rows() if (row.shift, row.method) == (shift, method)), None)
+
+
+def in_paper(shift: str, method: str) -> float | None:
+    """mIoU of a method in the table of STPL's paper, percent; None where it is not in it."""
+    row = published(shift, method)
+    return row.miou if row is not None and row.of_paper else None
 
 
 def published_shifts() -> list[str]:

@@ -13,7 +13,7 @@ from bench.runs.records import Record
 
 from .bootstrap import Resampled, paired_bootstrap
 from .drive import by_frame, paired_blocks, video_cells, video_names
-from .published import Published, published
+from .published import Published, in_paper, published
 from .ranking import Family, family, holm
 from .standings import Group
 from .statistics import (
@@ -280,7 +280,7 @@ def selection_table(groups: Sequence[Group]) -> str:
 
 
 def order_table(groups: Sequence[Group], real: str) -> str:
-    """Rank correlation of the measured with the published order, for all rows and for groups of them."""
+    """Rank correlation of the measured order with that of the paper's table, for all its rows and for groups of them."""
     sides = {
         "all rows": groups,
         "without source-only and oracle": [g for g in groups if g.card.setting in ("SFDA", "UDA")],
@@ -289,7 +289,7 @@ def order_table(groups: Sequence[Group], real: str) -> str:
     }
     rows = []
     for name, members in sides.items():
-        numbers = {g.name: row.miou for g in members if (row := published(real, g.name)) is not None}
+        numbers = {g.name: miou for g in members if (miou := in_paper(real, g.name)) is not None}
         found = rank_correlation({g.name: g.miou for g in members}, numbers)
         if found is not None:
             interval = NOTHING if found.low is None else f"{found.low:+.2f} to {found.high:+.2f}"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.core.registry import method_names
-from bench.leaderboards.published import FILE, published, published_shifts, rows
+from bench.leaderboards.published import FILE, in_paper, published, published_shifts, rows
 from bench.runs.config import method_class
 
 
@@ -65,3 +65,11 @@ def test_a_damaged_table_is_refused(tmp_path: Path, old: str, new: str, message:
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         rows(path)
+
+
+def test_what_later_work_reports_is_not_of_the_papers_table() -> None:
+    table = {row.method for row in rows() if row.shift == "viper2cityscapes" and row.of_paper}
+    assert len(table) == 14 and {"stpl", "tps_sf", "oracle"} <= table and not {"cmom", "sfc", "quadmix_vit"} & table
+    assert in_paper("viper2cityscapes", "stpl") == 52.5
+    assert in_paper("viper2cityscapes", "cmom") is None
+    assert published("viper2cityscapes", "cmom") is not None
