@@ -93,10 +93,11 @@ def _selected(confidence: Tensor, labels: Tensor, num_classes: int, fraction: fl
     """:func:`class_quantiles` without sorting: a partition per class. On a GPU each class would make the processor wait."""
     if labels.numel() and (labels.min() < 0 or labels.max() > num_classes):
         labels = torch.where((labels >= 0) & (labels < num_classes), labels, num_classes)
-    counts = torch.bincount(labels, minlength=num_classes + 1)[:num_classes]
-    ranks = _ranks(counts, fraction)
-    if confidence.dtype == torch.float32:
-        confidence, labels, ranks = _narrowed(confidence, labels, ranks)
+    found = _narrowed(confidence, labels, num_classes, fraction) if confidence.dtype == torch.float32 else None
+    if found is None:
+        counts = torch.bincount(labels, minlength=num_classes + 1)[:num_classes]
+        found = confidence, labels, counts, _ranks(counts, fraction)
+    confidence, labels, counts, ranks = found
     numbers = labels.to(torch.uint8 if num_classes < 256 else torch.int64).numpy()
     by_class = numbers.argsort(kind="stable")  # bytes are sorted by counting
     values, ends = confidence.numpy()[by_class], numbers[by_class].searchsorted(range(num_classes + 1)).tolist()
@@ -108,25 +109,30 @@ def _selected(confidence: Tensor, labels: Tensor, num_classes: int, fraction: fl
     return quantiles, counts > 0
 
 
-def _narrowed(confidence: Tensor, labels: Tensor, ranks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The pixels among which the one of each class's rank is, and its rank among those: a histogram per class says so in one pass.
+def _narrowed(
+    confidence: Tensor, labels: Tensor, num_classes: int, fraction: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+    """The pixels among which the one of each class's rank is, the pixels of each class, and the rank among those that are left: a
+    histogram per class says so in one pass.
 
-    It is over the upper half of a float's bits, which are in the order of the floats from 0 on. Few pixels, or a confidence
-    below 0, stay as they are.
+    It is over the upper half of a float's bits, which are in the order of the floats from 0 on. None where there are few pixels,
+    or a confidence is below 0.
     """
     upper = confidence.view(torch.int32) >> 16
     width = int(upper.max()) + 1 if len(upper) else 1
-    bins = (len(ranks) + 1) * width
-    if len(upper) < bins or upper.min() < 0:
-        return confidence, labels, ranks
-    cells = torch.add(upper, labels, alpha=width)
-    below = torch.bincount(cells, minlength=bins)[: len(ranks) * width].view(-1, width).cumsum(1)
+    bins = (num_classes + 1) * width
+    if len(upper) < bins or bins > torch.iinfo(torch.int32).max or upper.min() < 0:
+        return None
+    cells = upper.add_(labels.to(torch.int32), alpha=width)  # of two integer types it takes up to ten times as long
+    below = torch.bincount(cells, minlength=bins)[: num_classes * width].view(-1, width).cumsum_(1)
+    counts = below[:, -1].clone()
+    ranks = _ranks(counts, fraction)
     bucket = torch.searchsorted(below, ranks[:, None], right=True)[:, 0]
     own = torch.zeros(bins, dtype=torch.bool)
-    own[(torch.arange(len(ranks)) * width + bucket)[ranks >= 0]] = True
+    own[(torch.arange(num_classes) * width + bucket)[ranks >= 0]] = True
     before = torch.where(bucket > 0, below.gather(1, (bucket - 1).clamp(min=0)[:, None])[:, 0], 0)
     kept = own.index_select(0, cells).nonzero()[:, 0]  # own[cells] takes nine times as long
-    return confidence[kept], labels[kept], ranks - before
+    return confidence[kept], labels[kept], counts, ranks - before
 
 
 def class_balanced_thresholds(probabilities: Tensor, fraction: float, cap: float = 0.9) -> Tensor:

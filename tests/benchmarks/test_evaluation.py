@@ -79,7 +79,7 @@ def thresholds_against_lists() -> float:
 
 
 def test_class_thresholds(benchmark: Any) -> None:
-    """In a process of its own, as in a run: after other tests their heap slows it (18 instead of 26 to 33)."""
+    """In a process of its own, as in a run, whatever heap other tests leave."""
     with get_context("spawn").Pool(1) as pool:
         ratio = pool.apply(thresholds_against_lists)
     measured(benchmark, "class thresholds of four frames 512×1024", "a sorted list per class", ratio, least=20)
