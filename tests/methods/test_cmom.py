@@ -115,7 +115,7 @@ def test_the_memory_is_a_ring_per_class_and_only_full_ones_count() -> None:
 
 
 def test_three_quarters_of_the_classes_and_each_frames_own_mask(stand_in: Any) -> None:
-    method, source, target = stand_in.method("cmom"), stand_in.labelled(), stand_in.clips()
+    method, source, target = stand_in.method("cmom", share=0.75), stand_in.labelled(), stand_in.clips()
     method.start_round(0, [target])
     clips, label = method.mix(source, target, 0)
     for n in range(2):

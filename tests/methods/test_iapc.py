@@ -50,9 +50,12 @@ def test_an_absent_class_is_nobodys_nearest_even_if_all_others_are_opposed() -> 
     assert cosine.flatten().tolist() == pytest.approx([-1.0, 0.0]) and int(nearest) == 0
 
 
+PUBLISHED = {"importance_weight": 0.2, "enhanced_weight": 0.5, "entropy_weight": 2.0}
+
+
 def test_every_term_is_what_the_docstring_says(stand_in: Any) -> None:
     """Without noise and zoom; the networks' outputs are taken as they are, everything after them is done pixel by pixel."""
-    method = stand_in.method("iapc", strength=0.0, max_zoom=1.0)
+    method = stand_in.method("iapc", strength=0.0, max_zoom=1.0, **PUBLISHED)
     target = stand_in.clips()
     method.start_round(0, [target])
     with torch.no_grad():  # so that source model, memory and student differ
@@ -101,7 +104,7 @@ def test_every_term_is_what_the_docstring_says(stand_in: Any) -> None:
 
 
 def test_the_entropy_term_of_even_predictions_is_two_ln_k(stand_in: Any) -> None:
-    method = stand_in.method("iapc")
+    method = stand_in.method("iapc", **PUBLISHED)
     with torch.no_grad():
         for p in method.segmenter.classifier.parameters():
             p.zero_()
@@ -115,7 +118,7 @@ def test_the_entropy_term_of_even_predictions_is_two_ln_k(stand_in: Any) -> None
 
 
 def test_the_memory_creeps_and_the_source_model_stands(stand_in: Any) -> None:
-    method = stand_in.method("iapc")
+    method = stand_in.method("iapc", **PUBLISHED)
     before, origin = stand_in.weights(method.memory), stand_in.weights(method.origin)
     with torch.no_grad():
         for p in method.segmenter.parameters():

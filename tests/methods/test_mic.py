@@ -209,7 +209,8 @@ def test_a_source_of_another_size_is_brought_to_the_targets(stand_in: Any) -> No
 
 
 def test_the_source_free_variant_is_the_masked_term_alone(stand_in: Any) -> None:
-    full, alone = stand_in.method("mic", threshold=0.3), stand_in.method("mic_sf", threshold=0.3)
+    alike = {"threshold": 0.3, "masked_weight": 1.0, "hidden": 0.7}
+    full, alone = stand_in.method("mic", **alike), stand_in.method("mic_sf", **alike)
     theirs, ours = full.losses(stand_in.clips(), stand_in.labelled(), 0), alone.losses(stand_in.clips(), None, 0)
     assert ours.keys() == {"masked"} and float(ours["masked"].detach()) > 0
     torch.testing.assert_close(ours["masked"], theirs["masked"])
