@@ -125,7 +125,7 @@ def _narrowed(
         return None
     cells = upper.add_(labels.to(torch.int32), alpha=width)  # of two integer types it takes up to ten times as long
     below = torch.bincount(cells, minlength=bins)[: num_classes * width].view(-1, width).cumsum_(1)
-    counts = below[:, -1].clone()
+    counts = below[:, -1]
     ranks = _ranks(counts, fraction)
     bucket = torch.searchsorted(below, ranks[:, None], right=True)[:, 0]
     own = torch.zeros(bins, dtype=torch.bool)

@@ -6,9 +6,8 @@ places in the picture over many frames, and so counts mostly what hardly moves.
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -56,19 +55,8 @@ def window_consistencies(truth: Maps, prediction: Maps, length: int) -> list[flo
     return found
 
 
-def mean_video_consistency(videos: Iterable[tuple[Maps, Maps]], length: int) -> float:
-    """mVC in percent: the mean over all windows of all videos, each given as (truth, prediction); NaN without a window."""
-    every = [value for truth, prediction in videos for value in window_consistencies(truth, prediction, length)]
-    return 100 * float(np.mean(every)) if every else math.nan
-
-
-def video_consistencies(truth: Maps, prediction: Maps, lengths: Sequence[int] = LENGTHS) -> dict[str, float]:
-    """``{"mvc8": ..., "mvc16": ...}`` of one video, percent, for the windows that fit into it."""
-    return {f"mvc{n}": mean_video_consistency([(truth, prediction)], n) for n in lengths if len(truth) >= n}
-
-
 class Windows:
-    """The same of videos that come frame by frame; no more frames are held than the longest window has."""
+    """mVC of videos that come frame by frame; no more frames are held than the longest window has."""
 
     def __init__(self, lengths: Sequence[int] = LENGTHS) -> None:
         self.found: dict[int, list[float]] = {length: [] for length in lengths}
@@ -92,3 +80,11 @@ class Windows:
     def scores(self) -> dict[str, float]:
         """``{"mvc8": ..., "mvc16": ...}`` in percent over all windows; without those that no video was long enough for."""
         return {f"mvc{length}": 100 * float(np.mean(found)) for length, found in self.found.items() if found}
+
+
+def video_consistencies(truth: Maps, prediction: Maps) -> dict[str, float]:
+    """The same of one video, ``(T, H, W)`` both."""
+    windows = Windows()
+    for t, maps in enumerate(zip(truth, prediction, strict=True)):
+        windows.add(*maps, follows=t > 0)
+    return windows.scores()
