@@ -268,7 +268,9 @@ class Trainer:
         in a resumed run."""
         half = bfloat16(self.device, enabled=self.schedule.precision == "bfloat16")
         with torch.random.fork_rng(devices=[]), half:
-            torch.manual_seed(seed_for(self.method.setup.seed, name, step, *([part] if part else [])))
+            seed = seed_for(self.method.setup.seed, name, step, *([part] if part else []))
+            # On the CPU torch.manual_seed keeps a stack trace for each GPU that may come; that takes longer than the optimiser.
+            (torch.manual_seed if self.device.type != "cpu" else torch.default_generator.manual_seed)(seed)
             yield
 
     def start_round(self, number: int, step: int, everything: Iterable[ClipBatch]) -> None:

@@ -21,6 +21,11 @@ def uniform(shape: int | tuple[int, ...], low: float, high: float, generator: to
     return torch.rand(shape, generator=generator) * (high - low) + low
 
 
+def _centres(n: int) -> Tensor:
+    """Centres of ``n`` pixels in units in which the outer edges are -1 and 1."""
+    return torch.linspace(-1, 1, n) * (n - 1) / n if n > 1 else torch.zeros(1)
+
+
 @dataclass(frozen=True)
 class Geometry:
     """Mirror and zoom of each clip: output pixel ``x`` (in -1..1) shows input ``sign / zoom * x + offset``.
@@ -48,13 +53,15 @@ class Geometry:
         return cls(sign, zoom, offset)
 
     def _grid(self, size: tuple[int, int], device: torch.device) -> Tensor:
-        theta = torch.zeros(len(self.sign), 2, 3)
-        theta[:, 0, 0] = self.sign / self.zoom
-        theta[:, 1, 1] = 1 / self.zoom
-        theta[:, :, 2] = self.offset
-        # Autocast would compute the grid in bfloat16, a third of a pixel off at 256 columns.
-        with torch.autocast("cpu", enabled=False):
-            return F.affine_grid(theta, [len(self.sign), 1, *size], align_corners=False).to(device, non_blocking=True)
+        """Where each output pixel reads, ``(N, H, W, 2)`` x then y in -1..1 units, made on the CPU.
+
+        The bits of ``affine_grid`` without its product of matrices: mirror and zoom never mix rows and columns.
+        """
+        n, (height, width) = len(self.sign), size
+        x = (self.sign / self.zoom)[:, None] * _centres(width) + self.offset[:, :1]
+        y = (1 / self.zoom)[:, None] * _centres(height) + self.offset[:, 1:]
+        grid = torch.stack([x[:, None].expand(n, height, width), y[:, :, None].expand(n, height, width)], -1)
+        return grid.to(device, non_blocking=True)
 
     def maps(self, x: Tensor, mode: str = "bilinear", grid: Tensor | None = None) -> Tensor:
         """Move float maps ``(N, C, H, W)``; ``grid`` is that of their size, where it is there already."""
@@ -132,7 +139,7 @@ def photometric(frames: Tensor, strength: float, generator: torch.Generator) -> 
         if coins[1] < 0.1 * strength:
             clip = TF.rgb_to_grayscale(clip, 3)
         grain = torch.randn(clip.shape, generator=generator).to(clip.device, non_blocking=True)
-        views.append((clip + noise * grain).clamp(0, 1))
+        views.append(grain.mul_(noise).add_(clip).clamp_(0, 1))
     return torch.stack(views)
 
 

@@ -130,6 +130,16 @@ def test_geometry_is_not_rounded_under_autocast() -> None:
     assert torch.equal(moved, geometry.maps(ramp))
 
 
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 7), (9, 16), (33, 20), (128, 256)])
+def test_the_grid_is_that_of_the_affine_matrix(height: int, width: int) -> None:
+    """`sign / zoom` and the offset in a matrix, which torch turns into positions."""
+    moved = Geometry.draw(3, 3.0, seeded(), min_zoom=0.4)
+    theta = torch.zeros(3, 2, 3)
+    theta[:, 0, 0], theta[:, 1, 1], theta[:, :, 2] = moved.sign / moved.zoom, 1 / moved.zoom, moved.offset
+    wanted = F.affine_grid(theta, [3, 1, height, width], align_corners=False)
+    torch.testing.assert_close(moved._grid((height, width), torch.device("cpu")), wanted, rtol=0, atol=1e-6)
+
+
 # Photometric noise ----------------------------------------------------------------------------------------------------
 
 

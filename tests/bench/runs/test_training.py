@@ -16,71 +16,12 @@ from typer.testing import CliRunner
 from bench import cli
 from bench.core.errors import RunError
 from bench.core.workspace import Workspace
-from bench.networks.weights import load_tensors, save_tensors
+from bench.networks.weights import load_tensors
 from bench.runs import training
-from bench.runs.config import Adaptation, Schedule
+from bench.runs.config import Schedule
 from bench.runs.training import Trainer, poly, snapshot_steps
-from methods.base import Card, ClipBatch, LabelledBatch, Method, NoSettings, Setup
-
-CPU = torch.device("cpu")
-
-
-def schedule(**changes: Any) -> Adaptation:
-    values: dict[str, Any] = {
-        "steps": 7, "batch": 2, "lr": 0.1, "head_multiplier": 10.0, "momentum": 0.9, "weight_decay": 0.01, "power": 0.9,
-        "clip_norm": 10.0, "precision": "float32", "batch_norm": "target", "snapshots": 3, "statistics_clips": 4,
-    }  # fmt: skip
-    return Adaptation(**{**values, **changes})
-
-
-class Line(nn.Module):
-    """One weight; looks like a segmenter to the loop."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.tensor([2.0, -1.0]))
-
-    def parameter_groups(self, lr: float, head_multiplier: float) -> list[dict[str, Any]]:
-        return [{"params": [self.weight], "lr": lr}]
-
-
-class Toy(Method):
-    """``sum(w^2) / 2 + w . mean(frames)``, whose gradient is ``w + mean(frames)``."""
-
-    card = Card("toy", "Toy", "-", "-", None, "", "-", "SFDA")
-    fault: Callable[[int, dict[str, Tensor]], dict[str, Tensor]] | None = None
-
-    def __init__(self) -> None:
-        super().__init__(Line(), NoSettings(), Setup(2, 7, 0))  # type: ignore[arg-type]
-        self.register_buffer("steps_seen", torch.tensor(0))
-
-    def losses(self, target: ClipBatch, source: LabelledBatch | None, step: int) -> dict[str, Tensor]:
-        w = self.segmenter.weight
-        losses = {"square": w.square().sum() / 2, "pull": (w * target.frames.mean()).sum()}  # type: ignore[operator]
-        return self.fault(step, losses) if self.fault else losses
-
-    def after_step(self, step: int) -> None:
-        self.steps_seen += 1  # type: ignore[operator]
-
-
-def batch(step: int) -> ClipBatch:
-    frames = torch.full((2, 2, 3, 4, 4), float(step % 3))
-    flow, valid = torch.zeros(2, 1, 2, 4, 4), torch.ones(2, 1, 4, 4, dtype=torch.bool)
-    return ClipBatch(frames, flow, valid, (f"first-{step}", f"second-{step}"))
-
-
-def by_hand(steps: int, total: int, clip: float | None = 10.0) -> list[float]:
-    """SGD with momentum and weight decay under a polynomial schedule, written out."""
-    w, velocity = [2.0, -1.0], [0.0, 0.0]
-    for step in range(steps):
-        gradient = [x + step % 3 for x in w]
-        norm = math.hypot(*gradient)
-        if clip is not None and norm > clip:
-            gradient = [g * clip / norm for g in gradient]
-        for i in range(2):
-            velocity[i] = 0.9 * velocity[i] + gradient[i] + 0.01 * w[i]
-            w[i] -= 0.1 * (1 - step / total) ** 0.9 * velocity[i]
-    return w
+from methods.base import ClipBatch, LabelledBatch
+from tests.bench.runs.toy import CPU, Toy, batch, by_hand, schedule
 
 
 @pytest.mark.parametrize("clip", [10.0, 0.5, None])
@@ -144,6 +85,27 @@ def test_parts_of_a_step_draw_different_views_and_one_part_the_usual_one(tmp_pat
         Trainer(Drawing(), schedule(accumulate=parts, steps=2), tmp_path / str(parts), CPU).fit(batch)
     one, three = drawn[:2], drawn[2:]
     assert len(set(three)) == 6 and three[0] == one[0] and three[3] == one[1]
+
+
+def test_the_global_generator_is_set_by_the_step_and_given_back(tmp_path: Path) -> None:
+    """Dropout draws from it: the same numbers whatever was drawn before, others in each step and part."""
+    drawn: list[float] = []
+
+    class Dropping(Toy):
+        def losses(self, target: ClipBatch, source: LabelledBatch | None, step: int) -> dict[str, Tensor]:
+            drawn.append(float(torch.rand(())))
+            return super().losses(target, source, step)
+
+        def after_step(self, step: int) -> None:
+            drawn.append(float(torch.rand(())))
+
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        Trainer(Dropping(), schedule(accumulate=2, steps=2), tmp_path / str(seed), CPU).fit(batch)
+        assert torch.equal(torch.get_rng_state(), before)
+    first, second = drawn[:6], drawn[6:]
+    assert first == second and len(set(first)) == 6
 
 
 def test_a_run_may_stop_early_in_a_longer_schedule(tmp_path: Path) -> None:
@@ -219,131 +181,6 @@ def test_every_step_is_logged_with_each_loss(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(7))
     assert lines[0]["square"] == 2.5 and lines[0]["pull"] == 0.0
-
-
-@pytest.mark.parametrize("stop", range(1, 7))
-@pytest.mark.parametrize("every", [1, 3])
-def test_a_loop_that_stops_anywhere_goes_on_to_the_same_bits(
-    stop: int, every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(training, "STATE_EVERY", every)
-    whole = Toy()
-    Trainer(whole, schedule(), tmp_path / "whole", CPU).fit(batch)
-
-    seen: list[int] = []
-
-    def stopping(step: int) -> ClipBatch:
-        if step == stop:
-            raise KeyboardInterrupt
-        return batch(step)
-
-    with pytest.raises(KeyboardInterrupt):
-        Trainer(Toy(), schedule(), tmp_path / "part", CPU).fit(stopping)
-    resumed = Toy()
-    with torch.no_grad():
-        resumed.segmenter.weight.fill_(99)  # whatever it was: what was saved is all that counts
-
-    def watched(step: int) -> ClipBatch:
-        seen.append(step)
-        return batch(step)
-
-    if stop >= every:
-        Trainer(resumed, schedule(), tmp_path / "part", CPU).fit(watched)
-        assert seen == list(range(stop // every * every, 7))
-        assert torch.equal(resumed.segmenter.weight, whole.segmenter.weight)
-        assert resumed.steps_seen == 7
-        for name in ("metrics.jsonl", *(f"state/snapshot-{s:06d}.safetensors" for s in (2, 5, 7))):
-            assert (tmp_path / "part" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
-    else:
-        assert not (tmp_path / "part" / "state" / "state.safetensors").exists()
-
-
-def test_seconds_add_up_over_interruptions(tmp_path: Path) -> None:
-    trainer = Trainer(Toy(), schedule(), tmp_path, CPU)
-    trainer._save(1, 100.0, 200.0)
-    fitted = Trainer(Toy(), schedule(), tmp_path, CPU).fit(batch)
-    assert 100 < fitted.wall_seconds < 110 and 200 < fitted.cpu_seconds < 210
-
-
-def test_a_state_of_other_code_is_refused(tmp_path: Path) -> None:
-    trainer = Trainer(Toy(), schedule(), tmp_path, CPU)
-    trainer._save(3, 1.0, 1.0)
-    other = Toy()
-    other.extra = nn.Parameter(torch.zeros(1))
-    with pytest.raises(
-        RunError, match=r"state\.safetensors was saved by other code than this; delete it and run again"
-    ):
-        Trainer(other, schedule(), tmp_path, CPU).fit(batch)
-    save_tensors(trainer.state_path, {f"method/{k}": v for k, v in Toy().state_dict().items()})
-    with pytest.raises(RunError, match="saved by other code"):
-        Trainer(Toy(), schedule(), tmp_path, CPU).fit(batch)
-
-
-def test_a_state_that_lost_its_momentum_is_refused(tmp_path: Path) -> None:
-    trainer = Trainer(Toy(), schedule(steps=1), tmp_path, CPU)
-    trainer.fit(batch)
-    tensors, facts = load_tensors(trainer.state_path)
-    kept = {name: value for name, value in tensors.items() if not name.startswith("optimiser/")}
-    assert kept.keys() < tensors.keys()
-    for left, told in ((kept, facts), (tensors, {**facts, "wall": True})):
-        save_tensors(trainer.state_path, left, told)
-        with pytest.raises(RunError, match="saved by other code"):
-            Trainer(Toy(), schedule(), tmp_path, CPU).fit(batch)
-
-
-def test_a_snapshot_that_has_gone_is_missed_when_the_run_goes_on(tmp_path: Path) -> None:
-    trainer = Trainer(Toy(), schedule(), tmp_path, CPU)
-    trainer.fit(batch)
-    gone = trainer.snapshot_path(snapshot_steps(trainer.schedule)[0])
-    gone.unlink()
-    with pytest.raises(RunError, match=rf"{gone} has gone, .*; delete {gone.parent} and run again"):
-        Trainer(Toy(), schedule(), tmp_path, CPU).fit(batch)
-
-
-def test_every_environment_of_an_interrupted_run_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = training.environment(CPU, 1)
-    assert here["threads"] == "1" and here["device"] == "cpu" and {"torch", "cpu_model"} <= here.keys()
-
-    def stopping(step: int) -> ClipBatch:
-        if step == 3:
-            raise KeyboardInterrupt
-        return batch(step)
-
-    monkeypatch.setattr(training, "STATE_EVERY", 2)
-    with monkeypatch.context() as elsewhere, pytest.raises(KeyboardInterrupt):
-        elsewhere.setattr(training, "environment", lambda *_: here | {"threads": "2"})
-        Trainer(Toy(), schedule(), tmp_path, CPU).fit(stopping)
-    both = (here | {"threads": "2"}, here)
-    assert Trainer(Toy(), schedule(), tmp_path, CPU).fit(batch).environments == both
-    assert Trainer(Toy(), schedule(), tmp_path, CPU).fit(batch).environments == both  # nothing was left to do
-
-
-def test_a_truncated_state_is_named(tmp_path: Path) -> None:
-    trainer = Trainer(Toy(), schedule(), tmp_path, CPU)
-    trainer._save(3, 1.0, 1.0)
-    trainer.state_path.write_bytes(trainer.state_path.read_bytes()[:100])
-    with pytest.raises(RunError, match=f"{trainer.state_path} is damaged.*delete it and run again"):
-        Trainer(Toy(), schedule(), tmp_path, CPU).fit(batch)
-
-
-@pytest.mark.parametrize(
-    "forged", [{"step": -1}, {"step": 8}, {"step": "3"}, {"step": None}, {"step": 2.5}, {"wall": -1}, {"cpu": "soon"}]
-)
-def test_a_state_of_a_step_that_there_is_not(forged: dict[str, Any], tmp_path: Path) -> None:
-    trainer = Trainer(Toy(), schedule(snapshots=1), tmp_path, CPU)
-    trainer._save(3, 1.0, 1.0)
-    tensors, meta = load_tensors(trainer.state_path)
-    save_tensors(trainer.state_path, tensors, meta | forged)
-    with pytest.raises(
-        RunError, match=f"{trainer.state_path} was saved by other code than this; delete it and run again"
-    ):
-        Trainer(Toy(), schedule(snapshots=1), tmp_path, CPU).fit(batch)
-
-
-def test_a_log_without_a_state_starts_anew(tmp_path: Path) -> None:
-    (tmp_path / "metrics.jsonl").write_text('{"step": 0, "of": "an older attempt"}\n')
-    Trainer(Toy(), schedule(), tmp_path, CPU).fit(batch)
-    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 7
 
 
 # Not a number ---------------------------------------------------------------------------------------------------------
