@@ -46,9 +46,10 @@ def best_told(atlas: Atlas, shift: str) -> str:
     alike = [called[name] for name in atlas.leaders[shift][1:]]
     if all(p is None for p in of.corrected.values()):
         return f"{text}; one replicate tells nobody apart."
-    return (
-        f"{text}; not told apart from the best: {listed(alike) if alike else 'nobody'}, of {len(of.names) - 1} others."
-    )
+    others = len(of.names) - 1
+    if len(alike) == others:
+        return f"{text}; none of the {others} others is told apart from it."
+    return f"{text}; not told apart from the best: {listed(alike) if alike else 'nobody'}, of {others} others."
 
 
 def row_told(atlas: Atlas, row: Row) -> str:
@@ -56,7 +57,8 @@ def row_told(atlas: Atlas, row: Row) -> str:
     best = [short(shift) for shift, names in atlas.leaders.items() if names[:1] == [row.name]]
     among = [short(shift) for shift, names in atlas.leaders.items() if row.name in names[1:]]
     parts = [f"best on {codes(best)}"] * bool(best)
-    parts += [f"not told apart from the best on {codes(among)}"] * bool(among)
+    where = "each" if len(among) == len(atlas.leaders) > 1 else codes(among)
+    parts += [f"not told apart from the best on {where}"] * bool(among)
     apart = "told apart from the best everywhere" if atlas.tested else ""
     return "; ".join(filter(None, (", ".join(parts) or apart, _span(atlas.source_free, row)))) + "."
 

@@ -145,6 +145,15 @@ def test_what_the_page_says_in_short() -> None:
     assert "STPL has the best mean rank, 1.83 of 3; Nemenyi's test does not tell it apart from UR and AdaBN." in text
 
 
+def test_where_nobody_is_told_apart_names_are_not_listed() -> None:
+    """STPL minus UR is -4 and 6, minus AdaBN 0 and 3: two replicates that contradict each other."""
+    of = {"source_only": (30, 32), "adabn": (33, 38), "ur": (37, 35), "stpl": (33, 41)}
+    text = text_of(records(dict.fromkeys((A, B, C), of)))
+    assert "- `test-a`: best is STPL (37.0 ± 50.8), then UR (36.0 ± 12.7; +1.00 ± 63.53 between them)" in text
+    assert text.count("; none of the 2 others is told apart from it.") == 3
+    assert "- AdaBN: not told apart from the best on each; rank 3 of 3 on each." in text
+
+
 def test_it_says_so_where_stpl_is_not_first() -> None:
     worse = {shift: {**of, "stpl": tuple(x - 9 for x in of["stpl"] if x is not None)} for shift, of in STANDARD.items()}
     text = text_of(records(worse))
