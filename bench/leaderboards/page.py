@@ -202,11 +202,14 @@ def _ingredient_sections(own: Sequence[Group], groups: Sequence[Group], shift: S
     """The table of results with the other ingredients than the shift's, and how far they are from the shift's."""
     (option,) = own[0].altered
     kind = option.partition("=")[2]
+    rows, real = ranked(replace(group, altered=()) for group in own), compared_with(shift.name)
+    order = order_table(rows, real)
     return [
         f"## Results with {kind} ingredients",
         f"The same table of the runs with {code(f'-o {option}')}: {INGREDIENTS[kind]}. Gains and the gap are taken from "
         "source-only and the oracle with these ingredients. No other run is in it, and these are in no table above.",
-        main_table(ranked(replace(group, altered=()) for group in own), compared_with(shift.name)),
+        main_table(rows, real),
+        *([f"Rank correlation (Spearman) with the table of STPL's paper on {real}, as above:", order] if order else ()),
         f"What the ingredients change: these minus {shift.ingredients} ones, mIoU points, {TESTED}",
         control_table(own, groups),
     ]

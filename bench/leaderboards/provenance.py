@@ -95,7 +95,9 @@ def processors(records: Sequence[Record]) -> str:
 
 
 def _one_start(records: Sequence[Record], seed: int) -> bool:
-    """Whether all records of a replicate that start from a source model start from the same file."""
-    of_seed = [record for record in records if record.config.seed == seed and record.source_model]
-    starts = {record.digests.source_model if record.digests else None for record in of_seed}
-    return len(starts) == 1 and None not in starts
+    """Whether a replicate's records that name the same source model have the same file of it."""
+    files: dict[str, set[str | None]] = {}
+    for record in records:
+        if record.config.seed == seed and record.source_model:
+            files.setdefault(record.source_model, set()).add(record.digests.source_model if record.digests else None)
+    return bool(files) and all(len(of) == 1 and None not in of for of in files.values())

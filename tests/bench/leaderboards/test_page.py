@@ -180,12 +180,18 @@ def test_published_ingredients_are_a_table_of_their_own_and_in_no_other() -> Non
         assert table(page, heading) == table(before, heading)
     section = page.split("## Results with published ingredients")[1].split("\n## ")[0]
     results, changed = section.split("What the ingredients change")
+    results, _, order = results.partition(
+        "Rank correlation (Spearman) with the table of STPL's paper on viper2cityscapes, as above:"
+    )
     own = table(f"\n## Own\n{results}", "Own")
     assert [row(own, name)["mIoU, %"] for name in ("Oracle", "STPL", "Source only")] == [
         "72.0 ± 12.7",
         "47.0 ± 25.4",
         "32.0 ± 12.7",
     ]
+    # STPL between source-only and the oracle: the published order of the three, and no fourth
+    (told,) = table(f"\n## Own\n{order}", "Own")
+    assert (told["rows of the paper's table"], told["methods"], told["Spearman's ρ"]) == ("all rows", "3", "+1.00")
     # Over source-only and up to the oracle with the same ingredients: 14 and 16 of 40
     assert (row(own, "STPL")["gain"], row(own, "STPL")["gap closed, %"], row(own, "STPL")["n"]) == (
         "+15.0 ± 12.7",
@@ -311,6 +317,13 @@ def test_records_of_several_processors_say_so() -> None:
     told = [make_record(r.config.method, r.config.seed, r.result.miou, **of_one) for r in standard()[1:-2]]
     told.append(make_record("source_only", 0, 30.0, hardware=new, **of_one))
     assert "whose pairs share the worlds and source model alone" in build(SHIFT, told)
+    other = {"digests": {"checkpoint": "0" * 64, "source_model": "2" * 64}}
+    fused = make_record(
+        "stpl", 0, 41.0, source_model="b" * 12, options={"fusion": "add"}, **other
+    )  # of another fusion: another model, no pair
+    assert "share the worlds and source model alone" in build(SHIFT, [*told, fused])
+    again = make_record("ur", 0, 41.0, source_model="a" * 12, options={"fusion": "none"}, **other)
+    assert "share the worlds alone" in build(SHIFT, [*told, again])
     assert "A CPU (family 26, AVX512), 2 cores" in page and "A CPU (model not recorded), 2 cores" in page
     records = [make_record(r.config.method, r.config.seed, r.result.miou, hardware=new) for r in standard()[:-2]]
     assert "- Processors:" not in build(SHIFT, records)
