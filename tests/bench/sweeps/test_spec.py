@@ -13,6 +13,7 @@ from bench import cli
 from bench.core.errors import UsageError
 from bench.core.registry import ROOT, method_names
 from bench.core.schema import read_yaml, validated
+from bench.leaderboards.published import in_paper
 from bench.runs.config import alterations, load_shift, make_run_config, method_class, methods_on
 from bench.sweeps.search import Search, draw, searched, tuning_shift
 from bench.sweeps.spec import Sweep, parse_grid, plan
@@ -222,3 +223,13 @@ def test_the_board_of_ministreet_2_is_one_sweep() -> None:
     assert {one.seed for one in of_seed} == {0} and load_shift(example.shift).purpose == "report"
     assert {one.method for one in of_seed} == set(method_names()) and len(of_seed) == 24
     assert [alterations(one) for one in of_seed if alterations(one)] == [("teacher=none",)]
+
+
+def test_the_table_of_published_ingredients_is_one_sweep() -> None:
+    """The paper's fourteen rows and the floors, each as its own paper has it, on what is reported."""
+    example = read_yaml(ROOT.parent / "examples" / "ministreet2-published.yaml", Sweep, "Sweep")
+    planned = [one.config for one in plan(example)]
+    assert load_shift(example.shift).purpose == "report" and len(planned) == 3 * 16
+    assert {alterations(one) for one in planned} == {("ingredients=published",)}
+    paper = {name for name in method_names() if in_paper("viper2cityscapes", name) is not None}
+    assert {one.method for one in planned} == paper | {"adabn", "self_training"}
