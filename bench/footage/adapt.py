@@ -33,13 +33,14 @@ from bench.data.datasets._description import find_frames
 from bench.data.loaders import BadClips, ClipLoader, ahead
 from bench.data.splits import Store
 from bench.flow.base import backend_of
+from bench.networks.build import place
 from bench.networks.model_file import save_model, segmenter_of
 from bench.networks.weights import load_into, save_tensors
 from bench.runs.around import Around
 from bench.runs.boxed import Told, boxable
 from bench.runs.evaluate import Everything, reestimate_statistics
 from bench.runs.settings import loaded_class, method_class, resolve_settings, settings_of
-from bench.runs.training import Log, Trainer, place
+from bench.runs.training import Log, Trainer
 from bench.shifts.protocol import Adaptation
 from methods.base import Method, Setup
 from stpl.segmenter import VideoSegmenter

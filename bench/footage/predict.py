@@ -15,10 +15,10 @@ from bench.core.progress import Progress, quiet
 from bench.core.workspace import Workspace
 from bench.data.label_maps import named_space, space_names
 from bench.data.loaders import ClipLoader
+from bench.networks.build import place
 from bench.networks.model_file import ModelInfo, load_model
 from bench.runs.finished import RunFolder
 from bench.runs.predictions import predictions as passes
-from bench.runs.training import place
 from stpl.segmenter import VideoSegmenter
 
 

@@ -23,6 +23,7 @@ from bench.core.loading import load
 from bench.core.registry import names
 
 if TYPE_CHECKING:
+    from bench.core.workspace import Workspace
     from stpl.segmenter import VideoSegmenter
 
 
@@ -178,3 +179,14 @@ def set_checkpointing(segmenter: VideoSegmenter, on: bool = True) -> None:
     if not hasattr(encoder, "checkpointing"):
         raise UsageError("This network has no gradient checkpointing; only the deeplabv2 networks do")
     encoder.checkpointing = on
+
+
+def place(segmenter: VideoSegmenter, workspace: Workspace) -> VideoSegmenter:
+    """Put a network where it computes: on the device, channels last on a GPU, its encoder compiled where that is asked for."""
+    segmenter = segmenter.to(workspace.device)
+    if workspace.device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False  # float32 is float32: scores are those of a CPU up to the order of sums
+        segmenter = segmenter.to(memory_format=torch.channels_last)
+    if workspace.compiled:
+        segmenter.encoder.compile()
+    return segmenter

@@ -18,6 +18,7 @@ from bench.data.loaders import BadClips, ClipLoader, ahead
 from bench.data.splits import Split, check_labels
 from bench.data.splits import prepare as prepare_split
 from bench.flow.resolve import open_clips
+from bench.networks.build import place
 from bench.networks.weights import load_into, save_tensors
 from bench.shifts.sides import Pictures
 from methods.base import Method, Setup
@@ -27,7 +28,7 @@ from .config import RunConfig, Schedule, Shift, method_class
 from .evaluate import Everything, reestimate_statistics, target_score
 from .settings import loaded_class, settings_of
 from .source import fresh_segmenter, initial_segmenter, source_flow, source_model, supervision_of
-from .training import Batches, Fitted, Log, Trainer, place, snapshot_steps
+from .training import Batches, Fitted, Log, Trainer, snapshot_steps
 
 GRANTS = {
     "none": ("target-train",),

@@ -21,6 +21,7 @@ from bench.core.workspace import Workspace
 from bench.data.loaders import ClipLoader
 from bench.data.splits import prepare
 from bench.flow.resolve import open_clips
+from bench.networks.build import place
 from bench.networks.weights import load_into
 from bench.shifts.protocol import Data, Shift, check_protocol
 from stpl.segmenter import VideoSegmenter
@@ -29,7 +30,6 @@ from .config import RunConfig, alterations, load_shift, make_run_config
 from .options import parse_options
 from .records import Record, read_record
 from .source import fresh_segmenter
-from .training import place
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -37,6 +37,7 @@ from bench.core.workspace import Workspace
 from bench.data.loaders import BadClips, ClipLoader
 from bench.data.splits import Split
 from bench.flow.resolve import identity_of, open_clips
+from bench.networks.build import place
 from bench.networks.weights import load_into, read_header
 from bench.shifts.protocol import check_protocol
 from bench.shifts.sides import ModelFile
@@ -59,7 +60,7 @@ from .sequences import write_sequences
 from .settings import revision_of
 from .source import fresh_segmenter
 from .streaming import clips_of, online_digest, online_labels, online_scores, work
-from .training import Fitted, place
+from .training import Fitted
 
 ANEW = "make the config anew, or check out the revision that its record names"
 """What to do about a config of another time."""

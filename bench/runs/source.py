@@ -18,7 +18,7 @@ from bench.data.loaders import BadClips, ahead
 from bench.data.splits import check_labels, identity_of, prepare
 from bench.flow.base import module_of
 from bench.flow.resolve import open_clips
-from bench.networks.build import build_segmenter
+from bench.networks.build import build_segmenter, place
 from bench.networks.weights import save_tensors
 from bench.shifts.sides import ModelFile
 from methods.base import NoSettings, Setup, Supervision
@@ -27,7 +27,7 @@ from methods.common.supervised import Supervised
 from .config import RunConfig, Shift, check_sources, hash_of
 from .model_source import is_good, model_of_file, read_model
 from .released import released_model
-from .training import Trainer, place
+from .training import Trainer
 
 if TYPE_CHECKING:
     from bench.core.workspace import Workspace

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -32,10 +31,6 @@ from methods.base import ClipBatch, LabelledBatch, Method
 
 from .config import Adaptation, Schedule
 from .watching import Unwatched
-
-if TYPE_CHECKING:
-    from bench.core.workspace import Workspace
-    from stpl.segmenter import VideoSegmenter
 
 STATE_EVERY = 20
 """Steps between two writes of the resumable state."""
@@ -269,8 +264,12 @@ class Trainer:
         half = bfloat16(self.device, enabled=self.schedule.precision == "bfloat16")
         with torch.random.fork_rng(devices=[]), half:
             seed = seed_for(self.method.setup.seed, name, step, *([part] if part else []))
-            # On the CPU torch.manual_seed keeps a stack trace for each GPU that may come; that takes longer than the optimiser.
-            (torch.manual_seed if self.device.type != "cpu" else torch.default_generator.manual_seed)(seed)
+            if (
+                self.device.type == "cpu"
+            ):  # torch.manual_seed would note a stack trace in case a GPU comes: 1 ms or more
+                torch.default_generator.manual_seed(seed)
+            else:
+                torch.manual_seed(seed)
             yield
 
     def start_round(self, number: int, step: int, everything: Iterable[ClipBatch]) -> None:
@@ -392,14 +391,3 @@ class Trainer:
 
 def _parameters(optimiser: torch.optim.Optimizer) -> list[Tensor]:
     return [p for group in optimiser.param_groups for p in group["params"]]
-
-
-def place(segmenter: VideoSegmenter, workspace: Workspace) -> VideoSegmenter:
-    """Put a network where it computes: on the device, channels last on a GPU, its encoder compiled where that is asked for."""
-    segmenter = segmenter.to(workspace.device)
-    if workspace.device.type == "cuda":
-        torch.backends.cudnn.allow_tf32 = False  # float32 is float32: scores are those of a CPU up to the order of sums
-        segmenter = segmenter.to(memory_format=torch.channels_last)
-    if workspace.compiled:
-        segmenter.encoder.compile()
-    return segmenter

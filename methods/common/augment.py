@@ -23,7 +23,7 @@ def uniform(shape: int | tuple[int, ...], low: float, high: float, generator: to
 
 def _centres(n: int) -> Tensor:
     """Centres of ``n`` pixels in units in which the outer edges are -1 and 1."""
-    return torch.linspace(-1, 1, n) * (n - 1) / n if n > 1 else torch.zeros(1)
+    return torch.linspace(-1, 1, n) * (n - 1) / n
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,12 @@ import bench.runs.training
 from bench.core.registry import method_names
 from bench.core.workspace import Workspace
 from bench.data.loaders import to_device
-from bench.networks.build import build_segmenter
+from bench.networks.build import build_segmenter, place
 from bench.networks.weights import load_tensors
 from bench.runs.config import load_shift, make_run_config, method_class
 from bench.runs.dry_run import Training, dry_look, noise
 from bench.runs.predictions import predict
-from bench.runs.training import Trainer, place
+from bench.runs.training import Trainer
 from bench.sweeps.gpus import GPUS, seconds
 from tests.bench.runs.steps import WAITS, real_steps
 from tests.gpu.conftest import FULL

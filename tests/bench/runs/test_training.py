@@ -137,8 +137,7 @@ def test_what_is_checked_late_is_checked_before_it_is_saved(tmp_path: Path) -> N
 
 
 def test_compiling_the_encoder_changes_no_name(tmp_path: Path) -> None:
-    from bench.networks.build import build_segmenter
-    from bench.runs.training import place
+    from bench.networks.build import build_segmenter, place
 
     plain = build_segmenter("mini", "conv1x1", 3)
     compiled = place(build_segmenter("mini", "conv1x1", 3), Workspace(tmp_path, tmp_path, compiled=True))
