@@ -47,7 +47,7 @@ from methods.base import (
 from methods.common.augment import Geometry, strong_view
 from methods.common.checks import in_range
 from methods.common.ema import ema_update, frozen_copy
-from methods.common.teacher import Teacher, TeacherLabels, TeacherSettings
+from methods.common.teacher import Teacher, TeacherSettings
 from stpl import ProjectionHead, Segmentation, VideoSegmenter, stpl_objective
 
 
@@ -138,26 +138,28 @@ class STPL(Method):
 
     def losses(self, target: ClipBatch, source: LabelledBatch | None, step: int) -> dict[str, Tensor]:
         s = self.settings
-        weak = self.teacher.label(target, s.label_noise, self.generator(step, "label noise"), self.segmenter)
+        noise = s.label_noise, self.generator(step, "label noise")
+        weak = self.teacher.label(target, *noise, self.segmenter)
+        before = self.teacher.label_previous(target, weak.out, *noise, self.segmenter)
         generator = self.generator(step, "strong view")
         geometry = Geometry.draw(len(target.keys), s.max_zoom, generator)
         view = strong_view(target, geometry, s.strength, generator)
         strong = self.segmenter(view.frames, view.flow, view.valid)
 
-        moved = TeacherLabels(geometry.labels(weak.current), geometry.labels(weak.previous), weak.out)
-        embeddings, labels = self.embed(self.segmenter, self.head, view, strong, moved)
+        label, label_before = geometry.labels(weak.current), geometry.labels(before)
+        embeddings, labels = self.embed(self.segmenter, self.head, view, strong, label, label_before)
         if s.weak_view == "teacher":
             with torch.no_grad():
                 labeller, head = self.teacher.labeller(self.segmenter), self.teacher_head or self.head
-                more = self.embed(labeller, head, target, weak.out, weak)
+                more = self.embed(labeller, head, target, weak.out, weak.current, before)
         elif s.weak_view == "student":
             out = self.segmenter(target.frames, target.flow, target.valid)
-            more = self.embed(self.segmenter, self.head, target, out, weak)
+            more = self.embed(self.segmenter, self.head, target, out, weak.current, before)
         else:
             more = [], []
         return stpl_objective(
             strong.scores.float(),
-            moved.current,
+            label,
             [*embeddings, *more[0]],
             [*labels, *more[1]],
             ce=s.ce,
@@ -174,16 +176,17 @@ class STPL(Method):
         head: ProjectionHead,
         clips: ClipBatch,
         out: Segmentation,
-        labels: TeacherLabels,
+        label: Tensor,
+        label_before: Tensor,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Embedding maps of a view, one per time, and the labels of each time."""
         maps, their_labels = [], []
         if self.settings.times != "previous":
             maps.append(head(out.features).float())
-            their_labels.append(labels.current)
+            their_labels.append(label)
         if self.settings.times != "current":
             maps.append(head(segmenter.fuse_at(out.encoded, clips.flow, clips.valid, -2)).float())
-            their_labels.append(labels.previous)
+            their_labels.append(label_before)
         return maps, their_labels
 
     def after_step(self, step: int) -> None:

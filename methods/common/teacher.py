@@ -39,10 +39,9 @@ class TeacherSettings:
 
 
 class TeacherLabels(NamedTuple):
-    """Pseudo-labels ``(N, h, w)`` at score resolution, 255 = not confident, of frame t and of frame t-1, and the pass itself."""
+    """Pseudo-labels ``(N, h, w)`` at score resolution, 255 = not confident, of frame t, and the pass that they are of."""
 
     current: Tensor
-    previous: Tensor
     out: Segmentation
 
 
@@ -93,6 +92,11 @@ class Teacher(nn.Module):
         if self.segmenter is not None:
             self.segmenter.load_state_dict(student.state_dict())
 
+    def _labeller(self, student: VideoSegmenter | None) -> VideoSegmenter:
+        segmenter = self.segmenter or student
+        assert segmenter is not None, "without an average the student labels: give it"
+        return segmenter
+
     @torch.no_grad()
     def label(
         self, clips: ClipBatch, noise: float, generator: torch.Generator, student: VideoSegmenter | None = None
@@ -103,14 +107,27 @@ class Teacher(nn.Module):
             noise: share of labels replaced at random, see :func:`noisy`.
             student: labels where there is no average.
         """
-        segmenter = self.segmenter or student
-        assert segmenter is not None, "without an average the student labels: give it"
-        out: Segmentation = segmenter(clips.frames, clips.flow, clips.valid)
-        now = out.scores.float().softmax(1)
-        before = segmenter.classify(segmenter.fuse_at(out.encoded, clips.flow, clips.valid, -2)).float().softmax(1)
-        self.thresholds.update(now)
-        current, previous = (noisy(self.thresholds(p)[0], noise, p.shape[1], generator) for p in (now, before))
-        return TeacherLabels(current, previous, out)
+        out: Segmentation = self._labeller(student)(clips.frames, clips.flow, clips.valid)
+        probabilities = out.scores.float().softmax(1)
+        self.thresholds.update(probabilities)
+        return TeacherLabels(self._confident(probabilities, noise, generator), out)
+
+    @torch.no_grad()
+    def label_previous(
+        self,
+        clips: ClipBatch,
+        out: Segmentation,
+        noise: float,
+        generator: torch.Generator,
+        student: VideoSegmenter | None = None,
+    ) -> Tensor:
+        """Labels ``(N, h, w)`` of frame t-1 in the pass ``out`` of :meth:`label`, by the thresholds as they are."""
+        segmenter = self._labeller(student)
+        scores = segmenter.classify(segmenter.fuse_at(out.encoded, clips.flow, clips.valid, -2))
+        return self._confident(scores.float().softmax(1), noise, generator)
+
+    def _confident(self, probabilities: Tensor, noise: float, generator: torch.Generator) -> Tensor:
+        return noisy(self.thresholds(probabilities)[0], noise, probabilities.shape[1], generator)
 
     def follow(self, student: VideoSegmenter, decay: float) -> None:
         """Move towards the student."""

@@ -71,6 +71,17 @@ def test_stpl_without_contrast_is_self_training_bit_for_bit() -> None:
         assert torch.equal(a, b), key
 
 
+def test_only_stpl_labels_frame_t_minus_1() -> None:
+    """Teacher and student classify once each in a step of self-training; what it does not learn from costs nothing."""
+    calls = {}
+    for name in ("self_training", "stpl"):
+        method, calls[name] = make(name), []
+        for segmenter in (method.segmenter, method.teacher.segmenter):
+            segmenter.classifier.register_forward_hook(lambda *_, seen=calls[name]: seen.append(1))
+        method.losses(clips(), None, 0)
+    assert (len(calls["self_training"]), len(calls["stpl"])) == (2, 3)
+
+
 def test_the_first_cross_entropy_of_both_is_the_same_with_contrast_too() -> None:
     ours, floor = trained(make("stpl", **shared_settings()), 2), trained(make("self_training"), 2)
     assert ours[0]["ce"] == floor[0]["ce"] and ours[0]["contrast"] > 0
