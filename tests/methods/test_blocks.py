@@ -11,45 +11,31 @@ from torch import Tensor, nn
 
 import methods.common as common
 from bench.networks.build import build_segmenter
-from methods.base import ClipBatch, LabelledBatch
+from methods.base import ClipBatch
 from methods.common import (
     Adversary,
     Discriminator,
     LabelBank,
     RareClassWeights,
     aggregated_prediction,
-    band_energy,
-    band_map,
     class_balanced_portion,
-    cut_mix,
     decoder_disagreement,
     diversity,
     drop_channels,
     entropy_loss,
-    fourier_mix,
     instance_contrast,
     intra_domain_consistency,
     judged,
     label_confident,
-    match_histograms,
     propagate,
-    random_boxes,
     relative_labels,
-    rescale,
-    reverse_gradient,
     robust_entropy,
-    rotate_hue,
     self_information,
-    spectral_transfer,
-    swap_bands,
-    top_components,
     trusted_cross_entropy,
     two_head_labels,
     warped_labels,
     weight_discrepancy,
 )
-from methods.common.fourier import unit_phase
-from methods.common.supervision import resized
 
 
 def gen(seed: int = 0) -> torch.Generator:
@@ -142,173 +128,6 @@ def test_adversary_learns_apart_from_the_segmenter() -> None:
     assert not any(p.requires_grad for p in adversary.parameters())
     with pytest.raises(AssertionError, match="watch"):
         adversary.learn()
-
-
-# Frequencies ----------------------------------------------------------------------------------------------------------
-
-
-def test_spectral_transfer_identities() -> None:
-    a, b = torch.rand(2, 3, 20, 31, generator=gen()), torch.rand(2, 3, 20, 31, generator=gen(1))
-    torch.testing.assert_close(spectral_transfer(a, a, 0.2), a, atol=1e-5, rtol=0)
-    torch.testing.assert_close(spectral_transfer(a, b, 0.0, window="corners"), a, atol=1e-5, rtol=0)
-    styled = spectral_transfer(a, b, 0.0)  # the symmetric window still takes the mean
-    torch.testing.assert_close(styled.mean((2, 3)), b.mean((2, 3)), atol=1e-5, rtol=0)
-    mirrored = spectral_transfer(a.flip(-1), b.flip(-1), 0.1)
-    torch.testing.assert_close(mirrored, spectral_transfer(a, b, 0.1).flip(-1), atol=1e-4, rtol=0)
-    torch.testing.assert_close(fourier_mix(a, b, 0.1), spectral_transfer(a, b, 0.1))
-    assert torch.isfinite(spectral_transfer(torch.zeros(1, 1, 8, 8), torch.rand(1, 1, 8, 8), 0.3)).all()
-    with pytest.raises(ValueError, match="differ"):
-        spectral_transfer(a, b[..., :-1], 0.1)
-    with pytest.raises(ValueError, match=r"0\.\.0\.5"):
-        spectral_transfer(a, b, 0.6)
-
-
-def test_band_map_against_loops() -> None:
-    for height, width in ((36, 64), (33, 65), (8, 10), (64, 64)):
-        expected = torch.full((height, width), -1)
-        for k in reversed(range(1, 33)):
-            h, w = height * k // 64, width * k // 64
-            for rows in (slice(0, h), slice(height - h, height)):
-                for columns in (slice(0, w), slice(width - w, width)):
-                    expected[rows, columns] = k - 1
-        if height % 2:
-            expected[height // 2] = -1
-        assert torch.equal(band_map(height, width), expected), (height, width)
-
-
-def test_swap_bands_identities_and_odd_sizes() -> None:
-    image, other = torch.rand(2, 3, 33, 65, generator=gen()), torch.rand(2, 3, 33, 65, generator=gen(1))
-    nothing = torch.zeros(2, 32, 3)
-    torch.testing.assert_close(swap_bands(image, other, nothing)[0], image, atol=1e-5, rtol=0)
-    lost = swap_bands(image, other, nothing, published=True)[0]
-    assert float((lost - image).abs().max()) > 0.01  # the middle row and column of the spectrum, lost as published
-    even = torch.rand(1, 3, 32, 64, generator=gen())
-    total = band_energy(even).sum((1, 2))
-    torch.testing.assert_close(total, even.square().sum((1, 2, 3)) * even.shape[-1] * even.shape[-2])  # Parseval
-
-
-def test_the_gate_gets_a_gradient_and_it_is_reversed() -> None:
-    scores = torch.randn(2, 96, generator=gen(), requires_grad=True)
-    chosen = top_components(scores, 9)
-    assert chosen.detach().sum(1).tolist() == pytest.approx([9.0, 9.0])
-    picked = scores.detach().masked_select(chosen.detach() > 0.5).view(2, 9).min(1).values
-    assert (picked >= scores.detach().masked_select(chosen.detach() < 0.5).view(2, 87).max(1).values).all()
-    image, other = torch.rand(2, 3, 16, 32, generator=gen(1)), torch.rand(2, 3, 16, 32, generator=gen(2))
-
-    def gradient(turn: bool) -> Tensor:
-        share = top_components(scores, 9).view(2, 32, 3)
-        out, _ = swap_bands(image, other, reverse_gradient(share) if turn else share)
-        return torch.autograd.grad((out - image).square().sum(), scores)[0]
-
-    assert gradient(False).abs().sum() > 0
-    torch.testing.assert_close(gradient(True), -gradient(False))
-
-
-# Colours and mixing ---------------------------------------------------------------------------------------------------
-
-
-def test_histogram_matching_against_numpy() -> None:
-    import numpy as np
-
-    g = gen()
-    source = torch.randint(0, 256, (2, 3, 9, 11), generator=g).float()
-    reference = torch.randint(40, 90, (2, 3, 7, 8), generator=g).float()
-    found = match_histograms(source, reference)
-    for n in range(2):
-        for c in range(3):
-            values, inverse, counts = np.unique(source[n, c].numpy(), return_inverse=True, return_counts=True)
-            known, known_counts = np.unique(reference[n, c].numpy(), return_counts=True)
-            quantile = np.cumsum(counts) / source[n, c].numel()
-            new = np.interp(quantile, np.cumsum(known_counts) / reference[n, c].numel(), known)
-            np.testing.assert_allclose(found[n, c].numpy().ravel(), new[inverse.ravel()], atol=1e-3)
-            assert len(values) == len(new)
-    torch.testing.assert_close(match_histograms(source, source), source)
-    flat = torch.full((1, 1, 4, 4), 9.0)
-    assert (match_histograms(source[:1, :1], flat) == 9).all()
-    with pytest.raises(ValueError, match="differ in images"):
-        match_histograms(source, reference[:1])
-
-
-def test_hue_turns_primaries_into_each_other_and_leaves_grey() -> None:
-    red, green = torch.tensor([1.0, 0, 0]).view(3, 1, 1), torch.tensor([0, 1.0, 0]).view(3, 1, 1)
-    torch.testing.assert_close(rotate_hue(red, 1 / 3), green, atol=1e-6, rtol=0)
-    grey = torch.full((3, 2, 2), 0.4)
-    torch.testing.assert_close(rotate_hue(grey, 0.17), grey)
-    colours = 0.3 + 0.2 * torch.rand(3, 4, 4, generator=gen())
-    torch.testing.assert_close(rotate_hue(rotate_hue(colours, 0.1), -0.1), colours, atol=1e-6, rtol=0)
-
-
-def test_rescaling_scales_the_flow() -> None:
-    batch = clips(size=(32, 64))
-    moved = ClipBatch(batch.frames, torch.full_like(batch.flow, 4.0), batch.valid, batch.keys)
-    small = rescale(moved, 75)
-    assert small.frames.shape[-2:] == (24, 48) and small.valid.shape[-2:] == (24, 48)
-    torch.testing.assert_close(small.flow, torch.full_like(small.flow, 3.0))
-    same = rescale(moved, 100)
-    torch.testing.assert_close(same.frames, moved.frames)
-
-
-def test_boxes_are_the_published_draw() -> None:
-    """Area uniform in 0..1, cut off at the border, turned inside out for half of them: either picture is pasted as often."""
-    boxes = random_boxes(400, (32, 64), gen())
-    corners = boxes[:, [0, 0, -1, -1], [0, -1, 0, -1]].sum(
-        1
-    )  # a box reaches one corner as a rule, all but one inside out
-    assert 0.4 < (corners >= 3).float().mean() < 0.6
-    area = torch.where(corners >= 3, 1 - boxes.float().mean((1, 2)), boxes.float().mean((1, 2)))
-    assert area.min() >= 0 and area.max() > 0.5 and 0.2 < area.mean() < 0.4  # what is cut off makes it less than 1/2
-    for box in boxes[corners < 3][:20]:
-        rows, columns = box.any(1).nonzero().flatten(), box.any(0).nonzero().flatten()
-        if len(rows):
-            assert box[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
-
-
-def test_cut_mix_pastes_labelled_source_clips_with_their_flow_and_labels() -> None:
-    target, other = clips(n=3), clips(n=3, size=(48, 96))
-    source = LabelledBatch(other.frames, other.flow, other.valid, other.keys, torch.full((3, 48, 96), 7))
-    boxes = random_boxes(3, (48, 96), gen(2))
-    pseudo = torch.arange(3)[:, None, None].expand(3, 8, 16)  # at the resolution of scores
-    mixed = cut_mix(target, pseudo, source, boxes)
-    moved = resized(target, (48, 96))
-    assert mixed.keys == target.keys and mixed.label.shape == (3, 48, 96)
-    for i in range(3):
-        inside = boxes[i]
-        assert (mixed.label[i][inside] == 7).all() and (mixed.label[i][~inside] == i).all()
-        for field in ("frames", "flow", "valid"):
-            maps = getattr(mixed, field)[i]
-            assert torch.equal(maps[..., inside], getattr(source, field)[i][..., inside])
-            assert torch.equal(maps[..., ~inside], getattr(moved, field)[i][..., ~inside])
-
-
-def test_contrast_leaves_out_what_has_no_label() -> None:
-    """As if those samples were not there: neither anchors nor positives nor in the denominator, and n is that of the others."""
-    f, h = (torch.nn.functional.normalize(torch.randn(1, 7, 4, generator=gen(k)), dim=2) for k in (0, 1))
-    r = torch.rand(1, 7, generator=gen(2)) * 0.2 + 0.9
-    y = torch.tensor([[0, 255, 1, 0, 255, 1, 1]])
-    kept = (y[0] != 255).nonzero().flatten()
-    alone = instance_contrast(f[:, kept], h[:, kept], y[:, kept], y[:, kept], r[:, kept], 0.07)
-    torch.testing.assert_close(instance_contrast(f, h, y, y, r, 0.07, ignore=255), alone)
-    assert not torch.isclose(instance_contrast(f, h, y, y, r, 0.07), alone)  # published: a class like others
-    nothing = torch.full_like(y, 255)
-    assert instance_contrast(f, h, nothing, nothing, r, 0.07, ignore=255) == 0
-
-
-@pytest.mark.parametrize("size", [(36, 50), (30, 34), (65, 129), (128, 256)])
-@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
-def test_what_rounding_leaves_of_a_spectrum_has_no_phase(size: tuple[int, int], kind: torch.dtype) -> None:
-    """A constant picture has one frequency. Transforms leave others at 1e-8 of it, with any phase; a style's amplitude under
-    those would be noise instead of the style's own spectrum at phase 0."""
-    content = torch.full((1, 1, *size), 0.3, dtype=kind)
-    phase = unit_phase(torch.fft.fft2(content))
-    torch.testing.assert_close(phase, torch.ones_like(phase))
-    style = torch.rand(1, 1, *size, generator=gen(), dtype=kind)
-    border = int(0.2 * min(size))
-    low = [torch.tensor([min(k, n - k) <= border for k in range(n)]) for n in size]
-    window = low[0][:, None] & low[1]
-    expected = torch.fft.ifft2(torch.where(window, torch.fft.fft2(style).abs(), 0.0)).real
-    torch.testing.assert_close(spectral_transfer(content, style, 0.2), expected, atol=1e-4, rtol=1e-4)
-    true = torch.fft.fft2(style)
-    torch.testing.assert_close(unit_phase(true), true / true.abs())
 
 
 # Labels ---------------------------------------------------------------------------------------------------------------
@@ -442,3 +261,16 @@ def test_absent_classes_gain_weight_over_batches() -> None:
     first = weights(label, few=10)
     assert first.tolist() == pytest.approx([1.0, 7.0, 7.0 * 1.6])  # 0.9 + 0.1 * 7
     assert weights(label, few=10).tolist() == pytest.approx([1.0, 7.0, 7.0 * (0.9 * 1.6 + 0.7)])
+
+
+def test_contrast_leaves_out_what_has_no_label() -> None:
+    """As if those samples were not there: neither anchors nor positives nor in the denominator, and n is that of the others."""
+    f, h = (torch.nn.functional.normalize(torch.randn(1, 7, 4, generator=gen(k)), dim=2) for k in (0, 1))
+    r = torch.rand(1, 7, generator=gen(2)) * 0.2 + 0.9
+    y = torch.tensor([[0, 255, 1, 0, 255, 1, 1]])
+    kept = (y[0] != 255).nonzero().flatten()
+    alone = instance_contrast(f[:, kept], h[:, kept], y[:, kept], y[:, kept], r[:, kept], 0.07)
+    torch.testing.assert_close(instance_contrast(f, h, y, y, r, 0.07, ignore=255), alone)
+    assert not torch.isclose(instance_contrast(f, h, y, y, r, 0.07), alone)  # published: a class like others
+    nothing = torch.full_like(y, 255)
+    assert instance_contrast(f, h, nothing, nothing, r, 0.07, ignore=255) == 0
