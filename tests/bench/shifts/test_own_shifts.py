@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from bench import cli
 from bench.analysis.strips import run_strip
-from bench.core.errors import AccessError, BadFile, RunError, UsageError
+from bench.core.errors import AccessError, RunError, UsageError
 from bench.core.registry import shift_names
 from bench.core.workspace import Workspace
 from bench.data.splits import identity_of, prepare
@@ -24,7 +24,7 @@ from bench.leaderboards.verify import verify_record
 from bench.runs.config import load_shift, make_run_config
 from bench.runs.run import run
 from bench.runs.source import source_model
-from tests.bench.shifts.own import CLASSES, COLOURS, camvid_like, draw, scene, told, write, write_yaml
+from tests.bench.shifts.own import CLASSES, COLOURS, draw, scene, told, write, write_yaml
 
 HASHES = {
     "ministreet": "17a50ab9a36a",
@@ -40,29 +40,6 @@ HASHES = {
     "atlas-weather": "f6555c829394",
 }
 """Of the shifts that committed records are of, or tests; a new field must not change them."""
-
-
-@pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data set; not to be changed (copy it)."""
-    return camvid_like(tmp_path_factory.mktemp("own data"))
-
-
-@pytest.fixture(scope="session")
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The source model of :func:`shift`, made once."""
-    return tmp_path_factory.mktemp("own cache")
-
-
-@pytest.fixture
-def shift(data: Path, tmp_path: Path) -> str:
-    """The YAML, in a folder of its own: its paths lead to the data root."""
-    return write_yaml(tmp_path / "yaml" / "day2dusk.yaml", told())
-
-
-@pytest.fixture
-def place(tmp_path: Path, own_cache: Path, data: Path) -> Workspace:
-    return Workspace(tmp_path / "runs", own_cache, torch.device("cpu"), data_root=data)
 
 
 def clips_of(shift: str, role: str, split: str, place: Workspace, **more: Any) -> Any:
@@ -331,81 +308,7 @@ def test_runs_and_cache_do_not_lie_among_the_pictures(shift: str, data: Path, tm
         run(make_run_config("adabn", shift), here)
 
 
-# What is wrong with a YAML --------------------------------------------------------------------------------------------
-
-WRONG = {
-    "data.target.val: missing": {"data__target__val": ...},
-    "data.target.labels: val is scored, so it needs labels": {"data__target__labels": ..., "data__target__colors": {}},
-    "data.target.labels: and ids: belong together": {"data__target__colors": {}},
-    "data.source.labels: a source model is trained on them": {"data__source__labels": ..., "data__source__colors": {}},
-    "data.target.colors.lamp: unknown class 'lamp'": {"data__target__colors__lamp": [9, 9, 9]},
-    "data.target.train: no pictures: give folder": {"data__target__folder": ...},
-    "data.target.val.range: first and end": {"data__target__val": {"range": [5, 5]}},
-    "data.target.hight: Extra inputs": {"data__target__hight": 3},
-    "data.source.width: Field required": {"data__source__width": ...},
-    "source_training: missing; a source model is trained": {"source_training": ...},
-    "evaluation.groups.big: 'lorry' is not among the classes": {"evaluation__groups": {"big": ["lorry"]}},
-    "evaluation.groups: 'car' is in two groups": {"evaluation__groups": {"a": ["car"], "b": ["car", "sky"]}},
-    "data.target.colors.sky: unknown class 'sky'; available: all": {"evaluation__groups": {"all": ["sky", "road"]}},
-    "evaluation: own_size and height, width exclude each other": {
-        "evaluation__own_size": True,
-        "evaluation__height": 96,
-        "evaluation__width": 128,
-    },
-    "classes: 'sky' is there twice": {"classes": [*CLASSES, "sky"]},
-}
-
-
-@pytest.mark.parametrize("says", sorted(WRONG))
-def test_a_wrong_yaml_is_one_line_with_the_place(says: str, tmp_path: Path) -> None:
-    path = write_yaml(tmp_path / "wrong.yaml", told(**WRONG[says]))
-    with pytest.raises(UsageError) as error:
-        load_shift(path)
-    said = str(error.value)
-    place, _, what = says.partition(": ")
-    assert place in said and what in said and "\n" not in said and "side-" not in said, said
-
-
-@pytest.mark.parametrize(
-    ("val", "says"),
-    [
-        ({"sequences": ["drive9"]}, "data.target.val: no sequence is called 'drive9'; there are drive1, drive2"),
-        ({"sequences": {"drive2": [2, 9]}}, "range [2, 9] ends beyond the 8 pictures of sequence 'drive2'"),
-        ({"sequences": {"drive2": [3, 4]}}, "none of its 16 pictures has a label in masks and is in the split"),
-    ],
-)
-def test_pictures_that_are_asked_for_and_not_there_are_told(
-    val: Any, says: str, tmp_path: Path, place: Workspace
-) -> None:
-    path = write_yaml(tmp_path / "wrong.yaml", told(data__target__val=val))
-    with pytest.raises(RunError) as error:
-        prepare(load_shift(path), "target", "val", 0, place)
-    assert says in str(error.value)
-
-
-# Checksums ------------------------------------------------------------------------------------------------------------
-
-
-def test_files_that_are_not_those_of_the_checksums_are_refused(data: Path, tmp_path: Path, own_cache: Path) -> None:
-    import hashlib
-
-    copy = Path(shutil.copytree(data / "dusk", tmp_path / "dusk"))
-    lines = [
-        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {kind}/{path.relative_to(copy / folder).as_posix()}"
-        for kind, folder in (("images", "images"), ("labels", "masks"))
-        for path in sorted((copy / folder).rglob("*.png"))
-    ]
-    (tmp_path / "sums.txt").write_text("\n".join(lines) + "\n")
-    shift = load_shift(write_yaml(tmp_path / "sums.yaml", told(data__target__checksums="sums.txt")))
-    here = Workspace(tmp_path / "runs", own_cache, data_root=tmp_path)
-    assert len(prepare(shift, "target", "val", 0, here).open()) == 3
-    table = np.array([*COLOURS.values(), (0, 0, 0)], np.uint8)
-    write(copy / "masks" / "drive2" / "004_L.png", table[np.zeros((48, 64), int)])
-    with pytest.raises(BadFile, match=r"004_L.png: is not the shift's file of this name: its SHA-256 is another"):
-        prepare(shift, "target", "val", 0, here)
-    (tmp_path / "sums.txt").write_text("\n".join(line for line in lines if "drive1/005" not in line) + "\n")
-    with pytest.raises(BadFile, match=r"drive1/005.png: is not among the files of the shift"):
-        prepare(shift, "target", "train", 0, here)
+# The shifts of this repository, and streams ----------------------------------------------------------------------------
 
 
 def test_every_shift_of_this_repository_validates() -> None:

@@ -19,26 +19,24 @@ from typing import Any
 
 import pytest
 import ray
-import torch
 import yaml
 from ray.cluster_utils import Cluster as Nodes
 
 from bench.cli.sweeps import told
-from bench.core.errors import RunError, UsageError
+from bench.core.errors import UsageError
 from bench.core.workspace import Workspace
-from bench.runs.config import RunConfig, make_run_config
+from bench.runs.config import RunConfig
 from bench.runs.records import read_record
 from bench.runs.run import run
 from bench.sweeps import trial as module
-from bench.sweeps._left_over import MARK, clear, marked, scratch_folder
+from bench.sweeps._left_over import clear, marked, scratch_folder
 from bench.sweeps.jobs import Jobs, SweepFolder
-from bench.sweeps.on_ray import Cluster, Feeder, payload, sweep_runs
+from bench.sweeps.on_ray import Cluster, sweep_runs
 from bench.sweeps.spec import Sweep, plan
 from bench.sweeps.table import failures
-from bench.sweeps.trial import do, reason_of, workspace_of
+from bench.sweeps.trial import workspace_of
+from tests.bench.sweeps.asked import CPU, make
 
-TINY = "ministreet-tiny"
-CPU = torch.device("cpu")
 MIB = 1 << 20
 
 
@@ -54,11 +52,6 @@ def pretended(config: RunConfig, miou: float = 40.0) -> str:
         },
     }  # fmt: skip
     return json.dumps(told)
-
-
-def make(folder: Path, **asked: Any) -> tuple[Sweep, Workspace]:
-    asked = {"name": "s", "shift": TINY, "methods": ["source_only"], "seeds": "0:4", **asked}
-    return Sweep.model_validate(asked), Workspace(folder / "runs", folder / "cache", CPU)
 
 
 @pytest.fixture(scope="module")
@@ -340,68 +333,3 @@ def test_kills_at_random_moments_lose_nothing_and_change_no_bit(
     text = (tmp_path / "output").read_text()
     assert "4 runs, 0 of them there already" in text and text.count("runs, ") == 3
     assert not any(word in text for word in ("Traceback", "raylet", "ray start", "dashboard", "WARNING", "INFO"))
-
-
-# Without a cluster ------------------------------------------------------------------------------------------------------
-
-
-def test_a_trial_is_pinned_to_its_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import cv2
-
-    seen: list[tuple[int, int]] = []
-
-    def fake_run(config: RunConfig, workspace: Workspace) -> Any:
-        seen.append((torch.get_num_threads(), cv2.getNumThreads()))
-        raise RunError("enough")
-
-    monkeypatch.setattr(module, "run", fake_run)
-    before = cv2.getNumThreads()
-    for cpu in (2, 1):
-        sweep, workspace = make(tmp_path, cpu=cpu)
-        (job, *_) = Jobs(SweepFolder(workspace.runs, "s"), plan(sweep)).runs
-        with pytest.raises(RunError, match="enough"):
-            do(payload(job, sweep, workspace), lambda _: None)
-    cv2.setNumThreads(before)
-    assert seen == [(2, 2), (1, 1)]
-
-
-def test_a_tuning_trial_refuses_reported_worlds_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "run", lambda *_: pytest.fail("it ran"))
-    asked = {"shift": "ministreet-dev", "methods": ["stpl"], "search": {"trials": "0:1"}}
-    sweep, workspace = make(tmp_path, **asked)
-    (job, *_) = Jobs(SweepFolder(workspace.runs, "s"), plan(sweep)).runs
-    told = payload(job, sweep, workspace)
-    assert told["tuning"]
-    told["config"] = make_run_config("stpl", "ministreet").model_dump(mode="json")
-    with pytest.raises(UsageError, match="'ministreet' is not for tuning"):
-        do(told, lambda _: None)
-
-
-def test_a_trial_without_a_word_is_a_failure(tmp_path: Path) -> None:
-    sweep, workspace = make(tmp_path, methods=["oracle"], seeds="0")
-    jobs = Jobs(SweepFolder(workspace.runs, "s"), plan(sweep))
-    feeder = Feeder(jobs, lambda job: {"key": job.key}, lambda: 2)
-    for _ in range(2):
-        assert feeder.suggest("t") is not None
-        assert feeder.suggest("other") is None  # the run waits for its data
-        feeder.on_trial_complete("t", {"ready": True} if jobs.by_key[jobs.runs[0].key].attempts == 0 else {})
-        if jobs.over:
-            break
-    assert jobs.runs[0].state == "failed" and jobs.runs[0].reason == "the trial ended without a result"
-    assert feeder.suggest("t") == "FINISHED"
-
-
-def test_reasons_are_one_line() -> None:
-    assert reason_of(RunError("a\nb")) == "a b" and reason_of(ValueError("x")) == "ValueError: x"
-    assert reason_of(RuntimeError("CUDA out of memory. Tried")).startswith("out of memory: CUDA")
-    assert reason_of(MemoryError()) == "out of memory: no message"
-
-
-def test_what_a_killed_driver_left_is_cleared_by_the_next(tmp_path: Path) -> None:
-    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    left = Path("/tmp") / f"bench-ray-{os.getuid()}-{int(gone.stdout)}-test"
-    left.mkdir()
-    child = subprocess.Popen(["sleep", "60"], env={**os.environ, MARK: str(left)})
-    with scratch_folder() as scratch:
-        assert child.wait(timeout=10) == -signal.SIGKILL and not left.exists() and scratch.exists()
-    assert not scratch.exists()
