@@ -125,7 +125,7 @@ def published(value: Any, source: str, **by_source: Any) -> Any:
         source: where it stands: section or table of the paper, file of the code.
         by_source: another published value by source data set, ``synthia_seq=1.0``.
     """
-    values = {name: Value(other, "published", source) for name, other in by_source.items()}
+    values = {name: Value(alternative, "published", source) for name, alternative in by_source.items()}
     return field(default=value, metadata={"value": Value(value, "published", source), "by_source": values})
 
 
@@ -156,17 +156,17 @@ def declared(settings: type, source: str = "") -> dict[str, Value]:
         settings: a settings class.
         source: data set of the shift's source domain, which some published values depend on.
     """
-    found, usual = {}, settings()
-    for one in dataclasses.fields(usual):
-        value = one.metadata.get("value", Value(getattr(usual, one.name), "ours"))
-        found[one.name] = one.metadata.get("by_source", {}).get(source, value)
-    return found
+    values, usual = {}, settings()
+    for setting in dataclasses.fields(usual):
+        value = setting.metadata.get("value", Value(getattr(usual, setting.name), "ours"))
+        values[setting.name] = setting.metadata.get("by_source", {}).get(source, value)
+    return values
 
 
 def later(settings: type) -> Mapping[str, Any]:
     """Settings that came after records had been made, each with the value that its absence from a record stands for."""
-    found: Mapping[str, Any] = getattr(settings, "LATER", {})
-    return found
+    defaults: Mapping[str, Any] = getattr(settings, "LATER", {})
+    return defaults
 
 
 @dataclass(frozen=True)
@@ -242,8 +242,8 @@ class Method(nn.Module, ABC):
     part: int = 0
     """Number of the batch within a step, set by the harness where a step sums the gradients of several; draws depend on it."""
 
-    def __init_subclass__(cls, **more: Any) -> None:
-        super().__init_subclass__(**more)
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
         if "round_steps" in vars(cls) and "streams" not in vars(cls):
             cls.streams = False
 
@@ -311,9 +311,9 @@ class Method(nn.Module, ABC):
         that networks that are trained side by side do not shorten each other's steps.
         """
         groups: list[dict[str, Any]] = self.segmenter.parameter_groups(lr, head_multiplier)
-        known = {id(p) for group in groups for p in group["params"]}
-        own = [p for p in self.parameters() if p.requires_grad and id(p) not in known]
-        return [*groups, {"params": own, "lr": lr * head_multiplier}] if own else groups
+        segmenter_ids = {id(p) for group in groups for p in group["params"]}
+        extra = [p for p in self.parameters() if p.requires_grad and id(p) not in segmenter_ids]
+        return [*groups, {"params": extra, "lr": lr * head_multiplier}] if extra else groups
 
     def generator(self, step: int, name: str, device: torch.device | str = "cpu") -> torch.Generator:
         """Random generator for one purpose in one step, the same whatever was drawn before.

@@ -150,8 +150,8 @@ class CMOM(Method):
             return (self.settings.share * classes).round()
 
         chosen = draw_classes(source.label, self.setup.num_classes, count, generator)
-        every = [*source.previous_label.unbind(1), source.label]
-        masks = torch.stack([class_mask(label, chosen) for label in every], 1)
+        frame_labels = [*source.previous_label.unbind(1), source.label]
+        masks = torch.stack([class_mask(label, chosen) for label in frame_labels], 1)
         labels = resize_labels(self.bank.of(target.keys), (source.label.shape[-2], source.label.shape[-1]))
         return mix_clips(source, target, masks), mix_labels(source.label, labels, masks[:, -1])
 
@@ -167,10 +167,10 @@ class CMOM(Method):
     @torch.no_grad()
     def consensus(self, out: Segmentation, clips: ClipBatch, features: Tensor) -> Tensor:
         """Class of the current frame on the features' grid where frame t-1, carried along the flow, says the same; else 255."""
-        now, before = (frame_scores(self.segmenter, out, k).main.float().softmax(1) for k in (-1, -2))
-        warped, seen = self.segmenter.warp_to_current([before, now], clips.flow[:, -1:], clips.valid[:, -1:])
-        label = now.argmax(1)
-        agreed = torch.where(seen[0] & (warped[0].argmax(1) == label), label, IGNORE)
+        current, previous = (frame_scores(self.segmenter, out, k).main.float().softmax(1) for k in (-1, -2))
+        warped, valid = self.segmenter.warp_to_current([previous, current], clips.flow[:, -1:], clips.valid[:, -1:])
+        label = current.argmax(1)
+        agreed = torch.where(valid[0] & (warped[0].argmax(1) == label), label, IGNORE)
         return resize_labels(agreed, (features.shape[-2], features.shape[-1]))
 
 

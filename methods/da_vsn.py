@@ -108,9 +108,9 @@ class DAVSN(Method):
 
     def adversary(self, name: str) -> Adversary:
         """By view (``temporal``, ``spatial``) and head, as ``view_head``."""
-        found = self.adversaries[name]
-        assert isinstance(found, Adversary)
-        return found
+        adversary = self.adversaries[name]
+        assert isinstance(adversary, Adversary)
+        return adversary
 
     def losses(self, target: ClipBatch, source: LabelledBatch | None, step: int) -> dict[str, Tensor]:
         assert source is not None, "da_vsn needs source clips"
@@ -118,13 +118,13 @@ class DAVSN(Method):
         of_source = segmenter(source.frames, source.flow, source.valid)
         losses = supervised_terms(of_source, source.label, self.setup.supervision)
         of_target = segmenter(target.frames, target.flow, target.valid)
-        now = frame_scores(segmenter, of_target, -1)
+        target_now = frame_scores(segmenter, of_target, -1)
         with torch.no_grad():
-            before = frame_scores(segmenter, of_target, -2)
+            target_before = frame_scores(segmenter, of_target, -2)
             source_now, source_before = frame_scores(segmenter, of_source, -1), frame_scores(segmenter, of_source, -2)
 
         for head, share in self.heads.items():
-            current, previous = (getattr(frame, head).float() for frame in (now, before))
+            current, previous = (getattr(frame, head).float() for frame in (target_now, target_before))
             flow = flow_at(target.flow[:, -1], (current.shape[-2], current.shape[-1]))
             tcr = intra_domain_consistency(current.softmax(1), previous.softmax(1), flow)
             losses[f"itcr_{head}"] = s.itcr_weight * tcr

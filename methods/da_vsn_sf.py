@@ -67,11 +67,11 @@ class DAVSNSF(Method):
 
     def losses(self, target: ClipBatch, source: LabelledBatch | None, step: int) -> dict[str, Tensor]:
         out = self.segmenter(target.frames, target.flow, target.valid)
-        now = frame_scores(self.segmenter, out, -1)
+        current_scores = frame_scores(self.segmenter, out, -1)
         with torch.no_grad():
-            before = frame_scores(self.segmenter, out, -2)
+            previous_scores = frame_scores(self.segmenter, out, -2)
         losses = {}
-        for head, current, previous in zip(now._fields, now, before, strict=True):
+        for head, current, previous in zip(current_scores._fields, current_scores, previous_scores, strict=True):
             if current is None or previous is None:
                 continue
             flow = flow_at(target.flow[:, -1], (current.shape[-2], current.shape[-1]))

@@ -142,15 +142,15 @@ class DTST(Method):
     def start_round(self, number: int, clips: Iterable[ClipBatch]) -> None:
         s, classes = self.settings, self.setup.num_classes
         keys: list[str] = []
-        found: list[tuple[Tensor, Tensor]] = []
+        predictions: list[tuple[Tensor, Tensor]] = []
         mean = self.thresholds.prior.new_zeros(classes)
         for batch in clips:
             p = self.teacher(batch.frames, batch.flow, batch.valid).scores.float().softmax(1)
             confidence, label = p.max(1)
             keys += batch.keys
-            found.append((confidence, label.to(torch.uint8)))
+            predictions.append((confidence, label.to(torch.uint8)))
             mean += p.mean((2, 3)).sum(0)
-        confidence, label = (torch.cat(parts) for parts in zip(*found, strict=True))
+        confidence, label = (torch.cat(parts) for parts in zip(*predictions, strict=True))
         if number == 0:
             trusted = confident(confidence, label, classes, s.share)
         else:

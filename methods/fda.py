@@ -132,8 +132,8 @@ class FDA(Method):
         return [self.segmenter, *self.others]
 
     def restart(self) -> None:
-        for other in self.others:
-            other.load_state_dict(self.segmenter.state_dict())
+        for segmenter in self.others:
+            segmenter.load_state_dict(self.segmenter.state_dict())
 
     def round_steps(self) -> tuple[int, ...]:
         return even_rounds(self.first, self.setup.steps, self.settings.rounds)
@@ -153,9 +153,9 @@ class FDA(Method):
         if step >= self.first:
             losses["pseudo"] = pseudo_label_cross_entropy(scores, self.bank.of(target.keys))
             return losses
-        for fraction, other in zip(OTHERS, self.others, strict=True):
-            more = self.learn(other, fraction, target, source, step)[1]
-            losses |= {f"{name}_L{fraction}": value for name, value in more.items()}
+        for fraction, segmenter in zip(OTHERS, self.others, strict=True):
+            terms = self.learn(segmenter, fraction, target, source, step)[1]
+            losses |= {f"{name}_L{fraction}": loss for name, loss in terms.items()}
         return losses
 
     def learn(

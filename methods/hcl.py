@@ -188,19 +188,19 @@ class HCL(Method):
 
     def contrast(self, current: Segmentation, averaged: Segmentation, label: Tensor) -> Tensor:
         """HCID between the current features and the averaged model's, both with the pseudo-labels."""
-        now = self.projector(contrasted(current)).float()
+        embedding = self.projector(contrasted(current)).float()
         with torch.no_grad():
-            before = self.averaged_projector(contrasted(averaged)).float()
-        size = (now.shape[-2], now.shape[-1])
+            averaged_embedding = self.averaged_projector(contrasted(averaged)).float()
+        size = (embedding.shape[-2], embedding.shape[-1])
         certain = averaged.scores if averaged.auxiliary_scores is None else averaged.auxiliary_scores
-        small = small_labels(label, size)
-        every = -(-small.shape[1] // self.settings.max_pixels)
+        small_label = small_labels(label, size)
+        stride = -(-small_label.shape[1] // self.settings.max_pixels)
         return instance_contrast(
-            samples(now)[:, ::every],
-            samples(before)[:, ::every],
-            small[:, ::every],
-            small[:, ::every],
-            reliability(certain.float(), size).flatten(1)[:, ::every],
+            samples(embedding)[:, ::stride],
+            samples(averaged_embedding)[:, ::stride],
+            small_label[:, ::stride],
+            small_label[:, ::stride],
+            reliability(certain.float(), size).flatten(1)[:, ::stride],
             self.settings.temperature,
             ignore=IGNORE,
         )

@@ -160,8 +160,8 @@ class IAPC(Method):
     def prototypes(self, out: Segmentation, memory: Segmentation) -> tuple[Tensor, Tensor]:
         """Cosines ``(N, K, h, w)`` of the student's features with the memory's prototypes, and the nearest class ``(N, h, w)``."""
         size = (out.features.shape[-2], out.features.shape[-1])
-        seen = resize_labels(memory.scores.argmax(1), size)
-        means, present = class_means(memory.features.float(), seen, self.setup.num_classes)
+        label = resize_labels(memory.scores.argmax(1), size)
+        means, present = class_means(memory.features.float(), label, self.setup.num_classes)
         return prototype_similarity(out.features.float(), means, present)
 
     def after_step(self, step: int) -> None:

@@ -133,8 +133,8 @@ class RDA(Method):
         generator = self.generator(step, "strong view")
         attacked = rescale(attacked, int(torch.randint(s.low, s.high + 1, (1,), generator=generator)))
         scores = self.segmenter(attacked.frames, attacked.flow, attacked.valid).scores
-        there = rescaled(scores, (plain.shape[-2], plain.shape[-1])).softmax(1)
-        losses["consistency"] = s.consistency_weight * (there - plain.detach().softmax(1)).abs().mean()
+        probabilities = rescaled(scores, (plain.shape[-2], plain.shape[-1])).softmax(1)
+        losses["consistency"] = s.consistency_weight * (probabilities - plain.detach().softmax(1)).abs().mean()
         losses["attack"] = s.attack_weight * attack_term(moved)
         return losses
 
@@ -147,10 +147,10 @@ class RDA(Method):
         count = max(1, int(self.settings.attacked_share * COMPONENTS))
         with torch.autocast(energy.device.type, enabled=False):
             chosen = top_components(self.gate((energy + 1).log10() - 6), count).view(n, BANDS, 3)
-        every = reverse_gradient(chosen).repeat_interleave(t, 0)  # all frames of a clip are attacked alike
-        attacked, apart = swap_bands(frames, reference, every)
+        shares = reverse_gradient(chosen).repeat_interleave(t, 0)  # all frames of a clip are attacked alike
+        attacked, distance = swap_bands(frames, reference, shares)
         view = (attacked / 255).view_as(target.frames)
-        return ClipBatch(view, target.flow, target.valid, target.keys), every * apart
+        return ClipBatch(view, target.flow, target.valid, target.keys), shares * distance
 
     def after_step(self, step: int) -> None:
         self.adversary.learn()

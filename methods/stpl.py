@@ -130,8 +130,8 @@ class STPL(Method):
         self.teacher_head = frozen_copy(self.head) if average else None
 
     def parameter_groups(self, lr: float, head_multiplier: float) -> list[dict[str, Any]]:
-        *groups, own = super().parameter_groups(lr, head_multiplier)
-        return [*groups, {**own, "lr": own["lr"] * self.settings.projection_rate}]
+        *groups, head_group = super().parameter_groups(lr, head_multiplier)
+        return [*groups, {**head_group, "lr": head_group["lr"] * self.settings.projection_rate}]
 
     def restart(self) -> None:
         self.teacher.restart(self.segmenter)
@@ -151,17 +151,17 @@ class STPL(Method):
         if s.weak_view == "teacher":
             with torch.no_grad():
                 labeller, head = self.teacher.labeller(self.segmenter), self.teacher_head or self.head
-                more = self.embed(labeller, head, target, weak.out, weak.current, before)
+                weak_samples = self.embed(labeller, head, target, weak.out, weak.current, before)
         elif s.weak_view == "student":
             out = self.segmenter(target.frames, target.flow, target.valid)
-            more = self.embed(self.segmenter, self.head, target, out, weak.current, before)
+            weak_samples = self.embed(self.segmenter, self.head, target, out, weak.current, before)
         else:
-            more = [], []
+            weak_samples = [], []
         return stpl_objective(
             strong.scores.float(),
             label,
-            [*embeddings, *more[0]],
-            [*labels, *more[1]],
+            [*embeddings, *weak_samples[0]],
+            [*labels, *weak_samples[1]],
             ce=s.ce,
             contrast_weight=s.contrast_weight if s.contrast else 0.0,
             temperature=s.temperature,
@@ -180,14 +180,14 @@ class STPL(Method):
         label_before: Tensor,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Embedding maps of a view, one per time, and the labels of each time."""
-        maps, their_labels = [], []
+        embeddings, labels = [], []
         if self.settings.times != "previous":
-            maps.append(head(out.features).float())
-            their_labels.append(label)
+            embeddings.append(head(out.features).float())
+            labels.append(label)
         if self.settings.times != "current":
-            maps.append(head(segmenter.fuse_at(out.encoded, clips.flow, clips.valid, -2)).float())
-            their_labels.append(label_before)
-        return maps, their_labels
+            embeddings.append(head(segmenter.fuse_at(out.encoded, clips.flow, clips.valid, -2)).float())
+            labels.append(label_before)
+        return embeddings, labels
 
     def after_step(self, step: int) -> None:
         self.teacher.follow(self.segmenter, self.settings.ema_decay)

@@ -91,8 +91,8 @@ class TPS(Method):
         source = dataclasses.replace(source, frames=matched.view_as(source.frames))
         losses = supervised(self.segmenter, source, self.setup.supervision)
         generator = self.generator(step, "strong view")
-        more = temporal_pseudo_supervision(self.segmenter, target, self.settings, generator)
-        return losses | {name: self.settings.weight * value for name, value in more.items()}
+        terms = temporal_pseudo_supervision(self.segmenter, target, self.settings, generator)
+        return losses | {name: self.settings.weight * loss for name, loss in terms.items()}
 
 
 METHOD = TPS

@@ -131,9 +131,9 @@ class UR(Method):
         return even_rounds(0, self.setup.steps, self.settings.rounds)
 
     def portion(self, number: int) -> float:
-        """Of each predicted class that gets a label in a round: a little more in each, up to :data:`LARGEST_PORTION`."""
-        first, more = self.settings.portion, self.settings.growth * number
-        return max(first, min(first + more, LARGEST_PORTION))
+        """Share of each predicted class that gets a label in a round: a little more in each, up to :data:`LARGEST_PORTION`."""
+        first, increase = self.settings.portion, self.settings.growth * number
+        return max(first, min(first + increase, LARGEST_PORTION))
 
     @torch.no_grad()
     def start_round(self, number: int, clips: Iterable[ClipBatch]) -> None:
@@ -141,8 +141,8 @@ class UR(Method):
         with in_mode(self.settings.labelling, self.segmenter):
             best = [mean_over_views(self.segmenter, batch).max(1) for batch in clips]
             confidence, label = torch.cat([b.values for b in best]), torch.cat([b.indices for b in best])
-            portion, every = self.portion(number), self.settings.every
-            thresholds = class_balanced_portion(confidence, label, self.setup.num_classes, portion, every)
+            portion, stride = self.portion(number), self.settings.every
+            thresholds = class_balanced_portion(confidence, label, self.setup.num_classes, portion, stride)
             for batch in clips:
                 self.bank.put(batch.keys, relative_labels(mean_over_views(self.segmenter, batch), thresholds))
         self.bank.close()

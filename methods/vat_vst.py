@@ -139,9 +139,9 @@ class VATVST(Method):
     def see(self, out: Segmentation, clips: ClipBatch) -> tuple[Tensor, Tensor]:
         """Probabilities of the current frame, and of it and the previous one stacked."""
         size, stride = (clips.frames.shape[-2], clips.frames.shape[-1]), self.settings.judged_stride
-        now = judged(out.scores, size, stride)
-        before = judged(frame_scores(self.segmenter, out, -2).main, size, stride)
-        return now, torch.cat([now, before], 1)
+        current = judged(out.scores, size, stride)
+        previous = judged(frame_scores(self.segmenter, out, -2).main, size, stride)
+        return current, torch.cat([current, previous], 1)
 
     def after_step(self, step: int) -> None:
         if step < self.first:

@@ -213,14 +213,14 @@ class _PixelContrast(torch.autograd.Function):
             for count, total in zip(anchors, totals, strict=True):
                 if 1 < total < len(samples):
                     for first in range(0, count, rows):
-                        own = samples[start + first : start + min(first + rows, count)]
-                        scaled = own / temperature
-                        scores = torch.mm(scaled, samples.t(), out=buffer[: len(own)])
+                        queries = samples[start + first : start + min(first + rows, count)]
+                        scaled = queries / temperature
+                        scores = torch.mm(scaled, samples.t(), out=buffer[: len(queries)])
                         positives = scores[:, start : start + total]
                         loss += block(scores, positives, first, bounded, gradient is not None)
                         if gradient is not None:  # the block now holds d loss / d scores
                             gradient.addmm_(scores.t(), scaled)
-                            gradient[start + first : start + first + len(own)].addmm_(
+                            gradient[start + first : start + first + len(queries)].addmm_(
                                 scores, samples, alpha=1 / temperature
                             )
                 start += total
@@ -247,8 +247,8 @@ def _pair_block(scores: Tensor, positives: Tensor, first: int, bounded: bool, di
         first: column inside ``positives`` of the first anchor itself.
         bounded: whether ``exp`` of the scores is safe as it is.
     """
-    own = positives.clone()
-    own.diagonal(first).fill_(math.inf)  # an infinite similarity to oneself: loss 0 and derivative 0
+    similarities = positives.clone()
+    similarities.diagonal(first).fill_(math.inf)  # an infinite similarity to oneself: loss 0 and derivative 0
     positives.fill_(-math.inf)
     shift = None if bounded else scores.amax(1, keepdim=True)
     if shift is not None:
@@ -256,8 +256,8 @@ def _pair_block(scores: Tensor, positives: Tensor, first: int, bounded: bool, di
     total = scores.exp_().sum(1, keepdim=True)
     log_total = total.log() if shift is None else total.log() + shift
 
-    number = own.shape[1] - 1
-    margin = own.sub_(log_total)
+    number = similarities.shape[1] - 1
+    margin = similarities.sub_(log_total)
     loss = F.logsigmoid(margin).sum().neg() / number
     if differentiate:
         pull = margin.neg_().sigmoid_().div_(number)

@@ -196,10 +196,10 @@ class CrossAttentionFusion(Fusion):
         energies: list[Tensor] = []
         values: list[Tensor] = []
         for features, mask in zip(previous, valid, strict=True):
-            known = torch.where(mask, features, torch.zeros_like(features))
-            keys = self._neighbours(self.key(known))
+            masked = torch.where(mask, features, torch.zeros_like(features))
+            keys = self._neighbours(self.key(masked))
             allowed = self._neighbours(mask.to(current.dtype))
-            for offset, (key, value) in enumerate(zip(keys, self._neighbours(known), strict=True)):
+            for offset, (key, value) in enumerate(zip(keys, self._neighbours(masked), strict=True)):
                 energy = (query * key).sum(1, keepdim=True) + self.offset_bias[offset]
                 energies.append(energy.masked_fill((allowed[offset] == 0) | ~mask, -math.inf))
                 values.append(value)

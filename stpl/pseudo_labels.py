@@ -93,11 +93,11 @@ def _selected(confidence: Tensor, labels: Tensor, num_classes: int, fraction: fl
     """:func:`class_quantiles` without sorting: a partition per class. On a GPU each class would make the processor wait."""
     if labels.numel() and (labels.min() < 0 or labels.max() > num_classes):
         labels = torch.where((labels >= 0) & (labels < num_classes), labels, num_classes)
-    found = _narrowed(confidence, labels, num_classes, fraction) if confidence.dtype == torch.float32 else None
-    if found is None:
+    candidates = _narrowed(confidence, labels, num_classes, fraction) if confidence.dtype == torch.float32 else None
+    if candidates is None:
         counts = torch.bincount(labels, minlength=num_classes + 1)[:num_classes]
-        found = confidence, labels, counts, _ranks(counts, fraction)
-    confidence, labels, counts, ranks = found
+        candidates = confidence, labels, counts, _ranks(counts, fraction)
+    confidence, labels, counts, ranks = candidates
     numbers = labels.to(torch.uint8 if num_classes < 256 else torch.int64).numpy()
     by_class = numbers.argsort(kind="stable")  # bytes are sorted by counting
     values, ends = confidence.numpy()[by_class], numbers[by_class].searchsorted(range(num_classes + 1)).tolist()
@@ -112,11 +112,13 @@ def _selected(confidence: Tensor, labels: Tensor, num_classes: int, fraction: fl
 def _narrowed(
     confidence: Tensor, labels: Tensor, num_classes: int, fraction: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
-    """The pixels among which the one of each class's rank is, the pixels of each class, and the rank among those that are left: a
-    histogram per class says so in one pass.
+    """Narrow the search for each class's quantile to one bin of a histogram of its confidences, in one pass.
 
-    It is over the upper half of a float's bits, which are in the order of the floats from 0 on. None where there are few pixels,
-    or a confidence is below 0.
+    The bins are the upper halves of the floats' bits, which are in the order of the floats from 0 on.
+
+    Returns:
+        Confidences and labels of the pixels in those bins, the number of all pixels of each class, and the rank of each class's
+        quantile among its pixels that are left. None where there are few pixels, or a confidence is below 0.
     """
     upper = confidence.view(torch.int32) >> 16
     width = int(upper.max()) + 1 if len(upper) else 1
@@ -128,10 +130,10 @@ def _narrowed(
     counts = below[:, -1]
     ranks = _ranks(counts, fraction)
     bucket = torch.searchsorted(below, ranks[:, None], right=True)[:, 0]
-    own = torch.zeros(bins, dtype=torch.bool)
-    own[(torch.arange(num_classes) * width + bucket)[ranks >= 0]] = True
+    selected = torch.zeros(bins, dtype=torch.bool)
+    selected[(torch.arange(num_classes) * width + bucket)[ranks >= 0]] = True
     before = torch.where(bucket > 0, below.gather(1, (bucket - 1).clamp(min=0)[:, None])[:, 0], 0)
-    kept = own.index_select(0, cells).nonzero()[:, 0]  # own[cells] takes nine times as long
+    kept = selected.index_select(0, cells).nonzero()[:, 0]  # selected[cells] takes nine times as long
     return confidence[kept], labels[kept], counts, ranks - before
 
 

@@ -160,15 +160,15 @@ class VideoSegmenter(nn.Module):
         size = (encoded[-1].shape[-2], encoded[-1].shape[-1])
         warped: list[Tensor] = []
         masks: list[Tensor] = []
-        chain, seen = flow[:, -1], valid[:, -1]
+        chain, visible = flow[:, -1], valid[:, -1]
         for k in range(len(encoded) - 2, -1, -1):
             if k < len(encoded) - 2:
-                seen = compose_valid(seen, valid[:, k], chain)
+                visible = compose_valid(visible, valid[:, k], chain)
                 chain = compose_flow(chain, flow[:, k])
             small = resize_flow(chain, size)
             # Edge values instead of zeros: a cell centre may fall just outside while most of the cell is inside.
             warped.append(backward_warp(encoded[k], small, padding="border"))
-            masks.append(resize_mask(seen & inside_mask(chain), size))
+            masks.append(resize_mask(visible & inside_mask(chain), size))
         return warped, masks
 
     def forward(self, frames: Tensor, flow: Tensor, valid: Tensor) -> Segmentation:

@@ -162,8 +162,8 @@ def compose_valid(newer: Tensor, older: Tensor, flow: Tensor) -> Tensor:
     Returns:
         bool ``(N, H, W)``: ``newer`` and at least half of what the bilinear read of ``older`` touches.
     """
-    seen = backward_warp(older[:, None].to(flow.dtype), flow)[:, 0]
-    return newer & (seen >= 0.5)
+    visible = backward_warp(older[:, None].to(flow.dtype), flow)[:, 0]
+    return newer & (visible >= 0.5)
 
 
 def forward_splat(image: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:

@@ -38,14 +38,14 @@ def leaderboard(
 
     if sample and not check:
         raise UsageError("sample scores records again; it goes with check")
-    found = (page.check if check else page.write)(Path(root))
+    files = (page.check if check else page.write)(Path(root))
     if sample:
         from bench.leaderboards.sample import score_sample
 
         with working({"runs": runs, "cache": cache, "data_root": data_root, "device": "cpu"}) as workspace:
             done = score_sample(Path(root), sample, workspace)
         sys.stderr.write(f"bench: {done.text}\n")
-    return found
+    return files
 
 
 def site(out: str | Path = "site", root: str | Path = LEADERBOARDS) -> list[Path]:
@@ -82,8 +82,15 @@ def submit(
     from bench.leaderboards.submit import submit_runs
 
     folders = [run] if isinstance(run, (str, Path)) else run
-    with working({"cache": cache, "data_root": data_root, "device": "cpu"}) as at:
-        return submit_runs([Path(one) for one in folders], Path(root), at.cache, allow_dirty, at.progress, at.data_root)
+    with working({"cache": cache, "data_root": data_root, "device": "cpu"}) as workspace:
+        return submit_runs(
+            [Path(folder) for folder in folders],
+            Path(root),
+            workspace.cache,
+            allow_dirty,
+            workspace.progress,
+            workspace.data_root,
+        )
 
 
 @overload
@@ -132,8 +139,8 @@ def verify(
 
         threads = place.pop("threads", 0)
         with working(place) as workspace:
-            at = workspace.cache, str(workspace.device), threads, full, workspace.progress, workspace.data_root
-            return verify_record(Path(record), *at)
+            arguments = workspace.cache, str(workspace.device), threads, full, workspace.progress, workspace.data_root
+            return verify_record(Path(record), *arguments)
     if (record is None) == (method is None) or full:
         raise UsageError("--worlds takes a record or --method, and --full is not for it")
     from bench.leaderboards.consistency import check_config
@@ -218,12 +225,12 @@ def analyse(
         raise UsageError(f"--embedding is tsne or pca, got '{embedding}'")
     written: list[Path] = []
     if runs_ or methods:
-        wanted = list(parts) or ([] if embedding or pseudo_labels else list(PARTS))
-        with working(place) as at:
-            found = _finished(runs_, methods, shift, seeds, at.runs)
-            written += judge_runs(found, Path(root), at) if pseudo_labels else []
-            if wanted or embedding:
-                written += look_at(found, wanted, embedding, Path(root), at, cells)
+        chosen = list(parts) or ([] if embedding or pseudo_labels else list(PARTS))
+        with working(place) as workspace:
+            folders = _finished(runs_, methods, shift, seeds, workspace.runs)
+            written += judge_runs(folders, Path(root), workspace) if pseudo_labels else []
+            if chosen or embedding:
+                written += look_at(folders, chosen, embedding, Path(root), workspace, cells)
     return written + page.write(Path(root))
 
 
@@ -258,8 +265,8 @@ def scorers(
         return pages.stale()
     written: list[Path] = []
     if runs_ or methods:
-        with working(place) as at:
-            written += score_runs(_finished(runs_, methods, shift, seeds, at.runs), Path(root), at)
+        with working(place) as workspace:
+            written += score_runs(_finished(runs_, methods, shift, seeds, workspace.runs), Path(root), workspace)
     return written + of_root(Path(root)).write()
 
 
@@ -273,9 +280,9 @@ def _finished(
 
     if methods:
         return finished_runs(methods, shift, parse_range("--seeds", seeds), runs)
-    found = [RunFolder.open(find_folder(str(run), runs)) for run in runs_]
-    if stream := next((run for run in found if run.config.mode == "stream"), None):
+    folders = [RunFolder.open(find_folder(str(run), runs)) for run in runs_]
+    if stream := next((run for run in folders if run.config.mode == "stream"), None):
         raise UsageError(
             f"{stream.folder} is a stream, which is scored on the way and not by its last weights; name other runs"
         )
-    return found
+    return folders

@@ -29,7 +29,7 @@ def sweep(
     runs: str | Path | None = None,
     cache: str | Path | None = None,
     data_root: str | Path | None = None,
-    **asked: Any,
+    **fields: Any,
 ) -> Jobs:
     """Many runs at once, spread over cores, GPUs and nodes by Ray. What is there already is not run again.
 
@@ -39,7 +39,7 @@ def sweep(
         gpu, cpu, retries: per trial; 0.5 GPU puts two trials on one.
         address, dashboard: of the Ray cluster.
         dry_run: list the runs and which are there; run nothing.
-        asked: fields of :class:`bench.sweeps.spec.Sweep`: ``methods`` (``method`` on the command line), ``seeds="0:5"``,
+        fields: of :class:`bench.sweeps.spec.Sweep`: ``methods`` (``method`` on the command line), ``seeds="0:5"``,
             ``grid={"stpl.fusion": [...]}``, ``options``, ``search={"kind": "random", "trials": "0:16"}``, ``log``, ``shift``,
             ``steps``, ``protocol="stream"``, ``name``.
 
@@ -53,15 +53,15 @@ def sweep(
     from bench.sweeps.spec import asked_for
 
     spread = {key: value for key, value in (("gpu", gpu), ("cpu", cpu), ("retries", retries)) if value is not None}
-    place = {"runs": runs, "cache": cache, "data_root": data_root}
+    folders = {"runs": runs, "cache": cache, "data_root": data_root}
     stored = SweepFolder(runs_in(runs), resume).stored if resume else None
-    whole = asked_for(Path(spec) if spec else None, stored, asked, spread)
-    return _sweep(whole, place, address, dashboard, dry_run)
+    whole = asked_for(Path(spec) if spec else None, stored, fields, spread)
+    return _sweep(whole, folders, address, dashboard, dry_run)
 
 
 def _sweep(
     whole: Any,
-    place: Mapping[str, Any],
+    folders: Mapping[str, Any],
     address: str | None = None,
     dashboard: bool = False,
     dry_run: bool = False,
@@ -71,7 +71,7 @@ def _sweep(
     from bench.sweeps.jobs import Jobs, SweepFolder
     from bench.sweeps.spec import plan
 
-    workspace = Workspace.at(**place)
+    workspace = Workspace.at(**folders)
     if dry_run:
         return Jobs(SweepFolder(workspace.runs, whole.name), plan(whole), note=False)
     from bench.sweeps.on_ray import Cluster, sweep_runs
@@ -111,8 +111,8 @@ def plan(
     methods = (
         method if isinstance(method, str) and method == "all" else [method] if isinstance(method, str) else [*method]
     )
-    asked = {"shift": shift, "methods": methods, "seeds": seeds, "options": dict(options or {})}
-    whole = asked_for(None, None, asked, {"gpu": 1.0})
+    fields = {"shift": shift, "methods": methods, "seeds": seeds, "options": dict(options or {})}
+    whole = asked_for(None, None, fields, {"gpu": 1.0})
     with ProgressDisplay() as progress:
         return planned(whole, Workspace(runs_in(runs)), gpu, gpus, progress)
 
@@ -146,14 +146,14 @@ def study(
     from bench.sweeps.spec import from_study
     from bench.sweeps.study import expand, load_study
 
-    one = load_study(name)
-    expand(one)  # what is wrong with a row is said with the row's label
-    place = {"runs": runs, "cache": cache, "data_root": data_root}
-    jobs = _sweep(from_study(one, seeds, **spread), place, address, dashboard, dry_run)
+    definition = load_study(name)
+    expand(definition)  # what is wrong with a row is said with the row's label
+    folders = {"runs": runs, "cache": cache, "data_root": data_root}
+    jobs = _sweep(from_study(definition, seeds, **spread), folders, address, dashboard, dry_run)
     if dry_run or any(job.state == "failed" for job in jobs.runs):
         return jobs, []
-    found = jobs.records()
-    pages = study_pages(one, found, Path(root), sequences_of_runs(jobs.folder.runs, found))
+    records = jobs.records()
+    pages = study_pages(definition, records, Path(root), sequences_of_runs(jobs.folder.runs, records))
     for page in pages:
         page.write()
     return jobs, [path for page in pages for path in page.files]
@@ -227,14 +227,14 @@ def tune(
     device, threads = pick_device(place.pop("device", "auto")), place.pop("threads", 0) or torch.get_num_threads()
     if device.index is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(device.index)  # Ray gives out what it sees
-    asked = {
+    fields = {
         "methods": [method], "shift": shift, "seeds": seeds, "options": dict(options or {}), "log": str(log),
         "search": {"trials": trials}, "cpu": threads, "gpu": int(device.type == "cuda"),
     }  # fmt: skip
     place.pop("workers", None)  # of a single run
     cores = max(threads, len(os.sched_getaffinity(0)))  # more threads than cores are slow, not wrong
-    jobs = _sweep(validated(Sweep, asked, "Tuning").named, place, cores=cores)
+    jobs = _sweep(validated(Sweep, fields, "Tuning").named, place, cores=cores)
     if failed := [job for job in jobs.runs if job.state == "failed"]:
-        said = f"{len(failed)} of {len(jobs.runs)} runs failed, the first, {failed[0].label}: {failed[0].reason}"
-        raise RunError(f"{said}; once the causes are gone, the same again goes on from here")
+        problem = f"{len(failed)} of {len(jobs.runs)} runs failed, the first, {failed[0].label}: {failed[0].reason}"
+        raise RunError(f"{problem}; once the causes are gone, the same again goes on from here")
     return summary(jobs.tries())

@@ -48,8 +48,8 @@ def panels(
     predictions alone."""
     from bench.analysis.panels import run_panels
 
-    with working(place) as at:
-        return run_panels(methods, shift, seed, clips, Path(out), at, pictures)
+    with working(place) as workspace:
+        return run_panels(methods, shift, seed, clips, Path(out), workspace, pictures)
 
 
 def strip(
@@ -73,9 +73,9 @@ def strip(
     """
     from bench.analysis.strips import run_strip
 
-    with working(place) as at:
-        where = Path(films) if films else None
-        return run_strip(methods, shift, seed, frames, clip, rate, Path(out), at, pictures, where)
+    with working(place) as workspace:
+        films_folder = Path(films) if films else None
+        return run_strip(methods, shift, seed, frames, clip, rate, Path(out), workspace, pictures, films_folder)
 
 
 def doctor(runs: str | Path | None = None, cache: str | Path | None = None) -> dict[str, Any]:
@@ -111,6 +111,6 @@ def report(
     from bench.pages.report import write_report
 
     with working(place) as workspace:
-        seen = [None if path is None else Path(path) for path in (before, frames)]
-        write_report(str(run), Path(out), Path(root), workspace, *seen)
+        footage = [None if path is None else Path(path) for path in (before, frames)]
+        write_report(str(run), Path(out), Path(root), workspace, *footage)
     return Path(out)

@@ -54,9 +54,9 @@ def adapt(
 
     place.setdefault("workers", 2)
     looks = (overlay, video, rate) if masks else None
-    with working(place, skip_bad=skip_bad, force=force) as at:
+    with working(place, skip_bad=skip_bad, force=force) as workspace:
         return adapt_and_export(
-            Path(model), Path(frames), method, Path(out), schedule(steps, batch, lr), looks, at,
+            Path(model), Path(frames), method, Path(out), schedule(steps, batch, lr), looks, workspace,
             options=dict(options or {}), flow=flow, size=size, seed=seed,
         )  # fmt: skip
 
@@ -92,9 +92,9 @@ def predict(
     from bench.footage.export import predict_and_export
 
     footage = Path(frames) if frames else None
-    with working(place, skip_bad=skip_bad) as at:
+    with working(place, skip_bad=skip_bad) as workspace:
         return predict_and_export(
-            Path(model), Path(out), (overlay, video, rate), at,
+            Path(model), Path(out), (overlay, video, rate), workspace,
             shift=shift, frames=footage, split=split, seed=seed, flow=flow, size=size,
         )  # fmt: skip
 
@@ -131,22 +131,29 @@ def convert(
 
     output = Output.of_files("convert", Path(out), inputs={"the checkpoint": Path(checkpoint)})
     names = load_shift(shift).classes if shift else None
-    found = convert(Path(checkpoint), layout, network, fusion, len(names or ()) or classes, rename)
-    names = names or found.classes
-    origin = {"converted_from": Path(checkpoint).name, "layout": found.layout}
-    what = (found.segmenter, found.network, found.fusion, found.num_classes)
+    conversion = convert(Path(checkpoint), layout, network, fusion, len(names or ()) or classes, rename)
+    names = names or conversion.classes
+    origin = {"converted_from": Path(checkpoint).name, "layout": conversion.layout}
+    parts = (conversion.segmenter, conversion.network, conversion.fusion, conversion.num_classes)
     with output:
-        save_model(Path(out), *what, classes=names, origin=origin)
-    auxiliary = found.segmenter.auxiliary_classifier is not None
-    told: dict[str, Any] = {"model": str(out), "layout": found.layout, "network": found.network, "fusion": found.fusion}
-    told |= {"num_classes": found.num_classes, "auxiliary": auxiliary, "classes": list(names or ())}
-    told |= {
-        "matched": found.matched,
-        "ignored": list(found.ignored),
-        "missing": list(found.missing),
-        "note": found.note,
+        save_model(Path(out), *parts, classes=names, origin=origin)
+    auxiliary = conversion.segmenter.auxiliary_classifier is not None
+    report: dict[str, Any] = {
+        "model": str(out),
+        "layout": conversion.layout,
+        "network": conversion.network,
+        "fusion": conversion.fusion,
     }
-    return told | {"renamed": [f"{theirs or 'all'} is {ours or 'all'}" for theirs, ours in found.renamed.items()]}
+    report |= {"num_classes": conversion.num_classes, "auxiliary": auxiliary, "classes": list(names or ())}
+    report |= {
+        "matched": conversion.matched,
+        "ignored": list(conversion.ignored),
+        "missing": list(conversion.missing),
+        "note": conversion.note,
+    }
+    return report | {
+        "renamed": [f"{theirs or 'all'} is {ours or 'all'}" for theirs, ours in conversion.renamed.items()]
+    }
 
 
 def flops(height: int = 512, width: int = 1024, classes: int = 15) -> list[dict[str, Any]]:

@@ -33,7 +33,7 @@ class Place(TypedDict, total=False):
 
 
 @contextlib.contextmanager
-def working(place: Mapping[str, Any], **more: Any) -> Iterator[Workspace]:
+def working(place: Mapping[str, Any], **options: Any) -> Iterator[Workspace]:
     """A workspace with a progress display; torch has its threads back afterwards."""
     import torch
 
@@ -43,7 +43,7 @@ def working(place: Mapping[str, Any], **more: Any) -> Iterator[Workspace]:
     before = torch.get_num_threads()
     try:
         with ProgressDisplay() as progress:
-            yield Workspace.at(**place, progress=progress, **more)
+            yield Workspace.at(**place, progress=progress, **options)
     finally:
         torch.set_num_threads(before)
 

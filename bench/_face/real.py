@@ -35,18 +35,18 @@ def data_check(
     from bench.data.check_own import check_shift, is_own
     from bench.runs.config import shift_or_dataset
 
-    reports, what = [], shift_or_dataset(name)
+    reports, shift_or_name = [], shift_or_dataset(name)
     with ProgressDisplay() as progress:
-        if not isinstance(what, str) and is_own(what):
-            at = Workspace(cache=Path(cache or default_cache()), data_root=Path(root), progress=progress)
-            return check_shift(what, split, at, frames, partial)
-        for data, place, one in targets(what, split, Path(root), Path(cache or default_cache())):
+        if not isinstance(shift_or_name, str) and is_own(shift_or_name):
+            workspace = Workspace(cache=Path(cache or default_cache()), data_root=Path(root), progress=progress)
+            return check_shift(shift_or_name, split, workspace, frames, partial)
+        for data, folder, split_name in targets(shift_or_name, split, Path(root), Path(cache or default_cache())):
 
-            def show(step: str, done: int, total: int, one: str = one) -> None:
-                progress(f"{step} {one}", done, total)
+            def show(step: str, done: int, total: int, split_name: str = split_name) -> None:
+                progress(f"{step} {split_name}", done, total)
 
-            classes = None if isinstance(what, str) else what.classes
-            reports.append(check_split(data, place, one, frames, workers or None, partial, show, classes))
+            classes = None if isinstance(shift_or_name, str) else shift_or_name.classes
+            reports.append(check_split(data, folder, split_name, frames, workers or None, partial, show, classes))
     return reports
 
 
@@ -59,13 +59,16 @@ def data_index(
     from bench.data.index import build_index, index_file, store_index
     from bench.runs.config import shift_or_dataset
 
-    where, told = Path(cache or default_cache()), []
-    for data, place, one in targets(shift_or_dataset(name), split, Path(root), where):
-        made, file = build_index(data, place, one, frames), index_file(where, data, place, one, frames)
-        store_index(made, file)
-        told.append(made.model_dump(include={"dataset", "split", "published"}))
-        told[-1] |= {"clips": made.found, "hash": made.hash, "file": str(file)}
-    return told
+    cache_folder, entries = Path(cache or default_cache()), []
+    for data, folder, split_name in targets(shift_or_dataset(name), split, Path(root), cache_folder):
+        index, file = (
+            build_index(data, folder, split_name, frames),
+            index_file(cache_folder, data, folder, split_name, frames),
+        )
+        store_index(index, file)
+        entries.append(index.model_dump(include={"dataset", "split", "published"}))
+        entries[-1] |= {"clips": index.found, "hash": index.hash, "file": str(file)}
+    return entries
 
 
 def data_fixture(out: str | Path, small: bool = False) -> dict[str, Any]:
@@ -130,7 +133,7 @@ def flow_compare(
     from bench.flow.compare import BOUNDS
     from bench.flow.reports import run_compare
 
-    wanted = [backend] if isinstance(backend, str) else backend
-    names, target = [*BOUNDS, *(name for name in wanted if name not in BOUNDS)], Path(out) if out else None
+    backends = [backend] if isinstance(backend, str) else backend
+    names, target = [*BOUNDS, *(name for name in backends if name not in BOUNDS)], Path(out) if out else None
     with working(place) as workspace:
         return run_compare(load_shift(shift), names, split, clips, seed, workspace, target, random_weights)

@@ -35,7 +35,7 @@ def run(
     save_predictions: int = 0,
     force: bool = False,
     tensorboard: bool = False,
-    **more: Any,
+    **keywords: Any,
 ) -> Record:
     """Adapt a source model with one method and score it. A finished run is found again, a killed one goes on.
 
@@ -54,7 +54,7 @@ def run(
         save_predictions: save what each kept step says about so many target training clips.
         force: repeat a finished run.
         tensorboard: log losses, rates and pictures to ``<run>/tensorboard``.
-        more: keywords of :class:`Place`; all others are ``options``.
+        keywords: those of :class:`Place`; all others are ``options``.
 
     Raises:
         UsageError: anything unknown or out of range.
@@ -68,18 +68,18 @@ def run(
     from bench.runs.run import run as run_config
     from bench.runs.watching import watched
 
-    place = {key: more.pop(key) for key in Place.__annotations__ if key in more}
-    given = file_hash(Path(source_model)) if source_model else None
-    config = make_run_config(method, shift, seed, {**(options or {}), **more}, init, steps, given, protocol)
-    asked: dict[str, Any] = {
+    place = {key: keywords.pop(key) for key in Place.__annotations__ if key in keywords}
+    source_hash = file_hash(Path(source_model)) if source_model else None
+    config = make_run_config(method, shift, seed, {**(options or {}), **keywords}, init, steps, source_hash, protocol)
+    settings: dict[str, Any] = {
         "compiled": compiled,
         "skip_bad": skip_bad,
         "save_predictions": save_predictions,
         "force": force,
     }
-    asked |= {"released": None} if train_source else {}
+    settings |= {"released": None} if train_source else {}
     file = Path(source_model) if source_model else None
-    with watched(tensorboard) as observer, working(place, observer=observer, source_file=file, **asked) as workspace:
+    with watched(tensorboard) as observer, working(place, observer=observer, source_file=file, **settings) as workspace:
         return run_config(config, workspace)
 
 
@@ -132,9 +132,9 @@ def clips(
     from bench.core.errors import unknown
     from bench.data.splits import prepare
 
-    for kind, value, known in (("role", role, ("source", "target")), ("split", split, ("train", "val"))):
-        if value not in known:
-            raise unknown(kind, value, known)
+    for kind, value, allowed in (("role", role, ("source", "target")), ("split", split, ("train", "val"))):
+        if value not in allowed:
+            raise unknown(kind, value, allowed)
     with working(place) as workspace:
         return prepare(load_shift(shift), role, split, seed, workspace).open()
 

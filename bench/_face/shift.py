@@ -30,20 +30,20 @@ def shift_check(
     from bench.pictures.shift_sheet import sheet
     from bench.runs.config import load_shift
 
-    shift, place = load_shift(name), None if out is None else Path(out)
-    output = None if place is None else Output.of_files("shift check", place)
+    shift, picture = load_shift(name), None if out is None else Path(out)
+    output = None if picture is None else Output.of_files("shift check", picture)
     with ProgressDisplay() as progress:
         root = Path(data_root) if data_root else default_data_root()
-        at = Workspace(cache=Path(cache or default_cache()), data_root=root, progress=progress)
-        reports = check_shift(shift, None, at, shift.data.frames, partial=True)
-        if output is not None and place is not None and not any(report.wrong for report in reports):
+        workspace = Workspace(cache=Path(cache or default_cache()), data_root=root, progress=progress)
+        reports = check_shift(shift, None, workspace, shift.data.frames, partial=True)
+        if output is not None and picture is not None and not any(report.wrong for report in reports):
             with output:
-                write_png(place, sheet(shift, at))
+                write_png(picture, sheet(shift, workspace))
     return {
         "shift": shift.name,
         "hash": shift.hash,
         "reports": reports,
-        "sheet": None if place is None or not place.is_file() else str(place),
+        "sheet": None if picture is None or not picture.is_file() else str(picture),
     }
 
 

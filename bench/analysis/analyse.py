@@ -35,41 +35,42 @@ SIDE_BY_SIDE = ("source_only", "stpl")
 # One run --------------------------------------------------------------------------------------------------------------
 
 
-def analyse_run(record: Record, seen: Look, classes: Sequence[str], parts: Collection[str]) -> RunAnalysis:
-    """Numbers from what was seen of a run.
+def analyse_run(record: Record, observation: Look, classes: Sequence[str], parts: Collection[str]) -> RunAnalysis:
+    """The analysis of a run, from its features and counts on the validation clips.
 
     Raises:
         RunError: the checkpoint does not score what the record says, or the clips are too few for k neighbours.
     """
-    miou = 100 * float(mean_iou(iou_from_confusion(seen.confusion)))
+    miou = 100 * float(mean_iou(iou_from_confusion(observation.confusion)))
     if not record.config.protocol.evaluation.unscored and gap(record.result.miou, miou) > TOLERANCE:
         raise RunError(
             f"Run {record.run}: its record says {record.result.miou} mIoU, its checkpoint scores {miou}; run it again"
         )
-    few = torch.from_numpy(balanced(seen.labels.numpy(), EACH, record.config.seed))
+    subset = torch.from_numpy(balanced(observation.labels.numpy(), EACH, record.config.seed))
     return RunAnalysis(
         who=who(record),
         classes=tuple(classes),
         sample={
-            "cells": len(seen.labels), "balanced": len(few), "grid": list(seen.grid), "k": knn.K, "seed": record.config.seed,
+            "cells": len(observation.labels), "balanced": len(subset), "grid": list(observation.grid), "k": knn.K,
+            "seed": record.config.seed,
         },
-        knn=curves(seen, few, classes, record.run) if "knn" in parts else None,
-        separation=separated(seen, few, len(classes)) if "separation" in parts else None,
-        confusion=seen.confusion.tolist() if "confusion" in parts else None,
-        calibration=calibrated(seen) if "calibration" in parts else None,
+        knn=curves(observation, subset, classes, record.run) if "knn" in parts else None,
+        separation=separated(observation, subset, len(classes)) if "separation" in parts else None,
+        confusion=observation.confusion.tolist() if "confusion" in parts else None,
+        calibration=calibrated(observation) if "calibration" in parts else None,
     )  # fmt: skip
 
 
-def curves(seen: Look, few: torch.Tensor, classes: Sequence[str], run: str) -> dict[str, Curve]:
+def curves(observation: Look, subset: torch.Tensor, classes: Sequence[str], run: str) -> dict[str, Curve]:
     """Neighbour curves in every variant of ``data.VARIANTS``; by class in the headline one."""
-    each = torch.arange(len(seen.labels))
+    cell_ids = torch.arange(len(observation.labels))
     samples = {
-        "headline": (seen.features, seen.labels, seen.clips),
-        "own clip": (seen.features, seen.labels, each),
-        "balanced": (seen.features[few], seen.labels[few], seen.clips[few]),
+        "headline": (observation.features, observation.labels, observation.clips),
+        "own clip": (observation.features, observation.labels, cell_ids),
+        "balanced": (observation.features[subset], observation.labels[subset], observation.clips[subset]),
     }
-    found = {}
-    for name, (features, labels, groups) in samples.items():
+    by_variant = {}
+    for variant, (features, labels, groups) in samples.items():
         try:
             neighbours = knn.nearest(features, groups, knn.K)
         except ValueError as error:
@@ -77,24 +78,26 @@ def curves(seen: Look, few: torch.Tensor, classes: Sequence[str], run: str) -> d
         overall, by_class = knn.same_class(labels, neighbours, len(classes))
         rows = {c: None if row.isnan().any() else _rounded(row, 1) for c, row in zip(classes, by_class, strict=True)}
         mean = _rounded(by_class.nanmean(0))
-        found[name] = Curve(pixels=_rounded(overall), mean=mean, classes=rows if name == "headline" else None)
-    return found
+        by_variant[variant] = Curve(
+            pixels=_rounded(overall), mean=mean, classes=rows if variant == "headline" else None
+        )
+    return by_variant
 
 
-def separated(seen: Look, few: torch.Tensor, classes: int) -> Separation:
+def separated(observation: Look, subset: torch.Tensor, classes: int) -> Separation:
     """Class centres of all sampled cells; the silhouette, which takes quadratic time, of the balanced ones."""
-    features, labels = seen.features.numpy(), seen.labels.numpy()
+    features, labels = observation.features.numpy(), observation.labels.numpy()
     ratio = separation(features, labels, classes)
     return Separation(
         ratio=[[None if np.isnan(x) else round(float(x), 2) for x in row[:i]] for i, row in enumerate(ratio)],
         davies_bouldin=round(davies_bouldin(features, labels), 4),
-        silhouette=round(silhouette(features[few.numpy()], labels[few.numpy()]), 4),
+        silhouette=round(silhouette(features[subset.numpy()], labels[subset.numpy()]), 4),
     )
 
 
-def calibrated(seen: Look) -> Calibration:
-    """Bins as they are kept."""
-    bins = seen.reliability
+def calibrated(observation: Look) -> Calibration:
+    """Reliability bins as they are kept: means in percent, None for an empty bin."""
+    bins = observation.reliability
 
     def means(total: torch.Tensor) -> list[float | None]:
         return [None if n == 0 else round(float(100 * t / n), 3) for t, n in zip(total, bins.count, strict=True)]
@@ -129,13 +132,13 @@ def analyse(
     written, drawn = [], _shown(runs) if kind else []
     looks: list[tuple[Record, Look]] = []
     for number, run in enumerate(runs):
-        seen = look(run, workspace, cells)
+        observation = look(run, workspace, cells)
         if parts:
-            found = analyse_run(run.record, seen, run.shift.classes, parts)
-            path = folder_of(root, found.who.shift) / "runs" / f"{found.who.name}.json"
-            written.append(write(path, _merged(path, found)))
+            analysis = analyse_run(run.record, observation, run.shift.classes, parts)
+            path = folder_of(root, analysis.who.shift) / "runs" / f"{analysis.who.name}.json"
+            written.append(write(path, _merged(path, analysis)))
         if run in drawn:
-            looks.append((run.record, seen))
+            looks.append((run.record, observation))
         workspace.progress("analyse", number + 1, len(runs))
     if kind:
         written.append(_write_embedding(looks, kind, root))
@@ -165,21 +168,25 @@ def _merged(path: Path, new: RunAnalysis) -> RunAnalysis:
 
 
 def _write_embedding(pairs: Sequence[tuple[Record, Look]], kind: Kind, root: Path) -> Path:
-    first, seen = pairs[0]
-    if any(not torch.equal(seen.cells, other.cells) for _, other in pairs):
+    first, reference = pairs[0]
+    if any(not torch.equal(reference.cells, observation.cells) for _, observation in pairs):
         raise UsageError(
             "Runs whose feature grids differ cannot be embedded side by side: their pixels are not the same"
         )
-    chosen = balanced(seen.labels.numpy(), DRAWN, first.config.seed)
+    chosen = balanced(reference.labels.numpy(), DRAWN, first.config.seed)
     points = {}
-    for record, other in pairs:
-        places = embed(other.features.numpy()[chosen], kind)
-        points[who(record).label] = [(round(float(x), 3), round(float(y), 3)) for x, y in places]
+    for record, observation in pairs:
+        coordinates = embed(observation.features.numpy()[chosen], kind)
+        points[who(record).label] = [(round(float(x), 3), round(float(y), 3)) for x, y in coordinates]
     shift = load_shift(first.config.shift)
-    value = Embedding(
-        kind=kind, seed=first.config.seed, classes=shift.classes, labels=seen.labels[chosen].tolist(), points=points
+    embedding = Embedding(
+        kind=kind,
+        seed=first.config.seed,
+        classes=shift.classes,
+        labels=reference.labels[chosen].tolist(),
+        points=points,
     )
-    return write(folder_of(root, shift.name) / "embedding.json", value)
+    return write(folder_of(root, shift.name) / "embedding.json", embedding)
 
 
 # Pseudo-labels --------------------------------------------------------------------------------------------------------
@@ -195,12 +202,13 @@ def judge_runs(runs: Sequence[RunFolder], root: Path, workspace: Workspace) -> l
     for run in runs:
         split = prepare(run.shift, "target", "train", run.config.seed, workspace)
         clips, steps, coverage, accuracy = pseudo_labels.judge(run.folder / "predictions", split.open())
-        value = PseudoLabels(
+        quality = PseudoLabels(
             who=who(run.record), clips=clips, thresholds=list(pseudo_labels.THRESHOLDS), steps=steps,
             coverage=[[round(x, 2) for x in row] for row in coverage],
             accuracy=[[None if x is None else round(x, 2) for x in row] for row in accuracy],
         )  # fmt: skip
-        judged.append(value)
+        judged.append(quality)
     return [
-        write(folder_of(root, value.who.shift) / "pseudo-labels" / f"{value.who.name}.json", value) for value in judged
+        write(folder_of(root, quality.who.shift) / "pseudo-labels" / f"{quality.who.name}.json", quality)
+        for quality in judged
     ]

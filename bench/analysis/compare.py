@@ -34,27 +34,27 @@ class Difference:
         return self.b - self.a if numbers else None
 
 
-def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dictionaries as one, ``settings.temperature`` and so on; lists stay as they are."""
-    found: dict[str, Any] = {}
-    for key, inner in value.items():
+    flattened: dict[str, Any] = {}
+    for key, inner in nested.items():
         path = f"{prefix}{key}"
-        found |= flat(inner, f"{path}.") if isinstance(inner, Mapping) else {path: inner}
-    return found
+        flattened |= flat(inner, f"{path}.") if isinstance(inner, Mapping) else {path: inner}
+    return flattened
 
 
 def sections(record: Record) -> dict[str, dict[str, Any]]:
     """A record's values by section and dotted name."""
-    told = record.model_dump(mode="json")
-    environment = {key: told.get(key) for key in ("code", "versions", "hardware", "source_model", "flow", "date")}
-    result = {key: value for key, value in told["result"].items() if key != "iou"}
-    result |= {"iou": in_order(told["result"]["iou"], record.config.shift)}
-    result |= {f"beside.{name}": other for name, other in told["beside"].items()}
+    fields = record.model_dump(mode="json")
+    environment = {key: fields.get(key) for key in ("code", "versions", "hardware", "source_model", "flow", "date")}
+    result = {key: value for key, value in fields["result"].items() if key != "iou"}
+    result |= {"iou": in_order(fields["result"]["iou"], record.config.shift)}
+    result |= {f"beside.{name}": scores for name, scores in fields["beside"].items()}
     return {
-        "config": flat(told["config"]),
+        "config": flat(fields["config"]),
         "environment": flat(environment),
         "result": flat(result),
-        "cost": flat(told["cost"]),
+        "cost": flat(fields["cost"]),
     }
 
 
@@ -78,19 +78,23 @@ def differences(a: Record, b: Record) -> dict[str, dict[str, Difference]]:
     }
 
 
-def same(found: Mapping[str, Mapping[str, Difference]]) -> bool:
+def same(by_section: Mapping[str, Mapping[str, Difference]]) -> bool:
     """True if config and result agree; the environment, and what a run costs, may differ between equal runs."""
-    return not found["config"] and not found["result"]
+    return not by_section["config"] and not by_section["result"]
 
 
-def verdict(found: Mapping[str, Mapping[str, Difference]]) -> str:
+def verdict(by_section: Mapping[str, Mapping[str, Difference]]) -> str:
     """One sentence: what agrees and what differs."""
-    differing = [name for name in SECTIONS if found[name]]
+    differing = [name for name in SECTIONS if by_section[name]]
     if not differing:
         return "The two records are the same in config, environment, result and cost."
-    agreeing = [name for name in SECTIONS if not found[name]]
-    said = f"They differ in {listed(differing)}"
-    return f"{said}; {listed(agreeing)} {'is' if len(agreeing) == 1 else 'are'} the same." if agreeing else f"{said}."
+    agreeing = [name for name in SECTIONS if not by_section[name]]
+    sentence = f"They differ in {listed(differing)}"
+    return (
+        f"{sentence}; {listed(agreeing)} {'is' if len(agreeing) == 1 else 'are'} the same."
+        if agreeing
+        else f"{sentence}."
+    )
 
 
 @dataclass(frozen=True)
@@ -110,34 +114,34 @@ class Comparison:
 
 def as_json(a: Record, b: Record) -> dict[str, Any]:
     """The comparison as JSON."""
-    found = differences(a, b)
+    by_section = differences(a, b)
     rows = {
         section: {
-            key: {"a": d.a, "b": d.b} | ({} if d.change is None else {"change": d.change}) for key, d in of.items()
+            key: {"a": d.a, "b": d.b} | ({} if d.change is None else {"change": d.change}) for key, d in by_name.items()
         }
-        for section, of in found.items()
+        for section, by_name in by_section.items()
     }
-    return {"a": a.run, "b": b.run, "same": same(found), "differences": rows}
+    return {"a": a.run, "b": b.run, "same": same(by_section), "differences": rows}
 
 
 def as_tables(a: Record, b: Record) -> Group:
     """The comparison for a terminal: a line on each run, a table per section that differs, the verdict."""
-    found = differences(a, b)
+    by_section = differences(a, b)
     parts: list[Any] = [
         Text(f"{letter}: {r.run}  {run_name(r)}, seed {r.config.seed}") for letter, r in (("A", a), ("B", b))
     ]
-    for section, of in found.items():
-        if not of:
+    for section, by_name in by_section.items():
+        if not by_name:
             continue
         unit = " (percent; change in points)" if section == "result" else ""
         table = Table("", "A", "B", "B - A", title=f"{section}{unit}", title_justify="left", show_edge=False)
         for column in table.columns[1:]:
             column.justify = "right"
-        for key, d in of.items():
+        for key, d in by_name.items():
             change = "" if d.change is None else f"{d.change:+.6g}" if section == "config" else f"{d.change:+.2f}"
             table.add_row(key.removeprefix("iou."), _cell(d.a, section), _cell(d.b, section), change)
         parts += [Text(), table]
-    return Group(*parts, Text(), Text(verdict(found)))
+    return Group(*parts, Text(), Text(verdict(by_section)))
 
 
 def _cell(value: Any, section: str) -> str:

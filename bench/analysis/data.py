@@ -41,17 +41,17 @@ class Who(Model):
 
     @property
     def name(self) -> str:
-        """Start of its file's name."""
+        """Name of its file, without the ending."""
         return f"{self.method}-s{self.seed}-{self.run}"
 
     @property
     def label(self) -> str:
-        """In tables and legends: the title, and what was changed."""
+        """Its name in tables and legends: the title, and which settings were changed."""
         return f"{self.title} ({', '.join(self.altered)})" if self.altered else self.title
 
 
 def who(record: Record) -> Who:
-    """The run of a record."""
+    """What identifies the run of a record."""
     config, method = record.config, record.method
     return Who(
         run=record.run, method=config.method, title=method["title"], design=method["design"], setting=method["setting"],
@@ -139,13 +139,13 @@ class PseudoLabels(Model):
     accuracy: list[list[float | None]]
 
 
-def write(path: Path, value: Model) -> Path:
+def write(path: Path, model: Model) -> Path:
     """Write as JSON with a line per field.
 
     Raises:
         RunError: the disk is full or read-only.
     """
-    fields = value.model_dump(mode="json", exclude_none=False)
+    fields = model.model_dump(mode="json", exclude_none=False)
     lines = [f' "{key}": {json.dumps(field, separators=(",", ":"))}' for key, field in fields.items()]
     write_atomically(path, "{\n" + ",\n".join(lines) + "\n}\n")
     return path
@@ -155,7 +155,7 @@ def read(path: Path, kind: type[M]) -> M:
     """Read and validate.
 
     Raises:
-        RunError: missing, truncated, or something else.
+        RunError: missing, truncated, or a file of another kind.
     """
     return read_json(path, kind, "Analysis", "make it again with `bench analyse`")
 

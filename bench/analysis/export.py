@@ -57,12 +57,12 @@ def metrics_frame(folders: Sequence[Path]) -> pd.DataFrame:
     for folder in folders:
         try:
             config = load_yaml((folder / "config.yaml").read_text(encoding="utf-8"))
-            who = {"run": folder.resolve().name, "method": config["method"], "seed": config["seed"]}
+            identity = {"run": folder.resolve().name, "method": config["method"], "seed": config["seed"]}
         except (yaml.YAMLError, OSError, UnicodeDecodeError, TypeError, KeyError):
             raise RunError(f"{folder}/config.yaml is damaged; run the run again with --force") from None
-        rows += [{**who, **row} for row in read_log(folder)]
-    found: pd.DataFrame = pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(LEADING))
-    return found
+        rows += [{**identity, **row} for row in read_log(folder)]
+    frame: pd.DataFrame = pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(LEADING))
+    return frame
 
 
 def export_csv(references: Sequence[str], out: Path, runs: Path) -> int:

@@ -36,14 +36,14 @@ class Gain:
 def sorted_gains(ours: Mapping[int, Record], theirs: Mapping[int, Record], classes: Sequence[str]) -> list[Gain]:
     """Gains by class, the largest first; classes that never occur on both sides of a replicate are left out."""
     seeds = sorted(ours.keys() & theirs.keys())
-    found = []
+    gains = []
     for name, values in class_gains(ours, theirs, classes).items():
         if not values:
             continue
-        both = [(ours[seed].result.iou.get(name), theirs[seed].result.iou.get(name)) for seed in seeds]
-        mine, other = np.array([pair for pair in both if None not in pair], float).mean(0)
-        found.append(Gain(name, float(mine), float(other), tuple(values), *mean_interval(values)))
-    return sorted(found, key=lambda gain: -gain.mean)
+        pairs = [(ours[seed].result.iou.get(name), theirs[seed].result.iou.get(name)) for seed in seeds]
+        our_mean, their_mean = np.array([pair for pair in pairs if None not in pair], float).mean(0)
+        gains.append(Gain(name, float(our_mean), float(their_mean), tuple(values), *mean_interval(values)))
+    return sorted(gains, key=lambda gain: -gain.mean)
 
 
 def side(reference: str, shift: str, records: Sequence[Record], runs: Path, root: Path) -> dict[int, Record]:
@@ -55,12 +55,12 @@ def side(reference: str, shift: str, records: Sequence[Record], runs: Path, root
     if "." in reference or "/" in reference or is_hash(reference):
         record = read_record(find_record(reference, runs, root))
         return {record.config.seed: record}
-    found = matching(records, config_of(reference, shift, 0))
-    if not found:
+    by_seed = matching(records, config_of(reference, shift, 0))
+    if not by_seed:
         raise UsageError(
             f"No record of '{reference}' on '{shift}' in {runs} or {root}/records; run it first: bench run"
         )
-    return found
+    return by_seed
 
 
 def run_gains(

@@ -59,14 +59,14 @@ def nearest(features: Tensor, groups: Tensor, k: int = K, chunk: int | None = No
         raise ValueError(f"k must be in 1..{available} (pixels in other groups), got {k}")
     unit = F.normalize(features.double(), dim=1)
     rough_unit = unit.float()
-    found = torch.empty(total, k, dtype=torch.int64)
+    neighbours = torch.empty(total, k, dtype=torch.int64)
     rows = chunk or rows_per_chunk(total)
     for start in range(0, total, rows):
-        queries, own = unit[start : start + rows], groups[start : start + rows]
+        queries, query_groups = unit[start : start + rows], groups[start : start + rows]
         rough = rough_unit[start : start + rows] @ rough_unit.T
-        rough.masked_fill_(own[:, None] == groups, -torch.inf)
-        found[start : start + rows] = _nearest_of(queries, unit, rough, k, available).cpu()
-    return found
+        rough.masked_fill_(query_groups[:, None] == groups, -torch.inf)
+        neighbours[start : start + rows] = _nearest_of(queries, unit, rough, k, available).cpu()
+    return neighbours
 
 
 def _nearest_of(queries: Tensor, unit: Tensor, rough: Tensor, k: int, available: int) -> Tensor:
@@ -75,15 +75,15 @@ def _nearest_of(queries: Tensor, unit: Tensor, rough: Tensor, k: int, available:
     candidates, order = candidates.sort(1)  # by number, so that a stable sort by cosine leaves ties in that order
     cosines = _cosines(queries[:, None], unit[candidates]).masked_fill_(values.gather(1, order).isneginf(), -torch.inf)
     ranked, order = cosines.sort(dim=1, descending=True, stable=True)
-    found = candidates.gather(1, order[:, :k])
+    neighbours = candidates.gather(1, order[:, :k])
     # |float32 product - cosine| of unit vectors is below (C + 2) / 2 machine epsilons; half of this.
     error = 1.2e-7 * (unit.shape[1] + 2)
     doubtful = ranked[:, k - 1] <= values[:, -1].double() + error
     for row in doubtful.nonzero()[:, 0].tolist():
         possible = (rough[row].double() >= ranked[row, k - 1] - error).nonzero()[:, 0]
-        again = _cosines(queries[row], unit[possible])
-        found[row] = possible[again.sort(descending=True, stable=True)[1][:k]]
-    return found
+        exact = _cosines(queries[row], unit[possible])
+        neighbours[row] = possible[exact.sort(descending=True, stable=True)[1][:k]]
+    return neighbours
 
 
 def _cosines(a: Tensor, b: Tensor) -> Tensor:

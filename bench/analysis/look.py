@@ -29,13 +29,13 @@ CELLS = 25_600
 
 @dataclass(frozen=True)
 class Look:
-    """What one network shows on the validation clips.
+    """Features and counts of one network on the validation clips.
 
     Attributes:
         features: float32 ``(N, C)``, fused features of the sampled cells, in order of clips and cells.
         labels: int64 ``(N,)``, their classes.
         clips: int64 ``(N,)``, the number of each one's clip.
-        cells: int64 ``(N,)``, its flat place in the feature grid.
+        cells: int64 ``(N,)``, its flat index in the feature grid.
         grid: rows and columns of the feature grid.
         confusion: int64 ``(K, K)`` over all pixels at the labels' size, rows = truth.
         reliability: over the same pixels.
@@ -72,22 +72,22 @@ def look_at(
     confusion, reliability = ConfusionMatrix(len(shift.classes)), Reliability()
     parts: list[tuple[Tensor, ...]] = []
     grid, rule, device = (0, 0), shift.evaluation, workspace.device
-    for found in predictions(segmenter, loader, device, rule.align_corners, together=batch_size(size)):
-        out, scores = found.out, found.scores(size)
+    for predicted in predictions(segmenter, loader, device, rule.align_corners, together=batch_size(size)):
+        out, scores = predicted.out, predicted.scores(size)
         guess = scores.argmax(1).cpu()  # of the scores, as in evaluation: rounding may make equal probabilities
         confidence = scores.softmax(1).amax(1).cpu()
         grid = (out.features.shape[-2], out.features.shape[-1])
-        for place_, read in enumerate(found.reads):
+        for position, read in enumerate(predicted.reads):
             label = np.array(truth[read.number])
-            confusion.update(label, guess[place_])
+            confusion.update(label, guess[position])
             counted = torch.from_numpy(label != IGNORE)
-            right = guess[place_] == torch.from_numpy(label).long()
-            reliability.update(confidence[place_][counted], right[counted])
+            right = guess[position] == torch.from_numpy(label).long()
+            reliability.update(confidence[position][counted], right[counted])
             coarse = cell_labels(label, grid)
             chosen = torch.from_numpy(chosen_cells(coarse, quota, seed, read.number))
-            features = out.features[place_].flatten(1).T.float().cpu()[chosen]
-            of_cells = torch.from_numpy(coarse).flatten()[chosen]
-            parts.append((features, of_cells, torch.full_like(chosen, read.number), chosen))
-        workspace.progress("look", found.reads[-1].number + 1, total)
+            features = out.features[position].flatten(1).T.float().cpu()[chosen]
+            cell_classes = torch.from_numpy(coarse).flatten()[chosen]
+            parts.append((features, cell_classes, torch.full_like(chosen, read.number), chosen))
+        workspace.progress("look", predicted.reads[-1].number + 1, total)
     features, labels, clips, chosen = (torch.cat(column) for column in zip(*parts, strict=True))
     return Look(features, labels, clips, chosen, grid, confusion.matrix, reliability)

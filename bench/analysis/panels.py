@@ -89,29 +89,29 @@ def panels_figure(
     height, width = panels[0].frames.shape[2:]
     rows = sum(1 + len(panel.predictions) for panel in panels)
     figure, grid = tile_grid(rows, 3, (TILE, TILE * height / width), 0.25, (0.06, 0.75, 0.62))
-    places, seen = iter(grid), [np.empty(0, np.int64)]
+    axes_rows, ids = iter(grid), [np.empty(0, np.int64)]
     for panel in panels:
-        before, now = (panel.frames[k].transpose(1, 2, 0) for k in (-2, -1))
-        first = next(places)
+        previous, current = (panel.frames[k].transpose(1, 2, 0) for k in (-2, -1))
+        first = next(axes_rows)
         for axes, image, caption in zip(
             first,
-            (before, now, colourise(panel.label, palette)),
+            (previous, current, colourise(panel.label, palette)),
             (f"{panel.name}: frame t-1", f"{panel.name}: frame t", f"{panel.name}: ground truth of t"),
             strict=True,
         ):
             show(axes, image, caption, 10.5)
-        seen.append(np.unique(panel.label))
-        for name, found in panel.predictions.items():
-            if not panel.label.shape == found.current.shape == found.previous.shape:
-                raise ValueError(f"prediction '{name}' must be {panel.label.shape}, got {found.current.shape}")
-            errors, share = error_map(now, panel.label, found.current)
-            miou = clip_miou(panel.label, found.current, len(classes))
-            images = colourise(found.previous, palette), colourise(found.current, palette), errors
+        ids.append(np.unique(panel.label))
+        for name, prediction in panel.predictions.items():
+            if not panel.label.shape == prediction.current.shape == prediction.previous.shape:
+                raise ValueError(f"prediction '{name}' must be {panel.label.shape}, got {prediction.current.shape}")
+            errors, share = error_map(current, panel.label, prediction.current)
+            miou = clip_miou(panel.label, prediction.current, len(classes))
+            images = colourise(prediction.previous, palette), colourise(prediction.current, palette), errors
             captions = f"{name}, t-1", f"{name}, t: mIoU {miou:.1f} %", f"wrong (red): {share:.1f} % of pixels"
-            for axes, image, caption in zip(next(places), images, captions, strict=True):
+            for axes, image, caption in zip(next(axes_rows), images, captions, strict=True):
                 show(axes, image, caption, 10.5)
-            seen += [np.unique(found.previous), np.unique(found.current)]
-    class_legend(figure, np.concatenate(seen), classes, palette)
+            ids += [np.unique(prediction.previous), np.unique(prediction.current)]
+    class_legend(figure, np.concatenate(ids), classes, palette)
     figure.suptitle(title, fontsize=10.5, x=0.01, y=0.995, ha="left", va="top")
     return figure
 
@@ -123,14 +123,14 @@ def predictions_figure(
     height, width = panels[0].label.shape
     columns = len(panels[0].predictions)
     figure, grid = tile_grid(len(panels), columns, (TILE, TILE * height / width), 0.25, (0.06, 0.75, 0.62))
-    for panel, places in zip(panels, grid, strict=True):
+    for panel, axes_row in zip(panels, grid, strict=True):
         prefix = f"{panel.name}: "
-        for (name, found), axes in zip(panel.predictions.items(), places, strict=True):
-            miou = clip_miou(panel.label, found.current, len(classes))
-            show(axes, colourise(found.current, palette), f"{prefix}{name}, {miou:.1f} %", 10)
+        for (name, prediction), axes in zip(panel.predictions.items(), axes_row, strict=True):
+            miou = clip_miou(panel.label, prediction.current, len(classes))
+            show(axes, colourise(prediction.current, palette), f"{prefix}{name}, {miou:.1f} %", 10)
             prefix = ""
-    seen = [np.unique(found.current) for panel in panels for found in panel.predictions.values()]
-    class_legend(figure, np.concatenate(seen), classes, palette)
+    ids = [np.unique(prediction.current) for panel in panels for prediction in panel.predictions.values()]
+    class_legend(figure, np.concatenate(ids), classes, palette)
     figure.suptitle(title, fontsize=10.5, x=0.01, y=0.995, ha="left", va="top")
     return figure
 
@@ -142,8 +142,10 @@ def pair_predictions(
     passes = predictions(segmenter, loader, device, shift.evaluation.align_corners, indices, together=1)
     groups = grouping_of(shift)
     return {
-        index: Prediction(*(groups(one[0].cpu().numpy()) for one in (found.previous_labels(), found.labels())))
-        for index, found in zip(indices, passes, strict=True)
+        index: Prediction(
+            *(groups(labels[0].cpu().numpy()) for labels in (predicted.previous_labels(), predicted.labels()))
+        )
+        for index, predicted in zip(indices, passes, strict=True)
     }
 
 
@@ -159,7 +161,7 @@ def make_panels(runs: Sequence[RunFolder], clips: int, workspace: Workspace) -> 
             by_model[run.name] = pair_predictions(model, loader, indices, run.shift, workspace.device)
         workspace.progress("panels", number + 1, len(runs))
     return [
-        Panel(f"clip {index}", clip.frames, clip.label, {name: found[index] for name, found in by_model.items()})
+        Panel(f"clip {index}", clip.frames, clip.label, {name: by_index[index] for name, by_index in by_model.items()})
         for index, clip in labelled.items()
     ]
 
@@ -196,8 +198,8 @@ def run_panels(
         save(draw(panels, title, classes, palette_of(classes)), out, dpi=110)
     miou = {
         panel.name: {
-            name: round(clip_miou(panel.label, found.current, len(classes)), 2)
-            for name, found in panel.predictions.items()
+            name: round(clip_miou(panel.label, prediction.current, len(classes)), 2)
+            for name, prediction in panel.predictions.items()
         }
         for panel in panels
     }

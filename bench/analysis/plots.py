@@ -46,12 +46,12 @@ class Series:
 
 def colours(series: Sequence[Series]) -> list[str]:
     """A colour for each: grey and black for source_only and oracle, the others in the order of their labels."""
-    others = sorted(s.label for s in series if s.method not in REFERENCE)
-    return [REFERENCE.get(s.method) or COLOURS[others.index(s.label) % len(COLOURS)] for s in series]
+    labels = sorted(s.label for s in series if s.method not in REFERENCE)
+    return [REFERENCE.get(s.method) or COLOURS[labels.index(s.label) % len(COLOURS)] for s in series]
 
 
-def _axes(figure: Figure, title: str, x: str, y: str, place: Any = 111) -> Axes:
-    axes = figure.add_subplot(place)
+def _axes(figure: Figure, title: str, x: str, y: str, position: Any = 111) -> Axes:
+    axes = figure.add_subplot(position)
     axes.set_title(title, loc="left", fontsize=11)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
@@ -86,16 +86,16 @@ def knn_figure(series: Sequence[Series], title: str) -> Figure:
         raise ValueError("knn_figure needs at least one series, got none")
     figure = new_figure(8.0, 6.2)
     axes = _axes(figure, title, "k, nearest neighbours", "neighbours of the same class, %")
-    ranked = sorted(zip(series, colours(series), strict=True), key=lambda item: -_mean(item[0])[-1])
-    for one, colour in ranked:
-        mean = _mean(one)
+    ranked = sorted(zip(series, colours(series), strict=True), key=lambda pair: -_mean(pair[0])[-1])
+    for method, colour in ranked:
+        mean = _mean(method)
         k = np.arange(1, len(mean) + 1)
-        last, half = mean_interval([one.values[seed][HEADLINE - 1] for seed in sorted(one.values)])
-        text = f"{one.label}  {last:.1f}" + ("" if half is None else f" ± {half:.1f}")
-        axes.plot(k, mean, color=colour, linestyle=DASHES[one.design], linewidth=1.9, label=text)
+        last, half = mean_interval([method.values[seed][HEADLINE - 1] for seed in sorted(method.values)])
+        text = f"{method.label}  {last:.1f}" + ("" if half is None else f" ± {half:.1f}")
+        axes.plot(k, mean, color=colour, linestyle=DASHES[method.design], linewidth=1.9, label=text)
     axes.axvline(HEADLINE, color="#999999", linewidth=0.8)
     axes.set_xlim(1, len(_mean(series[0])))
-    seeds = len({seed for one in series for seed in one.values})
+    seeds = len({seed for method in series for seed in method.values})
     note = f"Lines: mean over {seeds} replicate{'s' if seeds > 1 else ''}; {DESIGNS}."
     _legend(figure, note, f"at k = {HEADLINE}, %, with the 95 % interval over replicates")
     return figure
@@ -114,13 +114,13 @@ def agreement_figure(series: Sequence[Series], title: str, x: str) -> Figure:
     """
     figure = new_figure(8.0, 6.2)
     axes = _axes(figure, title, x, "mIoU, %")
-    for one, colour in zip(series, colours(series), strict=True):
-        pairs = np.array([one.values[seed] for seed in sorted(one.values)])
+    for method, colour in zip(series, colours(series), strict=True):
+        pairs = np.array([method.values[seed] for seed in sorted(method.values)])
         (mx, hx), (my, hy) = (mean_interval(column.tolist()) for column in pairs.T)
         axes.plot(*pairs.T, ".", color=colour, alpha=0.45, markersize=6)
         axes.errorbar(
-            mx, my, xerr=hx, yerr=hy, color=colour, fmt=MARKERS[one.design], markersize=7, elinewidth=0.9, capsize=2,
-            markeredgecolor="white", label=f"{one.label}  {mx:.1f}, {my:.1f}",
+            mx, my, xerr=hx, yerr=hy, color=colour, fmt=MARKERS[method.design], markersize=7, elinewidth=0.9, capsize=2,
+            markeredgecolor="white", label=f"{method.label}  {mx:.1f}, {my:.1f}",
         )  # fmt: skip
     note = "Marks: mean over replicates with 95 % intervals; dots: replicates. ■ video, ● image, ◆ reference."
     _legend(figure, note, "mean share and mean mIoU, %", 1.0)
@@ -209,21 +209,21 @@ def class_marks(palette: Sequence[Colour]) -> list[str]:
     return [MARKS[sum(dark[:i]) % len(MARKS)] if dark[i] else "o" for i in range(len(palette))]
 
 
-def embedding_figure(value: Embedding, title: str, palette: Sequence[Colour] = PALETTE) -> Figure:
+def embedding_figure(embedding: Embedding, title: str, palette: Sequence[Colour] = PALETTE) -> Figure:
     """The same pixels by model side by side, coloured by their true class; dark colours are told apart by their marks."""
-    columns = min(2, len(value.points))
-    rows = -(-len(value.points) // columns)
+    columns = min(2, len(embedding.points))
+    rows = -(-len(embedding.points) // columns)
     figure = new_figure(8.0, 8.0 / columns * rows + 1.2)
     figure.suptitle(title, fontsize=11)
-    labels, marks = np.array(value.labels), class_marks(palette)
-    for number, (label, places) in enumerate(value.points.items()):
+    labels, marks = np.array(embedding.labels), class_marks(palette)
+    for number, (label, coordinates) in enumerate(embedding.points.items()):
         axes = figure.add_subplot(rows, columns, number + 1)
-        points = np.array(places)
+        points = np.array(coordinates)
         for i in np.unique(labels):
             x, y = points[labels == i].T
             axes.scatter(
                 x, y, s=13, color=np.array(palette[i]) / 255, marker=marks[i], linewidths=0.25,
-                edgecolors="#666666" if marks[i] == "o" else "white", label=value.classes[i] if not number else None,
+                edgecolors="#666666" if marks[i] == "o" else "white", label=embedding.classes[i] if not number else None,
             )  # fmt: skip
         axes.set_title(label, loc="left", fontsize=10.5)
         axes.set_box_aspect(1)
@@ -242,20 +242,20 @@ def reliability_figure(series: Sequence[Series], errors: Mapping[str, float], ti
         errors: expected calibration error in points by label, for the legend.
     """
     figure = new_figure(8.0, 7.4)
-    places = figure.add_gridspec(2, 1, height_ratios=(3, 1))
-    axes = _axes(figure, title, "", "accuracy, %", places[0])
-    below = _axes(figure, "", "confidence, %", "pixels, %", places[1])
+    cells = figure.add_gridspec(2, 1, height_ratios=(3, 1))
+    axes = _axes(figure, title, "", "accuracy, %", cells[0])
+    below = _axes(figure, "", "confidence, %", "pixels, %", cells[1])
     axes.plot([0, 100], [0, 100], color="#aaaaaa", linewidth=1)
-    for one, colour in zip(series, colours(series), strict=True):
-        count, confidence, accuracy = pooled_bins(list(one.values.values()))
-        text = f"{one.label}  {errors[one.label]:.1f}"
+    for method, colour in zip(series, colours(series), strict=True):
+        count, confidence, accuracy = pooled_bins(list(method.values.values()))
+        text = f"{method.label}  {errors[method.label]:.1f}"
         axes.plot(
-            confidence, accuracy, color=colour, linestyle=DASHES[one.design], marker=".", linewidth=1.6, label=text
+            confidence, accuracy, color=colour, linestyle=DASHES[method.design], marker=".", linewidth=1.6, label=text
         )
-        below.plot(confidence, 100 * count / count.sum(), color=colour, linestyle=DASHES[one.design], linewidth=1.4)
+        below.plot(confidence, 100 * count / count.sum(), color=colour, linestyle=DASHES[method.design], linewidth=1.4)
     below.set_yscale("log")
-    for place in (axes, below):
-        place.set_xlim(0, 100)
+    for panel in (axes, below):
+        panel.set_xlim(0, 100)
     axes.set_ylim(0, 100)
     _legend(figure, f"Bins pooled over replicates; grey: perfect; {DESIGNS}.", "calibration error, points")
     return figure
@@ -276,12 +276,12 @@ def pseudo_label_figure(values: Sequence[PseudoLabels], threshold: float, title:
     right = _axes(figure, "accuracy", "optimiser step", "right labels, %", 122)
     figure.suptitle(title, fontsize=11)
     series = [Series(f"{v.who.label}, seed {v.who.seed}", v.who.method, v.who.design, {}) for v in values]
-    for value, one, colour in zip(values, series, colours(series), strict=True):
-        at = value.thresholds.index(threshold)
-        left.plot(value.steps, [row[at] for row in value.coverage], color=colour, marker="o", label=one.label)
-        accuracy = np.array(value.accuracy, float)  # None becomes NaN
-        right.plot(value.steps, accuracy[:, at], color=colour, marker="o")
-        right.plot(value.steps, accuracy[:, 0], color=colour, marker=".", linestyle=(0, (1.5, 1.5)))
+    for quality, run, colour in zip(values, series, colours(series), strict=True):
+        column = quality.thresholds.index(threshold)
+        left.plot(quality.steps, [row[column] for row in quality.coverage], color=colour, marker="o", label=run.label)
+        accuracy = np.array(quality.accuracy, float)  # None becomes NaN
+        right.plot(quality.steps, accuracy[:, column], color=colour, marker="o")
+        right.plot(quality.steps, accuracy[:, 0], color=colour, marker=".", linestyle=(0, (1.5, 1.5)))
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
     figure.legend(loc="outside lower center", frameon=False, fontsize=9.5, ncols=3)

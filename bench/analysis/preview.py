@@ -56,7 +56,9 @@ def contact_sheet(
     Raises:
         ValueError: no clips.
     """
-    rows = [(f"{domain}\nclip {n}", clip) for domain, of_domain in clips.items() for n, clip in enumerate(of_domain)]
+    rows = [
+        (f"{domain}\nclip {n}", clip) for domain, domain_clips in clips.items() for n, clip in enumerate(domain_clips)
+    ]
     if not rows:
         raise ValueError("contact_sheet needs at least one clip, got none")
     frames, _, height, width = rows[0][1].frames.shape

@@ -41,11 +41,11 @@ def chosen_cells(labels: Ints, quota: int, seed: int, clip: int) -> Ints:
     return np.sort(draw.permutation(counted)[:quota])
 
 
-def balanced(labels: Ints, each: int, seed: int) -> Ints:
-    """Positions, ascending, of at most ``each`` cells of every class among ``labels`` ``(N,)``; all of a rarer class."""
+def balanced(labels: Ints, per_class: int, seed: int) -> Ints:
+    """Positions, ascending, of at most ``per_class`` cells of every class among ``labels`` ``(N,)``; all of a rarer class."""
     chosen = []
     for number in np.unique(labels):
         of_class = np.flatnonzero(labels == number)
         draw = np.random.default_rng(seed_for(seed, "analysis", "balanced", int(number)))
-        chosen.append(draw.permutation(of_class)[:each])
+        chosen.append(draw.permutation(of_class)[:per_class])
     return np.sort(np.concatenate(chosen)) if chosen else np.empty(0, np.int64)

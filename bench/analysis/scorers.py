@@ -33,7 +33,7 @@ TEXT = ("scorer", "chosen most often")
 
 
 class Scored(Model):
-    """One finished run.
+    """A finished run and its scores without labels.
 
     Attributes:
         clips: unlabelled target training clips that were looked at.
@@ -64,9 +64,9 @@ def score_runs(runs: Sequence[RunFolder], root: Path, workspace: Workspace) -> l
     written = []
     for number, run in enumerate(runs):
         scored = score_run(run, workspace)
-        of = folder_of(root, scored.who.shift) / "scorers" / f"{scored.who.name}.json"
-        write(of, scored)
-        written.append(of)
+        path = folder_of(root, scored.who.shift) / "scorers" / f"{scored.who.name}.json"
+        write(path, scored)
+        written.append(path)
         workspace.progress("score without labels", number + 1, len(runs))
     return written
 
@@ -80,7 +80,7 @@ def compared(runs: Iterable[Scored]) -> dict[int, list[Scored]]:
     for run in runs:
         if run.who.setting != "oracle":
             by_seed.setdefault(run.who.seed, []).append(run)
-    return {seed: found for seed, found in sorted(by_seed.items()) if len(found) > 2}
+    return {seed: scored for seed, scored in sorted(by_seed.items()) if len(scored) > 2}
 
 
 def scorer_rows(runs: Iterable[Scored]) -> list[dict[str, str]]:
@@ -88,19 +88,19 @@ def scorer_rows(runs: Iterable[Scored]) -> list[dict[str, str]]:
     replicates = compared(runs)
     rows = []
     for name in SCORERS:
-        pairs = {
-            seed: [(run.scores[name], run.who) for run in found if name in run.scores]
-            for seed, found in replicates.items()
+        by_seed = {
+            seed: [(run.scores[name], run.who) for run in scored if name in run.scores]
+            for seed, scored in replicates.items()
         }
-        pairs = {seed: found for seed, found in pairs.items() if len(found) > 2}
-        if not pairs:
+        by_seed = {seed: pairs for seed, pairs in by_seed.items() if len(pairs) > 2}
+        if not by_seed:
             continue
         rhos, lost, chosen = [], [], []
-        for found in pairs.values():
-            rhos.append(float(stats.spearmanr([x for x, _ in found], [w.miou for _, w in found]).statistic))
-            best = max(found, key=lambda pair: pair[0])[1]
+        for pairs in by_seed.values():
+            rhos.append(float(stats.spearmanr([x for x, _ in pairs], [w.miou for _, w in pairs]).statistic))
+            best = max(pairs, key=lambda pair: pair[0])[1]
             chosen.append(best.label)
-            lost.append(max(w.miou for _, w in found) - best.miou)
+            lost.append(max(w.miou for _, w in pairs) - best.miou)
         often = max(sorted(set(chosen)), key=chosen.count)
         rows.append(
             {
@@ -142,7 +142,7 @@ def _number(value: float, form: str) -> str:
 def build(shift_name: str, runs: Sequence[Scored], records: Sequence[Record]) -> str:
     """The page."""
     replicates = compared(runs)
-    methods = len({run.who.label for found in replicates.values() for run in found})
+    methods = len({run.who.label for scored in replicates.values() for run in scored})
     parts = [f"{HEAD}{plain(load_shift(shift_name).title)}"]
     parts += [
         "Where there is no label, something else must choose. Each score is computed on unlabelled target training clips after the "
@@ -168,10 +168,10 @@ def build(shift_name: str, runs: Sequence[Scored], records: Sequence[Record]) ->
 
 def of_root(root: Path) -> Pages:
     """The page of every shift that has runs scored without labels, and those of shifts that have none any more."""
-    wanted = []
+    pages = []
     for folder in sorted((root / "analysis").glob("*/scorers")):
         shift = folder.parent.name
         committed = root / "records" / shift
         records = read_records(committed) if committed.is_dir() else []
-        wanted.append(Page(root / f"{shift}-scorers.md", build(shift, read_all(folder, Scored), records)))
-    return Pages(wanted, orphans(sorted(root.glob("*-scorers.md")), (HEAD,), wanted))
+        pages.append(Page(root / f"{shift}-scorers.md", build(shift, read_all(folder, Scored), records)))
+    return Pages(pages, orphans(sorted(root.glob("*-scorers.md")), (HEAD,), pages))

@@ -60,13 +60,13 @@ class Flicker:
 
     Attributes:
         changed: bool ``(H, W)``: the surface had another class one frame earlier.
-        known: bool ``(H, W)``: it was visible there.
-        share: changed among known pixels, percent; NaN where none is known.
-        consistency: mean IoU of the carried previous prediction with the current one, percent; NaN where none is known.
+        visible: bool ``(H, W)``: the surface was visible one frame earlier.
+        share: changed among visible pixels, percent; NaN where none is visible.
+        consistency: mean IoU of the carried previous prediction with the current one, percent; NaN where none is visible.
     """
 
     changed: npt.NDArray[np.bool_]
-    known: npt.NDArray[np.bool_]
+    visible: npt.NDArray[np.bool_]
     share: float
     consistency: float
 
@@ -96,9 +96,9 @@ def demonstration(shift: Shift, seed: int, number: int, frames: int) -> Footage:
     data = rendered_data(shift)
     from bench.data.ministreet import render_clip, render_labels
 
-    what = (data.target, demonstration_world(seed, data.family), number, data.height, data.width, frames)
-    clip = render_clip(*what).without_label()
-    return Footage(clip, render_labels(*what))
+    arguments = (data.target, demonstration_world(seed, data.family), number, data.height, data.width, frames)
+    clip = render_clip(*arguments).without_label()
+    return Footage(clip, render_labels(*arguments))
 
 
 def recorded(run: RunFolder, number: int, frames: int, workspace: Workspace) -> tuple[Footage, npt.NDArray[np.int64]]:
@@ -117,9 +117,9 @@ def recorded(run: RunFolder, number: int, frames: int, workspace: Workspace) -> 
             )
         passes = predictions(network, loader, workspace.device, run.shift.evaluation.align_corners, numbers, together=1)
         labels, reads = [], []
-        for found in passes:
-            labels.append(found.labels()[0].cpu().numpy())
-            reads.append(found.reads[0])
+        for predicted in passes:
+            labels.append(predicted.labels()[0].cpu().numpy())
+            reads.append(predicted.reads[0])
         truth = np.stack([loader.store.labelled(index).label for index in numbers])
     for before, after in pairwise(reads):
         if not np.array_equal(before.clip.frames[-1], after.clip.frames[-2]):
@@ -128,9 +128,9 @@ def recorded(run: RunFolder, number: int, frames: int, workspace: Workspace) -> 
                 "labelled"
             )
     clip = Clip(
-        np.stack([one.clip.frames[-1] for one in reads]),
-        np.stack([one.flow[-1] for one in reads[1:]]),  # what the backend says, not what came with the clip
-        np.stack([one.valid[-1] for one in reads[1:]]),
+        np.stack([read.clip.frames[-1] for read in reads]),
+        np.stack([read.flow[-1] for read in reads[1:]]),  # what the backend says, not what came with the clip
+        np.stack([read.valid[-1] for read in reads[1:]]),
         reads[0].clip.key,
     )
     return Footage(clip, truth), np.stack(labels)
@@ -155,7 +155,7 @@ def predict_windows(
     """Labels ``(F, H, W)`` of the last frame of each clip."""
     loader = ClipLoader(clips, flow, 1, 0)  # type: ignore[arg-type]  # any sequence of clips will do
     passes = predictions(segmenter, loader, device, rule.align_corners, together=1)
-    return np.stack([found.labels()[0].cpu().numpy() for found in passes])
+    return np.stack([predicted.labels()[0].cpu().numpy() for predicted in passes])
 
 
 def flicker(
@@ -172,18 +172,18 @@ def flicker(
     """
     before = torch.from_numpy(np.asarray(previous, np.int64))
     carried = carry_labels(before[None], torch.from_numpy(flow)[None], torch.from_numpy(valid)[None])[0].numpy()
-    known = (carried != IGNORE) & (current != IGNORE)
-    changed = known & (carried != current)
-    agreed = confusion_matrix(carried[known], np.asarray(current)[known], classes)
-    share = 100 * float(changed.sum() / known.sum()) if known.any() else float("nan")
-    return Flicker(changed, known, share, 100 * mean_iou(iou_from_confusion(agreed)))
+    visible = (carried != IGNORE) & (current != IGNORE)
+    changed = visible & (carried != current)
+    agreed = confusion_matrix(carried[visible], np.asarray(current)[visible], classes)
+    share = 100 * float(changed.sum() / visible.sum()) if visible.any() else float("nan")
+    return Flicker(changed, visible, share, 100 * mean_iou(iou_from_confusion(agreed)))
 
 
-def flicker_map(found: Flicker) -> npt.NDArray[np.uint8]:
+def flicker_map(change: Flicker) -> npt.NDArray[np.uint8]:
     """Red where the class changed, white where it stayed, grey where the frame before does not show the surface."""
-    shown = np.full((*found.changed.shape, 3), STAYED, np.uint8)
-    shown[~found.known], shown[found.changed] = UNKNOWN, CHANGED
-    return shown
+    picture = np.full((*change.changed.shape, 3), STAYED, np.uint8)
+    picture[~change.visible], picture[change.changed] = UNKNOWN, CHANGED
+    return picture
 
 
 def track(labels: npt.NDArray[np.int64], clip: Clip, classes: int, truth: npt.NDArray[np.uint8] | None = None) -> Track:
@@ -195,13 +195,13 @@ def track(labels: npt.NDArray[np.int64], clip: Clip, classes: int, truth: npt.ND
     """
     count = len(labels) - 1
     pairs = zip(labels[:-1], labels[1:], clip.flow[-count:], clip.valid[-count:], strict=True)
-    found = tuple(flicker(*pair, classes) for pair in pairs)
+    flickers = tuple(flicker(*pair, classes) for pair in pairs)
     if truth is None:
-        return Track(labels[1:], found, None)
+        return Track(labels[1:], flickers, None)
     pooled = ConfusionMatrix(classes)
     pooled.update(truth, labels[1:])
     miou = 100 * mean_iou(iou_from_confusion(pooled.matrix))
-    return Track(labels[1:], found, miou, video_consistencies(truth, labels[1:]))
+    return Track(labels[1:], flickers, miou, video_consistencies(truth, labels[1:]))
 
 
 def run_strip(
@@ -235,18 +235,20 @@ def run_strip(
     check_film(out, also=(".png",))
     output = Output.of_files("strip", out)
     shift = load_shift(shift_name)
-    found = finished_runs(specs, shift_name, [seed], workspace.runs)
-    alone = [] if films is None else [run for run in found if not alterations(run.config)]
-    parts = (
-        {} if films is None else {run.config.method: films / film_name(shift.name, run.config.method) for run in alone}
+    finished = finished_runs(specs, shift_name, [seed], workspace.runs)
+    unaltered = [] if films is None else [run for run in finished if not alterations(run.config)]
+    film_paths = (
+        {}
+        if films is None
+        else {run.config.method: films / film_name(shift.name, run.config.method) for run in unaltered}
     )
     if films is not None and pictures:
-        parts[FRAMES] = films / film_name(shift.name, FRAMES)
-    owned = Output.of_files("strip", *parts.values()) if parts else contextlib.nullcontext()
+        film_paths[FRAMES] = films / film_name(shift.name, FRAMES)
+    owned = Output.of_files("strip", *film_paths.values()) if film_paths else contextlib.nullcontext()
     groups, classes = grouping_of(shift), shift.score_classes
     if isinstance(shift.data, Videos):
-        footages = (recorded(run, number, frames + 1, workspace) for run in found)
-        what, flows = f"validation clips {number + 1} to {number + frames}", "flow that the method was given"
+        footages = (recorded(run, number, frames + 1, workspace) for run in finished)
+        origin, flow_name = f"validation clips {number + 1} to {number + frames}", "flow that the method was given"
     else:
         demo = demonstration(shift, seed, number, frames + shift.data.frames)
         clips, rule = windows(demo.clip, shift.data.frames), shift.evaluation
@@ -256,28 +258,30 @@ def run_strip(
                 demo,
                 predict_windows(run.model(workspace), clips, backend_of(run.config.flow), rule, workspace.device),
             )
-            for run in found
+            for run in finished
         )
-        what, flows = f"demonstration world {seed}/{number}", "exact flow"
+        origin, flow_name = f"demonstration world {seed}/{number}", "exact flow"
     tracks: dict[str, Track] = {}
-    for done, (run, (footage, labels)) in enumerate(zip(found, footages, strict=True), 1):
+    for done, (run, (footage, labels)) in enumerate(zip(finished, footages, strict=True), 1):
         truth = footage.labels[-frames:]
         tracks[run.name] = track(groups(labels).astype(np.int64), footage.clip, len(classes), truth)
-        workspace.progress("strip", done, len(found))
-    shown = footage.clip.frames[-frames:] if pictures else None
+        workspace.progress("strip", done, len(finished))
+    shown_frames = footage.clip.frames[-frames:] if pictures else None
     palette = palette_of(classes)
-    drawn = compose(shown, truth if pictures else None, tracks, f"{shift.title}, {what}", classes, palette, flows)
+    drawn = compose(
+        shown_frames, truth if pictures else None, tracks, f"{shift.title}, {origin}", classes, palette, flow_name
+    )
     with output:
         if out.suffix.lower() == ".png":
             write_png(out, np.concatenate(drawn))
         else:
             write_film(out, drawn, rate, exact=(*palette, STAYED, CHANGED, UNKNOWN))
     with owned:
-        for run in alone:
+        for run in unaltered:
             stacked = np.concatenate(tracks[run.name].labels).astype(np.uint8)
-            write_palette_png(parts[run.config.method], stacked, palette)
-        if FRAMES in parts:
-            write_png(parts[FRAMES], np.concatenate(footage.clip.frames[-frames:].transpose(0, 2, 3, 1)))
+            write_palette_png(film_paths[run.config.method], stacked, palette)
+        if FRAMES in film_paths:
+            write_png(film_paths[FRAMES], np.concatenate(footage.clip.frames[-frames:].transpose(0, 2, 3, 1)))
     return {"strip": str(out), "frames": frames, "models": summary(tracks)}
 
 
@@ -285,9 +289,9 @@ FRAMES = "frames"
 """What a film of the frames themselves is called, where another has the name of a method."""
 
 
-def film_name(shift: str, what: str) -> str:
+def film_name(shift: str, name: str) -> str:
     """File of a film of one method, or of the frames: pictures one below the other."""
-    return f"{shift}-film-{what}.png"
+    return f"{shift}-film-{name}.png"
 
 
 def summary(tracks: Mapping[str, Track]) -> dict[str, dict[str, Any]]:
@@ -298,12 +302,12 @@ def summary(tracks: Mapping[str, Track]) -> dict[str, dict[str, Any]]:
 
     return {
         name: {
-            "miou": None if of.miou is None else numbers([of.miou])[0],
-            "consistency": numbers([each.consistency for each in of.flicker]),
-            "changed": numbers([each.share for each in of.flicker]),
-            **{name: numbers([value])[0] for name, value in of.mvc.items()},
+            "miou": None if model_track.miou is None else numbers([model_track.miou])[0],
+            "consistency": numbers([change.consistency for change in model_track.flicker]),
+            "changed": numbers([change.share for change in model_track.flicker]),
+            **{name: numbers([value])[0] for name, value in model_track.mvc.items()},
         }
-        for name, of in tracks.items()
+        for name, model_track in tracks.items()
     }
 
 
@@ -331,7 +335,7 @@ def compose(
         title: above each picture.
         flow: along which flicker is told, in words.
     """
-    ids = np.unique(np.concatenate([of.labels.ravel() for of in tracks.values()]))
+    ids = np.unique(np.concatenate([model_track.labels.ravel() for model_track in tracks.values()]))
     if truth is not None:
         ids = np.union1d(ids, truth)
     legend: dict[str, Colour] = {classes[i]: palette[i] for i in ids if i < len(classes)}
@@ -345,11 +349,11 @@ def compose(
             blank = np.full((*frames.shape[2:], 3), 255, np.uint8)
             above.append((f"frame {k + 1} of {count}", frames[k].transpose(1, 2, 0)))
             under.append(("", blank) if truth is None else ("ground truth", colourise(truth[k], palette)))
-        for name, of in tracks.items():
-            score = "" if of.miou is None else f", mIoU {of.miou:.1f} %"
-            above.append((f"{name}{score}", colourise(of.labels[k], palette)))
-            found = of.flicker[k]
-            caption = f"changed {found.share:.1f} %, TC {found.consistency:.1f} %"
-            under.append((caption, flicker_map(found)))
+        for name, model_track in tracks.items():
+            score = "" if model_track.miou is None else f", mIoU {model_track.miou:.1f} %"
+            above.append((f"{name}{score}", colourise(model_track.labels[k], palette)))
+            change = model_track.flicker[k]
+            caption = f"changed {change.share:.1f} %, TC {change.consistency:.1f} %"
+            under.append((caption, flicker_map(change)))
         drawn.append(tiled([above, under], title, [note.format(flow=flow) for note in NOTES], legend))
     return drawn

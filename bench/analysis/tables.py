@@ -32,7 +32,7 @@ class Group:
     runs: Mapping[int, RunAnalysis]
 
     def series(self, values: Mapping[int, object]) -> Series:
-        """For a figure."""
+        """Values of this method by seed, as a series of a figure."""
         return Series(self.label, self.method, self.design, values)
 
     def curves(self, variant: str) -> dict[int, Curve]:
@@ -55,16 +55,16 @@ def groups_of(runs: Sequence[RunAnalysis]) -> list[Group]:
     Raises:
         RunError: two analyses of one replicate of a method.
     """
-    found: dict[tuple[str, str], dict[int, RunAnalysis]] = {}
+    by_method: dict[tuple[str, str], dict[int, RunAnalysis]] = {}
     for run in runs:
-        seeds = found.setdefault((run.who.method, run.who.label), {})
+        seeds = by_method.setdefault((run.who.method, run.who.label), {})
         if run.who.seed in seeds:
             raise RunError(
                 f"{run.who.label}, seed {run.who.seed}, is analysed twice; remove {run.who.name}.json or the other"
             )
         seeds[run.who.seed] = run
     groups = []
-    for (method, label), seeds in found.items():
+    for (method, label), seeds in by_method.items():
         groups.append(Group(label, method, next(iter(seeds.values())).who.design, dict(sorted(seeds.items()))))
     return sorted(groups, key=lambda group: (-mean_interval(list(group.miou.values()))[0], group.label))
 
@@ -75,7 +75,9 @@ def groups_of(runs: Sequence[RunAnalysis]) -> list[Group]:
 def agreement(groups: Sequence[Group], variant: str, over: str, k: int) -> RankCorrelation | None:
     """Rank correlation over methods of the same-class share with mIoU."""
     shares = {g.label: g.share(variant, over, k) for g in groups}
-    return rank_agreement({name: of for name, of in shares.items() if of}, {g.label: g.miou for g in groups})
+    return rank_agreement(
+        {name: by_seed for name, by_seed in shares.items() if by_seed}, {g.label: g.miou for g in groups}
+    )
 
 
 def answer(groups: Sequence[Group]) -> str:
@@ -85,17 +87,17 @@ def answer(groups: Sequence[Group]) -> str:
     if whole is None:
         return "Too few methods, or no replicate that all of them share: there is no order to compare."
     if whole.rho >= 0.995:
-        how = "**Yes, exactly**"
+        verdict = "**Yes, exactly**"
     elif whole.rho >= 0.75:
-        how = "**Largely**"
+        verdict = "**Largely**"
     elif whole.rho >= 0.4:
-        how = "**In part**"
+        verdict = "**In part**"
     elif whole.rho > -0.4:
-        how = "**No**"
+        verdict = "**No**"
     else:
-        how = "**No, rather the other way round**"
+        verdict = "**No, rather the other way round**"
     replicates = f"{whole.seeds} replicate{'s' if whole.seeds > 1 else ''}"
-    text = f"{how}: Spearman's rho is {_rho(whole)} over {whole.methods} methods and {replicates}"
+    text = f"{verdict}: Spearman's rho is {_rho(whole)} over {whole.methods} methods and {replicates}"
     if inner is not None:
         text += f", and {_rho(inner)} without source-only and the oracle, which any sensible measure sets apart"
     if swapped := swaps(groups):
@@ -124,9 +126,9 @@ def swaps(groups: Sequence[Group]) -> list[str]:
     return [text for _, text in sorted(pairs, reverse=True)]
 
 
-def _rho(found: RankCorrelation) -> str:
-    interval = "" if found.low is None else f" ({found.low:+.2f} to {found.high:+.2f})"
-    return f"{found.rho:+.2f}{interval}"
+def _rho(correlation: RankCorrelation) -> str:
+    interval = "" if correlation.low is None else f" ({correlation.low:+.2f} to {correlation.high:+.2f})"
+    return f"{correlation.rho:+.2f}{interval}"
 
 
 # Tables ---------------------------------------------------------------------------------------------------------------
@@ -156,39 +158,39 @@ def agreement_table(groups: Sequence[Group]) -> str:
                 continue
             row = {"neighbours": meaning, "average": words}
             for k in (1, HEADLINE, K):
-                found = agreement(groups, variant, over, k)
-                row[f"rho, k = {k}"] = _rho(found) if found else NOTHING
-            found = agreement(inner, variant, over, HEADLINE)
-            row[f"without the ends, k = {HEADLINE}"] = _rho(found) if found else NOTHING
+                correlation = agreement(groups, variant, over, k)
+                row[f"rho, k = {k}"] = _rho(correlation) if correlation else NOTHING
+            correlation = agreement(inner, variant, over, HEADLINE)
+            row[f"without the ends, k = {HEADLINE}"] = _rho(correlation) if correlation else NOTHING
             rows.append(row)
     return table(rows)
 
 
 def class_shares(groups: Sequence[Group], classes: Sequence[str]) -> dict[str, list[float | None]]:
     """Mean over replicates of the headline share by method and class; None where the class never occurs."""
-    table: dict[str, list[float | None]] = {}
+    shares: dict[str, list[float | None]] = {}
     for group in groups:
         if curves := group.curves("headline"):
-            of = {name: [(c.classes or {}).get(name) for c in curves.values()] for name in classes}
-            table[group.label] = [
+            curves_by_class = {name: [(c.classes or {}).get(name) for c in curves.values()] for name in classes}
+            shares[group.label] = [
                 float(np.mean([row[HEADLINE - 1] for row in rows if row])) if any(rows) else None
-                for rows in of.values()
+                for rows in curves_by_class.values()
             ]
-    return table
+    return shares
 
 
 def separation_table(groups: Sequence[Group]) -> str:
     """Davies-Bouldin index and silhouette by method."""
     rows = []
     for group in groups:
-        made = [run.separation for run in group.runs.values() if run.separation]
-        if made:
+        separations = [run.separation for run in group.runs.values() if run.separation]
+        if separations:
             rows.append(
                 {
                     "method": plain(group.label),
                     "mIoU, %": spread(group.miou.values()),
-                    "Davies-Bouldin (lower is better)": spread([s.davies_bouldin for s in made], 2),
-                    "silhouette, −1..1": spread([s.silhouette for s in made], 3),
+                    "Davies-Bouldin (lower is better)": spread([s.davies_bouldin for s in separations], 2),
+                    "silhouette, −1..1": spread([s.silhouette for s in separations], 3),
                 }
             )
     return table(rows)
@@ -196,10 +198,10 @@ def separation_table(groups: Sequence[Group]) -> str:
 
 def errors_of(group: Group) -> list[float]:
     """Expected calibration error in points of each replicate."""
-    made = [run.calibration for run in group.runs.values() if run.calibration]
+    calibrations = [run.calibration for run in group.runs.values() if run.calibration]
     return [
         expected_calibration_error(*(torch.tensor([np.nan if x is None else x for x in row]) for row in bins))
-        for bins in ((c.count, c.confidence, c.accuracy) for c in made)
+        for bins in ((c.count, c.confidence, c.accuracy) for c in calibrations)
     ]
 
 
@@ -207,11 +209,11 @@ def calibration_table(groups: Sequence[Group]) -> str:
     """Calibration error, mean confidence and accuracy by method."""
     rows = []
     for group in groups:
-        made = [run.calibration for run in group.runs.values() if run.calibration]
-        if not made:
+        calibrations = [run.calibration for run in group.runs.values() if run.calibration]
+        if not calibrations:
             continue
         confidence, accuracy = (
-            [float(np.average([x or 0.0 for x in getattr(c, name)], weights=c.count)) for c in made]
+            [float(np.average([x or 0.0 for x in getattr(c, name)], weights=c.count)) for c in calibrations]
             for name in ("confidence", "accuracy")
         )
         rows.append(
@@ -228,16 +230,16 @@ def calibration_table(groups: Sequence[Group]) -> str:
 def pseudo_label_table(values: Sequence[PseudoLabels]) -> str:
     """Accuracy of all, coverage and accuracy above :data:`SURE`, by run and step."""
     rows = []
-    for value in values:
-        at = value.thresholds.index(SURE)
-        for step, coverage, accuracy in zip(value.steps, value.coverage, value.accuracy, strict=True):
+    for quality in values:
+        column = quality.thresholds.index(SURE)
+        for step, coverage, accuracy in zip(quality.steps, quality.coverage, quality.accuracy, strict=True):
             rows.append(
                 {
-                    "method": f"{plain(value.who.label)}, seed {value.who.seed}",
+                    "method": f"{plain(quality.who.label)}, seed {quality.who.seed}",
                     "step": str(step),
                     "accuracy of all, %": _percent(accuracy[0]),
-                    f"coverage at {SURE:g}, %": _percent(coverage[at]),
-                    f"accuracy at {SURE:g}, %": _percent(accuracy[at]),
+                    f"coverage at {SURE:g}, %": _percent(coverage[column]),
+                    f"accuracy at {SURE:g}, %": _percent(accuracy[column]),
                 }
             )
     return table(rows)

@@ -21,37 +21,37 @@ from bench.runs.watching import LOGS
 
 def notes(record: Record, folder: Path, tensorboard: bool) -> list[str]:
     """What a person should know of a run that was found finished."""
-    told = []
+    lines = []
     if tensorboard and not (folder / LOGS).is_dir():
-        told.append("no TensorBoard log: the run was finished before (--force repeats it) or does not train")
+        lines.append("no TensorBoard log: the run was finished before (--force repeats it) or does not train")
     if record.code["revision"] != code()["revision"]:
-        told.append(f"found a finished run of revision {record.code['revision']}; --force repeats it")
-    return told
+        lines.append(f"found a finished run of revision {record.code['revision']}; --force repeats it")
+    return lines
 
 
 def known_records(record: Record, runs: Path) -> list[Record]:
     """Finished local runs and committed records of the same protocol, for the floor and the ceiling of a replicate."""
-    found, mode = [], record.config.mode
+    records, mode = [], record.config.mode
     committed = folder_of(LEADERBOARDS, record.config.shift, mode)
     for folder, pattern in ((runs, "*/record.json"), (committed, "*.json")):
         for path in sorted(folder.glob(pattern)):
             with contextlib.suppress(RunError):  # a damaged record of another run is that run's business
-                found.append(read_record(path))
-    return [r for r in (record, *found) if (r.shift_hash, r.config.mode) == (record.shift_hash, mode)]
+                records.append(read_record(path))
+    return [r for r in (record, *records) if (r.shift_hash, r.config.mode) == (record.shift_hash, mode)]
 
 
-def _same_source(record: Record, other: Record) -> bool:
+def _same_source(record: Record, floor: Record) -> bool:
     """Whether this is a source_only of the source model that a run started from, as far as records say; older ones do not."""
-    mine, its = (of.digests.source_model if of.digests else None for of in (record, other))
-    return (other.config.method, other.config.seed) == ("source_only", record.config.seed) and mine == its is not None
+    mine, its = (run.digests.source_model if run.digests else None for run in (record, floor))
+    return (floor.config.method, floor.config.seed) == ("source_only", record.config.seed) and mine == its is not None
 
 
 def closing_panel(record: Record, folder: Path) -> Panel:
     """mIoU, per-class IoU, gain over source-only, share of the gap closed, time and memory, and where things are."""
-    known = sorted(known_records(record, folder.parent), key=lambda other: not _same_source(record, other))
-    source_only, oracle = oracle_and_source_only(known, record.config.seed)
+    records = sorted(known_records(record, folder.parent), key=lambda entry: not _same_source(record, entry))
+    source_only, oracle = oracle_and_source_only(records, record.config.seed)
     beside = (
-        "" if any(_same_source(record, other) for other in known) else ", of a record that names no such source model"
+        "" if any(_same_source(record, entry) for entry in records) else ", of a record that names no such source model"
     )
     figures = sorted((folder / "figures").glob("*.png"))
     streams = record.config.mode == "stream"
@@ -60,8 +60,8 @@ def closing_panel(record: Record, folder: Path) -> Panel:
     rows = Table.grid(padding=(0, 2))
 
     def ask(method: str) -> str:
-        more = " --protocol stream" if streams else ""
-        return f"unknown; first: bench run --method {method} --shift {record.config.shift} --seed {seed}{more}"
+        protocol = " --protocol stream" if streams else ""
+        return f"unknown; first: bench run --method {method} --shift {record.config.shift} --seed {seed}{protocol}"
 
     when = "of what was predicted online" if streams else "after the last step"
     rows.add_row("mIoU", f"[bold]{result.miou:.1f} %[/] {when} (0 looks at labels)")

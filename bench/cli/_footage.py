@@ -18,37 +18,47 @@ ADVICE = {
 """What each recommendation means."""
 
 
-def closing(found: Mapping[str, Any]) -> Group:
-    """A line for each thing said, a table of the classes that have labels, and what an adaptation changed."""
+def closing(report: Mapping[str, Any]) -> Group:
+    """A line per entry of the report, a table of the classes that have labels, and what an adaptation changed."""
     apart = ("IoU", "without a labelled pixel", "changes")
     parts: list[RenderableType] = [
-        Text(f"{key}: {value}", no_wrap=True, overflow="ignore") for key, value in found.items() if key not in apart
+        Text(f"{key}: {value}", no_wrap=True, overflow="ignore") for key, value in report.items() if key not in apart
     ]
-    if iou := found.get("IoU"):
+    if iou := report.get("IoU"):
         parts.append(_table(("class", "IoU"), [(name, f"{value:.1f}") for name, value in iou.items()]))
-    if without := found.get("without a labelled pixel"):
+    if without := report.get("without a labelled pixel"):
         parts.append(escape(f"without a labelled pixel, so not in the mean: {', '.join(without)}"))
-    return Group(*parts, *(_changes(told) if (told := found.get("changes")) else ()))
+    return Group(*parts, *(_changes(changes) if (changes := report.get("changes")) else ()))
 
 
-def _changes(told: Mapping[str, Any]) -> list[RenderableType]:
+def _changes(changes: Mapping[str, Any]) -> list[RenderableType]:
     """The numbers of ``changes.json``; classes that neither model finds are left out."""
     rows = [
-        (name, f"{of['before']:.2f}", f"{of['after']:.2f}", _number(of["kept"]), of["most became"] or "-")
-        for name, of in told["classes"].items()
-        if of["before"] or of["after"]
+        (
+            name,
+            f"{shares['before']:.2f}",
+            f"{shares['after']:.2f}",
+            _number(shares["kept"]),
+            shares["most became"] or "-",
+        )
+        for name, shares in changes["classes"].items()
+        if shares["before"] or shares["after"]
     ]
     models = [
-        (name, f"{_number(of['flicker'])}", "-" if of["information"] is None else f"{of['information']:.2f}")
-        for name, of in told["models"].items()
+        (
+            name,
+            f"{_number(scores['flicker'])}",
+            "-" if scores["information"] is None else f"{scores['information']:.2f}",
+        )
+        for name, scores in changes["models"].items()
     ]
-    best = told["recommended"]
+    best = changes["recommended"]
     return [
-        f"pixels whose class changed: {told['pixels changed']:.1f} % (changes.json, changes.png)",
+        f"pixels whose class changed: {changes['pixels changed']:.1f} % (changes.json, changes.png)",
         _table(("class", "% before", "% after", "% kept", "most of the others became"), rows),
         _table(("model", "flicker %", "information, nats"), models),
-        *(f"[bold]Look:[/] {escape(warning)}" for warning in told["warnings"]),
-        *(escape(what) for what in told["against the others"]),
+        *(f"[bold]Look:[/] {escape(warning)}" for warning in changes["warnings"]),
+        *(escape(sentence) for sentence in changes["against the others"]),
         f"[bold]Recommended: {best}[/] ({escape(ADVICE[best])})",
     ]
 

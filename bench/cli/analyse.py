@@ -46,7 +46,7 @@ def analyse(
     ] = False,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a page is stale.")] = False,
     root: ROOT = Path("leaderboards"),
-    **place: Any,
+    **shared: Any,
 ) -> Says:
     """Say why finished runs score what they score: neighbours, feature maps, confusions, calibration, pseudo-labels.
 
@@ -55,26 +55,26 @@ def analyse(
     import bench
     from bench.core.errors import RunError, UsageError
 
-    asked = {"knn": knn, "separation": separation, "confusion": confusion, "calibration": calibration}
-    parts = [name for name, on in asked.items() if on]
+    chosen = {"knn": knn, "separation": separation, "confusion": confusion, "calibration": calibration}
+    parts = [name for name, on in chosen.items() if on]
     if (check or figures_only) and (runs_ or methods or parts or embedding or pseudo_labels):
         raise UsageError("--figures-only and --check look at no run; leave the runs and the parts out")
     if check:
         from bench.analysis import page
 
-        said = fresh(bench.analyse(root=root, check=True), "bench analyse --figures-only", "Analysis pages are fresh")
-        if not said.error and (
+        answer = fresh(bench.analyse(root=root, check=True), "bench analyse --figures-only", "Analysis pages are fresh")
+        if not answer.error and (
             foreign := [path for shift in page.analysed(root) for path in page.foreign(root, shift)]
         ):
             raise RunError(
                 f"{len(foreign)} analyses, the first {foreign[0]}, are of another training than the committed record says; "
                 "analyse the recorded run again"
             )
-        return said
+        return answer
     if not figures_only and bool(runs_) == bool(methods):
         raise UsageError("Name runs, e.g. runs/0123456789ab, or --methods, e.g. --methods source_only,stpl")
     written = bench.analyse(
         runs_ or (), parts, methods=names(methods or ""), seeds=seeds, shift=shift, embedding=embedding,  # type: ignore[arg-type]
-        pseudo_labels=pseudo_labels, cells=cells, root=root, **place,
+        pseudo_labels=pseudo_labels, cells=cells, root=root, **shared,
     )  # fmt: skip
     return Says({"written": [str(p) for p in written]}, wrote(written) or f"Nothing is kept in {root / 'analysis'}")

@@ -23,15 +23,15 @@ def leaderboard(
         typer.Option("--sample", min=0, help="With --check: score so many records again, of those with runs at hand."),
     ] = 0,
     root: ROOT = Path("leaderboards"),
-    **place: Any,
+    **shared: Any,
 ) -> Says:
     """Generate the leaderboard pages and their figures from the committed records."""
     import bench
 
-    found = bench.leaderboard(root, check, sample, **place)
+    files = bench.leaderboard(root, check, sample, **shared)
     if check:
-        return fresh(found, "bench leaderboard", "Leaderboards are fresh")
-    return Says({"written": list(map(str, found))}, wrote(found))
+        return fresh(files, "bench leaderboard", "Leaderboards are fresh")
+    return Says({"written": list(map(str, files))}, wrote(files))
 
 
 @command(app, "bench site --out site/", panel=BOARD)
@@ -53,14 +53,14 @@ def submit(
     allow_dirty: Annotated[
         bool, typer.Option("--allow-dirty", help="Accept runs of code that was not committed; the page says so.")
     ] = False,
-    **place: Any,
+    **shared: Any,
 ) -> Says:
     """Score the runs' checkpoints again, compare, and copy their records to the leaderboard's."""
     import bench
 
-    done = bench.submit(folders, root, allow_dirty, **place)
-    value = {"records": [str(one.record) for one in done], "new": [str(one.record) for one in done if one.new]}
-    return Says(value, "\n".join(f"{'Wrote' if one.new else 'Unchanged'} {one.record}" for one in done))
+    done = bench.submit(folders, root, allow_dirty, **shared)
+    value = {"records": [str(run.record) for run in done], "new": [str(run.record) for run in done if run.new]}
+    return Says(value, "\n".join(f"{'Wrote' if run.new else 'Unchanged'} {run.record}" for run in done))
 
 
 @command(app, "bench release ministreet --seeds 0:3", panel=BOARD, shared="runs cache")
@@ -69,7 +69,7 @@ def release(
     seeds: Annotated[str, typer.Option("--seeds", help="First and end of the replicates, e.g. 0:3.")] = "0",
     option: OPTION = None,
     root: ROOT = Path("leaderboards"),
-    **place: Any,
+    **shared: Any,
 ) -> Says:
     """Copy source models from the cache to leaderboards/sources, where every run looks before it trains one.
 
@@ -78,7 +78,7 @@ def release(
     import bench
     from bench.runs.options import parse_options
 
-    paths = bench.release(shift, seeds, root, options=parse_options(option or []), **place)
+    paths = bench.release(shift, seeds, root, options=parse_options(option or []), **shared)
     return Says([str(path) for path in paths], wrote(paths))
 
 
@@ -106,7 +106,7 @@ def verify(
     seeds: Annotated[str, typer.Option("--seeds", help="With --worlds: replicates.")] = "0:3",
     shift: SHIFT = "ministreet",
     root: ROOT = Path("leaderboards"),
-    **place: Any,
+    **shared: Any,
 ) -> Says:
     """Run a record's config again and say how the new scores differ. Fails when they do in the record's environment, or elsewhere
     when the mIoU of two runs from one source model differs by more than another processor explains.
@@ -123,13 +123,13 @@ def verify(
     if worlds is None:
         if record is None or method is not None or options:
             raise UsageError("Give a record; --method and -o are for --worlds")
-        place.pop("runs")
-        report = bench.verify(record, full, **place)
+        shared.pop("runs")
+        report = bench.verify(record, full, **shared)
         return Says(report.as_json(), report_text(report), failed=report.failed(strict))
     if full or strict:
         raise UsageError("--full and --strict are of a second run of a record; leave them out with --worlds")
-    found = bench.verify(
-        record, worlds=worlds, method=method, options=options, seeds=seeds, shift=shift, root=root, **place
+    hidden = bench.verify(
+        record, worlds=worlds, method=method, options=options, seeds=seeds, shift=shift, root=root, **shared
     )
-    told = {"interval": found.interval, "order": found.order, "confirmed": found.passed}
-    return Says(json.loads(found.to_json()) | told, found.text, failed=not found.passed)
+    verdict = {"interval": hidden.interval, "order": hidden.order, "confirmed": hidden.passed}
+    return Says(json.loads(hidden.to_json()) | verdict, hidden.text, failed=not hidden.passed)

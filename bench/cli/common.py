@@ -148,11 +148,11 @@ def command(
                 say(function(**options), as_json)
 
         keyword = inspect.Parameter.KEYWORD_ONLY
-        own = inspect.signature(function, eval_str=True).parameters.values()
-        more = {key: SHARED[key] for key in shared.split()} | {"as_json": (JSON, False), "debug": (DEBUG, False)}
-        parameters = [p.replace(kind=keyword) for p in own if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        declared = inspect.signature(function, eval_str=True).parameters.values()
+        added = {key: SHARED[key] for key in shared.split()} | {"as_json": (JSON, False), "debug": (DEBUG, False)}
+        parameters = [p.replace(kind=keyword) for p in declared if p.kind is not inspect.Parameter.VAR_KEYWORD]
         parameters += [
-            inspect.Parameter(key, keyword, default=default, annotation=kind) for key, (kind, default) in more.items()
+            inspect.Parameter(key, keyword, default=default, annotation=kind) for key, (kind, default) in added.items()
         ]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in parameters}
@@ -162,23 +162,23 @@ def command(
     return register
 
 
-def say(said: Says, as_json: bool) -> None:
+def say(answer: Says, as_json: bool) -> None:
     """Print what a command says.
 
     Raises:
         RunError, typer.Exit: it ends with an error.
     """
     if as_json:
-        sys.stdout.write(json.dumps(said.value, indent=1, sort_keys=True) + "\n")
-    elif callable(said.text):
+        sys.stdout.write(json.dumps(answer.value, indent=1, sort_keys=True) + "\n")
+    elif callable(answer.text):
         from rich.console import Console
 
-        Console().print(said.text())
-    elif said.text:
-        typer.echo(said.text)
-    if said.error:
-        raise RunError(said.error)
-    if said.failed:
+        Console().print(answer.text())
+    elif answer.text:
+        typer.echo(answer.text)
+    if answer.error:
+        raise RunError(answer.error)
+    if answer.failed:
         raise typer.Exit(1)
 
 
@@ -205,8 +205,8 @@ def line_of(error: BaseException) -> str:
     if isinstance(error, OSError):
         return short(f"{error.filename or 'file'}: {error.strerror or error}")
     # Out of memory, a killed renderer, a fault of ours: one line all the same.
-    what = short(error) if str(error).strip() else "no message"
-    return f"{type(error).__name__}: {what} (--debug shows where)"
+    message = short(error) if str(error).strip() else "no message"
+    return f"{type(error).__name__}: {message} (--debug shows where)"
 
 
 def names(text: str) -> list[str]:

@@ -15,13 +15,13 @@ def compare(
     run_a: Annotated[str, typer.Argument(help="Hash of a run, run folder, or record file.")],
     run_b: Annotated[str, typer.Argument(help="The other one.")],
     root: ROOT = Path("leaderboards"),
-    **place: Any,
+    **shared: Any,
 ) -> Says:
     """Say what differs between two runs in config, environment, result and cost."""
     import bench
 
-    told = bench.compare(run_a, run_b, root, **place)
-    return Says(told.as_json(), lambda: told)
+    comparison = bench.compare(run_a, run_b, root, **shared)
+    return Says(comparison.as_json(), lambda: comparison)
 
 
 @command(app, "bench gains stpl source_only --out gains.png", panel=COMPARE, shared="runs")
@@ -33,13 +33,13 @@ def gains(
     shift: SHIFT = "ministreet",
     out: Annotated[Path | None, typer.Option("--out", help="PNG to write; only the table without it.")] = None,
     root: ROOT = Path("leaderboards"),
-    **place: Any,
+    **shared: Any,
 ) -> Says:
     """Show what a method wins and loses over another by class, paired by replicate, from committed records and local runs."""
     import bench
     from bench.analysis.gains import gains_table
 
-    result = bench.gains(ours, theirs, shift, out, root, **place)
+    result = bench.gains(ours, theirs, shift, out, root, **shared)
     return Says(result, gains_table(result) + (f"\nWrote {out}" if out else ""))
 
 
@@ -47,10 +47,10 @@ def gains(
 def export(
     run: Annotated[list[str], typer.Argument(help="Hashes or folders of runs.")],
     csv: Annotated[Path, typer.Option("--csv", help="File to write.")] = Path("metrics.csv"),
-    **place: Any,
+    **shared: Any,
 ) -> Says:
     """Write the training logs of runs as one CSV: run, method, seed, step, losses."""
     import bench
 
-    rows = bench.export(run, csv, **place)
+    rows = bench.export(run, csv, **shared)
     return Says({"csv": str(csv), "rows": rows}, f"Wrote {csv} ({rows} rows)")

@@ -72,9 +72,9 @@ def report_table(report: dict[str, Any]) -> Any:
         table.add_row(key.replace("_", " "), str(report[key]))
     table.add_row("matched", f"{report['matched']} tensors")
     for key in ("renamed", "ignored", "missing"):
-        found = report[key]
-        rest = f", ... {len(found) - 4} more" if len(found) > 4 else ""
-        table.add_row(key, f"{len(found)}" + (f": {', '.join(found[:4])}{rest}" if found else ""))
+        names = report[key]
+        ending = f", ... {len(names) - 4} more" if len(names) > 4 else ""
+        table.add_row(key, f"{len(names)}" + (f": {', '.join(names[:4])}{ending}" if names else ""))
     if report["note"]:
         table.add_row("note", report["note"])
     return table

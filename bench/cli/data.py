@@ -36,17 +36,17 @@ def check(
         bool, typer.Option("--partial", help="Accept fewer clips or smaller pictures than published.")
     ] = False,
     max_listed: Annotated[int, typer.Option("--max-listed", min=0, help="Files listed per kind of fault.")] = 20,
-    **place: Any,
+    **shared: Any,
 ) -> Says:
     """Decode everything a shift uses and list missing, unreadable, truncated, wrong-sized and unpaired files."""
     import bench
 
-    reports = bench.data_check(name, root, split, frames, partial, workers=workers, **place)
+    reports = bench.data_check(name, root, split, frames, partial, workers=workers, **shared)
     wrong = [f"{report.root / finding.path}: {finding.what}" for report in reports for finding in report.wrong]
-    more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+    ending = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
     lines = [line for report in reports for line in report_lines(report, max_listed)]
     value = {"reports": [report.as_json() for report in reports]}
-    return Says(value, "\n".join(lines), wrong[0] + more if wrong else "")
+    return Says(value, "\n".join(lines), wrong[0] + ending if wrong else "")
 
 
 def report_lines(report: Report, max_listed: int) -> list[str]:
@@ -55,26 +55,26 @@ def report_lines(report: Report, max_listed: int) -> list[str]:
     published = "" if report.published is None else f" (published: {report.published})"
     lines = [f"{report.dataset} {report.split}: {report.clips} clips{published}, {report.files} files{size}"]
     for kind in dict.fromkeys(finding.kind for finding in report.findings):
-        some = [finding for finding in report.findings if finding.kind == kind]
-        lines.append(f"  {kind}: {len(some)}")
-        lines += [f"    {report.root / finding.path}: {finding.what}" for finding in some[:max_listed]]
-        if len(some) > max_listed:
-            lines.append(f"    ... and {len(some) - max_listed} more (--max-listed, --json)")
+        of_kind = [finding for finding in report.findings if finding.kind == kind]
+        lines.append(f"  {kind}: {len(of_kind)}")
+        lines += [f"    {report.root / finding.path}: {finding.what}" for finding in of_kind[:max_listed]]
+        if len(of_kind) > max_listed:
+            lines.append(f"    ... and {len(of_kind) - max_listed} more (--max-listed, --json)")
     return lines + [f"  note: {note}" for note in report.notes]
 
 
 @command(group, "bench data index cityscapes_seq --root data", shared="cache")
-def index(name: NAME, root: ROOT, split: SPLIT = None, frames: FRAMES = 2, **place: Any) -> Says:
+def index(name: NAME, root: ROOT, split: SPLIT = None, frames: FRAMES = 2, **shared: Any) -> Says:
     """List the clips of a shift or data set and keep the list in the cache, for when the disk is away."""
     import bench
 
-    told = bench.data_index(name, root, split, frames, **place)
+    indexes = bench.data_index(name, root, split, frames, **shared)
     lines = []
-    for entry in told:
+    for entry in indexes:
         published = "" if entry["published"] is None else f" (published: {entry['published']})"
         head = f"{entry['dataset']} {entry['split']}: {entry['clips']} clips{published}"
         lines.append(f"{head}, hash {entry['hash']}, wrote {entry['file']}")
-    return Says({"indexes": told}, "\n".join(lines))
+    return Says({"indexes": indexes}, "\n".join(lines))
 
 
 @command(group, "bench data fixture --out data --small")

@@ -39,7 +39,7 @@ def compute(
         bool, typer.Option("--skip-bad", help="Note clips whose files cannot be read and go on without them.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Release flow although the frames speak against it.")] = False,
-    **place: Any,
+    **shared: Any,
 ) -> Says:
     """Compute a split's flow into the cache, where runs with that backend find it, and check it against the frames."""
     import bench
@@ -47,10 +47,10 @@ def compute(
 
     done = bench.flow_compute(
         shift, backend, split or ("target-train", "target-val"), seed, store=store, out=out, skip_bad=skip_bad,
-        force=force, workers=workers, **place,
+        force=force, workers=workers, **shared,
     )  # fmt: skip
-    places = [f"{one['folder']}, picture {one['picture']}" for one in done]
-    wrong = next((wrong_line(one) for one in done if one["wrong"] and not force), "")
+    places = [f"{summary['folder']}, picture {summary['picture']}" for summary in done]
+    wrong = next((wrong_line(summary) for summary in done if summary["wrong"] and not force), "")
     return Says(done, f"{compute_table(done)}\n{wrote(places)}", wrong)
 
 
@@ -69,11 +69,13 @@ def compare(
         bool, typer.Option("--random-weights", help="Where RAFT has no weights, time it with random ones.")
     ] = False,
     seed: SEED = 0,
-    **place: Any,
+    **shared: Any,
 ) -> Says:
     """Measure backends against exact flow: end-point error, outliers, validity, photometric error, speed of one thread."""
     import bench
 
     backends = backend or ("dis", "raft", "raft_small")
-    told = bench.flow_compare(shift, backends, clips, split, seed, out=out, random_weights=random_weights, **place)
-    return Says(told, "\n".join(filter(None, [told["table"], wrote(told.get("written", []))])))
+    comparison = bench.flow_compare(
+        shift, backends, clips, split, seed, out=out, random_weights=random_weights, **shared
+    )
+    return Says(comparison, "\n".join(filter(None, [comparison["table"], wrote(comparison.get("written", []))])))

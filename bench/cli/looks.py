@@ -33,8 +33,8 @@ def list_(
     """List what is there, by discovery."""
     import bench
 
-    found = bench.list(what, shift)
-    return Says(found, lambda: catalogue_tables(found))
+    entries = bench.list(what, shift)
+    return Says(entries, lambda: catalogue_tables(entries))
 
 
 @command(app, "bench preview --shift ministreet --clips 3", panel=LOOK)
@@ -64,12 +64,12 @@ def panels(
     clips: Annotated[int, typer.Option("--clips", min=1, max=12, help="Clips, evenly spread over the split.")] = 3,
     out: Annotated[Path, typer.Option("--out", help="PNG to write.")] = Path("preview/panels.png"),
     pictures: PICTURES = True,
-    **place: Any,
+    **shared: Any,
 ) -> Says:
     """Draw frame, truth, predictions and errors of finished runs on validation clips, at t-1 and t."""
     import bench
 
-    return Says(bench.panels(names(methods), shift, seed, clips, out, pictures, **place), f"Wrote {out}")
+    return Says(bench.panels(names(methods), shift, seed, clips, out, pictures, **shared), f"Wrote {out}")
 
 
 @command(
@@ -94,12 +94,12 @@ def strip(
         Path | None,
         typer.Option("--films", help="Folder for a film of each method alone, which `bench site` compares."),
     ] = None,
-    **place: Any,
+    **shared: Any,
 ) -> Says:
     """Film a rendered world of no split, or a recorded drive: frame, truth, predictions, and where they flicker."""
     import bench
 
-    done = bench.strip(names(methods), shift, seed, frames, clip, rate, out, pictures, films, **place)
+    done = bench.strip(names(methods), shift, seed, frames, clip, rate, out, pictures, films, **shared)
     return Says(done, f"Wrote {out}")
 
 
@@ -115,25 +115,25 @@ def report(
         Path | None, typer.Option("--frames", help="Of an adaptation: its footage, to check the flow against.")
     ] = None,
     root: ROOT = Path("leaderboards"),
-    **place: Any,
+    **shared: Any,
 ) -> Says:
     """Write one self-contained HTML of a run or of an adaptation. Needs pip install 'stpl-benchmark\\[site]'."""
     import bench
 
-    path = bench.report(run, out, before=before, frames=frames, root=root, **place)
+    path = bench.report(run, out, before=before, frames=frames, root=root, **shared)
     return Says({"report": str(path)}, f"Wrote {path}")
 
 
 @command(app, "bench doctor --json", panel=LOOK, shared="runs cache")
-def doctor(**place: Any) -> Says:
+def doctor(**shared: Any) -> Says:
     """Say what is installed, which devices there are, free disk, and what is missing and how to get it."""
     import bench
 
-    report = bench.doctor(**place)
+    report = bench.doctor(**shared)
     return Says(report, lambda: doctor_table(report), failed=bool(report["missing"]))
 
 
-def catalogue_tables(found: dict[str, dict[str, dict[str, Any]]]) -> Any:
+def catalogue_tables(catalogue: dict[str, dict[str, dict[str, Any]]]) -> Any:
     """A table per kind; what cannot be loaded stands under it with the reason."""
     from rich.console import Group
     from rich.markup import escape
@@ -141,7 +141,7 @@ def catalogue_tables(found: dict[str, dict[str, dict[str, Any]]]) -> Any:
     from rich.text import Text
 
     tables: list[Any] = []
-    for kind, entries in found.items():
+    for kind, entries in catalogue.items():
         good = {name: entry for name, entry in entries.items() if "broken" not in entry}
         columns = list(next(iter(good.values()), {}))
         table = Table("name", *columns, title=kind, title_justify="left", box=None, header_style="dim")

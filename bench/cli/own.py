@@ -64,7 +64,7 @@ def adapt(
     force: Annotated[
         bool, typer.Option("--force", help="Remove what an earlier `bench adapt` wrote to --out.")
     ] = False,
-    **place: Any,
+    **shared: Any,
 ) -> Says:
     """Adapt a model to your own unlabelled footage with a source-free method, without its source data, and write masks."""
     import bench
@@ -72,12 +72,12 @@ def adapt(
 
     from ._footage import closing
 
-    found = bench.adapt(
+    report = bench.adapt(
         checkpoint, frames, out, method, options=parse_options(option or []), flow=flow, size=parse_size(size),
         steps=steps, batch=batch, lr=lr, seed=seed, masks=masks, overlay=overlay, video=video, rate=rate,
-        skip_bad=skip_bad, force=force, workers=workers, **place,
+        skip_bad=skip_bad, force=force, workers=workers, **shared,
     )  # fmt: skip
-    return Says(found, lambda: closing(found))
+    return Says(report, lambda: closing(report))
 
 
 @command(
@@ -101,15 +101,15 @@ def predict(
     video: VIDEO = "none",
     rate: RATE = 10.0,
     skip_bad: SKIP_BAD = False,
-    **place: Any,
+    **shared: Any,
 ) -> Says:
     """Write label maps that the official Cityscapes evaluator accepts, colour overlays, and a video of each sequence."""
     import bench
 
     from ._footage import closing
 
-    found = bench.predict(
+    report = bench.predict(
         checkpoint, out, shift=shift, frames=frames, split=split, seed=seed, flow=flow, size=parse_size(size),
-        overlay=overlay, video=video, rate=rate, skip_bad=skip_bad, **place,
+        overlay=overlay, video=video, rate=rate, skip_bad=skip_bad, **shared,
     )  # fmt: skip
-    return Says(found, lambda: closing(found))
+    return Says(report, lambda: closing(report))

@@ -55,7 +55,7 @@ def run(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Log losses, rates and pictures to <run>/tensorboard.")
     ] = False,
-    **place: Any,
+    **shared: Any,
 ) -> Says:
     """Adapt a source model with one method and score it. A finished run is found again, a killed one goes on."""
     import bench
@@ -65,13 +65,13 @@ def run(
         method, shift, seed, options=parse_options(option or []), protocol=protocol, init=init, steps=steps,
         source_model=source_model, train_source=train_source, compiled=compiled, skip_bad=skip_bad,
         save_predictions=save_predictions, force=force, tensorboard=tensorboard,
-        **place,
+        **shared,
     )  # fmt: skip
     from bench._face.place import runs_in
 
     from ._closing import closing_panel, notes
 
-    folder = runs_in(place["runs"]) / record.run
+    folder = runs_in(shared["runs"]) / record.run
     sys.stderr.writelines(f"bench: {note}\n" for note in notes(record, folder, tensorboard))
     return Says(json.loads(record.to_json()), lambda: closing_panel(record, folder))
 
@@ -88,13 +88,13 @@ def tune(
     log: Annotated[Path, typer.Option("--log", help="CSV to which every run is added.")] = Path(
         "leaderboards/tuning/log.csv"
     ),
-    **place: Any,
+    **shared: Any,
 ) -> Says:
     """Random search on development worlds, every run written to a log. The reported worlds are refused."""
     import bench
     from bench.runs.options import parse_options
 
-    table = bench.tune(method, shift, trials, seeds, log, options=parse_options(option or []), **place)
+    table = bench.tune(method, shift, trials, seeds, log, options=parse_options(option or []), **shared)
     lines = [f"{row['miou']:6.2f}  trial {row['trial']}  {row['settings']}" for row in table]
     return Says(table, "\n".join(lines))
 
@@ -105,13 +105,13 @@ def profile(
     shift: SHIFT = "ministreet",
     steps: Annotated[int, typer.Option("--steps", min=1, help="Steps to run.")] = 20,
     option: OPTION = None,
-    **place: Any,
+    **shared: Any,
 ) -> Says:
     """Say where the time of a method's step goes, and how much of it is outside forward, backward and optimiser."""
     import bench
     from bench.runs.options import parse_options
 
-    rows = bench.profile(method, shift, steps, options=parse_options(option or []), **place)
+    rows = bench.profile(method, shift, steps, options=parse_options(option or []), **shared)
     return Says(rows, profile_text(rows))
 
 

@@ -25,7 +25,7 @@ def scorers(
     shift: SHIFT = "ministreet",
     check: Annotated[bool, typer.Option("--check", help="Score nothing; fail if a page is stale.")] = False,
     root: ROOT = Path("leaderboards"),
-    **place: Any,
+    **shared: Any,
 ) -> Says:
     """Score finished runs on unlabelled target clips, and say on a page which score would have chosen well.
 
@@ -41,5 +41,5 @@ def scorers(
             raise UsageError("--check scores nothing; leave the runs and the methods out")
         return fresh(bench.scorers(root=root, check=True), "bench scorers", "Pages are fresh")
     chosen = names(methods or "")
-    written = bench.scorers(runs_ or (), methods=chosen, seeds=seeds, shift=shift, root=root, **place)
+    written = bench.scorers(runs_ or (), methods=chosen, seeds=seeds, shift=shift, root=root, **shared)
     return Says({"written": [str(p) for p in written]}, wrote(written) or f"Nothing is kept in {root / 'analysis'}")

@@ -18,16 +18,16 @@ app.add_typer(group, name="shift", rich_help_panel=OWN)
 def check(
     name: Annotated[str, typer.Argument(help="A shift, or its YAML.")],
     out: Annotated[Path | None, typer.Option("--out", help="PNG to write: pictures and labels of every split.")] = None,
-    **place: Any,
+    **shared: Any,
 ) -> Says:
     """Look at everything a shift's YAML names: files, shares of the classes, clips, pictures without a predecessor."""
     import bench
 
     from .data import report_lines
 
-    found = bench.shift_check(name, out, **place)
-    reports = found.pop("reports")
-    lines = [f"shift {found['shift']}, protocol {found['hash']}"]
+    checked = bench.shift_check(name, out, **shared)
+    reports = checked.pop("reports")
+    lines = [f"shift {checked['shift']}, protocol {checked['hash']}"]
     for report in reports:
         lines += report_lines(report, 20)
         if total := sum(report.pixels.values()):
@@ -36,11 +36,11 @@ def check(
         if report.alone:
             lines.append(f"  {report.alone} of {report.clips} clips have no predecessor: the picture stands for it")
     wrong = [f"{report.root / finding.path}: {finding.what}" for report in reports for finding in report.wrong]
-    more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-    if found["sheet"]:
-        lines.append(f"Wrote {found['sheet']}")
-    value = {**found, "reports": [report.as_json() for report in reports]}
-    return Says(value, "\n".join(lines), wrong[0] + more if wrong else "")
+    ending = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+    if checked["sheet"]:
+        lines.append(f"Wrote {checked['sheet']}")
+    value = {**checked, "reports": [report.as_json() for report in reports]}
+    return Says(value, "\n".join(lines), wrong[0] + ending if wrong else "")
 
 
 @command(group, "bench shift new --out mine.yaml --target dusk/images --target-labels dusk/masks --source model.pth")
@@ -65,23 +65,23 @@ def new(
     import bench
     from bench.core.errors import UsageError
 
-    def asked(flag: str, what: str, given: Any) -> Any:
-        if given is None and not sys.stdin.isatty():
-            raise UsageError(f"{flag}: missing; {what}")
-        return given if given is not None else typer.prompt(what)
+    def prompted(flag: str, description: str, value: Any) -> Any:
+        if value is None and not sys.stdin.isatty():
+            raise UsageError(f"{flag}: missing; {description}")
+        return value if value is not None else typer.prompt(description)
 
-    out = Path(asked("--out", "the YAML to write", out))
-    target = Path(asked("--target", "the folder of the target's pictures", target))
+    out = Path(prompted("--out", "the YAML to write", out))
+    target = Path(prompted("--target", "the folder of the target's pictures", target))
     target_labels = Path(
-        asked("--target-labels", "the folder of their labels, of which `val` is scored", target_labels)
+        prompted("--target-labels", "the folder of their labels, of which `val` is scored", target_labels)
     )
-    classes = asked(
+    classes = prompted(
         "--classes", "names in the order of the labels' ids, with commas, or a file of lines `R G B name`", classes
     )
-    source = Path(asked("--source", "the folder of the source's pictures, or a model file", source))
+    source = Path(prompted("--source", "the folder of the source's pictures, or a model file", source))
     if source.is_dir():
-        source_labels = Path(asked("--source-labels", "the folder of the source's labels", source_labels))
-    found = bench.shift_new(
+        source_labels = Path(prompted("--source-labels", "the folder of the source's labels", source_labels))
+    written = bench.shift_new(
         out,
         target,
         target_labels,
@@ -92,4 +92,6 @@ def new(
         val=val,
         force=force,
     )
-    return Says(found, f"Wrote {found['shift']}; read it, then: bench shift check {found['shift']} --out sheet.png")
+    return Says(
+        written, f"Wrote {written['shift']}; read it, then: bench shift check {written['shift']} --out sheet.png"
+    )

@@ -63,21 +63,21 @@ def sweep(
     address: ADDRESS = None,
     dashboard: DASHBOARD = False,
     dry_run: DRY_RUN = False,
-    **place: Any,
+    **shared: Any,
 ) -> Says:
     """Many runs at once, spread over cores, GPUs and nodes by Ray. What is there already is not run again."""
     import bench
     from bench.runs.options import parse_options
     from bench.sweeps.spec import parse_grid, parse_search
 
-    asked: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "methods": method if method == "all" else names(method), "seeds": seeds, "grid": parse_grid(grid or []),
         "options": parse_options(option or []), "search": parse_search(search, trials, asha), "shift": shift,
         "steps": steps, "protocol": protocol, "log": str(log) if log else None, "name": name,
     }  # fmt: skip
     jobs = bench.sweep(
         spec, resume=resume, gpu=gpu, cpu=cpu, retries=retries, address=address, dashboard=dashboard, dry_run=dry_run,
-        **place, **{key: value for key, value in asked.items() if value},
+        **shared, **{key: value for key, value in fields.items() if value},
     )  # fmt: skip
     return told(jobs, dry_run)
 
@@ -92,19 +92,19 @@ def plan(
     gpus: Annotated[int, typer.Option("--gpus", min=1, help="How many of them.")] = 1,
     seeds: Annotated[str, typer.Option("--seeds", help="First and end of the replicates, e.g. 0:5.")] = "0",
     option: OPTION = None,
-    **place: Any,
+    **shared: Any,
 ) -> Says:
     """Say what runs would take on GPUs: memory, time, disk, the order of the week, and what will not fit. Needs none."""
     import bench
     from bench.runs.options import parse_options
 
-    told = bench.plan(
+    forecast = bench.plan(
         shift, method if method == "all" else names(method), gpu=gpu, gpus=gpus, seeds=seeds,
-        options=parse_options(option or []), **place,
+        options=parse_options(option or []), **shared,
     )  # fmt: skip
     from bench.sweeps.forecast import text
 
-    return Says(told, text(told))
+    return Says(forecast, text(forecast))
 
 
 @command(app, "bench study temperature --seeds 0:1 --dry-run", panel=COMPARE, shared="data_root runs cache")
@@ -118,14 +118,14 @@ def study(
     address: ADDRESS = None,
     dashboard: DASHBOARD = False,
     dry_run: DRY_RUN = False,
-    **place: Any,
+    **shared: Any,
 ) -> Says:
     """Run a study and write its table and figure."""
     import bench
 
     spread: dict[str, Any] = {k: v for k, v in {"gpu": gpu, "cpu": cpu, "retries": retries}.items() if v is not None}
     jobs, written = bench.study(
-        name, seeds, root, address=address, dashboard=dashboard, dry_run=dry_run, **place, **spread
+        name, seeds, root, address=address, dashboard=dashboard, dry_run=dry_run, **shared, **spread
     )
     for path in written:
         typer.echo(f"Wrote {path}", err=True)

@@ -101,10 +101,10 @@ def _make_stage() -> tuple[Stage, Guard, Opened]:
         path = os.path.realpath(name)
         enough = grants_for(path)
         if not enough and not os.path.isabs(name) and not os.path.lexists(name):
-            for folder in {os.path.dirname(one) for one in guarded} | set(guarded):
-                other = os.path.realpath(os.path.join(folder, name))
-                if os.path.lexists(other) and (found := grants_for(other)):
-                    return other, found
+            for folder in {os.path.dirname(entry) for entry in guarded} | set(guarded):
+                candidate = os.path.realpath(os.path.join(folder, name))
+                if os.path.lexists(candidate) and (grants := grants_for(candidate)):
+                    return candidate, grants
         return path, enough
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -162,10 +162,10 @@ def _make_stage() -> tuple[Stage, Guard, Opened]:
 
     def opened(*grants: str) -> tuple[list[Path], list[Path]]:
         """Guarded files and folders that some grants open, and those that stay closed; of two nested ones the inner counts."""
-        found: tuple[list[Path], list[Path]] = [], []
+        paths: tuple[list[Path], list[Path]] = [], []
         for path, enough in guarded.items():
-            found[not enough & set(grants)].append(Path(path))
-        return found
+            paths[not enough & set(grants)].append(Path(path))
+        return paths
 
     return stage, guard, opened
 

@@ -78,11 +78,11 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def _call(number: int, *arguments: object) -> int:
-    found = int(_LIBC.syscall(number, *arguments))
-    if found < 0:
+    returned = int(_LIBC.syscall(number, *arguments))
+    if returned < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
-    return found
+    return returned
 
 
 @lru_cache
@@ -126,11 +126,11 @@ def close_box(
     version = landlock()
     rights = (1 << _KNOWN.get(version, 16)) - 1
     network, scoped = (3 if version >= 4 else 0), (3 if version >= 6 else 0)
-    told = struct.pack("=QQQ", rights, network, scoped)[: 8 if version < 4 else 16 if version < 6 else 24]
-    ruleset = _call(CREATE_RULESET, told, ctypes.c_size_t(len(told)), ctypes.c_uint32(0))
-    for places, allowed in ((read, READ), (write, WORK), (devices, DEVICE), (listed, READ_DIR)):
-        for place in places:
-            _add(ruleset, place, allowed & rights)
+    attributes = struct.pack("=QQQ", rights, network, scoped)[: 8 if version < 4 else 16 if version < 6 else 24]
+    ruleset = _call(CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), ctypes.c_uint32(0))
+    for paths, allowed in ((read, READ), (write, WORK), (devices, DEVICE), (listed, READ_DIR)):
+        for path in paths:
+            _add(ruleset, path, allowed & rights)
     if driver:
         _add(ruleset, Path(f"/proc/{os.getpid()}/task"), WRITE_FILE)
     if _LIBC.prctl(38, 1, 0, 0, 0):  # PR_SET_NO_NEW_PRIVS
@@ -140,10 +140,10 @@ def close_box(
     _filter_calls(driver)
 
 
-def _add(ruleset: int, place: Path, allowed: int) -> None:
-    """A rule about one place; what is not there needs none."""
+def _add(ruleset: int, path: Path, allowed: int) -> None:
+    """Allow some rights on a file or folder; a path that does not exist needs no rule."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
-        handle = os.open(place, os.O_PATH | os.O_CLOEXEC)
+        handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:
             if not stat.S_ISDIR(os.fstat(handle).st_mode):
                 allowed &= OF_FILES
@@ -184,32 +184,32 @@ def _filter_calls(driver: bool = False) -> None:
     program += [(0x15, 1, 0, _TIOCSTI), (0x15, 0, 1, _TIOCLINUX), (0x06, 0, 0, refuse), (0x06, 0, 0, allow)]
     code = b"".join(struct.pack("=HBBI", *line) for line in program)
     buffer = ctypes.create_string_buffer(code, len(code))
-    told = struct.pack("@HP", len(program), ctypes.addressof(buffer))
-    if _LIBC.prctl(22, 2, told, 0, 0):  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+    descriptor = struct.pack("@HP", len(program), ctypes.addressof(buffer))
+    if _LIBC.prctl(22, 2, descriptor, 0, 0):  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
         raise OSError(ctypes.get_errno(), "seccomp")
 
 
 # What a box needs -----------------------------------------------------------------------------------------------------
 
 
-def open_parts(places: Iterable[Path], closed: Iterable[Path]) -> Iterator[Path]:
-    """What of some files and folders is left when others are closed: they themselves, or what lies in them beside those."""
+def open_parts(paths: Iterable[Path], closed: Iterable[Path]) -> Iterator[Path]:
+    """Files and folders without the closed ones: each path itself, or, where something below it is closed, the open paths in it."""
     shut = set(closed)
-    above = {parent for one in shut for parent in one.parents}
-    todo = list(places)
+    above = {parent for path in shut for parent in path.parents}
+    todo = list(paths)
     while todo:
-        place = todo.pop()
-        if place in shut:
+        path = todo.pop()
+        if path in shut:
             continue
-        if place not in above:
-            yield place
+        if path not in above:
+            yield path
             continue
         with contextlib.suppress(OSError):
-            todo += place.iterdir()
+            todo += path.iterdir()
 
 
 def of_python() -> list[Path]:
-    """What Python, its packages and the libraries that they load are read from, and what the system says of itself."""
+    """Files and folders from which Python, its packages and their libraries are read, and those that describe the system."""
     system = (
         "/lib",
         "/lib64",
@@ -229,7 +229,7 @@ def of_python() -> list[Path]:
             libraries += [
                 line.strip() for line in file.read_text(errors="replace").splitlines() if line.startswith("/")
             ]
-    places = [
+    paths = [
         *system,
         *libraries,
         *facts,
@@ -239,20 +239,22 @@ def of_python() -> list[Path]:
         sys.exec_prefix,
     ]
     packages = [entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
-    places += [path for path in (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")) if path]
-    found = {Path(os.path.realpath(place)) for place in [*places, *packages]}
+    paths += [path for path in (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")) if path]
+    readable = {Path(os.path.realpath(path)) for path in [*paths, *packages]}
     for entry in {
         Path(os.path.realpath(entry or ".")) for entry in sys.path
-    } - found:  # a folder of one's own: its code
+    } - readable:  # a folder of one's own: its code
         with contextlib.suppress(OSError):
-            found |= {one for one in entry.iterdir() if one.suffix in (".py", ".so") or (one / "__init__.py").is_file()}
-    return sorted(found)
+            readable |= {
+                path for path in entry.iterdir() if path.suffix in (".py", ".so") or (path / "__init__.py").is_file()
+            }
+    return sorted(readable)
 
 
 def of_devices(gpu: bool = False) -> list[Path]:
-    """Devices that computing takes: the empty one, random bytes, and GPUs."""
-    found = [Path("/dev") / name for name in ("null", "zero", "full", "random", "urandom")]
-    return [*found, *Path("/dev").glob("nvidia*"), *Path("/dev/nvidia-caps").glob("*")] if gpu else found
+    """Device files that computing needs: null and zero devices, random bytes, and with ``gpu`` those of GPUs."""
+    devices = [Path("/dev") / name for name in ("null", "zero", "full", "random", "urandom")]
+    return [*devices, *Path("/dev").glob("nvidia*"), *Path("/dev/nvidia-caps").glob("*")] if gpu else devices
 
 
 def end_with_parent(parent: int | None = None) -> None:

@@ -53,7 +53,7 @@ def inside() -> bool:
 
 @dataclass(frozen=True)
 class Call:
-    """What a child does.
+    """A function call for a child process.
 
     Attributes:
         function: ``module:name``; called with ``payload`` and ``say``.
@@ -73,14 +73,14 @@ class Call:
     folder: str = field(default_factory=os.getcwd)
 
     def to_json(self) -> bytes:
-        """For another process."""
+        """The call as JSON, for another process."""
         return json.dumps(vars(self), default=str).encode()
 
     @classmethod
     def from_json(cls, text: bytes) -> Call:
-        """The same there."""
-        told = json.loads(text)
-        return cls(**told | {name: [Path(one) for one in told[name]] for name in ("read", "write", "listed")})
+        """The call, in the other process."""
+        fields = json.loads(text)
+        return cls(**fields | {name: [Path(path) for path in fields[name]] for name in ("read", "write", "listed")})
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,12 @@ class Answer:
 class _Nursery:
     def __init__(self) -> None:
         self.owner, self.broken = os.getpid(), True  # until a child of it has ended in order
-        self.control, there = socket.socketpair()
+        self.control, child_end = socket.socketpair()
         code = "import sys, json; sys.path[:] = json.loads(sys.argv[2]); from bench.core.child import serve; serve()"
-        command = [sys.executable, "-c", code, str(there.fileno()), json.dumps(sys.path)]
-        with there:
+        command = [sys.executable, "-c", code, str(child_end.fileno()), json.dumps(sys.path)]
+        with child_end:
             self.process = subprocess.Popen(
-                command, pass_fds=[there.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
+                command, pass_fds=[child_end.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
             )
 
     def close(self) -> None:
@@ -128,13 +128,13 @@ def _close_all() -> None:
 
 def prepare() -> None:
     """Start a nursery now, if none is there: it imports while this process does something else."""
-    if box.available() and not _inside and not any(one.owner == os.getpid() for one in _idle):
+    if box.available() and not _inside and not any(nursery.owner == os.getpid() for nursery in _idle):
         _idle.append(_Nursery())
 
 
 @contextlib.contextmanager
 def _nursery() -> Iterator[_Nursery]:
-    nursery = next((one for one in _idle if one.owner == os.getpid() and one.process.poll() is None), None)
+    nursery = next((idle for idle in _idle if idle.owner == os.getpid() and idle.process.poll() is None), None)
     if nursery is None:
         nursery = _Nursery()
     else:
@@ -148,11 +148,11 @@ def _nursery() -> Iterator[_Nursery]:
             _idle.append(nursery)
 
 
-def run_boxed(call: Call, told: Say = lambda kind, what: None) -> Answer:
+def run_boxed(call: Call, listener: Say = lambda kind, content: None) -> Answer:
     """Do a call in a child.
 
     Args:
-        told: gets what the child says; an error of it ends the child and goes on.
+        listener: called with each message of the child; an error that it raises ends the child and goes on.
 
     Raises:
         RunError: what the child raised, if it is an error of ours or of Python's own; or that it ended without a word.
@@ -160,13 +160,13 @@ def run_boxed(call: Call, told: Say = lambda kind, what: None) -> Answer:
     """
     with _nursery() as nursery:
         nursery.broken = True
-        here, there = socket.socketpair()
-        with there:
-            socket.send_fds(nursery.control, [b"r"], [there.fileno()])
-        connection = Connection(here.detach())
+        parent_end, child_end = socket.socketpair()
+        with child_end:
+            socket.send_fds(nursery.control, [b"r"], [child_end.fileno()])
+        connection = Connection(parent_end.detach())
         try:
             connection.send_bytes(call.to_json())
-            kind, what = _listen(connection, told)
+            kind, content = _listen(connection, listener)
         except BaseException:
             _end(nursery, b"i")
             raise
@@ -174,68 +174,72 @@ def run_boxed(call: Call, told: Say = lambda kind, what: None) -> Answer:
             connection.close()
         status, peak = _end(nursery, b"k")
     if kind == "error":
-        raise _error(what)
+        raise _error(content)
     if kind == "gone":
-        how = f"signal {signal.Signals(os.WTERMSIG(status)).name}" if os.WIFSIGNALED(status) else "no word"
-        raise RunError(f"The process of the method ended with {how}; out of memory, or a crash in a library")
-    return Answer(what, peak * 1024 / 1e6)
+        cause = f"signal {signal.Signals(os.WTERMSIG(status)).name}" if os.WIFSIGNALED(status) else "no word"
+        raise RunError(f"The process of the method ended with {cause}; out of memory, or a crash in a library")
+    return Answer(content, peak * 1024 / 1e6)
 
 
-def _listen(connection: Connection, told: Say) -> tuple[str, Any]:
+def _listen(connection: Connection, listener: Say) -> tuple[str, Any]:
     while True:
         try:
             message = connection.recv_bytes(LARGEST)
         except (OSError, EOFError):  # it has ended
             return "gone", None
         try:
-            kind, what = json.loads(message)
+            kind, content = json.loads(message)
         except (ValueError, TypeError, RecursionError):
             raise AccessError("The process of the method said what is no message") from None
         if kind in ("result", "error"):
-            return str(kind), what
+            return str(kind), content
         if kind in ("out", "err"):
             stream = sys.stdout if kind == "out" else sys.stderr
-            stream.write(str(what))
+            stream.write(str(content))
             stream.flush()
         else:
-            told(str(kind), what)
+            listener(str(kind), content)
 
 
-def _end(nursery: _Nursery, how: bytes) -> tuple[int, int]:
+def _end(nursery: _Nursery, command: bytes) -> tuple[int, int]:
     """End the child, gently or at once; its exit status, and its peak memory in KiB."""
     control = nursery.control
-    told = b""
+    report = b""
     with contextlib.suppress(OSError):
-        control.send(how)
-        if how != b"k":
+        control.send(command)
+        if command != b"k":
             control.settimeout(PATIENCE)
             try:
-                told = control.recv(_STATUS.size)
+                report = control.recv(_STATUS.size)
             except TimeoutError:
                 control.send(b"k")
             control.settimeout(None)
-        told = told or control.recv(_STATUS.size)
-    nursery.broken = len(told) != _STATUS.size
-    return (0, 0) if nursery.broken else _STATUS.unpack(told)
+        report = report or control.recv(_STATUS.size)
+    nursery.broken = len(report) != _STATUS.size
+    return (0, 0) if nursery.broken else _STATUS.unpack(report)
 
 
 _STATUS = struct.Struct("=iq")
 
 
-def _error(told: Any) -> Exception:
-    """The error that a child spoke of: of ours, or of Python's own by its name; everything else is a RunError."""
-    name, text, trace = (str(told.get(key, "")) for key in ("name", "text", "trace"))
-    arguments = [str(one) for one in told.get("arguments", [text])]
-    known = getattr(errors, name, None) or getattr(builtins, name, None)
-    ours = hasattr(errors, name)
+def _error(report: Any) -> Exception:
+    """The error that a child reported: one of ours or of Python's own, by its name; everything else is a RunError."""
+    name, text, trace = (str(report.get(key, "")) for key in ("name", "text", "trace"))
+    arguments = [str(argument) for argument in report.get("arguments", [text])]
+    error_type = getattr(errors, name, None) or getattr(builtins, name, None)
+    is_ours = hasattr(errors, name)
     error: Exception
-    if known is BadFile:
+    if error_type is BadFile:
         error = BadFile(*arguments[:3])
-    elif isinstance(known, type) and issubclass(known, Exception) and not issubclass(known, (OSError, UnicodeError)):
-        error = known(text)
+    elif (
+        isinstance(error_type, type)
+        and issubclass(error_type, Exception)
+        and not issubclass(error_type, (OSError, UnicodeError))
+    ):
+        error = error_type(text)
     else:
         error = RunError(f"{name}: {text}")
-    if hasattr(error, "add_note") and not ours:
+    if hasattr(error, "add_note") and not is_ours:
         error.add_note(trace)
     return error
 
@@ -252,10 +256,10 @@ def serve() -> NoReturn:
     gc.freeze()  # what is shared with the children is not copied when they collect
     control = socket.socket(fileno=int(sys.argv[1]))
     while True:
-        word, handles, *_ = socket.recv_fds(control, 1, 1)
-        if not word:
+        command, handles, *_ = socket.recv_fds(control, 1, 1)
+        if not command:
             os._exit(0)
-        if not handles:  # a word about a child that has ended meanwhile
+        if not handles:  # a command about a child that has ended meanwhile
             continue
         if not (pid := os.fork()):
             control.close()
@@ -272,11 +276,11 @@ def _watch(control: socket.socket, pid: int) -> tuple[int, int]:
     while ended not in ready:
         ready = select.select(watched, [], [])[0]
         if control in ready:
-            word = control.recv(1)
+            command = control.recv(1)
             os.kill(
-                pid, signal.SIGINT if word == b"i" else signal.SIGKILL
+                pid, signal.SIGINT if command == b"i" else signal.SIGKILL
             )  # not waited for yet: it is still this child
-            if not word:
+            if not command:
                 os._exit(0)
     os.close(ended)
     _, status, used = os.wait4(pid, 0)
@@ -298,7 +302,7 @@ class _Stream(io.TextIOBase):
 
 
 def _live(handle: int) -> NoReturn:
-    """A child's life."""
+    """What a child does: read its call, close the box, run the function, send the result or the error. Never returns."""
     global _inside
     _inside = True
     box.end_with_parent()
@@ -318,22 +322,24 @@ def _live(handle: int) -> NoReturn:
         os.chdir(call.folder)
         sys.stdout, sys.stderr = _Stream("out", say), _Stream("err", say)
         listed = [*call.listed, *map(Path, call.path)]  # where modules are looked for by name
-        own, gpu = Path(f"/proc/{os.getpid()}"), call.device.startswith("cuda")
-        box.close_box([*call.read, own], call.write, box.of_devices(gpu), listed, driver=gpu)
+        process_files, gpu = Path(f"/proc/{os.getpid()}"), call.device.startswith("cuda")
+        box.close_box([*call.read, process_files], call.write, box.of_devices(gpu), listed, driver=gpu)
         module, _, name = call.function.partition(":")
         say("result", getattr(importlib.import_module(module), name)(call.payload, say))
     except BaseException as error:
         with contextlib.suppress(BaseException):
-            say("error", _told(error))
+            say("error", _report_of(error))
     finally:
         os._exit(0)
 
 
-def _told(error: BaseException) -> dict[str, Any]:
-    told = {"name": type(error).__name__, "text": str(error), "trace": "".join(traceback.format_exception(error))}
+def _report_of(error: BaseException) -> dict[str, Any]:
+    report = {"name": type(error).__name__, "text": str(error), "trace": "".join(traceback.format_exception(error))}
     if isinstance(error, BadFile):
-        return told | {"arguments": [str(one) for one in error.args]}
+        return report | {"arguments": [str(argument) for argument in error.args]}
     if isinstance(error, PermissionError):
-        what = f"{Path(str(error.filename)).name} is closed" if error.filename else f"{error.strerror}: this is closed"
-        return told | {"name": AccessError.__name__, "text": f"{what} in this stage of a run"}
-    return told
+        refused = (
+            f"{Path(str(error.filename)).name} is closed" if error.filename else f"{error.strerror}: this is closed"
+        )
+        return report | {"name": AccessError.__name__, "text": f"{refused} in this stage of a run"}
+    return report

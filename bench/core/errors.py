@@ -23,29 +23,30 @@ class AccessError(RunError):
 
 
 class BadFile(RunError):
-    """One file of a data set cannot be used. ``path`` says which, ``kind`` in a word why, for counting.
+    """One file of a data set cannot be used. ``path`` says which, ``kind`` in a word why (for counting), ``problem`` in a sentence.
 
     Exceptions travel between processes as their arguments, so the line is put together when it is shown.
     """
 
-    def __init__(self, path: object, kind: str = "unreadable", what: str = "") -> None:
-        super().__init__(str(path), kind, what)
-        self.path, self.kind, self.what = str(path), kind, what
+    def __init__(self, path: object, kind: str = "unreadable", problem: str = "") -> None:
+        super().__init__(str(path), kind, problem)
+        self.path, self.kind, self.problem = str(path), kind, problem
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.what}" if self.what else self.path
+        return f"{self.path}: {self.problem}" if self.problem else self.path
 
 
 def short(error: object, most: int = 300) -> str:
     """What an error says, in one line of at most so many characters, all of which can be printed."""
-    said = " ".join(str(error)[: 4 * most].split()) or type(error).__name__
-    said = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in said)
-    return said if len(said) <= most else f"{said[: most - 3]}..."
+    text = " ".join(str(error)[: 4 * most].split()) or type(error).__name__
+    text = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
-def unknown(kind: str, name: str, available: Iterable[str], where: str = "") -> UsageError:
-    """Error for an unknown name, with the nearest known one: ``Unknown method 'tsp'. Did you mean 'tps'? Available: ...``."""
+def unknown(kind: str, name: str, available: Iterable[str], context: str = "") -> UsageError:
+    """Error for an unknown name, with the nearest known one, ``context`` after the name:
+    ``Unknown method 'tsp'. Did you mean 'tps'? Available: ...``."""
     names = sorted(available)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" Did you mean '{near[0]}'?" if near else ""
-    return UsageError(f"Unknown {kind} '{short(name, 200)}'{where}.{hint} Available: {', '.join(names)}")
+    return UsageError(f"Unknown {kind} '{short(name, 200)}'{context}.{hint} Available: {', '.join(names)}")

@@ -16,7 +16,7 @@ from torch import Tensor
 class Kept:
     """A tensor that the backward pass needs; gone once the pass has been through the operation that kept it."""
 
-    now: list[Kept] | None = None
+    unpacked: list[Kept] | None = None
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor: Tensor | None = tensor
@@ -24,8 +24,8 @@ class Kept:
     def get(self) -> Tensor:
         """The tensor."""
         assert self.tensor is not None, "backward() was called twice"
-        if Kept.now is not None:
-            Kept.now.append(self)
+        if Kept.unpacked is not None:
+            Kept.unpacked.append(self)
         return self.tensor
 
 
@@ -55,11 +55,11 @@ def backward(root: Tensor) -> None:
                 continue
             outputs = call(node, inputs)
             del inputs
-            for (following, place), grad in outputs:
+            for (following, index), grad in outputs:
                 if grad is not None:
-                    grad = fitted(grad, following._input_metadata[place])
-                    there = grads.setdefault(following, {})
-                    there[place] = grad if place not in there else there[place] + grad
+                    grad = fitted(grad, following._input_metadata[index])
+                    pending = grads.setdefault(following, {})
+                    pending[index] = grad if index not in pending else pending[index] + grad
                 needed[following] -= 1
                 if needed[following] == 0:
                     number += 1
@@ -69,24 +69,28 @@ def backward(root: Tensor) -> None:
 
 
 def call(node: Any, inputs: dict[int, Tensor]) -> list[tuple[tuple[Any, int], Tensor | None]]:
-    """What a node of the graph makes of the gradients of its outputs, and where it goes; then it lets go of what it kept."""
+    """Run a node of the graph on the gradients of its outputs, and release the tensors that it kept.
+
+    Returns:
+        For each edge to a next node, the gradient that goes along it.
+    """
     edges = node.next_functions
-    told = node._input_metadata
-    given = [inputs.get(i) for i in range(len(told))]
+    metadata = node._input_metadata
+    arguments = [inputs.get(i) for i in range(len(metadata))]
     if not inputs:
         return [(edge, None) for edge in edges if edge[0] is not None]
     if hasattr(node, "apply"):  # of a torch.autograd.Function: undefined gradients are zeros
-        given = [
+        arguments = [
             torch.zeros(tuple(t.shape), dtype=t.dtype, device=t.device) if g is None else g
-            for g, t in zip(given, told, strict=True)
+            for g, t in zip(arguments, metadata, strict=True)
         ]
-    before, Kept.now = Kept.now, []
+    outer, Kept.unpacked = Kept.unpacked, []
     try:
-        out = (node.apply if hasattr(node, "apply") else node)(*given)
-        for kept in Kept.now:
+        out = (node.apply if hasattr(node, "apply") else node)(*arguments)
+        for kept in Kept.unpacked:
             kept.tensor = None
     finally:
-        Kept.now = before
+        Kept.unpacked = outer
     out = out if isinstance(out, tuple) else (out,)
     if hasattr(node, "needs_input_grad") and hasattr(
         node, "apply"
@@ -96,12 +100,12 @@ def call(node: Any, inputs: dict[int, Tensor]) -> list[tuple[tuple[Any, int], Te
     return [(edge, grad) for edge, grad in zip(edges, out, strict=True) if edge[0] is not None]
 
 
-def fitted(grad: Tensor, told: Any) -> Tensor:
-    """A gradient in the shape and type of what it is the gradient of."""
-    shape = tuple(told.shape)
+def fitted(grad: Tensor, metadata: Any) -> Tensor:
+    """A gradient in the shape and type of the tensor that it belongs to, which ``metadata`` describes."""
+    shape = tuple(metadata.shape)
     if grad.shape != shape:
         grad = grad.sum_to_size(shape)
-    return grad if grad.dtype == told.dtype else grad.to(told.dtype)
+    return grad if grad.dtype == metadata.dtype else grad.to(metadata.dtype)
 
 
 def accumulate(leaf: Tensor, grad: Tensor) -> None:

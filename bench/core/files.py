@@ -68,19 +68,19 @@ def clear_left_over(path: Path, work: Path | None = None) -> None:
 
 
 def _taken(file: Path) -> bool:
-    """Whether a lock's name is that of something else. Locks are empty."""
+    """Whether the lock's name belongs to another file: no regular one, or one that is not empty, as locks are."""
     try:
-        told = file.stat()
+        status = file.stat()
     except FileNotFoundError:
         return False
-    return not stat.S_ISREG(told.st_mode) or told.st_size > 0
+    return not stat.S_ISREG(status.st_mode) or status.st_size > 0
 
 
 def _is_held(lock: BaseFileLock, file: Path) -> bool:
-    """Whether what is locked is the file that has the name now."""
-    held = lock._context.lock_file_fd
+    """Whether the file that was locked still has the lock's name."""
+    descriptor = lock._context.lock_file_fd
     try:
-        return held is None or os.path.samestat(os.fstat(held), file.stat())
+        return descriptor is None or os.path.samestat(os.fstat(descriptor), file.stat())
     except FileNotFoundError:
         return False
 
@@ -133,10 +133,10 @@ def clear_scratch(folder: Path) -> None:
     """Remove what processes that have ended left behind under the names of :func:`whole`."""
     with contextlib.suppress(OSError):
         for entry in list(os.scandir(folder)):
-            if not (found := _SCRATCH.fullmatch(entry.name)):
+            if not (match := _SCRATCH.fullmatch(entry.name)):
                 continue
-            if found[2] == _processes():
-                ended = os.path.isdir("/proc/self") and not os.path.isdir(f"/proc/{found[1]}")
+            if match[2] == _processes():
+                ended = os.path.isdir("/proc/self") and not os.path.isdir(f"/proc/{match[1]}")
             else:
                 ended = time.time() - entry.stat(follow_symlinks=False).st_mtime > FORGOTTEN
             if ended and entry.is_dir(follow_symlinks=False):
@@ -147,11 +147,11 @@ def clear_scratch(folder: Path) -> None:
 
 @lru_cache
 def _processes() -> str:
-    """Tells apart systems in which a process number means another process: machines and containers."""
-    told = [platform.node()]
+    """Hash of the machine and its process namespace, within which alone a process number means one process."""
+    identifiers = [platform.node()]
     with contextlib.suppress(OSError):
-        told.append(os.readlink("/proc/self/ns/pid"))
-    return hashlib.sha256(" ".join(told).encode()).hexdigest()[:8]
+        identifiers.append(os.readlink("/proc/self/ns/pid"))
+    return hashlib.sha256(" ".join(identifiers).encode()).hexdigest()[:8]
 
 
 def write_atomically(path: Path, content: str | bytes | memoryview) -> None:

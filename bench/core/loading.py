@@ -38,7 +38,7 @@ def source_hash(kind: str, name: str) -> str | None:
 
 def sources(used: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Hash of the source, by ``kind/name``, of those of some kinds and names that this repository does not hold."""
-    return {f"{kind}/{name}": told for kind, name in used if (told := source_hash(kind, name))}
+    return {f"{kind}/{name}": digest for kind, name in used if (digest := source_hash(kind, name))}
 
 
 def folders_of(kind: str, name: str) -> list[Path]:
@@ -57,12 +57,12 @@ def _package_hash(package: str) -> str:
         raise RunError(f"Package '{package}' offers a plugin, but cannot be found; install it again")
     if not spec.submodule_search_locations:
         return digest_of(Path(str(spec.origin)).read_bytes())
-    whole = hashlib.sha256()
+    digest = hashlib.sha256()
     for folder in map(Path, spec.submodule_search_locations):
         for path in sorted(folder.rglob("*.py")):
             source = path.read_bytes()
-            whole.update(f"{path.relative_to(folder).as_posix()}\0{len(source)}\0".encode() + source)
-    return whole.hexdigest()[:12]
+            digest.update(f"{path.relative_to(folder).as_posix()}\0{len(source)}\0".encode() + source)
+    return digest.hexdigest()[:12]
 
 
 def load(kind: str, name: str) -> ModuleType:
@@ -110,11 +110,11 @@ def _loading(offer: Offer, word: str) -> Iterator[None]:
     try:
         yield
     except (Exception, SystemExit) as error:
-        what = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split()) or "no message"
-        at = _line_in(offer, error)
-        place = offer.place if at is None else at if at.startswith(offer.place) else f"{offer.place}: {at}"
-        kind = AccessError if isinstance(error, AccessError) else RunError
-        raise kind(f"Cannot load {word} '{offer.name}': {place}: {type(error).__name__}: {what}") from error
+        message = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split()) or "no message"
+        line = _line_in(offer, error)
+        location = offer.place if line is None else line if line.startswith(offer.place) else f"{offer.place}: {line}"
+        error_type = AccessError if isinstance(error, AccessError) else RunError
+        raise error_type(f"Cannot load {word} '{offer.name}': {location}: {type(error).__name__}: {message}") from error
 
 
 def _line_in(offer: Offer, error: BaseException) -> str | None:
@@ -130,15 +130,15 @@ def _line_in(offer: Offer, error: BaseException) -> str | None:
     return f"{last.filename}, line {last.lineno}"
 
 
-def check_name(kind: str, name: str, own: str) -> None:
-    """Refuse a plugin that calls itself otherwise than it is called by.
+def check_name(kind: str, name: str, declared: str) -> None:
+    """Refuse a plugin whose ``declared`` name is not the one that it was found by.
 
     Raises:
         UsageError: names both; and the place that offers the other name, if there is one.
     """
-    if own != name and not (offer := find(kind, name)).built_in:
-        other = next((f" ({other.place} is called so)" for other in offers(kind) if other.name == own), "")
-        raise UsageError(f"{offer.place} calls its {KINDS[kind].word} '{own}'{other}; it must be '{name}'")
+    if declared != name and not (offer := find(kind, name)).built_in:
+        hint = next((f" ({rival.place} is called so)" for rival in offers(kind) if rival.name == declared), "")
+        raise UsageError(f"{offer.place} calls its {KINDS[kind].word} '{declared}'{hint}; it must be '{name}'")
 
 
 def shift_file(name: str) -> tuple[Path, str]:

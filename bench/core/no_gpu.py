@@ -75,7 +75,7 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._counted: dict[int, int] = {}
 
     def reset(self) -> None:
-        """Begin anew; what lives goes on living, what is garbage in circles does not."""
+        """Start counting anew from what is alive now; cyclic garbage is collected first."""
         gc.collect()
         self.operations, self.waits, self.peak = [], {}, self.live
 
@@ -108,45 +108,45 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         if func is torch.ops.prim.device.default:
             return place_of(args[0])
-        given = [x for x in tree_iter((args, kwargs)) if isinstance(x, Tensor)]
-        onto = kwargs.get("device")
-        if not (self._here(onto) or any(self._here(place_of(x)) for x in given)):
+        inputs = [x for x in tree_iter((args, kwargs)) if isinstance(x, Tensor)]
+        device = kwargs.get("device")
+        if not (self._here(device) or any(self._here(place_of(x)) for x in inputs)):
             with really() if self.device == "cuda" else contextlib.nullcontext():
                 return func(*args, **kwargs)
         answer = ANSWERS.get(func.overloadpacket) if self.device == "cuda" else None
         out = func(*args, **kwargs) if answer is None else answer(self, func, *args, **kwargs)
-        made = [x for x in tree_iter(out) if isinstance(x, Tensor)]
-        for tensor in made:
+        outputs = [x for x in tree_iter(out) if isinstance(x, Tensor)]
+        for tensor in outputs:
             self.own(tensor)
         if not is_view(func) and func.overloadpacket not in FREE:
-            self._count(func, args, kwargs, out, given, made)
+            self._count(func, args, kwargs, out, inputs, outputs)
         return out
 
-    def _here(self, place: Any) -> bool:
-        return place is not None and torch.device(place).type == self.device
+    def _here(self, device: Any) -> bool:
+        return device is not None and torch.device(device).type == self.device
 
-    def _count(self, func: Any, args: Any, kwargs: Any, out: Any, given: list[Tensor], made: list[Tensor]) -> None:
+    def _count(self, func: Any, args: Any, kwargs: Any, out: Any, inputs: list[Tensor], outputs: list[Tensor]) -> None:
         formula = flop_registry.get(func.overloadpacket)
         flops = int(formula(*args, **kwargs, out_val=out)) if formula else 0
-        moved = sum(x.numel() * x.element_size() for x in (*given, *made) if self._here(place_of(x)))
-        kinds = [x.dtype for x in given if x.is_floating_point()]
+        moved = sum(x.numel() * x.element_size() for x in (*inputs, *outputs) if self._here(place_of(x)))
+        kinds = [x.dtype for x in inputs if x.is_floating_point()]
         self.operations.append(Operation(flops, moved, kinds[0] if kinds else torch.float32))
 
-    def wait(self, what: Any) -> None:
-        """The processor waits here."""
-        name = str(getattr(what, "overloadpacket", what)).removeprefix("aten.")
+    def wait(self, operation: Any) -> None:
+        """Count one wait of the processor for the GPU, by operation and caller."""
+        name = str(getattr(operation, "overloadpacket", operation)).removeprefix("aten.")
         wait = Wait(name, caller())
         self.waits[wait] = self.waits.get(wait, 0) + 1
 
 
 def place_of(tensor: Tensor) -> torch.device:
     """A tensor's device; asking a fake one itself would be one more operation."""
-    place: torch.device = tensor.__dict__.get("fake_device") or tensor.device
-    return place
+    device: torch.device = tensor.__dict__.get("fake_device") or tensor.device
+    return device
 
 
 def really() -> Any:
-    """What is computed meanwhile has values."""
+    """A context in which tensors are real, not fake."""
     from torch._subclasses.fake_tensor import unset_fake_temporarily
 
     return unset_fake_temporarily()
@@ -189,10 +189,10 @@ FREE = {
 
 def _scalar(ledger: Ledger, func: Any, x: Tensor) -> Any:
     ledger.wait(func)
-    known = ledger._counted.get(x.untyped_storage()._cdata)
+    counted = ledger._counted.get(x.untyped_storage()._cdata)
     if x.dtype == torch.bool:
-        return known is None
-    return 1.0 if x.is_floating_point() else known or 0
+        return counted is None
+    return 1.0 if x.is_floating_point() else counted or 0
 
 
 def _any(ledger: Ledger, func: Any, *args: Any, **kwargs: Any) -> Tensor:
@@ -208,25 +208,25 @@ def _nonzero(ledger: Ledger, func: Any, x: Tensor) -> Tensor:
 
 
 def _all(ledger: Ledger, func: Any, indices: Any, device: torch.device) -> list[Any]:
-    """Indices in the place of masks: of everything."""
-    found: list[Any] = []
+    """Indices with each mask replaced by the indices of all its elements."""
+    expanded: list[Any] = []
     for index in indices:
         if index is None:
-            found.append(None)
+            expanded.append(None)
             continue
         if index.device != device:
             ledger.wait(f"{func.overloadpacket} by indices of the processor")
             index = torch.empty_like(index, device=device)
         if index.dtype in (torch.bool, torch.uint8):
             ledger.wait(func)
-            found += [torch.empty(index.numel(), dtype=torch.long, device=device) for _ in range(index.dim())]
+            expanded += [torch.empty(index.numel(), dtype=torch.long, device=device) for _ in range(index.dim())]
         else:
-            found.append(index)
-    return found
+            expanded.append(index)
+    return expanded
 
 
-def _index(ledger: Ledger, func: Any, x: Tensor, indices: Any, *more: Any, **kwargs: Any) -> Any:
-    return func(x, _all(ledger, func, indices, x.device), *more, **kwargs)
+def _index(ledger: Ledger, func: Any, x: Tensor, indices: Any, *args: Any, **kwargs: Any) -> Any:
+    return func(x, _all(ledger, func, indices, x.device), *args, **kwargs)
 
 
 def _masked_select(ledger: Ledger, func: Any, x: Tensor, mask: Tensor) -> Tensor:
@@ -234,7 +234,7 @@ def _masked_select(ledger: Ledger, func: Any, x: Tensor, mask: Tensor) -> Tensor
     return x.new_empty(torch.broadcast_shapes(x.shape, mask.shape).numel())  # type: ignore[no-untyped-call]
 
 
-def _unique(ledger: Ledger, func: Any, x: Tensor, *more: Any, **kwargs: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _unique(ledger: Ledger, func: Any, x: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor, Tensor]:
     ledger.wait(func)
     number = min(ledger.classes, x.numel())
     counts = x.new_empty(number, dtype=torch.long)
@@ -310,21 +310,21 @@ ANSWERS: dict[Any, Callable[..., Any]] = {
 
 def onto_gpu(module: nn.Module, ledger: Ledger) -> None:
     """Put parameters and buffers on the fake GPU, as ``module.to("cuda")`` does. They are other objects afterwards."""
-    made: dict[int, Tensor] = {}
+    fakes: dict[int, Tensor] = {}
 
-    def of(tensor: Tensor) -> Tensor:
+    def fake_copy(tensor: Tensor) -> Tensor:
         fake: Tensor = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cuda")
         ledger.own(fake)
         return nn.Parameter(fake, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else fake
 
-    for part in module.modules():
-        stores: tuple[dict[str, Any], ...] = part._parameters, part._buffers
+    for submodule in module.modules():
+        stores: tuple[dict[str, Any], ...] = submodule._parameters, submodule._buffers
         for registered in stores:
             for name, tensor in registered.items():
                 if tensor is not None:
-                    if id(tensor) not in made:
-                        made[id(tensor)] = of(tensor)
-                    registered[name] = made[id(tensor)]
+                    if id(tensor) not in fakes:
+                        fakes[id(tensor)] = fake_copy(tensor)
+                    registered[name] = fakes[id(tensor)]
 
 
 class GeneratorOf(torch.Generator):
@@ -333,13 +333,13 @@ class GeneratorOf(torch.Generator):
     says: torch.device
 
     def __new__(cls, device: torch.device | str = "cpu") -> GeneratorOf:
-        made: GeneratorOf = super().__new__(cls, "cpu")  # type: ignore[call-arg]
-        made.says = torch.device(device)
-        return made
+        generator: GeneratorOf = super().__new__(cls, "cpu")  # type: ignore[call-arg]
+        generator.says = torch.device(device)
+        return generator
 
     @property
     def device(self) -> torch.device:  # type: ignore[override]
-        """What was asked for."""
+        """The device that was asked for."""
         return self.says
 
 
@@ -359,7 +359,7 @@ def no_gpu(classes: int) -> Iterator[Ledger]:
         warnings.filterwarnings(
             "ignore", message="Accessing the data pointer of FakeTensor"
         )  # torch's own deepcopy does
-        for place, name, value in (
+        for owner, name, value in (
             (torch.cuda.amp.common, "amp_definitely_not_available", lambda: False),
             (torch.cuda, "is_bf16_supported", lambda *_: True),
             (torch.Tensor, "backward", lambda self, *_, **__: backward(self)),
@@ -367,9 +367,9 @@ def no_gpu(classes: int) -> Iterator[Ledger]:
             (optimiser, "_foreach_supported_types", [*optimiser._foreach_supported_types, FakeTensor]),
             (foreach, "_foreach_supported_types", [torch.Tensor, FakeTensor]),
         ):
-            if hasattr(place, name):  # of all versions of torch
-                undo.callback(setattr, place, name, getattr(place, name))
-                setattr(place, name, value)
+            if hasattr(owner, name):  # of all versions of torch
+                undo.callback(setattr, owner, name, getattr(owner, name))
+                setattr(owner, name, value)
         undo.enter_context(torch.autograd.graph.saved_tensors_hooks(Kept, Kept.get))
         undo.enter_context(Fake(allow_non_fake_inputs=True))
         yield undo.enter_context(Ledger("cuda", classes))

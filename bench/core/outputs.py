@@ -39,12 +39,16 @@ def apart(out: Path, inputs: Mapping[str, Path]) -> None:
     Raises:
         UsageError: names the input.
     """
-    place = out.resolve()
-    for what, path in inputs.items():
-        other = path.resolve()
-        found = {"is": place == other, "contains": place in other.parents, "lies in": other in place.parents}
-        for how in (how for how, so in found.items() if so):
-            raise UsageError(f"--out {out} {how} {what} {path}; choose a place of its own")
+    output = out.resolve()
+    for name, path in inputs.items():
+        resolved = path.resolve()
+        relations = {
+            "is": output == resolved,
+            "contains": output in resolved.parents,
+            "lies in": resolved in output.parents,
+        }
+        for relation in (relation for relation, holds in relations.items() if holds):
+            raise UsageError(f"--out {out} {relation} {name} {path}; choose a place of its own")
 
 
 class Output:
@@ -126,20 +130,20 @@ class Output:
             RunError: the disk is read-only.
         """
         kept = set(keep)
-        mine = [name for name in self._noted if name not in kept and (not under or name.startswith(f"{under}/"))]
-        self.check(mine)
+        owned = [name for name in self._noted if name not in kept and (not under or name.startswith(f"{under}/"))]
+        self.check(owned)
         with disk_errors(self.folder):
-            for name in mine:
+            for name in owned:
                 (self.folder / name).unlink(missing_ok=True)
                 self._noted.pop(name)
                 self._growing.discard(name)
             for name in sorted(
-                {str(parent) for n in mine for parent in PurePosixPath(n).parents} - {"."}, reverse=True
+                {str(parent) for n in owned for parent in PurePosixPath(n).parents} - {"."}, reverse=True
             ):
                 with contextlib.suppress(OSError):  # not empty: something of the user's is in it
                     (self.folder / name).rmdir()
-        if mine:
-            self._forget(mine)
+        if owned:
+            self._forget(owned)
 
     def grows(self, name: str) -> None:
         """Note a file that is written line by line; it is this command's, whatever is in it, until :meth:`ends`.
@@ -165,23 +169,23 @@ class Output:
 
     def _admit(self, path: Path, scratch: Path) -> None:
         """Note a file that is about to be moved into place."""
-        place = Path(os.path.abspath(path))
-        if self._place not in place.parents:
+        destination = Path(os.path.abspath(path))
+        if self._place not in destination.parents:
             return
-        name = place.relative_to(self._place).as_posix()
+        name = destination.relative_to(self._place).as_posix()
         if name == MANIFEST or (self._only is not None and name not in self._only):
             return
         if scratch.is_dir():
             self.check([name])
             return
         size, digest = scratch.stat().st_size, sha256_of(scratch)
-        same = place.is_file() and place.stat().st_size == size and sha256_of(place) == digest
-        if not same and not self.owns(name):
+        unchanged = destination.is_file() and destination.stat().st_size == size and sha256_of(destination) == digest
+        if not unchanged and not self.owns(name):
             raise self._foreign(name)
         self._note(name, size=size, sha256=digest)
 
-    def _note(self, name: str, **what: int | str | bool) -> None:
-        line = {"file": name, "by": self.command, **what}
+    def _note(self, name: str, **facts: int | str | bool) -> None:
+        line = {"file": name, "by": self.command, **facts}
         self._take(line)
         with disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -189,15 +193,15 @@ class Output:
                 manifest.write(json.dumps(line) + "\n")
 
     def _lines(self) -> list[dict[str, object]]:
-        """Lines of the manifest; what is no such line is left out, so the file that it meant is not the command's."""
-        path, found = self.folder / MANIFEST, []
+        """Valid lines of the manifest. Others are left out, so the files that they named do not count as the command's."""
+        path, lines = self.folder / MANIFEST, []
         if path.is_file() and not path.is_symlink():
             for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 with contextlib.suppress(ValueError):
                     line = load_json(text)
                     if isinstance(line, dict) and isinstance(line.get("file"), str):
-                        found.append(line)
-        return found
+                        lines.append(line)
+        return lines
 
     def _read(self) -> None:
         with disk_errors(self.folder):
@@ -215,8 +219,8 @@ class Output:
             (self._growing.add if grows else self._growing.discard)(name)
 
     def _forget(self, names: Iterable[str]) -> None:
-        gone = set(names)
-        kept = [line for line in self._lines() if line.get("by") != self.command or line["file"] not in gone]
+        removed = set(names)
+        kept = [line for line in self._lines() if line.get("by") != self.command or line["file"] not in removed]
         path = self.folder / MANIFEST
         if kept:
             write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept))

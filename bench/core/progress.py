@@ -83,7 +83,7 @@ class ProgressDisplay:
             self.bars.update(self.tasks[what], completed=done, rate=f"{rate:5.1f}/s")
         elif done == total or now - self.said.get(what, began) >= PLAIN_EVERY:
             self.said[what] = now
-            left = f", {(total - done) / rate:.0f} s left" if rate and done < total else ""
-            pace = f" ({rate:.1f}/s{left})" if rate else ""
+            remaining = f", {(total - done) / rate:.0f} s left" if rate and done < total else ""
+            pace = f" ({rate:.1f}/s{remaining})" if rate else ""
             sys.stderr.write(f"{what}: {done}/{total}{pace}\n")
             sys.stderr.flush()

@@ -49,8 +49,8 @@ def code() -> dict[str, Any]:
         return {**_installed(), "source": source_here()}
     revision = _git("rev-parse", "--short=12", "HEAD")
     dirty = _git("status", "--porcelain", "--", *CODE, "pyproject.toml")
-    known = {"revision": revision, "dirty": bool(dirty) if revision and dirty is not None else None}
-    return {**known, "source": source_here()}
+    facts = {"revision": revision, "dirty": bool(dirty) if revision and dirty is not None else None}
+    return {**facts, "source": source_here()}
 
 
 def source_here() -> str:
@@ -93,21 +93,21 @@ def _edited(file: importlib.metadata.PackagePath) -> bool:
     """Whether an installed file differs from what was installed."""
     assert file.hash is not None
     with contextlib.suppress(OSError):
-        found = hashlib.new(file.hash.mode, file.read_binary()).digest()
-        return base64.urlsafe_b64encode(found).decode().rstrip("=") != file.hash.value
+        digest = hashlib.new(file.hash.mode, file.read_binary()).digest()
+        return base64.urlsafe_b64encode(digest).decode().rstrip("=") != file.hash.value
     return True
 
 
 @lru_cache
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that numbers depend on."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            installed[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            found[package] = "missing"
-    return found
+            installed[package] = "missing"
+    return installed
 
 
 @lru_cache
@@ -137,12 +137,12 @@ def cpu_model() -> str:
             key, _, value = line.partition(":")
             if key.strip() in ("cpu family", "model", "stepping"):
                 numbers.setdefault(key.strip(), value.strip())
-    known = [
+    facts = [
         f"{name.removeprefix('cpu ')} {numbers[name]}"
         for name in ("cpu family", "model", "stepping")
         if name in numbers
     ]
-    return ", ".join([*known, torch.backends.cpu.get_cpu_capability()])
+    return ", ".join([*facts, torch.backends.cpu.get_cpu_capability()])
 
 
 def card(device: torch.device) -> dict[str, str]:
@@ -176,9 +176,13 @@ def environment(device: torch.device, threads: int) -> dict[str, str]:
 
 
 def environments_in(facts: Mapping[str, object]) -> Environments:
-    """Those that the metadata of a file name under ``environments``; none of a file of before they were kept."""
-    found = facts.get("environments")
-    return tuple(dict(one) for one in found if isinstance(one, dict)) if isinstance(found, list) else ()
+    """Environments that a file's metadata lists under ``environments``; empty for files from before they were recorded."""
+    environments = facts.get("environments")
+    return (
+        tuple(dict(entry) for entry in environments if isinstance(entry, dict))
+        if isinstance(environments, list)
+        else ()
+    )
 
 
 def reset_peak_memory() -> None:

@@ -116,12 +116,12 @@ def import_from(package: str, name: str, *, kind: str, exclude: tuple[str, ...] 
 
 
 def built_in(kind: str) -> list[str]:
-    """What this repository holds of a kind, one file each: what leaderboards are made of and ``all`` means."""
+    """Names of a kind that this repository holds, one file each: those of the leaderboards and of ``all``."""
     return sorted(offer.name for offer in _built_in(kind))
 
 
 def names(kind: str) -> list[str]:
-    """What is at hand of a kind: of this repository, of installed packages, and from files that were named."""
+    """All names of a kind: of this repository, of installed packages, and from files that were named."""
     return sorted({offer.name for offer in offers(kind)})
 
 
@@ -143,8 +143,8 @@ def flow_names() -> list[str]:
 def _built_in(kind: str, only: str | None = None) -> Iterator[Offer]:
     package, suffixes = KINDS[kind].package, KINDS[kind].suffixes
     for folder in importlib.import_module(package).__path__:
-        wanted = os.listdir(folder) if only is None else [f"{only}{suffix}" for suffix in suffixes]
-        for file in wanted:
+        file_names = os.listdir(folder) if only is None else [f"{only}{suffix}" for suffix in suffixes]
+        for file in file_names:
             path, (name, suffix) = os.path.join(folder, file), os.path.splitext(file)
             hidden = name.startswith("_") or name in KINDS[kind].exclude
             if suffix not in suffixes or hidden or os.path.dirname(file) or not os.path.isfile(path):
@@ -158,13 +158,13 @@ _elsewhere: dict[str, tuple[Offer, ...]] = {}
 
 
 def installed() -> dict[str, tuple[Offer, ...]]:
-    """What installed packages offer, by group."""
+    """Offers of installed packages, by group."""
     return {kind.group: _installed(kind.group) for kind in KINDS.values()}
 
 
-def know_installed(found: Mapping[str, tuple[Offer, ...]]) -> None:
-    """Take another process's word for what is installed."""
-    _elsewhere.update(found)
+def know_installed(by_group: Mapping[str, tuple[Offer, ...]]) -> None:
+    """Use what another process found installed (offers by group) instead of looking here."""
+    _elsewhere.update(by_group)
     _installed.cache_clear()
 
 
@@ -174,11 +174,11 @@ def _installed(group: str) -> tuple[Offer, ...]:
         return _elsewhere[group]
     from importlib.metadata import entry_points
 
-    found = []
+    entries = []
     for point in entry_points(group=group):
         package = f"package {point.dist.name} {point.dist.version}" if point.dist else "a package"
-        found.append(Offer(point.name, f"{package} ({point.name} = {point.value})", point.value))
-    return tuple(sorted(found, key=lambda offer: (offer.name, offer.place)))
+        entries.append(Offer(point.name, f"{package} ({point.name} = {point.value})", point.value))
+    return tuple(sorted(entries, key=lambda offer: (offer.name, offer.place)))
 
 
 def offers(kind: str, only: str | None = None) -> list[Offer]:
@@ -187,19 +187,19 @@ def offers(kind: str, only: str | None = None) -> list[Offer]:
     Raises:
         UsageError: ``$BENCH_PLUGINS`` names something else than a file of a kind.
     """
-    for item in filter(None, os.environ.get("BENCH_PLUGINS", "").split(os.pathsep)):
-        one, _, path = item.partition("=")
-        if one not in KINDS or not path.endswith(KINDS[one].suffixes):
-            raise UsageError(f"$BENCH_PLUGINS: '{item}' is not KIND=FILE; kinds are {', '.join(KINDS)}")
-        if one == kind and (kind, Path(path).stem) not in _files:
+    for entry in filter(None, os.environ.get("BENCH_PLUGINS", "").split(os.pathsep)):
+        entry_kind, _, path = entry.partition("=")
+        if entry_kind not in KINDS or not path.endswith(KINDS[entry_kind].suffixes):
+            raise UsageError(f"$BENCH_PLUGINS: '{entry}' is not KIND=FILE; kinds are {', '.join(KINDS)}")
+        if entry_kind == kind and (kind, Path(path).stem) not in _files:
             _take(kind, Path(path))
     return _all(kind, only)
 
 
 def _all(kind: str, only: str | None = None) -> list[Offer]:
-    own = [offer for (one, _), offer in _files.items() if one == kind]
-    found = [*_built_in(kind, only), *own, *_installed(KINDS[kind].group)]
-    return found if only is None else [offer for offer in found if offer.name == only]
+    named = [offer for (file_kind, _), offer in _files.items() if file_kind == kind]
+    offered = [*_built_in(kind, only), *named, *_installed(KINDS[kind].group)]
+    return offered if only is None else [offer for offer in offered if offer.name == only]
 
 
 def find(kind: str, name: str) -> Offer:
@@ -208,16 +208,16 @@ def find(kind: str, name: str) -> Offer:
     Raises:
         UsageError: no place does (with the nearest name), or several do (with both places).
     """
-    found = offers(kind, name)
-    if not found:
+    candidates = offers(kind, name)
+    if not candidates:
         raise unknown(KINDS[kind].word, name, names(kind))
-    _refuse_clash(kind, found)
-    return found[0]
+    _refuse_clash(kind, candidates)
+    return candidates[0]
 
 
-def _refuse_clash(kind: str, found: list[Offer]) -> None:
-    if len(found) > 1:
-        first, second = found[0], found[1]
+def _refuse_clash(kind: str, candidates: list[Offer]) -> None:
+    if len(candidates) > 1:
+        first, second = candidates[0], candidates[1]
         raise UsageError(
             f"Two {KINDS[kind].word}s are called '{first.name}': {first.place} and {second.place}; "
             "rename a file, or uninstall a package"
@@ -240,14 +240,14 @@ def resolve(kind: str, reference: str, folder: Path | None = None, again: bool =
     if not reference.endswith(KINDS[kind].suffixes):
         return reference
     path = Path(os.path.abspath((folder or Path()) / Path(reference).expanduser()))
-    known = _files.get((kind, path.stem))
-    return path.stem if not again and known and known.path == str(path) else _take(kind, path, reference)
+    offer = _files.get((kind, path.stem))
+    return path.stem if not again and offer and offer.path == str(path) else _take(kind, path, reference)
 
 
-def _take(kind: str, path: Path, said: str = "", recalled: bool = False) -> str:
+def _take(kind: str, path: Path, reference: str = "", recalled: bool = False) -> str:
     path, name, word = Path(os.path.abspath(path)), path.stem, KINDS[kind].word
     if not os.path.isfile(path):
-        raise unknown(word, said or str(path), {offer.name for offer in _all(kind)}, where=": no such file")
+        raise unknown(word, reference or str(path), {offer.name for offer in _all(kind)}, context=": no such file")
     if any(os.path.samefile(offer.path, path) for offer in _built_in(kind, name)):
         return name
     if not _NAME.fullmatch(name):
@@ -259,15 +259,15 @@ def _take(kind: str, path: Path, said: str = "", recalled: bool = False) -> str:
     text = source.decode(errors="replace") if not KINDS[kind].holds else _decoded(source, path)
     offer = Offer(name, str(path), "", str(path), text, digest_of(source), recalled=recalled)
 
-    def gives_way(other: Offer) -> bool:
-        if not other.digest:
+    def gives_way(rival: Offer) -> bool:
+        if not rival.digest:
             return False
         return (
-            other.recalled or offer.digest == other.digest or offer.path == other.path or not Path(other.path).is_file()
+            rival.recalled or offer.digest == rival.digest or offer.path == rival.path or not Path(rival.path).is_file()
         )
 
-    others = [other for other in _all(kind, name) if not gives_way(other)]
-    _refuse_clash(kind, [*others, offer])
+    rivals = [rival for rival in _all(kind, name) if not gives_way(rival)]
+    _refuse_clash(kind, [*rivals, offer])
     _files[kind, name] = offer
     return name
 
@@ -286,8 +286,8 @@ def _decoded(source: bytes, path: Path) -> str:
 
 def file_of(kind: str, name: str) -> str | None:
     """Path of the file of one's own that offers a name; None for what is found by its name alone."""
-    known = _files.get((kind, name))
-    return known.path if known else None
+    offer = _files.get((kind, name))
+    return offer.path if offer else None
 
 
 def packed() -> list[dict[str, Any]]:
@@ -296,13 +296,13 @@ def packed() -> list[dict[str, Any]]:
 
 
 def unpack(files: Iterable[Mapping[str, Any]]) -> None:
-    """Know the files of another process, in its words: they need not be there."""
+    """Register the files that another process packed; they need not exist here."""
     for file in files:
         _files[file["kind"], file["name"]] = Offer(**{key: value for key, value in file.items() if key != "kind"})
 
 
 def recall(files: Mapping[str, str]) -> None:
-    """Know files by ``kind/name`` from an earlier time, those that are still there. What is named by its path goes before them."""
+    """Register files of an earlier run by ``kind/name``, where they still exist. Files named by their path take precedence."""
     for key, path in files.items():
         kind, _, name = key.partition("/")
         if kind in KINDS and name not in names(kind) and path.endswith(KINDS[kind].suffixes) and Path(path).is_file():

@@ -68,11 +68,11 @@ def whole_text(value: Any) -> str:
     return TypeAdapter(type(value)).dump_json(value, context=WHOLE, by_alias=True).decode()
 
 
-def read_json(path: Path, kind: type[M], what: str, remedy: str) -> M:
+def read_json(path: Path, kind: type[M], noun: str, remedy: str) -> M:
     """Read and validate a JSON file; a checksum in it is checked.
 
     Args:
-        what: names it in errors, ``Record``.
+        noun: names it in errors, ``Record``.
         remedy: what to do about a damaged one.
 
     Raises:
@@ -84,16 +84,16 @@ def read_json(path: Path, kind: type[M], what: str, remedy: str) -> M:
             text = canonical(unsealed(load_json(text)))
         return kind.model_validate_json(text)
     except OSError as error:
-        raise RunError(f"Cannot read {what.lower()} {path}: {error.strerror}") from None
+        raise RunError(f"Cannot read {noun.lower()} {path}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise RunError(f"{what} {path} is damaged: not text; {remedy}") from None
+        raise RunError(f"{noun} {path} is damaged: not text; {remedy}") from None
     except ValidationError as error:
         for problem in error.errors():
             if problem["type"] == OTHER_VERSION:
-                raise RunError(f"{what} {path} {short(problem['msg'])}") from None
-        raise RunError(f"{what} {path} is damaged: {one_line(error)}; {remedy}") from None
+                raise RunError(f"{noun} {path} {short(problem['msg'])}") from None
+        raise RunError(f"{noun} {path} is damaged: {one_line(error)}; {remedy}") from None
     except ValueError as error:
-        raise RunError(f"{what} {path} is damaged: {short(error)}; {remedy}") from None
+        raise RunError(f"{noun} {path} is damaged: {short(error)}; {remedy}") from None
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -194,11 +194,11 @@ def one_line(error: ValidationError, tags: Collection[str] = ()) -> str:
     first = problems[0]
     places = [str(part) for part in first["loc"] if part not in tags]
     path = short(".".join(places), 200) if places else ""
-    said = short(str(first["msg"]).removeprefix("Value error, "), 1000)
+    message = short(str(first["msg"]).removeprefix("Value error, "), 1000)
     if not path or first["msg"].startswith("Value error, "):  # a rule over several fields, which names them itself
-        return f"{path}{'.' if re.match(r'[a-z_.]+: ', said) else ': '}{said}" if path else said
+        return f"{path}{'.' if re.match(r'[a-z_.]+: ', message) else ': '}{message}" if path else message
     rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return f"{path}: {said}, got {shown(first['input']):.60}{rest}"
+    return f"{path}: {message}, got {shown(first['input']):.60}{rest}"
 
 
 _brief = reprlib.Repr()

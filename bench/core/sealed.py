@@ -70,10 +70,10 @@ def _texts(content: Any) -> Iterator[str]:
     if isinstance(content, str):
         yield content
     elif isinstance(content, (dict, list)):
-        for one in content:
-            yield from _texts(one)
+        for element in content:
+            yield from _texts(element)
             if isinstance(content, dict):
-                yield from _texts(content[one])
+                yield from _texts(content[element])
 
 
 def crc_of(path: Path) -> list[int]:
@@ -104,7 +104,7 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unsealed(content: Any) -> dict[str, Any]:
-    """What was sealed, after a look at its checksum. Without one, as older files are, it is taken as it is.
+    """The content of a sealed object, its checksum verified and removed. Older files have none and are taken as they are.
 
     Raises:
         ValueError: no object, or of another checksum.

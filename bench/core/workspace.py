@@ -36,8 +36,8 @@ def default_data_root() -> Path | None:
 def default_released() -> Path:
     """Folder of released source models: ``$BENCH_SOURCES``, ``leaderboards/sources`` here, or that of the checkout whose code this
     is (a wheel has none): where a command is called does not decide which model a run starts from."""
-    here = Path(os.environ.get("BENCH_SOURCES", "leaderboards/sources"))
-    return here if "BENCH_SOURCES" in os.environ or here.is_dir() else ROOT.parent / "leaderboards" / "sources"
+    folder = Path(os.environ.get("BENCH_SOURCES", "leaderboards/sources"))
+    return folder if "BENCH_SOURCES" in os.environ or folder.is_dir() else ROOT.parent / "leaderboards" / "sources"
 
 
 def pick_device(name: str) -> torch.device:
@@ -101,7 +101,7 @@ class Workspace:
         device: str = "auto",
         threads: int = 0,
         progress: Progress = quiet,
-        **more: Any,
+        **options: Any,
     ) -> Workspace:
         """A workspace from what a person gives: folders or nothing, a device's name, threads of torch (0 leaves them).
 
@@ -112,7 +112,7 @@ class Workspace:
             torch.set_num_threads(threads)
         root = Path(data_root) if data_root else default_data_root()
         folders = Path(runs or default_runs()), Path(cache or default_cache())
-        return cls(*folders, pick_device(device), progress, data_root=root, **more)
+        return cls(*folders, pick_device(device), progress, data_root=root, **options)
 
 
 class Observer(Protocol):

@@ -37,7 +37,7 @@ HARMLESS = frozenset({"stray", "no labels", "unlabelled"})
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found. ``path`` is relative to the data set's root."""
+    """A fault or a remark about one file. ``path`` is relative to the data set's root, ``what`` says what is wrong."""
 
     kind: str
     path: str
@@ -46,7 +46,7 @@ class Finding:
 
 @dataclass
 class Report:
-    """What a split looks like.
+    """The result of checking a split.
 
     Attributes:
         size: ``(H, W)`` that most pictures have.
@@ -194,8 +194,8 @@ def _without_labels(data: Dataset, split: str, index: Index, wrong: list[Finding
     if data.name != "cityscapes_seq" or split != "train" or len(lost) < index.found:
         return wrong
     folder = str(Path(lost[0].path).parents[1].as_posix())
-    told = Finding("no labels", folder, "has no labels at all; adaptation does not need them, the oracle does")
-    return [told, *(finding for finding in wrong if finding.kind != "image without label")]
+    summary = Finding("no labels", folder, "has no labels at all; adaptation does not need them, the oracle does")
+    return [summary, *(finding for finding in wrong if finding.kind != "image without label")]
 
 
 Counts = npt.NDArray[np.int64]
@@ -226,19 +226,19 @@ def _decode(
     cv2.setNumThreads(1)
     try:
         with ThreadPoolExecutor(count) as pool:
-            left = iter(files)
+            remaining = iter(files)
             running: dict[Future[tuple[Size, Counts | None] | BadFile], str] = {}
             for done in range(len(files)):
-                for path, why in islice(left, 4 * count - len(running)):
+                for path, why in islice(remaining, 4 * count - len(running)):
                     running[pool.submit(_look, data, root, path, why == "label")] = path
                 future = next(iter(wait(running, return_when=FIRST_COMPLETED).done))
-                path, found = running.pop(future), future.result()
-                if isinstance(found, BadFile):
-                    bad.append(Finding(found.kind, path, found.what))
+                path, outcome = running.pop(future), future.result()
+                if isinstance(outcome, BadFile):
+                    bad.append(Finding(outcome.kind, path, outcome.problem))
                 else:
-                    sizes[path] = found[0]
-                    if found[1] is not None:
-                        ids[path] = found[1]
+                    sizes[path] = outcome[0]
+                    if outcome[1] is not None:
+                        ids[path] = outcome[1]
                 progress(f"check {data.name}", done + 1, len(files))
     finally:
         cv2.setNumThreads(threads_before)
@@ -252,8 +252,8 @@ Space = tuple[tuple[str, ...], UInt8]
 def _spaces(data: Dataset, classes: tuple[str, ...] | None) -> list[Space]:
     if isinstance(data, Frames):
         return [(data.classes, data.id_table())] if data.labels is not None else []
-    known = [label_space(classes)] if classes else [named_space(name) for name in space_names()]
-    return [(space.classes, space.ids[data.name]) for space in known if data.name in space.ids]
+    candidates = [label_space(classes)] if classes else [named_space(name) for name in space_names()]
+    return [(space.classes, space.ids[data.name]) for space in candidates if data.name in space.ids]
 
 
 def _look_at_ids(report: Report, data: Dataset, ids: Mapping[str, Counts], spaces: Sequence[Space]) -> None:
@@ -264,23 +264,23 @@ def _look_at_ids(report: Report, data: Dataset, ids: Mapping[str, Counts], space
         return
     total = np.sum(list(ids.values()), axis=0)
     for raw in (raw for raw in np.flatnonzero(total).tolist() if raw not in data.names):
-        where = sorted(path for path, counts in ids.items() if counts[raw])
-        what = f"{unnamed(data, [raw])}: {total[raw]} pixels in {len(where)} of {len(ids)} labels, all ignored"
+        paths = sorted(path for path, counts in ids.items() if counts[raw])
+        problem = f"{unnamed(data, [raw])}: {total[raw]} pixels in {len(paths)} of {len(ids)} labels, all ignored"
         if isinstance(data, Frames):
-            report.notes.append(f"{where[0]} {what}")
+            report.notes.append(f"{paths[0]} {problem}")
         else:
-            report.findings.append(Finding("unknown id", where[0], what))
+            report.findings.append(Finding("unknown id", paths[0], problem))
     if len(spaces) == 1:
         (classes, table), counted = spaces[0], total[: len(spaces[0][1])]
         report.pixels = {name: int(counted[table == train].sum()) for train, name in enumerate(classes)}
     for classes, table in spaces:
-        there = {int(table[raw]) for raw in np.flatnonzero(total)}
-        if never := [classes[train] for train in sorted(set(table.tolist()) - there - {IGNORE})]:
-            report.notes.append(f"no label has a pixel of {', '.join(never)}")
+        present = {int(table[raw]) for raw in np.flatnonzero(total)}
+        if absent := [classes[train] for train in sorted(set(table.tolist()) - present - {IGNORE})]:
+            report.notes.append(f"no label has a pixel of {', '.join(absent)}")
     ignored = sorted(path for path, n in ids.items() if not any(n[table != IGNORE].any() for _, table in spaces))
     if len(ignored) == len(ids):
-        what = f"is ignored throughout, as are all {len(ids)} labels: no pixel has a class"
-        report.findings.append(Finding("all ignored", ignored[0], what))
+        problem = f"is ignored throughout, as are all {len(ids)} labels: no pixel has a class"
+        report.findings.append(Finding("all ignored", ignored[0], problem))
     elif ignored:
         report.notes.append(f"{len(ignored)} of {len(ids)} labels are ignored throughout, e.g. {ignored[0]}")
 
@@ -300,19 +300,19 @@ def _odd_sizes(data: Dataset, index: Index, sizes: dict[str, Size], usual: Size 
         for path in (*item.frames[:-1], *([item.label] if item.label and not scaled else [])):
             size = sizes.get(path)
             if expect is not None and size is not None and size != expect:
-                what = f"is {shown(size)} pixels, {item.frames[-1]} of the same clip is {shown(expect)}"
-                odd.setdefault(path, Finding("wrong size", path, what))
+                problem = f"is {shown(size)} pixels, {item.frames[-1]} of the same clip is {shown(expect)}"
+                odd.setdefault(path, Finding("wrong size", path, problem))
     return list(odd.values())
 
 
 def _against_published(data: Dataset, index: Index, usual: Size | None) -> list[Finding]:
     findings = []
     if index.published is not None and index.found != index.published:
-        what = f"{index.split} has {index.found} clips, {index.published} are published (--partial accepts that)"
-        findings.append(Finding("count", ".", what))
+        problem = f"{index.split} has {index.found} clips, {index.published} are published (--partial accepts that)"
+        findings.append(Finding("count", ".", problem))
     if data.raw_size is not None and usual is not None and usual != data.raw_size:
-        what = f"pictures are {shown(usual)}, {shown(data.raw_size)} is published (--partial accepts that)"
-        findings.append(Finding("scaled", ".", what))
+        problem = f"pictures are {shown(usual)}, {shown(data.raw_size)} is published (--partial accepts that)"
+        findings.append(Finding("scaled", ".", problem))
     return findings
 
 
@@ -323,30 +323,36 @@ def _by_path(findings: list[Finding]) -> list[Finding]:
 # What to check --------------------------------------------------------------------------------------------------------
 
 
-def targets(what: str | Shift, split: str | None, root: Path, cache: Path) -> list[tuple[Dataset, Path, str]]:
+def targets(subject: str | Shift, split: str | None, root: Path, cache: Path) -> list[tuple[Dataset, Path, str]]:
     """Data set, its root and split, for the name of a data set or for a shift (its source's train, its target's train and val).
 
     Raises:
         UsageError: no such data set, a shift that is rendered, or no such split.
     """
-    what = resolve("dataset", what) if isinstance(what, str) else what
-    if what == "frames":
-        footage, place = open_frames(root, cache)
-        return [(footage, place, split or "train")]
+    subject = resolve("dataset", subject) if isinstance(subject, str) else subject
+    if subject == "frames":
+        footage, footage_root = open_frames(root, cache)
+        return [(footage, footage_root, split or "train")]
     if not root.is_dir():
         raise UsageError(f"--root {root} is not a folder")
-    itself = isinstance(what, str)
-    wanted = [(what, tuple(dataset(what).counts) or dataset(what).splits)] if isinstance(what, str) else _sides_of(what)
-    found: list[tuple[Dataset, Path, str]] = []
-    known: set[str] = set()
-    for one, splits in wanted:
-        data = dataset(one)
-        allowed = data.splits if itself else splits
-        known.update(allowed)
-        found += [(data, locate(data, root), s) for s in ((split,) if split else splits) if s in allowed]
-    if not found:
-        raise unknown("split", str(split), known, where=f" of '{what if isinstance(what, str) else what.name}'")
-    return found
+    by_name = isinstance(subject, str)
+    sides = (
+        [(subject, tuple(dataset(subject).counts) or dataset(subject).splits)]
+        if isinstance(subject, str)
+        else _sides_of(subject)
+    )
+    selected: list[tuple[Dataset, Path, str]] = []
+    split_names: set[str] = set()
+    for name, splits in sides:
+        data = dataset(name)
+        allowed = data.splits if by_name else splits
+        split_names.update(allowed)
+        selected += [(data, locate(data, root), s) for s in ((split,) if split else splits) if s in allowed]
+    if not selected:
+        raise unknown(
+            "split", str(split), split_names, context=f" of '{subject if isinstance(subject, str) else subject.name}'"
+        )
+    return selected
 
 
 def _sides_of(shift: Shift) -> list[tuple[str, tuple[str, ...]]]:
@@ -354,7 +360,7 @@ def _sides_of(shift: Shift) -> list[tuple[str, tuple[str, ...]]]:
     if not isinstance(shift.data, Videos):
         raise UsageError(f"Shift '{shift.name}' has no data on disk: it is rendered when first needed")
     sides: list[tuple[Any, tuple[str, ...]]] = [(shift.data.source, ("train",)), (shift.data.target, ("train", "val"))]
-    found = [(side.dataset, splits) for side, splits in sides if isinstance(side, Recorded)]
-    if not found:
+    recorded = [(side.dataset, splits) for side, splits in sides if isinstance(side, Recorded)]
+    if not recorded:
         raise UsageError(f"Shift '{shift.name}' has no data set of the list")
-    return found
+    return recorded

@@ -38,22 +38,24 @@ def check_shift(
     """
     if not isinstance(shift.data, Videos):
         raise UsageError(f"Shift '{shift.name}' has no data on disk: it is rendered when first needed")
-    show, found, known = progress or workspace.progress, [], set[str]()
+    show, reports, splits = progress or workspace.progress, [], set[str]()
     sides = (shift.data.source, shift.data.target)
     if any(isinstance(side, Recorded) for side in sides) and workspace.data_root is not None:
         places = targets(shift, split, workspace.data_root, workspace.cache)
-        known.update(one for _, _, one in places)
-        found += [check_split(data, at, one, frames, None, partial, show, shift.classes) for data, at, one in places]
+        splits.update(name for _, _, name in places)
+        reports += [
+            check_split(data, root, name, frames, None, partial, show, shift.classes) for data, root, name in places
+        ]
     for role, side in zip(("source", "target"), sides, strict=True):
         if isinstance(side, ModelFile) and split is None:
-            found.append(check_model(shift, workspace))
+            reports.append(check_model(shift, workspace))
         if isinstance(side, Pictures):
-            known.update(side.parts)
-            wanted = [one for one in side.parts if split in (None, one)]
-            found += [check_pictures(shift, role, one, workspace, show) for one in wanted]
-    if not found:
-        raise UsageError(f"Shift '{shift.name}' has no split '{split}'; it has {', '.join(sorted(known))}")
-    return found
+            splits.update(side.parts)
+            chosen = [name for name in side.parts if split in (None, name)]
+            reports += [check_pictures(shift, role, name, workspace, show) for name in chosen]
+    if not reports:
+        raise UsageError(f"Shift '{shift.name}' has no split '{split}'; it has {', '.join(sorted(splits))}")
+    return reports
 
 
 def check_pictures(shift: Shift, role: str, split: str, workspace: Workspace, progress: Progress) -> Report:
@@ -69,9 +71,11 @@ def check_pictures(shift: Shift, role: str, split: str, workspace: Workspace, pr
     report.dataset, report.split = f"{role} ({side.title})", split
     report.alone = sum(item.frames[-2] == item.frames[-1] for item in items)
     if sums := sums_of(shift, role, workspace.data_root):
-        there = {path: kind for path, kind in uses(items).items() if (opened.root / path).is_file()}
-        report.findings += [Finding("other content", path, what) for path, what in other_content(opened, there, sums)]
-        report.notes.append(f"{len(there)} files were compared with {len(sums)} checksums of the shift")
+        present = {path: kind for path, kind in uses(items).items() if (opened.root / path).is_file()}
+        report.findings += [
+            Finding("other content", path, problem) for path, problem in other_content(opened, present, sums)
+        ]
+        report.notes.append(f"{len(present)} files were compared with {len(sums)} checksums of the shift")
     return report
 
 

@@ -31,20 +31,20 @@ from .reading import Size
 from .recorded import VideoStore
 
 
-def find_place(told: str, what: str, shift: Shift, data_root: Path | None) -> Path:
+def find_place(path: str, field: str, shift: Shift, data_root: Path | None) -> Path:
     """A file or folder that a shift's YAML names: relative to the YAML, else to the data root.
 
     Args:
-        what: names it in errors.
+        field: of the YAML, for errors: ``data.target.folder``.
 
     Raises:
         RunError: it is at neither place.
     """
-    places = [shift.folder / told] + ([data_root / told] if data_root else [])
-    if found := next((place for place in places if place.exists()), None):
-        return found
+    candidates = [shift.folder / path] + ([data_root / path] if data_root else [])
+    if existing := next((candidate for candidate in candidates if candidate.exists()), None):
+        return existing
     root = "; give --data-root DIR or set $BENCH_DATA" if data_root is None else ""
-    raise RunError(f"Shift '{shift.name}': {what} is not there: no {' and no '.join(map(str, places))}{root}")
+    raise RunError(f"Shift '{shift.name}': {field} is not there: no {' and no '.join(map(str, candidates))}{root}")
 
 
 @dataclass(frozen=True)
@@ -98,27 +98,29 @@ def open_pictures(shift: Shift, role: str, split: str, workspace: Workspace, lab
     if (part := side.parts.get(split)) is None:
         raise UsageError(f"Shift '{shift.name}': data.{role} has no {split}")
 
-    def at(told: str, what: str) -> Path:
-        return find_place(told, f"data.{role}.{what}", shift, workspace.data_root)
+    def at(path: str, field: str) -> Path:
+        return find_place(path, f"data.{role}.{field}", shift, workspace.data_root)
 
-    video = at(named, "video") if (named := part.video or (side.video if part.folder is None else None)) else None
+    video = (
+        at(video_path, "video") if (video_path := part.video or (side.video if part.folder is None else None)) else None
+    )
     folder = part.folder or side.folder or ""
     images = extract(video, workspace.cache, workspace.progress) if video else at(folder, "folder")
-    labels = at(told, "labels") if (told := side.labels_of(split)) else None
-    for what, place in (("folder", images), ("labels", labels)):
-        if place is not None and not place.is_dir():
-            raise RunError(f"Shift '{shift.name}': data.{role}.{what}: {place} is not a folder")
+    labels = at(label_path, "labels") if (label_path := side.labels_of(split)) else None
+    for field, path in (("folder", images), ("labels", labels)):
+        if path is not None and not path.is_dir():
+            raise RunError(f"Shift '{shift.name}': data.{role}.{field}: {path} is not a folder")
     if labels is not None and labels.resolve() == images.resolve():
         raise RunError(
             f"Shift '{shift.name}': data.{role}.labels: must be a folder of their own; {images} holds pictures"
         )
-    for what, mine in (("the runs", workspace.runs), ("the cache", workspace.cache)):
-        if images.resolve() in mine.resolve().parents and not video:
+    for name, work_folder in (("the runs", workspace.runs), ("the cache", workspace.cache)):
+        if images.resolve() in work_folder.resolve().parents and not video:
             raise RunError(
-                f"{mine} ({what}) lies in the pictures' folder {images}, which is closed while a method runs; move it"
+                f"{work_folder} ({name}) lies in the pictures' folder {images}, which is closed while a method runs; move it"
             )
-    more: dict[str, Any] = {"span": part.range, "sequences": part.sequences, "alone": side.alone}
-    frames, root = described(side, shift.label_classes(role), images, labels, only_labelled=labelled, **more)
+    options: dict[str, Any] = {"span": part.range, "sequences": part.sequences, "alone": side.alone}
+    frames, root = described(side, shift.label_classes(role), images, labels, only_labelled=labelled, **options)
     return Opened(frames, root, images.resolve(), labels and labels.resolve(), video)
 
 
@@ -130,9 +132,9 @@ def listed(shift: Shift, role: str, split: str, workspace: Workspace, labelled: 
     """
     side = side_of(shift, role)
     assert side is not None
-    asked = [side.model_dump(mode="json"), str(side.parts.get(split)), side.folder, side.video, side.labels, labelled]
-    where = [str(shift.folder), str(workspace.data_root), shift.name, role, split, shift.data.frames]
-    file = workspace.cache / "indexes" / f"{role}-{split}-{hash_of([where, asked])}.json"
+    query = [side.model_dump(mode="json"), str(side.parts.get(split)), side.folder, side.video, side.labels, labelled]
+    location = [str(shift.folder), str(workspace.data_root), shift.name, role, split, shift.data.frames]
+    file = workspace.cache / "indexes" / f"{role}-{split}-{hash_of([location, query])}.json"
     try:
         opened = open_pictures(shift, role, split, workspace, labelled)
     except RunError:
@@ -142,9 +144,9 @@ def listed(shift: Shift, role: str, split: str, workspace: Workspace, labelled: 
     if (missing := opened.frames.misses(opened.root)) is not None:
         raise RunError(f"Shift '{shift.name}': data.{role}.{split}: {missing}")
     items = tuple(opened.frames.items(opened.root, "val", shift.data.frames))
-    found = Listing(items=items, content=_content(opened, items, labels=role == "source"))
-    write_atomically(file, canonical(sealed(found.model_dump(mode="json"))))
-    return found
+    listing = Listing(items=items, content=_content(opened, items, labels=role == "source"))
+    write_atomically(file, canonical(sealed(listing.model_dump(mode="json"))))
+    return listing
 
 
 def _content(opened: Opened, items: tuple[Item, ...], labels: bool) -> str:
@@ -155,14 +157,14 @@ def _content(opened: Opened, items: tuple[Item, ...], labels: bool) -> str:
     """
     start = f"{opened.frames.images}/" if opened.frames.images else ""
 
-    def own(path: str) -> str:
+    def relative(path: str) -> str:
         return path.removeprefix(start)
 
-    clips = [[item.key, item.sequence, *map(own, item.frames)] for item in items]
+    clips = [[item.key, item.sequence, *map(relative, item.frames)] for item in items]
     if opened.video:
         files: Any = fingerprint(opened.video)
     else:
-        files = {own(path): os.stat(opened.root / path).st_size for item in items for path in item.frames}
+        files = {relative(path): os.stat(opened.root / path).st_size for item in items for path in item.frames}
     marked = [os.stat(opened.root / item.label).st_size for item in items if item.label] if labels else []
     return hash_of({"clips": clips, "files": files, "labels": marked})
 
@@ -224,15 +226,15 @@ def close_folders(shift: Shift, workspace: Workspace) -> None:
         if (side := side_of(shift, role)) is None:
             continue
         for split, part in side.parts.items():
-            for told in (part.folder, side.folder, part.video, side.video, side.labels_of(split)):
-                places = (
-                    [shift.folder / told, *([workspace.data_root / told] if workspace.data_root else [])]
-                    if told
+            for path in (part.folder, side.folder, part.video, side.video, side.labels_of(split)):
+                candidates = (
+                    [shift.folder / path, *([workspace.data_root / path] if workspace.data_root else [])]
+                    if path
                     else []
                 )
-                for place in places:
-                    if place.is_dir() or place.is_file():
-                        guard(place, role, {})
+                for candidate in candidates:
+                    if candidate.is_dir() or candidate.is_file():
+                        guard(candidate, role, {})
 
 
 # Checksums ------------------------------------------------------------------------------------------------------------
@@ -248,13 +250,13 @@ def sums_of(shift: Shift, role: str, data_root: Path | None) -> dict[str, str]:
     if side is None or side.checksums is None:
         return {}
     file = find_place(side.checksums, f"data.{role}.checksums", shift, data_root)
-    found = {}
+    sums = {}
     for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         digest, _, name = line.partition("  ")
         if not re.fullmatch("[0-9a-f]{64}", digest) or not name.isprintable() or not name:
             raise RunError(f"{file}, line {number}: a SHA-256 sum, two blanks and a name are expected")
-        found[name] = digest
-    return found
+        sums[name] = digest
+    return sums
 
 
 def other_content(opened: Opened, paths: Mapping[str, str], sums: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -274,8 +276,8 @@ def other_content(opened: Opened, paths: Mapping[str, str], sums: Mapping[str, s
 
 def uses(items: tuple[Item, ...]) -> dict[str, str]:
     """``images`` or ``labels`` by path, for all files of some clips."""
-    found = {path: "images" for item in items for path in item.frames}
-    return found | {item.label: "labels" for item in items if item.label}
+    files = {path: "images" for item in items for path in item.frames}
+    return files | {item.label: "labels" for item in items if item.label}
 
 
 def check_sums(shift: Shift, role: str, opened: Opened, items: tuple[Item, ...], data_root: Path | None) -> None:
@@ -285,5 +287,5 @@ def check_sums(shift: Shift, role: str, opened: Opened, items: tuple[Item, ...],
         BadFile: names the first.
     """
     if sums := sums_of(shift, role, data_root):
-        for path, what in other_content(opened, uses(items), sums):
-            raise BadFile(opened.root / path, "other content", f"{what}; see `bench data check {shift.name}`")
+        for path, problem in other_content(opened, uses(items), sums):
+            raise BadFile(opened.root / path, "other content", f"{problem}; see `bench data check {shift.name}`")

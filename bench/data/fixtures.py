@@ -61,19 +61,19 @@ class Tree:
 
     def label(self, key: str, space: str) -> UInt8:
         """Train ids of a clip's frame t at the size of the files; SYNTHIA's cut not yet made."""
-        of = "cityscapes_seq" if self.name == "frames" else self.name
-        train = named_space(space).ids[of][self.raw[key]]
+        data_set = "cityscapes_seq" if self.name == "frames" else self.name
+        train = named_space(space).ids[data_set][self.raw[key]]
         return np.where(self.own_car[key], np.uint8(IGNORE), train) if key in self.own_car else train
 
 
 def _raw_ids(name: str) -> tuple[UInt8, UInt8]:
     """Tables from MiniStreet's train id to a raw id of the data set, for the left and the right half of a picture:
     where several raw ids become one class both are used."""
-    of = "cityscapes_seq" if name == "frames" else name
-    raw_of = {own: raw for raw, own in reversed(list(dataset(of).names.items()))}
+    data_set = "cityscapes_seq" if name == "frames" else name
+    raw_of = {class_name: raw for raw, class_name in reversed(list(dataset(data_set).names.items()))}
     left, right = np.zeros(256, np.uint8), np.zeros(256, np.uint8)
     for train, cls in enumerate(CLASSES):
-        names = own_names(of, cls, CLASSES)
+        names = own_names(data_set, cls, CLASSES)
         if name == "synthia_seq":
             names = ("pedestrian", "cyclist") if cls == "person" else (_SYNTHIA.get(cls, names[0]),)
         left[train], right[train] = raw_of[names[0]], raw_of[names[-1]]
@@ -97,10 +97,10 @@ def _draw(name: str, domain: str, index: int, size: Size, frames: int) -> tuple[
     left, right = _raw_ids(name)
     raw = np.where(np.arange(width) < width // 2, left[labels], right[labels])
     images, thick = clip.frames.copy(), max(2, width // 100)
-    pole = next(k for k, own in _names(name).items() if own == _POLE[name])
-    place = slice(width * 4 // 5, width * 4 // 5 + thick)
-    raw[:, height // 4 : height * 3 // 4, place] = pole
-    images[:, :, height // 4 : height * 3 // 4, place] = 150
+    pole = next(k for k, class_name in _names(name).items() if class_name == _POLE[name])
+    columns = slice(width * 4 // 5, width * 4 // 5 + thick)
+    raw[:, height // 4 : height * 3 // 4, columns] = pole
+    images[:, :, height // 4 : height * 3 // 4, columns] = 150
     return images, raw
 
 
@@ -108,25 +108,25 @@ def _names(name: str) -> dict[int, str]:
     return dict(dataset("cityscapes_seq" if name == "frames" else name).names)
 
 
-def _cars(images: UInt8, raw: UInt8, own: bool) -> npt.NDArray[np.bool_]:
-    """Paint the player's bonnet (``own``) or a car that touches the lower edge beside the middle, with road around it, into
+def _cars(images: UInt8, raw: UInt8, ego: bool) -> npt.NDArray[np.bool_]:
+    """Paint the player's bonnet (``ego``) or a car that touches the lower edge beside the middle, with road around it, into
     pictures and raw ids; returns the bonnet's pixels."""
     height, width = raw.shape[-1:-3:-1][::-1]
     y, x = np.mgrid[:height, :width]
-    centre = width // 2 if own else width // 8
+    centre = width // 2 if ego else width // 8
     gap = max(4, height // 25)
 
-    def oval(more: int) -> npt.NDArray[np.bool_]:
-        distance = ((x - centre) / (width / 6 + more)) ** 2 + ((y - height) / (height / 6 + more)) ** 2
+    def oval(margin: int) -> npt.NDArray[np.bool_]:
+        distance = ((x - centre) / (width / 6 + margin)) ** 2 + ((y - height) / (height / 6 + margin)) ** 2
         return np.asarray(distance <= 1)
 
     ids = {name: raw_id for raw_id, (name, _) in enumerate(VIPER_CLASSES)}
-    for where, grey, raw_id in ((oval(gap), 90, ids["road"]), (oval(0), 40, ids["car"])):
-        raw[:, where] = raw_id
-        images[:, :, where] = grey
-    if not own:  # nothing is in the middle of the last row, whatever was drawn there
+    for mask, grey, raw_id in ((oval(gap), 90, ids["road"]), (oval(0), 40, ids["car"])):
+        raw[:, mask] = raw_id
+        images[:, :, mask] = grey
+    if not ego:  # nothing is in the middle of the last row, whatever was drawn there
         raw[:, -1, width // 2] = ids["road"]
-    return oval(0) if own else np.zeros((height, width), np.bool_)
+    return oval(0) if ego else np.zeros((height, width), np.bool_)
 
 
 def _save(pixels: npt.NDArray[np.generic], path: Path) -> None:
@@ -141,11 +141,11 @@ def _save(pixels: npt.NDArray[np.generic], path: Path) -> None:
 
 def _begin(out: Path, name: str, scale: int) -> tuple[Path, Size]:
     """Folder and picture size of a tree that is not there yet."""
-    known = dataset(name)
-    root = out / known.folder
+    data_set = dataset(name)
+    root = out / data_set.folder
     if root.exists():
         raise UsageError(f"{root} is there already; choose another folder or delete it")
-    height, width = known.raw_size or (480, 848)
+    height, width = data_set.raw_size or (480, 848)
     if height // scale < 48:
         raise UsageError(f"scale must be 1..{height // 48} for '{name}', got {scale}")
     return root, (height // scale, width // scale)
@@ -164,15 +164,15 @@ def write_viper(out: Path, scale: int = 1, sequences: int = 2, colours: bool = F
     tree = Tree("viper", root, size)
     palette = np.array([colour for _, colour in VIPER_CLASSES], np.uint8)
     for number in range(1, sequences + 1):
-        for place, t in enumerate((10, 20)):
-            images, raw = _draw("viper", "sim", 10 * number + place, size, 3)
-            own = _cars(images, raw, own=number % 2 == 1)
+        for position, t in enumerate((10, 20)):
+            images, raw = _draw("viper", "sim", 10 * number + position, size, 3)
+            bonnet = _cars(images, raw, ego=number % 2 == 1)
             for k, image, ids in zip(range(t - 2, t + 1), images, raw, strict=True):
                 _save(image, root / f"train/img/{number:03d}/{number:03d}_{k:05d}.jpg")
                 label = palette[ids].transpose(2, 0, 1) if colours else ids
                 _save(label, root / f"train/cls/{number:03d}/{number:03d}_{k:05d}.png")
             key = f"{number:03d}_{t:05d}"
-            tree.raw[key], tree.own_car[key] = raw[-1], own
+            tree.raw[key], tree.own_car[key] = raw[-1], bonnet
     return tree
 
 

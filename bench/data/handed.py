@@ -1,4 +1,4 @@
-"""Clips as another process of ours is told of them: which files they are, as JSON can hold it."""
+"""Descriptions of a split's clips, as JSON can hold them, from which another process opens the clips."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .splits import Split, Store
 
 @dataclass(frozen=True)
 class Rendered:
-    """A :class:`ClipStore`."""
+    """What another process needs to open a :class:`ClipStore`."""
 
     folder: Path
     earlier: Path | None
@@ -28,7 +28,7 @@ class Rendered:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A :class:`VideoStore`; of a data set by its name, or of one's own footage.
+    """What another process needs to open a :class:`VideoStore`: of a data set by its name, or of one's own footage.
 
     Attributes:
         ids: train id by raw id, for all of 0..255.
@@ -44,9 +44,9 @@ class Recorded:
 
     def open(self) -> VideoStore:
         """The clips."""
-        of = dataset(self.dataset) if isinstance(self.dataset, str) else self.dataset
+        data_set = dataset(self.dataset) if isinstance(self.dataset, str) else self.dataset
         ids = None if self.ids is None else dict(enumerate(self.ids))
-        return VideoStore(self.root, of, self.items, ids, self.frame_size, self.label_size, self.native)
+        return VideoStore(self.root, data_set, self.items, ids, self.frame_size, self.label_size, self.native)
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,10 @@ class HandedSplit:
 
 def hand_store(store: VideoStore) -> Recorded:
     """Recorded clips for another process."""
-    of = store.dataset if isinstance(store.dataset, Frames) else store.dataset.name
+    data_set = store.dataset if isinstance(store.dataset, Frames) else store.dataset.name
     ids: Sequence[int] | None = None if store.ids is None else store.ids.tolist()
     sizes = store.frame_size, store.label_size, store._native
-    return Recorded(store.root, of, store.items, None if ids is None else tuple(ids), *sizes)
+    return Recorded(store.root, data_set, store.items, None if ids is None else tuple(ids), *sizes)
 
 
 def hand_split(split: Split) -> HandedSplit:

@@ -68,10 +68,10 @@ def build_index(dataset: Dataset, root: Path, split: str, frames: int = 2) -> In
 
 def index_file(cache: Path, dataset: Dataset, root: Path, split: str, frames: int) -> Path:
     """Where the list of this root is kept."""
-    place = hash_of(str(root.resolve()))
+    root_hash = hash_of(str(root.resolve()))
     plugin = source_hash("dataset", dataset.name)
     name = f"{dataset.name}-{plugin}" if plugin else dataset.name
-    return cache / "indexes" / f"{name}-{split}-{frames}-{place}.json"
+    return cache / "indexes" / f"{name}-{split}-{frames}-{root_hash}.json"
 
 
 def store_index(index: Index, file: Path) -> None:

@@ -79,8 +79,8 @@ class LabelSpace:
 
 def own_names(data: str, cls: str, classes: tuple[str, ...]) -> tuple[str, ...]:
     """The data set's own names for a class. Where a space has no riders, those of Cityscapes are persons (VIPER has none)."""
-    known = OWN_NAMES.get(data) or getattr(dataset(data), "own_names", {})
-    names = tuple(known.get(cls, (cls,)))
+    aliases = OWN_NAMES.get(data) or getattr(dataset(data), "own_names", {})
+    names = tuple(aliases.get(cls, (cls,)))
     if data == "cityscapes_seq" and cls == "person" and "rider" not in classes:
         names = (*names, "rider")
     return names
@@ -109,7 +109,9 @@ def id_table(data: str, classes: tuple[str, ...]) -> Table:
     Raises:
         UsageError: the data set has no class of such a name.
     """
-    space = next((named_space(name) for name, (known, _, _) in _SPACES.items() if known == tuple(classes)), None)
+    space = next(
+        (named_space(name) for name, (space_classes, _, _) in _SPACES.items() if space_classes == tuple(classes)), None
+    )
     return space.ids[data] if space and data in space.ids else _table(data, tuple(classes))
 
 
@@ -130,7 +132,7 @@ def named_space(name: str) -> LabelSpace:
         name=name,
         classes=classes,
         palette=tuple(label.color for label in official),
-        ids={one: _table(one, classes) for one in data},
+        ids={data_set: _table(data_set, classes) for data_set in data},
         skipped=skipped,
         label_ids=tuple(label.id for label in official),
     )
@@ -142,10 +144,10 @@ def label_space(classes: tuple[str, ...]) -> LabelSpace:
     Raises:
         UsageError: no space has exactly these classes.
     """
-    for name, (known, _, _) in _SPACES.items():
-        if known == tuple(classes):
+    for name, (space_classes, _, _) in _SPACES.items():
+        if space_classes == tuple(classes):
             return named_space(name)
-    spaces = "; ".join(f"{name}: {', '.join(known)}" for name, (known, _, _) in _SPACES.items())
+    spaces = "; ".join(f"{name}: {', '.join(space_classes)}" for name, (space_classes, _, _) in _SPACES.items())
     raise UsageError(f"No label space has the classes {', '.join(classes)}. There are {spaces}")
 
 

@@ -30,16 +30,16 @@ COLOURS: Mapping[str, tuple[int, int, int]] = {
 
 def palette_of(classes: Sequence[str]) -> tuple[tuple[int, int, int], ...]:
     """A colour for each class, no two the same: that of Cityscapes for names that are known, else one spread over the hues."""
-    taken, found = {COLOURS[name] for name in classes if name in COLOURS}, []
+    taken, palette = {COLOURS[name] for name in classes if name in COLOURS}, []
     for number, name in enumerate(classes):
         turn = number
         colour = COLOURS.get(name)
-        while colour is None or (name not in COLOURS and colour in taken) or colour in found:
+        while colour is None or (name not in COLOURS and colour in taken) or colour in palette:
             hue = (0.11 + turn * 0.6180339887498949) % 1.0
             r, g, b = colorsys.hsv_to_rgb(hue, 0.55 + 0.4 * (turn % 2), 0.95 - 0.2 * (turn % 3))
             colour, turn = (round(255 * r), round(255 * g), round(255 * b)), turn + 1
-        found.append(colour)
-    return tuple(found)
+        palette.append(colour)
+    return tuple(palette)
 
 
 TRAIN_ID = {name: index for index, name in enumerate(CLASSES)}

@@ -182,9 +182,9 @@ class Ahead:
         self._coming: dict[int, Future[ClipBatch]] = {}
 
     def __call__(self, step: int) -> ClipBatch:
-        for wanted in range(step, step + self.workers + 1):
-            if wanted not in self._coming:
-                self._coming[wanted] = self._pool.submit(self._read, wanted)
+        for upcoming in range(step, step + self.workers + 1):
+            if upcoming not in self._coming:
+                self._coming[upcoming] = self._pool.submit(self._read, upcoming)
         batch = self._coming.pop(step).result()
         for passed in [s for s in self._coming if s < step]:
             self._coming.pop(passed).cancel()

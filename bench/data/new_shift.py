@@ -114,28 +114,28 @@ def write_shift(
         raise UsageError(f"--out {out}: a shift is a .yaml file")
     if out.exists() and not force:
         raise UsageError(f"{out} is there already; choose another --out, or --force")
-    names, said = named(classes)
+    names, label_line = named(classes)
     facts: dict[str, str] = {}
     if source.is_file():
         if source_labels is not None:
             raise UsageError(f"--source {source} is a model file, which has no --source-labels")
-        of_network, network, facts["fusion"] = _model(source)
-        groups = {name: [name] if name in of_network else [] for name in names}
+        network_classes, network, facts["fusion"] = _model(source)
+        groups = {name: [name] if name in network_classes else [] for name in names}
         facts |= {"training": "", "evaluation": GROUPS.format(groups=_flow(groups))}
-        given = {"model": _near(source, out), "sha256": sha256_of(source)}
-        facts["source"] = "  # Nothing but a trained model: source-free methods alone.\n  source: " + _flow(given)
+        model_facts = {"model": _near(source, out), "sha256": sha256_of(source)}
+        facts["source"] = "  # Nothing but a trained model: source-free methods alone.\n  source: " + _flow(model_facts)
     else:
         if source_labels is None:
             raise UsageError(
                 "--source-labels: missing; a source model is trained on them, unless --source is a model file"
             )
-        network, of_network, facts["fusion"] = resolve("network", network), names, "conv1x1"
-        side, _ = _side(source, source_labels, said, network, out)
+        network, network_classes, facts["fusion"] = resolve("network", network), names, "conv1x1"
+        side, _ = _side(source, source_labels, label_line, network, out)
         facts |= {"training": TRAINING, "evaluation": "", "source": f"  source:\n    name: source\n{side}".rstrip("\n")}
-    side, sequences = _side(target, target_labels, said, network, out)
+    side, sequences = _side(target, target_labels, label_line, network, out)
     train, scored = _parts(sequences, val)
     text = TEXT.format(
-        path=out.name, name=out.stem, classes=_flow(list(of_network)), target=side.rstrip("\n"), network=network,
+        path=out.name, name=out.stem, classes=_flow(list(network_classes)), target=side.rstrip("\n"), network=network,
         train=train, val=scored, **facts,
     )  # fmt: skip
     write_atomically(out, text)
@@ -176,8 +176,8 @@ def _model(file: Path) -> tuple[list[str], str, str]:
         info = read_info(file)
         classes, network, fusion = info.classes, info.network, info.fusion
     except RunError:
-        found = convert(file, "auto", "", "none")
-        classes, network, fusion = found.classes, found.network, found.fusion
+        converted = convert(file, "auto", "", "none")
+        classes, network, fusion = converted.classes, converted.network, converted.fusion
     if classes is None:
         raise UsageError(f"{file} does not name its classes; convert it with --shift, or write them into the YAML")
     return list(classes), network, "conv1x1" if fusion == "none" else fusion
@@ -185,33 +185,33 @@ def _model(file: Path) -> tuple[list[str], str, str]:
 
 def _side(pictures: Path, labels: Path, names: str, network: str, out: Path) -> tuple[str, dict[str, int]]:
     """The lines of a side, and how many pictures each of its sequences has."""
-    for what, folder in (("pictures", pictures), ("labels", labels)):
+    for kind, folder in (("pictures", pictures), ("labels", labels)):
         if not folder.is_dir():
-            raise UsageError(f"{folder} is no folder of {what}")
-    found = [path for path in _base.files_under(pictures, "")[0] if path.lower().endswith(PICTURES)]
-    if not found:
+            raise UsageError(f"{folder} is no folder of {kind}")
+    paths = [path for path in _base.files_under(pictures, "")[0] if path.lower().endswith(PICTURES)]
+    if not paths:
         raise RunError(f"{pictures}: no pictures ({', '.join(PICTURES)})")
-    found = sorted(found, key=_base.natural)
-    suffix = _suffix(found, set(_base.files_under(labels, "")[0]), labels)
-    size = picture_size(pictures / found[0])
+    paths = sorted(paths, key=_base.natural)
+    suffix = _suffix(paths, set(_base.files_under(labels, "")[0]), labels)
+    size = picture_size(pictures / paths[0])
     scale = min(1.0, LARGEST / max(size))
     height, width = rounded_size(network, *(round(side * scale) for side in size))
-    of_pictures = (labels / f"{PurePosixPath(path).with_suffix('')}{suffix}" for path in found)
+    of_pictures = (labels / f"{PurePosixPath(path).with_suffix('')}{suffix}" for path in paths)
     marked = next(file for file in of_pictures if file.is_file())
-    more = (
+    resize_line = (
         ""
         if picture_size(marked) == size
         else "    resize_labels: true       # they have another size than the pictures\n"
     )
-    sequences = {str(PurePosixPath(folder)): len(of) for folder, of in Frames()._sequences(pictures).items()}
+    sequences = {str(PurePosixPath(folder)): len(files) for folder, files in Frames()._sequences(pictures).items()}
     return SIDE.format(
-        height=height, width=width, folder=_near(pictures, out), labels=_near(labels, out), suffix=suffix, more=more,
+        height=height, width=width, folder=_near(pictures, out), labels=_near(labels, out), suffix=suffix, more=resize_line,
         names=names,
     ), sequences  # fmt: skip
 
 
 def _suffix(pictures: list[str], labels: set[str], folder: Path) -> str:
-    """What labels' names have instead of the pictures' ending."""
+    """The end of the labels' names, which stands in place of the pictures' ending."""
     for path in pictures:
         stem = str(PurePosixPath(path).with_suffix(""))
         endings = sorted(

@@ -56,8 +56,8 @@ def read_bytes(file: Path) -> bytes:
     Raises:
         BadFile: missing, empty, no file, or the system refuses.
     """
-    if what := no_file(file):
-        raise BadFile(file, "unreadable", f"is {what}, a file is expected")
+    if kind := no_file(file):
+        raise BadFile(file, "unreadable", f"is {kind}, a file is expected")
     try:
         with open(file, "rb") as opened:
             size = os.fstat(opened.fileno()).st_size
@@ -65,8 +65,8 @@ def read_bytes(file: Path) -> bytes:
     except FileNotFoundError:
         raise BadFile(file, "missing", "no such file") from None
     except (OSError, ValueError) as error:
-        what = error.strerror if isinstance(error, OSError) else None
-        raise BadFile(file, "unreadable", f"cannot be read: {what or error}") from None
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise BadFile(file, "unreadable", f"cannot be read: {reason or error}") from None
     if not size:
         raise BadFile(file, "truncated", "is empty")
     if size > MOST_BYTES:
@@ -88,10 +88,10 @@ def open_picture(file: Path, data: bytes, expect: Size | None = None) -> Image.I
     except Exception as error:  # decoders raise whatever comes up in a damaged header
         raise damaged(file, error) from None
     if size[0] * size[1] > MOST_PIXELS:
-        what = (
+        problem = (
             f"is {shown(size)} pixels, {size[0] * size[1] / 1e6:.0f} million; at most {MOST_PIXELS / 1e6:.0f} are read"
         )
-        raise BadFile(file, "too large", f"{what}: make it smaller")
+        raise BadFile(file, "too large", f"{problem}: make it smaller")
     # What is missing Pillow would fill up with black.
     if picture.format == "PNG" and DEFLATE * len(data) < _png_bytes(data):
         raise BadFile(file, "truncated", f"is truncated: {shown(size)} pixels do not fit into {len(data)} bytes")
@@ -107,29 +107,29 @@ def turned(picture: Image.Image, data: bytes) -> int:
     """EXIF orientation, 1 for upright. A TIFF is turned by Pillow itself."""
     if picture.format == "TIFF" or (picture.format == "PNG" and not _png_has_exif(data)):
         return 1  # a PNG without it would be decoded whole in search of it
-    found = picture.getexif().get(ORIENTATION, 1)
-    return found if found in range(1, 9) else 1
+    orientation = picture.getexif().get(ORIENTATION, 1)
+    return orientation if orientation in range(1, 9) else 1
 
 
 def _png_bytes(data: bytes) -> int:
     """Bytes of a PNG's pixels, unpacked, by its header: each row of each pass has one for its filter."""
     width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", data[16:29])
     bits = depth * {2: 3, 4: 2, 6: 4}.get(colour, 1)
-    found = 0
+    total = 0
     for x, y, right, down in ADAM7 if interlaced else ((0, 0, 1, 1),):
         columns, rows = -((x - width) // right), -((y - height) // down)
-        found += max(rows, 0) * (1 + (columns * bits + 7) // 8) if columns > 0 else 0
-    return found
+        total += max(rows, 0) * (1 + (columns * bits + 7) // 8) if columns > 0 else 0
+    return total
 
 
 def _png_has_exif(data: bytes) -> bool:
     """Whether a chunk of a PNG file holds EXIF, by the chunks' names: the pixels are passed over."""
-    at = 8
-    while at + 12 <= len(data):
-        kind = data[at + 4 : at + 8]
-        if kind == b"eXIf" or (kind[1:] in (b"EXt", b"TXt") and data.startswith(b"Raw profile type exif", at + 8)):
+    offset = 8
+    while offset + 12 <= len(data):
+        kind = data[offset + 4 : offset + 8]
+        if kind == b"eXIf" or (kind[1:] in (b"EXt", b"TXt") and data.startswith(b"Raw profile type exif", offset + 8)):
             return True
-        at += 12 + int.from_bytes(data[at : at + 4], "big")
+        offset += 12 + int.from_bytes(data[offset : offset + 4], "big")
     return False
 
 
@@ -168,20 +168,20 @@ def _ends_in_black(picture: Image.Image) -> bool:
 
 def _unpacked(data: bytes) -> int:
     """Bytes that the pixels of a PNG unpack to, counted up to what its header asks for and a little more."""
-    most, found, at, stream = 2 * _png_bytes(data) + 64, 0, 8, zlib.decompressobj()
-    while at + 12 <= len(data) and found < most:
-        length = int.from_bytes(data[at : at + 4], "big")
-        if data[at + 4 : at + 8] == b"IDAT":
-            found += len(stream.decompress(data[at + 8 : at + 8 + length], most - found))
-        at += 12 + length
-    return found
+    most, total, offset, stream = 2 * _png_bytes(data) + 64, 0, 8, zlib.decompressobj()
+    while offset + 12 <= len(data) and total < most:
+        length = int.from_bytes(data[offset : offset + 4], "big")
+        if data[offset + 4 : offset + 8] == b"IDAT":
+            total += len(stream.decompress(data[offset + 8 : offset + 8 + length], most - total))
+        offset += 12 + length
+    return total
 
 
 def damaged(file: Path, error: Exception) -> BadFile:
     """The error of a decoder as one line."""
-    what = " ".join(str(error).split()) or type(error).__name__
-    kind = "truncated" if "truncated" in what.lower() else "damaged"
-    return BadFile(file, kind, f"is {kind}, decoding says: {what:.120}")
+    message = " ".join(str(error).split()) or type(error).__name__
+    kind = "truncated" if "truncated" in message.lower() else "damaged"
+    return BadFile(file, kind, f"is {kind}, decoding says: {message:.120}")
 
 
 def bits(picture: Image.Image, data: bytes) -> int:
@@ -200,8 +200,8 @@ def check_colours(file: Path, data: bytes, picture: Image.Image) -> None:
         BadFile: more than 8 bits per channel, which Pillow would cut in silence.
     """
     if picture.mode[0] in "IF" or bits(picture, data) > 8:
-        what = f"has more than 8 bits per channel (mode {picture.mode})"
-        raise BadFile(file, "wrong mode", f"{what}; save it as 8-bit RGB")
+        problem = f"has more than 8 bits per channel (mode {picture.mode})"
+        raise BadFile(file, "wrong mode", f"{problem}; save it as 8-bit RGB")
 
 
 def as_colours(file: Path, data: bytes, expect: Size | None = None) -> Image.Image:
@@ -257,12 +257,12 @@ def id_picture(
     if picture.format != "PNG":
         raise BadFile(file, "wrong mode", f"is no picture of label ids: a PNG is expected, it is {picture.format}")
     if depth > 8 or mode not in (allowed if holds in ("ids", "indices") else (*allowed, "LA", "RGB", "RGBA")):
-        what = f"is no picture of label ids{' or colours' if 'colours' in holds else ': 8-bit grey is expected'}"
-        raise BadFile(file, "wrong mode", f"{what}, mode is {mode} with {depth} bits")
+        problem = f"is no picture of label ids{' or colours' if 'colours' in holds else ': 8-bit grey is expected'}"
+        raise BadFile(file, "wrong mode", f"{problem}, mode is {mode} with {depth} bits")
     picture = load(file, data, picture)
     if mode == "P" and holds != "colours":
-        says = palette_says(picture, colours or {})
-        if (says == "colours" and holds == "indices") or (says == "unclear" and holds != "indices"):
+        content = palette_says(picture, colours or {})
+        if (content == "colours" and holds == "indices") or (content == "unclear" and holds != "indices"):
             index, colour = next(
                 (i, c) for i, c in shown_colours(picture).items() if c not in ((i,) * 3, (colours or {}).get(i))
             )
@@ -272,7 +272,7 @@ def id_picture(
                 f"is a palette picture whose indices may be ids or stand for colours (index {index} shows {colour}); save it as "
                 "8-bit grey with ids, or as RGB",
             )
-        return picture.convert("RGB") if says == "colours" else Image.fromarray(np.asarray(picture))
+        return picture.convert("RGB") if content == "colours" else Image.fromarray(np.asarray(picture))
     if mode in ("1", "L") and holds != "colours":
         grey = np.asarray(picture.convert("L"))  # Pillow stretches few bits to 0..255
         return Image.fromarray(grey // (255 // (2**depth - 1)))
@@ -290,10 +290,10 @@ def shown_colours(picture: Image.Image) -> dict[int, Colour | None]:
 
 def palette_says(picture: Image.Image, colours: Mapping[int, Colour]) -> Literal["ids", "colours", "unclear"]:
     """What a palette picture holds by its palette, see :func:`id_picture`. Without ``colours`` anything may be ids."""
-    used, counts, known = shown_colours(picture), picture.histogram(), set(colours.values())
+    used, counts, class_colours = shown_colours(picture), picture.histogram(), set(colours.values())
     if not colours or all(colour in ((index,) * 3, colours.get(index)) for index, colour in used.items()):
         return "ids"
-    strange = sum(counts[index] for index, colour in used.items() if colour not in known)
+    strange = sum(counts[index] for index, colour in used.items() if colour not in class_colours)
     distinct = len(set(used.values())) == len(used)
     return "colours" if distinct and strange <= STRANGE * sum(counts) else "unclear"
 
@@ -318,10 +318,10 @@ def label_ids(
         BadFile: it cannot be used, or more than :data:`STRANGE` of it is in the colours of no class (in pictures that hold
             ``colours`` alone these are 0, however many).
     """
-    found = nearest(id_picture(file, expect, colours, holds), size)
-    if found.ndim == 2:
-        return found
-    return from_colours(file, found, tuple((colours or {}).items()), 1.0 if holds == "colours" else STRANGE)
+    pixels = nearest(id_picture(file, expect, colours, holds), size)
+    if pixels.ndim == 2:
+        return pixels
+    return from_colours(file, pixels, tuple((colours or {}).items()), 1.0 if holds == "colours" else STRANGE)
 
 
 def from_colours(file: Path, rgb: UInt8, colours: tuple[tuple[int, Colour], ...], strange: float = STRANGE) -> UInt8:
@@ -332,16 +332,16 @@ def from_colours(file: Path, rgb: UInt8, colours: tuple[tuple[int, Colour], ...]
     """
     codes, ids = _codes_and_ids(colours)
     wide = rgb.astype(np.int32)
-    found = (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
-    place = np.minimum(np.searchsorted(codes, found), len(codes) - 1)
-    other = codes[place] != found
-    share = float(other.mean())
+    pixel_codes = (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
+    index = np.minimum(np.searchsorted(codes, pixel_codes), len(codes) - 1)
+    unknown = codes[index] != pixel_codes
+    share = float(unknown.mean())
     if share > strange:
-        y, x = np.argwhere(other)[0]
+        y, x = np.argwhere(unknown)[0]
         example = tuple(map(int, rgb[y, x]))
-        what = f"{100 * share:.0f} % of the pixels are in the colour of no class, e.g. {example}"
-        raise BadFile(file, "wrong colours", what)
-    return np.where(other, np.uint8(0), ids[place])
+        problem = f"{100 * share:.0f} % of the pixels are in the colour of no class, e.g. {example}"
+        raise BadFile(file, "wrong colours", problem)
+    return np.where(unknown, np.uint8(0), ids[index])
 
 
 @lru_cache
@@ -384,13 +384,13 @@ def picture_size(file: Path) -> Size:
 
 def native_size(files: Sequence[Path], read: Callable[[Path], Size] = picture_size) -> Size | None:
     """The size that most of nine files spread over a list have; None if none of them can be read."""
-    found: Counter[Size] = Counter()
+    counts: Counter[Size] = Counter()
     for file in files[:: max(1, len(files) // 9)][:9]:
         try:
-            found[read(file)] += 1
+            counts[read(file)] += 1
         except BadFile:  # reported where it is used
             continue
-    return found.most_common(1)[0][0] if found else None
+    return counts.most_common(1)[0][0] if counts else None
 
 
 def shown(size: Size) -> str:

@@ -89,7 +89,7 @@ class VideoStore:
         if self.dataset.raw_size is None:
             return self._size(item)
         if self._native is None:
-            self._native = native_size([self.root / one.frames[-1] for one in self.items])
+            self._native = native_size([self.root / clip.frames[-1] for clip in self.items])
         return self._native
 
     def _size(self, item: Item) -> Size:
@@ -110,8 +110,8 @@ class VideoStore:
         """Whether a clip's frame t comes right after that of the clip before it, in the same video."""
         if index == 0:
             return False
-        before, here = self._item(index - 1), self._item(index)
-        return before.sequence == here.sequence and before.frames[-1] == here.frames[-2]
+        previous, current = self._item(index - 1), self._item(index)
+        return previous.sequence == current.sequence and previous.frames[-1] == current.frames[-2]
 
     def picture_size(self, index: int) -> Size:
         """``(H, W)`` of the file of a clip's current frame.
@@ -176,9 +176,9 @@ class VideoStore:
         file = self.root / path
         raw = self.dataset.read_label(file, AS_THEY_ARE, size, self._expected(item))
         if to_train(raw, self._unnamed).any():  # said once for each id
-            new = [int(one) for one in np.unique(raw) if self._unnamed[one]]
-            self._unnamed[new] = 0
-            say(f"{file}: {unnamed(self.dataset, new)}; these pixels are ignored")
+            new_ids = [int(raw_id) for raw_id in np.unique(raw) if self._unnamed[raw_id]]
+            self._unnamed[new_ids] = 0
+            say(f"{file}: {unnamed(self.dataset, new_ids)}; these pixels are ignored")
         return to_train(raw, self.ids)
 
     def labels(self) -> Labels:

@@ -96,7 +96,7 @@ rendered with."""
 
 
 def libraries() -> dict[str, str]:
-    """The same as they are here, major and minor version."""
+    """Installed versions of the libraries of :data:`RENDERED_WITH`, major and minor."""
     return {name: ".".join(versions()[name].split(".")[:2]) for name in RENDERED_WITH}
 
 
@@ -105,9 +105,9 @@ def split_identity(data: Data, role: str, split: str, replicate: int) -> dict[st
     from .ministreet import VERSION, spec_json
 
     side = data.source if role == "source" else data.target
-    here = libraries()
+    installed = libraries()
     return {
-        **({} if here == RENDERED_WITH else {"rendered with": here}),
+        **({} if installed == RENDERED_WITH else {"rendered with": installed}),
         "kind": data.kind,
         "version": VERSION,
         "spec": json.loads(spec_json(side)),
@@ -191,7 +191,7 @@ def arrays_of(identity: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _render_into(
-    folder: Path, domain: DomainSpec, identity: dict[str, Any], what: str, progress: Progress, workers: int | None
+    folder: Path, domain: DomainSpec, identity: dict[str, Any], task: str, progress: Progress, workers: int | None
 ) -> None:
     sys.audit(RENDER_EVENT)  # here too: the clips of a large split are rendered in processes that no stage watches
     total, (height, width), frames = identity["clips"], identity["size"], identity["frames"]
@@ -206,13 +206,13 @@ def _render_into(
     render: Callable[[Job], Rendered] = _render_one
     if names != ARRAYS:
         shapes = {"label": ((total, frames - 1, height, width), np.uint8)}
-        render, what = _render_earlier, f"{what}, {EARLIER}"
-    out = {name: _new_array(folder / f"{name}.npy", shape, dtype) for name, (shape, dtype) in shapes.items()}
+        render, task = _render_earlier, f"{task}, {EARLIER}"
+    arrays = {name: _new_array(folder / f"{name}.npy", shape, dtype) for name, (shape, dtype) in shapes.items()}
     for index, clip in enumerate(_rendered(render, jobs, workers or len(os.sched_getaffinity(0)))):
         for name in names:
-            out[name][index] = getattr(clip, name)
-        progress(what, index + 1, total)
-    for array in out.values():
+            arrays[name][index] = getattr(clip, name)
+        progress(task, index + 1, total)
+    for array in arrays.values():
         array.flush()
     manifest = {"identity": identity, "files": {f"{n}.npy": crc_of(folder / f"{n}.npy") for n in names}}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
@@ -253,7 +253,7 @@ def is_whole(folder: Path) -> bool:
         manifest = load_json((folder / "manifest.json").read_text(encoding="utf-8"))
         if not folder.name.endswith(hash_of(manifest["identity"])):
             return False
-        return all(crc_of(folder / name) == found for name, found in manifest["files"].items()) and set(
+        return all(crc_of(folder / name) == crc for name, crc in manifest["files"].items()) and set(
             manifest["files"]
         ) == {f"{n}.npy" for n in arrays_of(manifest["identity"])}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

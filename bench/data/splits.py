@@ -182,8 +182,11 @@ def prepare(
     """
     identity = identity_of(shift, role, split, replicate, workspace, labelled)
     if not isinstance(shift.data, Videos):
-        where = shift.data, role, split, replicate, workspace.cache, workspace.progress
-        folder, earlier = prepare_split(*where), [prepare_split(*where, earlier=True)] if previous_labels else []
+        arguments = shift.data, role, split, replicate, workspace.cache, workspace.progress
+        folder, earlier = (
+            prepare_split(*arguments),
+            [prepare_split(*arguments, earlier=True)] if previous_labels else [],
+        )
         return Split(folder.name, identity, partial(ClipStore, folder, *earlier))
     watch(shift, workspace)
     if described.side_of(shift, role) is not None:

@@ -22,8 +22,8 @@ def consistent(backward: Flow, forward: Flow) -> Mask:
     y, x = np.mgrid[:height, :width].astype(np.float32)
     to_x, to_y = x + backward[0], y + backward[1]
     inside = (to_x >= 0) & (to_x <= width - 1) & (to_y >= 0) & (to_y <= height - 1)
-    there = np.stack([cv2.remap(component, to_x, to_y, cv2.INTER_LINEAR) for component in forward])
-    error = np.hypot(*(backward + there))
+    returned = np.stack([cv2.remap(component, to_x, to_y, cv2.INTER_LINEAR) for component in forward])
+    error = np.hypot(*(backward + returned))
     return inside & (error <= CONSISTENCY[0] + CONSISTENCY[1] * np.hypot(*backward))  # type: ignore[no-any-return]
 
 
@@ -64,9 +64,9 @@ def pad(frame: NDArray[np.generic], multiple: int, minimum: int) -> tuple[NDArra
     Returns:
         The larger frame, and the rows and columns of it where the given one lies (in the middle).
     """
-    widths, place = [(0, 0)] * (frame.ndim - 2), []
+    widths, inner = [(0, 0)] * (frame.ndim - 2), []
     for side in frame.shape[-2:]:
-        more = max(-(-side // multiple), -(-minimum // multiple)) * multiple - side
-        widths.append((more // 2, more - more // 2))
-        place.append(slice(more // 2, more // 2 + side))
-    return np.pad(frame, widths, mode="edge"), (place[0], place[1])
+        padding = max(-(-side // multiple), -(-minimum // multiple)) * multiple - side
+        widths.append((padding // 2, padding - padding // 2))
+        inner.append(slice(padding // 2, padding // 2 + side))
+    return np.pad(frame, widths, mode="edge"), (inner[0], inner[1])

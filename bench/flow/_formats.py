@@ -51,8 +51,8 @@ def read(path: Path) -> Field:
         RunError: missing, empty, truncated, or not what its name says, in one line with the path.
     """
     reader = _of(path)[0]
-    if what := no_file(path):
-        raise RunError(f"Flow {path} is {what}, not a file")
+    if kind := no_file(path):
+        raise RunError(f"Flow {path} is {kind}, not a file")
     try:
         if (size := path.stat().st_size) > MOST_BYTES:
             raise RunError(f"Flow {path} has {size / 1e9:.1f} GB; at most {MOST_BYTES / 1e9:.1f} are read")
@@ -77,9 +77,9 @@ def write(path: Path, flow: Flow, valid: Mask | None = None) -> None:
         RunError: the disk is full or read-only.
     """
     writer = _of(path)[1]
-    known = _finite(flow)
-    valid = known if valid is None else valid & known
-    write_atomically(path, writer(np.where(known, flow, 0).astype(np.float32), valid))
+    finite = _finite(flow)
+    valid = finite if valid is None else valid & finite
+    write_atomically(path, writer(np.where(finite, flow, 0).astype(np.float32), valid))
 
 
 def is_forward(path: Path) -> bool:
@@ -215,7 +215,7 @@ FORMATS: dict[str, tuple[Reader, Writer]] = {
 
 
 def _of(path: Path) -> tuple[Reader, Writer]:
-    for ending, both in FORMATS.items():
+    for ending, codec in FORMATS.items():
         if path.name.endswith(ending):
-            return both
+            return codec
     raise UsageError(f"{path} is no flow file; their names end in {', '.join(FORMATS)}")

@@ -73,11 +73,11 @@ def config_file(name: str) -> Path:
     import mmflow
 
     files = (Path(mmflow.__file__).parent / ".mim" / "configs").glob("*/*.py")
-    known = {path.stem: path for path in files if path.parent.name != "_base_"}
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
+    configs = {path.stem: path for path in files if path.parent.name != "_base_"}
+    if name not in configs:
+        near = difflib.get_close_matches(name, configs, n=1, cutoff=0.3)
         raise Problem(f"Unknown mmflow config '{name}'." + (f" Did you mean '{near[0]}'?" if near else ""))
-    return known[name]
+    return configs[name]
 
 
 class Network:
@@ -103,20 +103,20 @@ class Network:
         import torch
 
         try:
-            found = torch.load(checkpoint, map_location="cpu", weights_only=True)
+            content = torch.load(checkpoint, map_location="cpu", weights_only=True)
         except OSError as error:
             raise Problem(f"cannot read mmflow checkpoint {checkpoint}: {error.strerror or error}") from None
         except Exception:
             raise Problem(f"mmflow checkpoint {checkpoint} is damaged, or holds more than weights") from None
-        weights = found.get("state_dict", found) if isinstance(found, dict) else {}
-        own = {name: tuple(value.shape) for name, value in self.model.state_dict().items()}
-        given = {name.removeprefix("module."): value for name, value in weights.items()}
+        weights = content.get("state_dict", content) if isinstance(content, dict) else {}
+        expected = {name: tuple(value.shape) for name, value in self.model.state_dict().items()}
+        tensors = {name.removeprefix("module."): value for name, value in weights.items()}
         differing = sorted(
-            set(own.items()) ^ {(name, tuple(getattr(value, "shape", ()))) for name, value in given.items()}
+            set(expected.items()) ^ {(name, tuple(getattr(value, "shape", ()))) for name, value in tensors.items()}
         )
         if differing:
             raise Problem(f"mmflow checkpoint {checkpoint} is not of {self.config}: '{differing[0][0]}' differs")
-        self.model.load_state_dict(given)
+        self.model.load_state_dict(tensors)
 
     def both_ways(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Backward and forward flow ``(2, 2, H, W)`` of frames t-1 and t, RGB ``(2, 3, H, W)``."""
@@ -126,13 +126,16 @@ class Network:
             np.ascontiguousarray(frame[::-1].transpose(1, 2, 0)) for frame in frames
         )  # BGR, as mmcv reads
         try:
-            found = inference_model(self.model, [current, previous], [previous, current], [None, None])
+            predictions = inference_model(self.model, [current, previous], [previous, current], [None, None])
         except (AssertionError, RuntimeError) as error:
-            said = " ".join(str(error).split())
-            if "device cpu not found" in said or "CPU inference with Correlation" in said:
-                said = "its correlation has no CPU implementation in mmcv; use a GPU, or a RAFT config"
-            raise Problem(f"mmflow's {self.config} failed: {said:.200}") from None
-        flows = [one["flow"] if one.get("flow") is not None else one["flow_fw"] for one in found]
+            message = " ".join(str(error).split())
+            if "device cpu not found" in message or "CPU inference with Correlation" in message:
+                message = "its correlation has no CPU implementation in mmcv; use a GPU, or a RAFT config"
+            raise Problem(f"mmflow's {self.config} failed: {message:.200}") from None
+        flows = [
+            prediction["flow"] if prediction.get("flow") is not None else prediction["flow_fw"]
+            for prediction in predictions
+        ]
         return np.stack([np.asarray(flow, np.float32).transpose(2, 0, 1) for flow in flows])
 
 

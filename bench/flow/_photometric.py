@@ -72,9 +72,9 @@ def check(frames: NDArray[np.uint8], flow: NDArray[np.float32], valid: NDArray[n
 
 def mean_known(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean of each column over the rows that are known there, NaN where none is."""
-    known = np.isfinite(rows)
-    total = np.where(known, rows, 0).sum(axis=0)
-    return np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
+    finite = np.isfinite(rows)
+    total = np.where(finite, rows, 0).sum(axis=0)
+    return np.where(finite.any(axis=0), total / np.maximum(finite.sum(axis=0), 1), np.nan)
 
 
 def average(checks: Sequence[Check]) -> Check:
@@ -89,9 +89,9 @@ def verdict(checks: Sequence[Check]) -> str | None:
     if not telling:
         return None
     mean = average(telling)
-    told = f"frames differ by {mean.moved:.1f} grey levels along it, {mean.negated:.1f} along its negation"
+    comparison = f"frames differ by {mean.moved:.1f} grey levels along it, {mean.negated:.1f} along its negation"
     if mean.negated < CLEARLY * mean.moved and mean.negated < mean.still:
-        return f"points the wrong way, like forward flow t-1 to t: {told}, {mean.still:.1f} without motion"
+        return f"points the wrong way, like forward flow t-1 to t: {comparison}, {mean.still:.1f} without motion"
     if mean.moved > mean.still:
-        return f"explains the frames worse than no motion: {told}, {mean.still:.1f} without motion"
+        return f"explains the frames worse than no motion: {comparison}, {mean.still:.1f} without motion"
     return None

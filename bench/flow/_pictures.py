@@ -73,12 +73,12 @@ def comparison(exact: Row, rows: Sequence[Row], title: str) -> Figure:
     return figure
 
 
-def _grid(rows: Sequence[Row], each: int, columns: int, title: str) -> tuple[Figure, list[list[Axes]]]:
+def _grid(rows: Sequence[Row], rows_per_clip: int, columns: int, title: str) -> tuple[Figure, list[list[Axes]]]:
     if not rows:
         raise ValueError("a picture of flow needs at least one clip, got none")
     height, width = rows[0][1].shape[2:]
-    gap = 0.32 if each > 1 else 0.06
-    figure, grid = tile_grid(each * len(rows), columns, (TILE, TILE * height / width), gap, (0.3, 0.66, 0.08))
+    gap = 0.32 if rows_per_clip > 1 else 0.06
+    figure, grid = tile_grid(rows_per_clip * len(rows), columns, (TILE, TILE * height / width), gap, (0.3, 0.66, 0.08))
     figure.suptitle(title, fontsize=13, x=0.01, y=0.995, ha="left", va="top")
     return figure, grid
 
@@ -102,9 +102,9 @@ def _valid_tile(axes: Axes, frame: Image, valid: NDArray[np.bool_], caption: str
 def _error_tile(
     axes: Axes, frames: NDArray[np.uint8], flow: NDArray[np.float32], valid: NDArray[np.bool_], caption: str
 ) -> None:
-    left = error_map(frames[-2], frames[-1], flow)
-    show(axes, heat(np.where(valid, left, 0), FULL_ERROR), caption, CAPTION)
-    mean = f"{left[valid].mean():.1f}" if valid.any() else "-"
+    error = error_map(frames[-2], frames[-1], flow)
+    show(axes, heat(np.where(valid, error, 0), FULL_ERROR), caption, CAPTION)
+    mean = f"{error[valid].mean():.1f}" if valid.any() else "-"
     _note(axes, f"mean {mean}, bright: {FULL_ERROR:.0f}")
 
 

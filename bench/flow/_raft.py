@@ -48,8 +48,10 @@ class Raft:
         Raises:
             RunError: the environment names a file that cannot be read.
         """
-        own = self.own_file()
-        weights = "random" if self.random else file_hash(own)[:8] if own else self.url().rsplit("-", 1)[1].split(".")[0]
+        file = self.own_file()
+        weights = (
+            "random" if self.random else file_hash(file)[:8] if file else self.url().rsplit("-", 1)[1].split(".")[0]
+        )
         return f"{self.model}-{weights}-{UPDATES}it"
 
     def url(self) -> str:
@@ -62,8 +64,8 @@ class Raft:
 
     def reads(self, needed: bool) -> list[Path]:
         """The file of the weights, downloaded if they are needed and not there; see :func:`bench.flow.resolve.reads`."""
-        own = self.own_file()
-        return [own or self.downloaded()] if needed and not self.random else [own] if own else []
+        file = self.own_file()
+        return [file or self.downloaded()] if needed and not self.random else [file] if file else []
 
     @cached_property
     def network(self) -> nn.Module:
@@ -76,13 +78,13 @@ class Raft:
             torch.manual_seed(0)
             network: nn.Module = get_model(self.model, weights=None)
         if not self.random:
-            own = self.own_file()
-            path = own or self.downloaded()
+            file = self.own_file()
+            path = file or self.downloaded()
             tensors = read_weights(path)
             expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-            found = {name: tuple(value.shape) for name, value in tensors.items()}
-            if expected != found:
-                differing = sorted(set(expected.items()) ^ set(found.items()))[0][0]
+            actual = {name: tuple(value.shape) for name, value in tensors.items()}
+            if expected != actual:
+                differing = sorted(set(expected.items()) ^ set(actual.items()))[0][0]
                 raise RunError(f"{path} does not hold weights of torchvision's {self.model}: '{differing}' differs")
             network.load_state_dict(tensors)
         return network.eval().to("cuda" if torch.cuda.is_available() else "cpu")
@@ -95,17 +97,17 @@ class Raft:
         """
         url = self.url()
         path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
-        wanted = path.stem.rsplit("-", 1)[1]
-        how = f"get {url} on a machine that can and set {self.variable} to the file"
+        prefix = path.stem.rsplit("-", 1)[1]
+        remedy = f"get {url} on a machine that can and set {self.variable} to the file"
         if not path.is_file():
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                torch.hub.download_url_to_file(url, str(path), hash_prefix=wanted, progress=False)
+                torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix, progress=False)
             except (URLError, OSError, RuntimeError) as error:
                 reason = getattr(error, "reason", None) or " ".join(str(error).split())
-                raise RunError(f"No weights for {self.model}, and no download ({reason!s:.120}): {how}") from None
-        if not file_hash(path).startswith(wanted):
-            raise RunError(f"{path} is damaged: its SHA-256 does not start with {wanted}; delete it, or {how}")
+                raise RunError(f"No weights for {self.model}, and no download ({reason!s:.120}): {remedy}") from None
+        if not file_hash(path).startswith(prefix):
+            raise RunError(f"{path} is damaged: its SHA-256 does not start with {prefix}; delete it, or {remedy}")
         return path
 
     def __call__(self, previous: Frame, current: Frame) -> tuple[Flow, Flow]:
@@ -125,9 +127,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         RunError: missing, damaged, or holding more than tensors.
     """
-    found = load_foreign(path)
-    check_finite(found, path)
-    return found
+    tensors = load_foreign(path)
+    check_finite(tensors, path)
+    return tensors
 
 
 def file_hash(path: Path) -> str:

@@ -167,13 +167,13 @@ Note = dict[str, Any]
 """What stands beside a shard: its layout, size, CRC-32, the seconds it took, and each clip's photometric check."""
 
 
-def layout_of(told: Any) -> Layout:
+def layout_of(fields: Any) -> Layout:
     """A layout as it was noted.
 
     Raises:
         ValueError, TypeError: it is none.
     """
-    layout = Layout(**told)
+    layout = Layout(**fields)
     numbers = (layout.clips, layout.pairs, layout.height, layout.width, layout.per_shard)
     if not all(isinstance(number, int) and number > 0 for number in numbers) or layout.store not in STORES:
         raise ValueError("no layout of shards")
@@ -185,8 +185,8 @@ def note_of(folder: Path, layout: Layout, shard: int) -> Note | None:
     path = shard_file(folder, shard)
     try:
         note = unsealed(load_json(path.with_suffix(".json").read_text(encoding="utf-8")))
-        whole = note["layout"] == asdict(layout) and [note["bytes"], note["crc32"]] == crc_of(path)
-        return note if whole else None
+        unchanged = note["layout"] == asdict(layout) and [note["bytes"], note["crc32"]] == crc_of(path)
+        return note if unchanged else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -194,9 +194,9 @@ def note_of(folder: Path, layout: Layout, shard: int) -> Note | None:
 def found(name: str, split: str, cache: Path) -> list[Precomputed]:
     """Everything that was computed for a split with a backend, lossless first."""
     paths = sorted((cache / "flow").glob(f"*/{split}/manifest.json"))
-    all_of_it = [Precomputed(path.parent) for path in paths]
+    stored = [Precomputed(path.parent) for path in paths]
     return sorted(
-        (p for p in all_of_it if p.backend == name and p.version == VERSION), key=lambda p: STORES.index(p.layout.store)
+        (p for p in stored if p.backend == name and p.version == VERSION), key=lambda p: STORES.index(p.layout.store)
     )
 
 
@@ -219,10 +219,10 @@ def with_precomputed(backend: FlowBackend, name: str, clips: Clips, split: str, 
         return backend
     candidates = found(name, split, cache)
     try:
-        wanted = identity(name)
+        flow_identity = identity(name)
     except (RunError, UsageError):  # not configured here, but what was computed elsewhere may be at hand
-        wanted = None
-    candidates = [p for p in candidates if wanted in (None, p.identity)]
+        flow_identity = None
+    candidates = [p for p in candidates if flow_identity in (None, p.identity)]
     kinds = sorted({p.identity for p in candidates})
     if len(kinds) > 1:
         raise RunError(

@@ -58,14 +58,14 @@ def chosen(name: str, random_weights: bool) -> tuple[FlowBackend, str]:
         RunError: no weights.
     """
     module = module_of(name)
-    own: Raft | None = getattr(module, "RAFT", None)
-    if own is not None:
+    raft: Raft | None = getattr(module, "RAFT", None)
+    if raft is not None:
         try:
-            _ = own.network
+            _ = raft.network
         except RunError:
             if not random_weights:
                 raise
-            return backend(Raft(own.model, own.variable, random=True)), "random weights: speed only"
+            return backend(Raft(raft.model, raft.variable, random=True)), "random weights: speed only"
     return module.BACKEND, ""
 
 

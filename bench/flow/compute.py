@@ -68,10 +68,10 @@ def backend_of(name: str) -> tuple[FlowBackend, str]:
     name = resolve("flow", name)
     if name not in flow_names():
         raise unknown("flow", name, _computed())
-    backend, told = base.backend_of(name), base.identity(name)
-    if told is None:
+    backend, identity = base.backend_of(name), base.identity(name)
+    if identity is None:
         raise UsageError(f"Flow '{name}' needs no computing. Available: {', '.join(_computed())}")
-    return backend, told
+    return backend, identity
 
 
 def _computed() -> list[str]:
@@ -145,8 +145,8 @@ def compute(
             notes[job.shard] = note
             done += len(layout.span(job.shard))
             progress(f"flow of {split.name.rsplit('-', 1)[0]}", done, layout.clips)
-        known = [note for note in notes if note is not None]
-        return _conclude(folder, split.name, name, identity, layout, known, force)
+        finished = [note for note in notes if note is not None]
+        return _conclude(folder, split.name, name, identity, layout, finished, force)
 
 
 def default_workers() -> int:
@@ -156,10 +156,10 @@ def default_workers() -> int:
 
 def _same(folder: Path, layout: Layout) -> bool:
     try:
-        before = Precomputed(folder)
+        stored = Precomputed(folder)
     except RunError:
         return False
-    return before.layout == layout and before.version == VERSION
+    return stored.layout == layout and stored.version == VERSION
 
 
 def _finished(folder: Path, layout: Layout, shard: int, skip_bad: bool) -> Note | None:
@@ -168,7 +168,9 @@ def _finished(folder: Path, layout: Layout, shard: int, skip_bad: bool) -> Note 
     try:
         if note is None or (note["bad"] and not skip_bad):
             return None
-        return note if len([Check(**one) for one in _with_nan(note["clips"])]) == len(layout.span(shard)) else None
+        return (
+            note if len([Check(**fields) for fields in _with_nan(note["clips"])]) == len(layout.span(shard)) else None
+        )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -192,7 +194,7 @@ def _worked(jobs: list[Job], workers: int) -> Iterator[Note]:
 
 
 def _begin(parent: int, files: list[dict[str, Any]]) -> None:
-    """Of a process: the files of one's own that the other one knows. Data sets among them must be there before clips come."""
+    """Set a worker process up: register the parent's plugin files, load its data sets (clips need them), use one thread."""
     end_with_parent(parent)
     unpack(files)
     for file in files:
@@ -227,7 +229,7 @@ def _compute_shard(job: Job) -> Note:
     backend, layout = backend_of(job.backend)[0], job.layout
     clips = job.open()
     rows, checks, bad, seconds = [], [], {}, 0.0
-    wanted = (layout.pairs, 2, layout.height, layout.width)
+    expected = (layout.pairs, 2, layout.height, layout.width)
     for index in layout.span(job.shard):
         try:
             clip = clips[index]
@@ -241,8 +243,8 @@ def _compute_shard(job: Job) -> Note:
             rows.append(np.zeros(layout.row, np.uint8))  # a run that skips bad clips does not come here
             checks.append(UNKNOWN)
             continue
-        if flow.shape != wanted:
-            raise RunError(f"Flow of clip {clips.key(index)} has shape {flow.shape}, its frames need {wanted}")
+        if flow.shape != expected:
+            raise RunError(f"Flow of clip {clips.key(index)} has shape {flow.shape}, its frames need {expected}")
         rows.append(layout.encode(flow, valid))
         checks.append(check(clip.frames, flow, valid))
     buffer = io.BytesIO()
@@ -254,7 +256,7 @@ def _compute_shard(job: Job) -> Note:
         "bytes": len(data),
         "crc32": zlib.crc32(data),
         "seconds": round(seconds, 3),
-        "clips": [_without_nan(asdict(one)) for one in checks],
+        "clips": [_without_nan(asdict(clip_check)) for clip_check in checks],
         "bad": bad,
     }
     write_atomically(path.with_suffix(".json"), json.dumps(sealed(note), indent=1, sort_keys=True) + "\n")
@@ -262,11 +264,11 @@ def _compute_shard(job: Job) -> Note:
 
 
 def _conclude(
-    folder: Path, split: str, name: str, identity: str, layout: Layout, known: list[Note], force: bool
+    folder: Path, split: str, name: str, identity: str, layout: Layout, notes: list[Note], force: bool
 ) -> dict[str, Any]:
     """The summary; the manifest too if the flow is good."""
-    checks = [Check(**one) for note in known for one in _with_nan(note["clips"])]
-    mean, seconds = average(checks), sum(note["seconds"] for note in known)
+    checks = [Check(**fields) for note in notes for fields in _with_nan(note["clips"])]
+    mean, seconds = average(checks), sum(note["seconds"] for note in notes)
     wrong = verdict(checks)
     pairs = layout.clips * layout.pairs
     summary = {
@@ -279,12 +281,12 @@ def _conclude(
         "pairs": pairs,
         "size": [layout.height, layout.width],
         "shards": layout.shards,
-        "bytes": sum(note["bytes"] for note in known),
+        "bytes": sum(note["bytes"] for note in notes),
         "pairs_per_second_of_a_worker": round(pairs / seconds, 3) if seconds else None,
         "photometric_error": _without_nan({"flow": mean.moved, "no motion": mean.still, "negated": mean.negated}),
         "valid_share": finite(mean.valid),
         "mean_length_px": finite(mean.length),
-        "bad": {key: what for note in known for key, what in note["bad"].items()},
+        "bad": {key: error for note in notes for key, error in note["bad"].items()},
         "wrong": wrong,
     }
     if wrong is None or force:

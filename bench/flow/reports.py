@@ -1,4 +1,4 @@
-"""``bench flow`` as a person meets it: progress, tables, pictures."""
+"""What ``bench flow`` prints and writes: tables, summaries, pictures."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def run_compute(
         RunError: no weights, or the disk.
     """
     backend_of(name)  # an unknown backend is named before anything is prepared
-    for wanted in splits:
-        if wanted not in SPLITS:
-            raise unknown("split", wanted, SPLITS)
-    files = [out / f"{wanted}{ending}" for wanted in splits for ending in (".png", ".json")] if out else []
+    for split_name in splits:
+        if split_name not in SPLITS:
+            raise unknown("split", split_name, SPLITS)
+    files = [out / f"{split_name}{ending}" for split_name in splits for ending in (".png", ".json")] if out else []
     output = Output.of_files("flow compute", *files) if files else nullcontext()
     summaries = []
-    for wanted in splits:
-        split = open_split(shift, wanted, seed, workspace)
+    for split_name in splits:
+        split = open_split(shift, split_name, seed, workspace)
         summary = compute(
             split, name, workspace.cache, store=store, workers=workers, progress=workspace.progress,
             force=workspace.force, skip_bad=workspace.skip_bad,
@@ -59,16 +59,16 @@ def run_compute(
         folder, clips = Path(summary["folder"]), split.open()
         layout = Layout.of(clips, store)
         rows: list[Row] = []
-        good = [index for index in range(len(clips)) if clips.key(index) not in summary["bad"]]
-        for index in sorted({good[0], good[len(good) // 2], good[-1]}):
+        readable = [index for index in range(len(clips)) if clips.key(index) not in summary["bad"]]
+        for index in sorted({readable[0], readable[len(readable) // 2], readable[-1]}):
             clip = clips[index]
             rows.append((clip.key.rsplit("/", 1)[-1], clip.frames, *peek(folder, layout, index)))
         wrong = "" if summary["wrong"] is None else "; WRONG by its photometric error"
-        title = f"{summary['identity']} on {wanted} of {shift.name}, replicate {seed}{wrong}"
-        place, stem = (out, wanted) if out else (folder, "summary")
+        title = f"{summary['identity']} on {split_name} of {shift.name}, replicate {seed}{wrong}"
+        out_folder, stem = (out, split_name) if out else (folder, "summary")
         with output:
-            summary["picture"] = str(save(flow_sheet(rows, title), place / f"{stem}.png", dpi=110))
-            write_atomically(place / f"{stem}.json", _json(summary))
+            summary["picture"] = str(save(flow_sheet(rows, title), out_folder / f"{stem}.png", dpi=110))
+            write_atomically(out_folder / f"{stem}.json", _json(summary))
         summaries.append(summary)
         if summary["wrong"] and not workspace.force:
             break
@@ -86,22 +86,22 @@ def wrong_line(summary: dict[str, Any]) -> str:
 def compute_table(summaries: list[dict[str, Any]]) -> str:
     """What was computed, in markdown."""
     rows = []
-    for one in summaries:
-        error = one["photometric_error"]
+    for summary in summaries:
+        error = summary["photometric_error"]
         rows.append(
             {
-                "split": one["split"],
-                "backend": one["identity"],
-                "clips": str(one["clips"]),
+                "split": summary["split"],
+                "backend": summary["identity"],
+                "clips": str(summary["clips"]),
                 "grey levels along flow": _number(error["flow"], 2),
                 "without motion": _number(error["no motion"], 2),
                 "along its negation": _number(error["negated"], 2),
-                "valid, %": _number(one["valid_share"], 1, 100),
-                "mean length, px": _number(one["mean_length_px"], 2),
-                "pairs/s of a worker": _number(one["pairs_per_second_of_a_worker"], 2),
-                "disk, MB": _number(one["bytes"], 1, 1e-6),
-                "unreadable": str(len(one["bad"])),
-                "check": "good" if one["wrong"] is None else "WRONG",
+                "valid, %": _number(summary["valid_share"], 1, 100),
+                "mean length, px": _number(summary["mean_length_px"], 2),
+                "pairs/s of a worker": _number(summary["pairs_per_second_of_a_worker"], 2),
+                "disk, MB": _number(summary["bytes"], 1, 1e-6),
+                "unreadable": str(len(summary["bad"])),
+                "check": "good" if summary["wrong"] is None else "WRONG",
             }
         )
     return table(rows)
@@ -128,26 +128,26 @@ def run_compare(
     split = open_split(shift, split_name, seed, workspace)
     clips = split.open()
     results, shown = compare(clips, names, number, random_weights, workspace.progress)
-    told: dict[str, Any] = {
+    report: dict[str, Any] = {
         "shift": shift.name,
         "split": split_name,
         "seed": seed,
         "clips": min(number, len(clips)),
-        "results": [asdict(one) for one in results],
+        "results": [asdict(result) for result in results],
         "table": compare_table(results),
     }
     if stem is not None:
-        head = f"First {told['clips']} clips of {split_name} of {shift.name}, replicate {seed}."
+        head = f"First {report['clips']} clips of {split_name} of {shift.name}, replicate {seed}."
         clip = clips[0]
         exact: Row = ("exact", clip.frames, clip.flow, clip.valid)
-        good = {one.backend for one in results if one.epe is not None} - {"exact"}
-        rows: list[Row] = [(name, clip.frames, *shown[name]) for name in names if name in good]
+        measured = {result.backend for result in results if result.epe is not None} - {"exact"}
+        rows: list[Row] = [(name, clip.frames, *shown[name]) for name in names if name in measured]
         with output:
-            write_atomically(files[0], f"{head}\n\n{told['table']}\n")
-            write_atomically(files[1], _json(told))
+            write_atomically(files[0], f"{head}\n\n{report['table']}\n")
+            write_atomically(files[1], _json(report))
             save(comparison(exact, rows, f"Flow backends on a clip of {shift.name}"), files[2], dpi=110)
-        told["written"] = [str(file) for file in files]
-    return told
+        report["written"] = [str(file) for file in files]
+    return report
 
 
 def compare_table(results: list[Result]) -> str:
@@ -155,16 +155,16 @@ def compare_table(results: list[Result]) -> str:
     return table(
         [
             {
-                "backend": one.backend,
-                "end-point error, px": _number(one.epe, 2),
-                "> 3 px, %": _number(one.outliers, 1, 100),
-                "where it says valid, px": _number(one.epe_valid, 2),
-                "valid, %": _number(one.valid, 1, 100),
-                "t to warped t-1, grey levels": _number(one.photometric, 2),
-                "pairs/s": _number(one.rate, 2) + (" w" if one.clock == "wall" else ""),
-                "note": one.note,
+                "backend": result.backend,
+                "end-point error, px": _number(result.epe, 2),
+                "> 3 px, %": _number(result.outliers, 1, 100),
+                "where it says valid, px": _number(result.epe_valid, 2),
+                "valid, %": _number(result.valid, 1, 100),
+                "t to warped t-1, grey levels": _number(result.photometric, 2),
+                "pairs/s": _number(result.rate, 2) + (" w" if result.clock == "wall" else ""),
+                "note": result.note,
             }
-            for one in results
+            for result in results
         ]
     )
 

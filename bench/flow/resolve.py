@@ -61,8 +61,8 @@ def reads(name: str, split: Split, cache: Path) -> list[Path]:
     from ._shards import Precomputed
 
     ahead = isinstance(flow_of(name, split.open(), split.name, cache), Precomputed)
-    own = getattr(module_of(name), "reads", None)
-    return [*(cache / "flow").glob(f"*/{split.name}"), *(own(not ahead) if own else ())]
+    backend_reads = getattr(module_of(name), "reads", None)
+    return [*(cache / "flow").glob(f"*/{split.name}"), *(backend_reads(not ahead) if backend_reads else ())]
 
 
 def identity_of(name: str, flow: FlowBackend) -> str | None:

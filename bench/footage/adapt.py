@@ -84,12 +84,12 @@ def opened(
         UsageError: the output holds, is, or lies in what is read; or the classes are not the model's.
         RunError: unreadable files.
     """
-    weights, given = weights_file(checkpoint), find_frames(frames)
-    inputs = {"the model": checkpoint, **given.inputs}
+    weights, footage_files = weights_file(checkpoint), find_frames(frames)
+    inputs = {"the model": checkpoint, **footage_files.inputs}
     apart(out, inputs | {"the cache": workspace.cache, "the runs": workspace.runs})
     loaded = load(checkpoint, workspace)
-    if given.told is not None:
-        check_classes(loaded.classes, given.told.class_names, frames)
+    if footage_files.description is not None:
+        check_classes(loaded.classes, footage_files.description.class_names, frames)
     with locked(out / f".{command}"), Output(out, command) as output:
         footage = open_footage(frames, size, loaded.info.network, workspace)
         yield Work(output, checkpoint, loaded, file_hash(weights), footage)
@@ -172,7 +172,7 @@ def adapt(
 ) -> Path:
     """:func:`adapt_video` with everything opened."""
     output, model, store = work.output, work.loaded, work.footage.store
-    out, told = output.folder, model.info
+    out, info = output.folder, model.info
     request = Request(
         checkpoint=work.weights,
         method=method,
@@ -187,31 +187,31 @@ def adapt(
     )
     if workspace.force:
         output.clear()
-    result, asked = out / RESULT, out / ASKED
+    model_path, request_path = out / RESULT, out / ASKED
     output.check(KEPT)
     text = yaml.safe_dump(request.model_dump(mode="json"), sort_keys=True)
-    if asked.is_file() and asked.read_text(encoding="utf-8", errors="replace") != text:
-        raise UsageError(f"{out} holds another adaptation (see {asked}); choose another --out, or --force")
-    if result.is_file():
-        return result
-    write_atomically(asked, text)
+    if request_path.is_file() and request_path.read_text(encoding="utf-8", errors="replace") != text:
+        raise UsageError(f"{out} holds another adaptation (see {request_path}); choose another --out, or --force")
+    if model_path.is_file():
+        return model_path
+    write_atomically(request_path, text)
     output.grows(METRICS)
     try:
         output.check([STATE_FILE])
         if boxable(workspace):
             weights = weights_file(work.checkpoint)
-            known = (told, weights, model.segmenter, len(model.classes), store)
-            adapted = fit_boxed(request, *known, output, workspace)
+            arguments = (info, weights, model.segmenter, len(model.classes), store)
+            adapted = fit_boxed(request, *arguments, output, workspace)
         else:
             adapted = fit(cls, request, model.segmenter, len(model.classes), store, out, Log(out / METRICS), workspace)
     finally:
         output.ends(METRICS)
     save_model(
-        result, adapted, told.network, told.fusion, told.num_classes, num_frames=told.num_frames,
-        classes=model.classes, origin={**told.origin, "adapted_by": method, "from": request.checkpoint},
+        model_path, adapted, info.network, info.fusion, info.num_classes, num_frames=info.num_frames,
+        classes=model.classes, origin={**info.origin, "adapted_by": method, "from": request.checkpoint},
     )  # fmt: skip
     output.clear("state")
-    return result
+    return model_path
 
 
 def fit(
@@ -232,8 +232,8 @@ def fit(
         with stage("target-train"):
             method = loaded_class(request.method)(segmenter, settings_of(request.method, request.settings), setup)
         method = method.to(device)
-    bad = BadClips(workspace.skip_bad)
-    loader = ClipLoader(store, backend_of(request.flow), plan.batch, seed_for(setup.seed, "target"), bad)
+    bad_clips = BadClips(workspace.skip_bad)
+    loader = ClipLoader(store, backend_of(request.flow), plan.batch, seed_for(setup.seed, "target"), bad_clips)
     with stage("target-train"):
         trainer = Trainer(method, plan, out, device, log=log)
         if not trainer.state_path.is_file() and cls.start == "target_statistics":
@@ -266,7 +266,7 @@ def adapt_footage_here(payload: str, say: child.Say) -> None:
         task.runs,
         task.cache,
         torch.device(task.device),
-        progress=lambda what, done, total: say("progress", [what, done, total]),
+        progress=lambda activity, done, total: say("progress", [activity, done, total]),
         data_root=None,
         workers=task.workers,
         skip_bad=task.skip,

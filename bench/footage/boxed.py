@@ -28,7 +28,7 @@ METRICS, STATE, ADAPTED = "metrics.jsonl", "state", "state/adapted.safetensors"
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What the child does.
+    """The adaptation that the child process runs.
 
     Attributes:
         weights: file of the model's weights; ``training``: the mode of the network that was made of it.
@@ -74,8 +74,8 @@ def fit_boxed(
         state.mkdir(parents=True, exist_ok=True)
     around = Around.of_now(request.plugins)
     model = request, info, weights, segmenter.training, classes
-    place = workspace.runs, workspace.cache, str(workspace.device), workspace.workers, workspace.skip_bad
-    task = Task(*model, hand_store(store), output.folder, *place)
+    environment = workspace.runs, workspace.cache, str(workspace.device), workspace.workers, workspace.skip_bad
+    task = Task(*model, hand_store(store), output.folder, *environment)
     flow = getattr(module_of(request.flow), "reads", None)
     code = around.code([workspace.runs, workspace.cache])
     call = child.Call(

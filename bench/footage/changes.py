@@ -40,24 +40,24 @@ BEFORE, STATISTICS, ADAPTED = "as it was", "adabn", "adapted"
 LEAST = 0.1
 """Percent of all pixels from which on a class is looked at for having vanished or been swallowed."""
 LEFT, SWALLOWED = 10.0, 50.0
-"""Percent of a class's pixels: with less than the one left, and less than :data:`LEAST` of all, it has vanished; where another
-class has more than the other, it is swallowed. A class that was seen in far too many places has not vanished when it is seen in a
-few: on the real drive an unadapted network saw 9 % persons, and labels know of less than 1."""
+"""Percent of a class's pixels. A class has vanished if it keeps less than ``LEFT`` of them and has less than :data:`LEAST` of all
+pixels; it is swallowed if one other class has more than ``SWALLOWED`` of them. A class that was seen in far too many places has not
+vanished when it is seen in a few: on the real drive an unadapted network saw 9 % persons, and labels know of less than 1."""
 LOST = 0.5
 """Percent of all pixels that a class must have had for its vanishing to be held against a model; a smaller one's is told only."""
 FLICKER, INFORMATION = (0.5, 1.1), 0.02
-"""More flicker, or less information, than this is held against a model: percent of pixels and times as much, both; nats. Finer
-predictions have more edges, and with them a little more flicker."""
+"""What is held against a model: flicker above the reference's by more than both a number of points and a factor; information below
+the reference's by more than this many nats. Finer predictions have more edges, and with them a little more flicker."""
 ROWS = 6
 """Pictures on the sheet, evenly spread."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a model says of all pictures.
+    """Statistics of a model's predictions over all pictures.
 
     Attributes:
-        pixels: of each class.
+        pixels: how many are predicted as each class.
         flicker: percent of the pixels with valid flow whose class is not that of the frame before, carried along it; NaN where
             there are none.
         information: ``H(mean p) - mean H(p)``, nats (`bench.runs.evaluate.Information`).
@@ -68,7 +68,7 @@ class Seen:
     information: float
 
     def share(self, number: int) -> float:
-        """Of a class, percent of all pixels."""
+        """A class's share of all pixels, percent."""
         return 100 * self.pixels[number] / max(1, sum(self.pixels))
 
 
@@ -78,12 +78,12 @@ class Changes:
 
     Attributes:
         classes: names in train-id order.
-        seen: what each model says, in the order :data:`BEFORE`, :data:`STATISTICS` (where it differs), :data:`ADAPTED`.
+        by_model: statistics of each model, in the order :data:`BEFORE`, :data:`STATISTICS` (where it differs), :data:`ADAPTED`.
         moved: int64 ``(K, K)`` pixels by class before (row) and after (column).
     """
 
     classes: tuple[str, ...]
-    seen: Mapping[str, Seen]
+    by_model: Mapping[str, Seen]
     moved: npt.NDArray[np.int64]
 
     @property
@@ -92,60 +92,60 @@ class Changes:
         return 100 * float(1 - self.moved.trace() / max(1, self.moved.sum()))
 
     def became(self, number: int) -> tuple[int, float]:
-        """The other class that most of a class's pixels went to, and how many of a hundred."""
+        """The other class that most of a class's pixels changed to, and the percentage of them that did."""
         row = self.moved[number].astype(float)
         total, row[number] = row.sum(), -1
-        other = int(row.argmax())
-        return other, 100 * float(row[other]) / max(1.0, total)
+        successor = int(row.argmax())
+        return successor, 100 * float(row[successor]) / max(1.0, total)
 
     def kept(self, number: int) -> float:
-        """Percent of a class's pixels that are still its; NaN for a class without any before."""
+        """Percent of a class's pixels that still have it; NaN for a class without any before."""
         total = self.moved[number].sum()
         return 100 * float(self.moved[number, number] / total) if total else math.nan
 
     def warnings(self) -> list[str]:
         """Classes that another has swallowed, or that have vanished, a sentence each."""
-        told, before, after = [], self.seen[BEFORE], self.seen[ADAPTED]
+        sentences, before, after = [], self.by_model[BEFORE], self.by_model[ADAPTED]
         for number, name in enumerate(self.classes):
             if before.share(number) < LEAST:
                 continue
-            other, share = self.became(number)
+            successor, share = self.became(number)
             if share > SWALLOWED:
-                told.append(f"{share:.0f} % of what was {name} is {self.classes[other]} now")
+                sentences.append(f"{share:.0f} % of what was {name} is {self.classes[successor]} now")
             elif number in vanished(after, before):
-                told.append(
+                sentences.append(
                     f"{name} has vanished: {before.share(number):.2f} % of the pixels before, now {after.share(number):.2f}"
                 )
-        return told
+        return sentences
 
     def advice(self) -> tuple[str, list[str]]:
         """The model that is recommended, and what speaks against those that are not.
 
         Each is compared with the best of those before it: one that has cost more must show no sign of being worse.
         """
-        best, told = BEFORE, []
-        for name, seen in list(self.seen.items())[1:]:
-            against = signs(seen, self.seen[best], self.classes)
-            told += [f"{name} against {best}: {what}" for what in against]
-            best = best if against else name
-        return best, told
+        best, objections = BEFORE, []
+        for name, summary in list(self.by_model.items())[1:]:
+            reasons = signs(summary, self.by_model[best], self.classes)
+            objections += [f"{name} against {best}: {reason}" for reason in reasons]
+            best = best if reasons else name
+        return best, objections
 
     def as_dict(self) -> dict[str, Any]:
-        """``changes.json``."""
-        best, against = self.advice()
-        before, after = self.seen[BEFORE], self.seen[ADAPTED]
+        """The content of ``changes.json``."""
+        best, objections = self.advice()
+        before, after = self.by_model[BEFORE], self.by_model[ADAPTED]
         of_class = {}
         for number, name in enumerate(self.classes):
-            other, share = self.became(number)
+            successor, share = self.became(number)
             of_class[name] = {
                 "before": before.share(number),
                 "after": after.share(number),
                 "kept": finite(self.kept(number)),
-                "most became": self.classes[other] if share else None,
+                "most became": self.classes[successor] if share else None,
             }
         models = {
-            name: {"flicker": finite(seen.flicker), "information": finite(seen.information)}
-            for name, seen in self.seen.items()
+            name: {"flicker": finite(summary.flicker), "information": finite(summary.information)}
+            for name, summary in self.by_model.items()
         }
         return {
             "pixels changed": self.changed,
@@ -153,28 +153,30 @@ class Changes:
             "models": models,
             "warnings": self.warnings(),
             "recommended": best,
-            "against the others": against,
+            "against the others": objections,
         }
 
 
-def vanished(seen: Seen, than: Seen) -> list[int]:
-    """Classes that one model finds and the other hardly does any more."""
+def vanished(summary: Seen, reference: Seen) -> list[int]:
+    """Train ids of classes that the reference predicts and the model hardly does any more."""
     return [
         k
-        for k in range(len(seen.pixels))
-        if than.share(k) >= LEAST > seen.share(k) and seen.pixels[k] < LEFT / 100 * than.pixels[k]
+        for k in range(len(summary.pixels))
+        if reference.share(k) >= LEAST > summary.share(k) and summary.pixels[k] < LEFT / 100 * reference.pixels[k]
     ]
 
 
-def signs(seen: Seen, than: Seen, classes: Sequence[str]) -> list[str]:
-    """What speaks against a model, compared with another."""
-    told = []
-    more, times = FLICKER
-    if seen.flicker > max(than.flicker + more, times * than.flicker):
-        told.append(f"flicker {seen.flicker:.1f} % of the pixels, not {than.flicker:.1f}")
-    if seen.information < than.information - INFORMATION:
-        told.append(f"less sure or less varied: information {seen.information:.2f} nats, not {than.information:.2f}")
-    return told + [f"{classes[k]} is gone" for k in vanished(seen, than) if than.share(k) >= LOST]
+def signs(summary: Seen, reference: Seen, classes: Sequence[str]) -> list[str]:
+    """Signs that a model is worse than the reference, a phrase each."""
+    reasons = []
+    margin, factor = FLICKER
+    if summary.flicker > max(reference.flicker + margin, factor * reference.flicker):
+        reasons.append(f"flicker {summary.flicker:.1f} % of the pixels, not {reference.flicker:.1f}")
+    if summary.information < reference.information - INFORMATION:
+        reasons.append(
+            f"less sure or less varied: information {summary.information:.2f} nats, not {reference.information:.2f}"
+        )
+    return reasons + [f"{classes[k]} is gone" for k in vanished(summary, reference) if reference.share(k) >= LOST]
 
 
 def flickered(labels: Tensor, previous: Tensor, flow: Tensor, valid: Tensor) -> tuple[int, int]:
@@ -186,12 +188,12 @@ def flickered(labels: Tensor, previous: Tensor, flow: Tensor, valid: Tensor) -> 
         valid: bool ``(N, H, W)``.
     """
     carried = carry_labels(previous, flow, valid)
-    known = carried < 255
-    return int(((carried != labels) & known).sum()), int(known.sum())
+    visible = carried < 255
+    return int(((carried != labels) & visible).sum()), int(visible.sum())
 
 
 def has_statistics(segmenter: nn.Module) -> bool:
-    """Whether batch-norm statistics of the footage make another model of it."""
+    """Whether the network has batch norm, so that statistics of the footage make another model of it."""
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in segmenter.modules())
 
 
@@ -221,23 +223,28 @@ def changes(
     for segmenter in models.values():
         segmenter.eval()
     for number, (reads, batch) in enumerate(batches(loader, device, together=1)):
-        said = {}
+        predicted_labels = {}
         for name, segmenter in models.items():
-            found = predict(segmenter, batch)
-            said[name] = labels = found.labels().cpu()
-            information[name].add(found.out.scores)
+            predicted = predict(segmenter, batch)
+            predicted_labels[name] = labels = predicted.labels().cpu()
+            information[name].add(predicted.out.scores)
             pixels[name] += torch.bincount(labels.flatten(), minlength=count)
-            seen = flickered(labels, found.previous_labels().cpu(), batch.flow[:, -1].cpu(), batch.valid[:, -1].cpu())
-            flicker[name] = [a + b for a, b in zip(flicker[name], seen, strict=True)]
-        moved.update(said[BEFORE], said[ADAPTED])
+            flicker_counts = flickered(
+                labels, predicted.previous_labels().cpu(), batch.flow[:, -1].cpu(), batch.valid[:, -1].cpu()
+            )
+            flicker[name] = [a + b for a, b in zip(flicker[name], flicker_counts, strict=True)]
+        moved.update(predicted_labels[BEFORE], predicted_labels[ADAPTED])
         if number in shown:
             frame = reads[0].clip.frames[-1].transpose(1, 2, 0)
             key = loader.store.key(reads[0].number)
             rows.append(
-                [(f"{key}: {n}", overlay(frame, said[n][0].byte().numpy(), colours)) for n in (BEFORE, ADAPTED)]
+                [
+                    (f"{key}: {n}", overlay(frame, predicted_labels[n][0].byte().numpy(), colours))
+                    for n in (BEFORE, ADAPTED)
+                ]
             )
         progress("what changed", number + 1, total)
-    told = {
+    summaries = {
         name: Seen(
             tuple(pixels[name].tolist()),
             100 * flicker[name][0] / flicker[name][1] if flicker[name][1] else math.nan,
@@ -245,14 +252,14 @@ def changes(
         )
         for name in models
     }
-    found_ = Changes(classes, told, moved.matrix.numpy())
-    note = f"{found_.changed:.1f} % of the pixels have another class"
-    return found_, tiled(rows, "As it was | adapted", [note], dict(zip(classes, colours, strict=True)))
+    comparison = Changes(classes, summaries, moved.matrix.numpy())
+    note = f"{comparison.changed:.1f} % of the pixels have another class"
+    return comparison, tiled(rows, "As it was | adapted", [note], dict(zip(classes, colours, strict=True)))
 
 
-def write(out: Path, found: Changes, sheet: npt.NDArray[np.uint8]) -> dict[str, Any]:
+def write(out: Path, comparison: Changes, sheet: npt.NDArray[np.uint8]) -> dict[str, Any]:
     """Write both files; returns what ``changes.json`` holds."""
-    told = found.as_dict()
-    write_atomically(out / NUMBERS, json.dumps(told, indent=1) + "\n")
+    report = comparison.as_dict()
+    write_atomically(out / NUMBERS, json.dumps(report, indent=1) + "\n")
     write_png(out / SHEET, sheet)
-    return told
+    return report

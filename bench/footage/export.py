@@ -81,19 +81,23 @@ def legend_of(classes: tuple[str, ...], described: Frames | None = None) -> Lege
         space = label_space(classes)
         colours, ids, palette = space.palette, space.label_ids, False
     except UsageError:
-        known = dict(zip(CLASSES, PALETTE, strict=True))
-        colours = tuple(known.get(name, PALETTE[i % len(PALETTE)]) for i, name in enumerate(classes))
+        by_name = dict(zip(CLASSES, PALETTE, strict=True))
+        colours = tuple(by_name.get(name, PALETTE[i % len(PALETTE)]) for i, name in enumerate(classes))
         palette = True
     if described is None or not described.names:
         return Legend(classes, ids, colours, palette)
-    first = {name: raw for raw, name in reversed(list(described.names.items()))}
+    first_id = {name: raw for raw, name in reversed(list(described.names.items()))}
     if described.coloured:
-        mine = tuple(described.colours[first[n]] if n in first else c for n, c in zip(classes, colours, strict=True))
-        return Legend(classes, tuple(range(len(classes))), mine, palette=True)
-    wanted = {name: i for name, i in zip(classes, ids, strict=True) if not palette and i not in described.names}
-    free = (i for i in range(256) if i not in described.names and i not in wanted.values())
+        described_colours = tuple(
+            described.colours[first_id[n]] if n in first_id else c for n, c in zip(classes, colours, strict=True)
+        )
+        return Legend(classes, tuple(range(len(classes))), described_colours, palette=True)
+    preferred = {name: i for name, i in zip(classes, ids, strict=True) if not palette and i not in described.names}
+    free = (i for i in range(256) if i not in described.names and i not in preferred.values())
     return Legend(
-        classes, tuple(first[n] if n in first else wanted[n] if n in wanted else next(free) for n in classes), colours
+        classes,
+        tuple(first_id[n] if n in first_id else preferred[n] if n in preferred else next(free) for n in classes),
+        colours,
     )
 
 
@@ -134,16 +138,18 @@ class Masks:
             UsageError: two of one name.
         """
         keys = [store.key(number) for number in range(len(store))]
-        found = [self.label_name(key) for key in keys] + ["legend.json", "predict.json"]
-        found += [f"overlays/{key.replace('/', '__')}.png" for key in keys] if self.overlays else []
+        names = [self.label_name(key) for key in keys] + ["legend.json", "predict.json"]
+        names += [f"overlays/{key.replace('/', '__')}.png" for key in keys] if self.overlays else []
         if self.video != "none":
-            found += [self.film_name(one) for one in dict.fromkeys(store.sequence(n) for n in range(len(store)))]
-        name, count = Counter(found).most_common(1)[0]
+            names += [
+                self.film_name(sequence) for sequence in dict.fromkeys(store.sequence(n) for n in range(len(store)))
+            ]
+        name, count = Counter(names).most_common(1)[0]
         if count > 1:
             raise UsageError(f"Two of the files to write would be {self.out / name}; rename a picture or its folder")
-        return found
+        return names
 
-    def write(self, found: Iterator[Prediction]) -> dict[str, int]:
+    def write(self, predicted: Iterator[Prediction]) -> dict[str, int]:
         """Write all files; returns how many of each kind. One picture is held at a time, but for GIFs.
 
         Raises:
@@ -151,11 +157,11 @@ class Masks:
         """
         legend, counts = self.legend, {"label maps": 0, "overlays": 0, "films": 0}
         write_atomically(self.out / "legend.json", legend.as_json())
-        for sequence, of_it in itertools.groupby(found, lambda prediction: prediction.sequence):
+        for sequence, group in itertools.groupby(predicted, lambda prediction: prediction.sequence):
             film = FILMS[self.video](self.out / self.film_name(sequence), self.rate) if self.video != "none" else None
             good = False
             try:
-                for prediction in of_it:
+                for prediction in group:
                     key, labels = prediction.key.replace("/", "__"), prediction.labels
                     if legend.palette:
                         write_palette_png(self.out / self.label_name(key), labels, legend.colours)
@@ -222,10 +228,11 @@ def check_video(video: str) -> None:
         raise UsageError(f"--video is one of none, {', '.join(FILMS)}, got '{video}'")
 
 
-def _tell(masks: Masks, about: dict[str, Any]) -> dict[str, Any]:
-    """Write ``predict.json``, last: what is there without it is not finished. Where things lie is not in it."""
-    write_atomically(masks.out / "predict.json", json.dumps(about, indent=1, sort_keys=True) + "\n")
-    return about | {"out": str(masks.out)}
+def _tell(masks: Masks, report: dict[str, Any]) -> dict[str, Any]:
+    """Write ``predict.json``, last: an output without it is not finished. The file holds no paths; the output folder is added
+    to what is returned."""
+    write_atomically(masks.out / "predict.json", json.dumps(report, indent=1, sort_keys=True) + "\n")
+    return report | {"out": str(masks.out)}
 
 
 def _on_shift(
@@ -239,8 +246,8 @@ def _on_shift(
     workspace: Workspace,
 ) -> dict[str, Any]:
     weights = weights_file(checkpoint)
-    places = {"the model": checkpoint, "the cache": workspace.cache, "the runs": workspace.runs}
-    apart(out, places | ({"the data": workspace.data_root} if workspace.data_root else {}))
+    inputs = {"the model": checkpoint, "the cache": workspace.cache, "the runs": workspace.runs}
+    apart(out, inputs | ({"the data": workspace.data_root} if workspace.data_root else {}))
     loaded = load(checkpoint, workspace)
     name = name or loaded.shift
     if name is None:
@@ -250,78 +257,82 @@ def _on_shift(
         raise UsageError(f"The model's classes are {', '.join(loaded.classes)}; shift '{name}' has others")
     flow = flow or loaded.flow or shift.flow
     clips = prepare(shift, "target", split, loaded.seed if loaded.shift == name else seed, workspace)
-    rule, bad = shift.evaluation, BadClips(workspace.skip_bad)
+    rule, bad_clips = shift.evaluation, BadClips(workspace.skip_bad)
     height, width = rule.height, rule.width
     size = (lambda _: (height, width)) if height and width else None
     with stage(f"target-{split}"), Output(out, "predict") as output:
         store = clips.open()
         output.clear()
         output.check(masks.names(store))
-        loader = ClipLoader(store, flow_of(flow, store, clips.name, workspace.cache), 1, 0, bad)
-        found = predictions(loaded.segmenter, loader, size, rule.align_corners, workspace.device, workspace.progress)
-        counts = masks.write(found)
-        left_out = _left_out(bad, store)
-        about = {
-            "model": loaded.what,
+        loader = ClipLoader(store, flow_of(flow, store, clips.name, workspace.cache), 1, 0, bad_clips)
+        predicted = predictions(
+            loaded.segmenter, loader, size, rule.align_corners, workspace.device, workspace.progress
+        )
+        counts = masks.write(predicted)
+        left_out = _left_out(bad_clips, store)
+        report = {
+            "model": loaded.description,
             "weights": file_hash(weights),
             "shift": name,
             "split": split,
             "flow": flow,
             **counts,
         }
-        return _tell(masks, {**about, "skipped": len(left_out), "left out": left_out})
+        return _tell(masks, {**report, "skipped": len(left_out), "left out": left_out})
 
 
-def _left_out(bad: BadClips, store: Store) -> dict[str, str]:
+def _left_out(bad_clips: BadClips, store: Store) -> dict[str, str]:
     """What was skipped and why, without the place where the data lies."""
-    return {key: what.replace(f"{getattr(store, 'root', '')}/", "") for key, what in bad.found.items()}
+    return {key: reason.replace(f"{getattr(store, 'root', '')}/", "") for key, reason in bad_clips.found.items()}
 
 
 def _on_footage(work: Work, masks: Masks, flow: str, workspace: Workspace) -> dict[str, Any]:
     """Predict one's own footage and score it where it has labels. A label that cannot be read is left out with ``skip_bad``."""
     store, loaded = work.footage.store, work.loaded
-    matrix, labelled, bad = ConfusionMatrix(len(loaded.classes)), 0, BadClips(workspace.skip_bad)
+    matrix, labelled, bad_clips = ConfusionMatrix(len(loaded.classes)), 0, BadClips(workspace.skip_bad)
     numbers = {store.key(i): i for i in range(len(store))}
     work.output.check(masks.names(store))
 
-    def scored(found: Iterator[Prediction]) -> Iterator[Prediction]:
+    def scored(predicted: Iterator[Prediction]) -> Iterator[Prediction]:
         nonlocal labelled
-        for prediction in found:
+        for prediction in predicted:
             if store.has_label(number := numbers[prediction.key]):
                 try:
                     truth = torch.from_numpy(store.label(number))
                 except BadFile as error:
-                    if not bad.skip:
+                    if not bad_clips.skip:
                         raise
-                    bad.note(f"{prediction.key} (its label)", error)
+                    bad_clips.note(f"{prediction.key} (its label)", error)
                 else:
                     matrix.update(truth, torch.from_numpy(prediction.labels))
                     labelled += 1
             yield prediction
 
     with stage("target-train", "target-val/label"):  # nothing adapts here: the labels are those of the user
-        loader = ClipLoader(store, backend_of(flow), 1, 0, bad)
-        found = predictions(loaded.segmenter, loader, store.picture_size, False, workspace.device, workspace.progress)
-        counts = masks.write(scored(found))
-    left_out = work.footage.left_out | _left_out(bad, store)
-    about: dict[str, Any] = {
-        "model": loaded.what, "weights": work.weights, "content": work.footage.content, "flow": flow,
+        loader = ClipLoader(store, backend_of(flow), 1, 0, bad_clips)
+        predicted = predictions(
+            loaded.segmenter, loader, store.picture_size, False, workspace.device, workspace.progress
+        )
+        counts = masks.write(scored(predicted))
+    left_out = work.footage.left_out | _left_out(bad_clips, store)
+    report: dict[str, Any] = {
+        "model": loaded.description, "weights": work.weights, "content": work.footage.content, "flow": flow,
         "size": list(store.frame_size), **counts, "skipped": len(left_out), "left out": left_out,
     }  # fmt: skip
     if labelled:
-        about |= {"labelled pictures": labelled, **_scores(matrix.matrix, loaded.classes)}
-    return _tell(masks, about)
+        report |= {"labelled pictures": labelled, **_scores(matrix.matrix, loaded.classes)}
+    return _tell(masks, report)
 
 
 def _scores(matrix: torch.Tensor, classes: tuple[str, ...]) -> dict[str, Any]:
     """IoU by class of those with a labelled pixel, their mean, and the names of the others."""
     iou = iou_from_counts(counts_of(matrix))
-    found = dict(zip(classes, (finite(100 * float(value)) for value in iou), strict=True))
+    by_class = dict(zip(classes, (finite(100 * float(value)) for value in iou), strict=True))
     return {
         "mIoU": finite(100 * mean_iou(iou)),
         "pixel accuracy": finite(100 * pixel_accuracy(matrix)),
-        "IoU": {name: value for name, value in found.items() if value is not None},
-        "without a labelled pixel": [name for name, value in found.items() if value is None],
+        "IoU": {name: value for name, value in by_class.items() if value is not None},
+        "without a labelled pixel": [name for name, value in by_class.items() if value is None],
     }
 
 
@@ -337,8 +348,8 @@ def _changes(
             models[STATISTICS] = load(work.checkpoint, workspace).segmenter
             reestimate_statistics(models[STATISTICS], loader, plan.statistics_clips, device)
         models[ADAPTED] = load(model, workspace).segmenter
-        what = (loader, legend.classes, device, legend.colours, workspace.progress)
-        return write(work.output.folder, *changes(models, *what))
+        arguments = (loader, legend.classes, device, legend.colours, workspace.progress)
+        return write(work.output.folder, *changes(models, *arguments))
 
 
 def adapt_and_export(
@@ -369,10 +380,10 @@ def adapt_and_export(
         if masks:
             work.output.check([*masks.names(work.footage.store), *CHANGED])
         model = adapt(work, cls, method, options, plan, flow, seed, workspace)
-        about: dict[str, Any] = {"model": str(model), "out": str(out)}
+        report: dict[str, Any] = {"model": str(model), "out": str(out)}
         if masks:
             work.output.clear(keep=KEPT)
             adapted = replace(work, loaded=load(model, workspace), weights=file_hash(model))
-            about = _on_footage(adapted, masks, flow, workspace) | about
-            about["changes"] = _changes(work, model, masks.legend, method, plan, flow, workspace)
-    return about
+            report = _on_footage(adapted, masks, flow, workspace) | report
+            report["changes"] = _changes(work, model, masks.legend, method, plan, flow, workspace)
+    return report

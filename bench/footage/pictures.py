@@ -24,9 +24,9 @@ FRAMES = 2
 LARGEST = 1024
 """Longer side, in pixels, to which pictures are reduced unless a size is given; what the published networks are made for."""
 MULTIPLE, SMALLEST = 8, 32
-"""Without a size sides are multiples of the one and no shorter than the other, pixels."""
+"""Pixels. Where no size is given, sides are multiples of ``MULTIPLE`` and at least ``SMALLEST``."""
 OFTEN = 100
-"""Pictures between two reports of progress: a look is quick."""
+"""Pictures between two reports of progress; reading the size of one is quick."""
 NAMED = 20
 """Pictures that are named one by one when they are left out."""
 
@@ -36,7 +36,7 @@ class Footage:
     """Pictures that are adapted to or predicted.
 
     Attributes:
-        described: what they are.
+        described: their description, with the names of their files.
         store: their clips.
         content: hash of the clips and of every picture's content; names outside the footage are no part of it.
         left_out: pictures that cannot be read and are skipped, with what is wrong.
@@ -50,7 +50,7 @@ class Footage:
 
 @dataclass
 class Seen:
-    """What is found in pictures.
+    """Hashes of the pictures, those that cannot be used, and how many are unusual.
 
     Attributes:
         digests: SHA-256 of the files.
@@ -67,15 +67,15 @@ class Seen:
     palette: int = 0
 
     def remarks(self) -> list[str]:
-        """What of it a person should know."""
-        total, many = len(self.digests), "pictures have"
-        told = [
-            (self.turned, f"{many} an EXIF orientation: they are turned upright"),
-            (self.alpha, f"{many} an alpha channel: it is dropped"),
-            (self.several, f"{many} several images in them: the first is read"),
-            (self.palette, f"{many} a palette, as ground truth has: see that they are footage"),
+        """Sentences for the user on pictures that are unusual: how many, and what is done about it."""
+        total, prefix = len(self.digests), "pictures have"
+        notes = [
+            (self.turned, f"{prefix} an EXIF orientation: they are turned upright"),
+            (self.alpha, f"{prefix} an alpha channel: it is dropped"),
+            (self.several, f"{prefix} several images in them: the first is read"),
+            (self.palette, f"{prefix} a palette, as ground truth has: see that they are footage"),
         ]
-        return [f"{count} of {total} {what}" for count, what in told if count]
+        return [f"{count} of {total} {text}" for count, text in notes if count]
 
 
 def look_through(root: Path, paths: Sequence[str], whole: bool, progress: Progress = quiet) -> Seen:
@@ -84,7 +84,7 @@ def look_through(root: Path, paths: Sequence[str], whole: bool, progress: Progre
     Args:
         whole: decode all pixels too: a file that was cut short has a good header.
     """
-    seen = Seen()
+    survey = Seen()
 
     def look(path: str) -> tuple[str, BadFile | None, tuple[bool, ...]]:
         file, digest, facts = root / path, "", (False,) * 4
@@ -104,14 +104,14 @@ def look_through(root: Path, paths: Sequence[str], whole: bool, progress: Progre
 
     with ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0)))) as pool:
         for done, (path, (digest, error, facts)) in enumerate(zip(paths, pool.map(look, paths), strict=True), 1):
-            seen.digests[path] = digest
+            survey.digests[path] = digest
             if error is not None:
-                seen.bad[path] = error
-            seen.turned, seen.alpha = seen.turned + facts[0], seen.alpha + facts[1]
-            seen.several, seen.palette = seen.several + facts[2], seen.palette + facts[3]
+                survey.bad[path] = error
+            survey.turned, survey.alpha = survey.turned + facts[0], survey.alpha + facts[1]
+            survey.several, survey.palette = survey.several + facts[2], survey.palette + facts[3]
             if done % OFTEN == 0 or done == len(paths):
                 progress("look at pictures", done, len(paths))
-    return seen
+    return survey
 
 
 def open_footage(path: Path, size: Size | None, network: str, workspace: Workspace) -> Footage:
@@ -132,38 +132,38 @@ def open_footage(path: Path, size: Size | None, network: str, workspace: Workspa
     items = frames.items(root, "val", FRAMES)
     for folder, grant in frames.guards().items():  # these two alone: an output may lie beside them
         guard(root / folder, "target", {"": grant})
-    seen = look_through(
+    survey = look_through(
         root,
         list(dict.fromkeys(path for item in items for path in item.frames)),
         workspace.skip_bad,
         workspace.progress,
     )
-    if seen.bad:
+    if survey.bad:
         if not workspace.skip_bad:
-            raise next(iter(seen.bad.values()))
-        for number, error in enumerate(seen.bad.values()):
+            raise next(iter(survey.bad.values()))
+        for number, error in enumerate(survey.bad.values()):
             if number < NAMED:
                 say(f"left out {error}")
-        if len(seen.bad) > NAMED:
-            say(f"left out {len(seen.bad) - NAMED} more")
-        if len(seen.bad) == len(seen.digests):
-            raise RunError(f"{root / frames.images}: none of its {len(seen.bad)} pictures can be read")
-        frames = replace(frames, left_out=frozenset(seen.bad))
+        if len(survey.bad) > NAMED:
+            say(f"left out {len(survey.bad) - NAMED} more")
+        if len(survey.bad) == len(survey.digests):
+            raise RunError(f"{root / frames.images}: none of its {len(survey.bad)} pictures can be read")
+        frames = replace(frames, left_out=frozenset(survey.bad))
         items = frames.items(root, "val", FRAMES)
-    for remark in (*frames.remarks(root), *seen.remarks()):
+    for remark in (*frames.remarks(root), *survey.remarks()):
         say(remark)
-    asked = size or frames.size
-    wanted = rounded_size(network, *(asked or _own_size(picture_size(root / items[0].frames[-1]))))
-    if asked and wanted != asked:
+    requested = size or frames.size
+    working_size = rounded_size(network, *(requested or _own_size(picture_size(root / items[0].frames[-1]))))
+    if requested and working_size != requested:
         multiple = multiple_of(network)
         say(
-            f"size {shown(asked)} becomes {shown(wanted)}: the sides of network '{network}' are multiples of {multiple}"
+            f"size {shown(requested)} becomes {shown(working_size)}: the sides of network '{network}' are multiples of {multiple}"
         )
-    files = {path: seen.digests[path] for item in items for path in item.frames}
+    files = {path: survey.digests[path] for item in items for path in item.frames}
     content = hash_of({"clips": [[item.key, *item.frames] for item in items], "files": files})
     ids = frames.id_table() if frames.labels is not None else None
-    left_out = {path: str(error.what) for path, error in seen.bad.items()}
-    return Footage(frames, VideoStore(root, frames, items, ids, wanted), content, left_out)
+    left_out = {path: str(error.problem) for path, error in survey.bad.items()}
+    return Footage(frames, VideoStore(root, frames, items, ids, working_size), content, left_out)
 
 
 def _own_size(size: Size) -> Size:

@@ -29,7 +29,7 @@ class Loaded:
     Attributes:
         info: network and fusion.
         classes: names in train-id order.
-        what: the model in words.
+        description: the model in words.
         shift, flow: of the run it comes from; None for a model file.
         seed: of the run; 0 for a model file.
     """
@@ -37,7 +37,7 @@ class Loaded:
     segmenter: VideoSegmenter
     info: ModelInfo
     classes: tuple[str, ...]
-    what: str
+    description: str
     shift: str | None = None
     flow: str | None = None
     seed: int = 0
@@ -64,7 +64,7 @@ def load(checkpoint: Path, workspace: Workspace) -> Loaded:
         return Loaded(place(segmenter, workspace), info, names_of(info, checkpoint), f"model file {checkpoint.name}")
     run = RunFolder.open(checkpoint, any_protocol=True)
     config, shift, record = run.config, run.shift, run.record
-    what = f"{config.method}, run {record.run}"
+    description = f"{config.method}, run {record.run}"
     info = ModelInfo(
         config.network,
         config.fusion,
@@ -73,7 +73,7 @@ def load(checkpoint: Path, workspace: Workspace) -> Loaded:
         classes=shift.classes,
         origin={"run": record.run},
     )
-    return Loaded(run.model(workspace), info, shift.classes, what, config.shift, config.flow, config.seed)
+    return Loaded(run.model(workspace), info, shift.classes, description, config.shift, config.flow, config.seed)
 
 
 def names_of(info: ModelInfo, file: Path) -> tuple[str, ...]:
@@ -122,10 +122,10 @@ def predictions(
         size: ``(H, W)`` of a clip's label map by its number; the clip's own by default.
     """
     store = loader.store
-    for number, found in enumerate(passes(segmenter, loader, device, align_corners, together=1)):
-        (read,) = found.reads
+    for number, predicted in enumerate(passes(segmenter, loader, device, align_corners, together=1)):
+        (read,) = predicted.reads
         if read.number == number:  # else it was skipped, and another clip was read in its place
-            labels = found.labels(size(number) if size else None)[0].byte().cpu().numpy()
+            labels = predicted.labels(size(number) if size else None)[0].byte().cpu().numpy()
             frame = read.clip.frames[-1].transpose(1, 2, 0)
             yield Prediction(store.key(number), store.sequence(number), frame, labels)
         progress("predict", number + 1, len(store))

@@ -62,18 +62,18 @@ def ingredients_of(group: Group) -> str:
 
 def key_of(group: Group) -> Key | None:
     """The row that a group belongs to, whatever its ingredients (:attr:`Group.is_row`). None where other options were changed."""
-    rest = tuple(text for text in group.altered if not text.startswith("ingredients="))
-    return (group.method, rest) if replace(group, altered=rest).is_row else None
+    options = tuple(text for text in group.altered if not text.startswith("ingredients="))
+    return (group.method, options) if replace(group, altered=options).is_row else None
 
 
 def rows_of(groups: Mapping[str, Iterable[Group]], ingredients: str) -> list[Row]:
     """Rows by key, from groups by shift."""
-    found: dict[Key, dict[str, Mapping[int, float]]] = {}
-    for shift, of_shift in groups.items():
-        for group in of_shift:
+    scores: dict[Key, dict[str, Mapping[int, float]]] = {}
+    for shift, shift_groups in groups.items():
+        for group in shift_groups:
             if (key := key_of(group)) is not None and ingredients_of(group) == ingredients:
-                found.setdefault(key, {})[shift] = group.miou
-    return [Row(key, miou) for key, miou in sorted(found.items())]
+                scores.setdefault(key, {})[shift] = group.miou
+    return [Row(key, miou) for key, miou in sorted(scores.items())]
 
 
 def blocks_of(shifts: Iterable[str], rows: Sequence[Row]) -> dict[str, list[int]]:
@@ -81,9 +81,9 @@ def blocks_of(shifts: Iterable[str], rows: Sequence[Row]) -> dict[str, list[int]
     nor one less. Shifts without such a seed are left out."""
     blocks = {}
     for shift in shifts:
-        having = [row.miou[shift] for row in rows if shift in row.miou]
-        seeds = sorted({seed for of in having for seed in of})
-        blocks[shift] = [seed for seed in seeds if 2 * sum(seed in of for of in having) >= len(having)]
+        scores = [row.miou[shift] for row in rows if shift in row.miou]
+        seeds = sorted({seed for by_seed in scores for seed in by_seed})
+        blocks[shift] = [seed for seed in seeds if 2 * sum(seed in by_seed for by_seed in scores) >= len(scores)]
     return {shift: seeds for shift, seeds in blocks.items() if seeds}
 
 
@@ -101,7 +101,7 @@ class Ranking:
 
     @classmethod
     def of(cls, rows: Sequence[Row], blocks: Mapping[str, Sequence[int]]) -> Ranking:
-        """Of rows in any order."""
+        """Rank rows that are given in any order."""
         mean = cls(tuple(rows), blocks).mean if rows else ()
         order = sorted(range(len(rows)), key=lambda i: (mean[i], rows[i].key))
         return cls(tuple(rows[i] for i in order), blocks)
@@ -115,7 +115,7 @@ class Ranking:
 
     @cached_property
     def ranks(self) -> Floats:
-        """Of these, ``(shifts, rows)``."""
+        """Ranks of the scores within each shift, ``(shifts, rows)``; 1 is best."""
         return ranks_of(self.scores)
 
     @cached_property
@@ -125,12 +125,12 @@ class Ranking:
 
     @cached_property
     def interval(self) -> Floats | None:
-        """Of the mean rank, shifts drawn anew: ``(2, rows)``."""
+        """95 % interval of each mean rank, shifts drawn anew: ``(2, rows)``; None for fewer than two shifts."""
         return drawn_ranks(self.ranks)
 
     @cached_property
     def agreement(self) -> Agreement | None:
-        """Of the shifts."""
+        """How far the shifts order the rows alike."""
         return agreement(self.scores)
 
     @cached_property
@@ -173,7 +173,7 @@ class Atlas:
 
     @classmethod
     def of(cls, groups: Mapping[str, Iterable[Group]], ingredients: str = "common") -> Atlas:
-        """From groups by shift."""
+        """The rows of some ingredients, from groups by shift."""
         rows = rows_of(groups, ingredients)
         return cls(tuple(shift for shift in sorted(groups) if any(shift in row.miou for row in rows)), tuple(rows))
 
@@ -183,18 +183,18 @@ class Atlas:
         return blocks_of(self.shifts, [row for row in self.rows if row.setting != "oracle"])
 
     def _ranking(self, *settings: str) -> Ranking:
-        """The complete rows of some settings."""
+        """Ranking of the complete rows of some settings."""
         rows = [row for row in self.rows if row.setting in settings and not row.lacks(self.blocks)]
         return Ranking.of(rows if self.blocks else [], self.blocks)
 
     @cached_property
     def source_free(self) -> Ranking:
-        """Of source-free methods among each other."""
+        """Ranking of the source-free methods alone."""
         return self._ranking("SFDA")
 
     @cached_property
     def everybody(self) -> Ranking:
-        """Of all but the oracle, which sees the labels of the target."""
+        """Ranking of all methods but the oracle, which sees the labels of the target."""
         return self._ranking("none", "SFDA", "UDA")
 
     @property
@@ -206,21 +206,21 @@ class Atlas:
     def gains(self) -> dict[Key, dict[str, Paired]]:
         """mIoU points over source-only by row and shift, where they share a replicate; source-only itself is left out."""
         floor = next((row.miou for row in self.rows if row.key == (FLOOR, ())), {})
-        found: dict[Key, dict[str, Paired]] = {row.key: {} for row in self.shown if row.key != (FLOOR, ())}
+        gains: dict[Key, dict[str, Paired]] = {row.key: {} for row in self.shown if row.key != (FLOOR, ())}
         for row in self.rows:
             for shift, scores in row.miou.items():
                 gain = paired_difference(scores, floor.get(shift, {}))
-                if row.key in found and gain is not None:
-                    found[row.key][shift] = gain
-        return found
+                if row.key in gains and gain is not None:
+                    gains[row.key][shift] = gain
+        return gains
 
     @cached_property
     def shown(self) -> list[Row]:
         """Rows as tables show them: source-only, the ranked ones, those that are not, the oracle."""
-        place = {row.key: i for i, row in enumerate(self.everybody.rows)}
+        places = {row.key: i for i, row in enumerate(self.everybody.rows)}
 
         def order(row: Row) -> tuple[bool, bool, int, Key]:
-            return row.setting == "oracle", row.setting != "none", place.get(row.key, len(place)), row.key
+            return row.setting == "oracle", row.setting != "none", places.get(row.key, len(places)), row.key
 
         return sorted(self.rows, key=order)
 
@@ -232,12 +232,12 @@ class Atlas:
     @cached_property
     def contests(self) -> dict[str, Family]:
         """By shift, the source-free rows that have its every block, all pairs tested over its blocks (:mod:`.ranking`)."""
-        found = {}
+        families = {}
         for shift in self.shifts:
             seeds = self.blocks.get(shift, [])
             rows = [row for row in self.rows if row.setting == "SFDA" and not row.lacks({shift: seeds})]
-            found[shift] = family({row.name: {seed: row.miou[shift][seed] for seed in seeds} for row in rows})
-        return found
+            families[shift] = family({row.name: {seed: row.miou[shift][seed] for seed in seeds} for row in rows})
+        return families
 
     @cached_property
     def leaders(self) -> dict[str, list[str]]:
@@ -246,13 +246,15 @@ class Atlas:
         return {
             shift: [
                 name
-                for name in of.names
-                if name == of.names[0] or (shift in self.tested and not of.told_apart(of.names[0], name))
+                for name in contest.names
+                if name == contest.names[0] or (shift in self.tested and not contest.told_apart(contest.names[0], name))
             ]
-            for shift, of in self.contests.items()
+            for shift, contest in self.contests.items()
         }
 
     @cached_property
     def tested(self) -> list[str]:
         """Shifts with a test between source-free methods: several replicates."""
-        return [shift for shift, of in self.contests.items() if any(p is not None for p in of.corrected.values())]
+        return [
+            shift for shift, contest in self.contests.items() if any(p is not None for p in contest.corrected.values())
+        ]

@@ -44,22 +44,27 @@ def pages(root: Path, committed: Mapping[str, Committed]) -> list[Page]:
     Args:
         committed: by shift, of all shifts.
     """
-    groups = {name: grouped(of.records) for name, of in sorted(committed.items())}
-    own = {name: of for name, of in groups.items() if name.startswith(PREFIX)}
-    return [page(root, own, {name: of for name, of in groups.items() if name not in own})] if own else []
+    groups = {name: grouped(committed_shift.records) for name, committed_shift in sorted(committed.items())}
+    atlas = {name: members for name, members in groups.items() if name.startswith(PREFIX)}
+    return (
+        [page(root, atlas, {name: members for name, members in groups.items() if name not in atlas})] if atlas else []
+    )
 
 
-def page(root: Path, groups: Mapping[str, Sequence[Group]], others: Mapping[str, Sequence[Group]]) -> Page:
+def page(root: Path, groups: Mapping[str, Sequence[Group]], other_shifts: Mapping[str, Sequence[Group]]) -> Page:
     """The page and its figures.
 
     Args:
-        groups: by shift of the atlas.
-        others: by other shift, whose order of methods is compared.
+        groups: results by shift of the atlas.
+        other_shifts: by shift outside the atlas, whose order of methods is compared with the atlas's.
     """
     atlas, published_too = Atlas.of(groups), Atlas.of(groups, "published")
     drawn = drawings(root, atlas)
-    figures = [f"![{plain(one.caption)}]({one.path.relative_to(root).as_posix()})" for one in drawn]
-    records = {shift: [record for group in of for record in group.records.values()] for shift, of in groups.items()}
+    figures = [f"![{plain(drawing.caption)}]({drawing.path.relative_to(root).as_posix()})" for drawing in drawn]
+    records = {
+        shift: [record for group in shift_groups for record in group.records.values()]
+        for shift, shift_groups in groups.items()
+    }
     parts = [
         f"{HEAD}which kind of shift is each method for?",
         "Each shift of the atlas moves one cause of a domain's change. Made by `bench leaderboard` from the records of the shifts "
@@ -69,7 +74,7 @@ def page(root: Path, groups: Mapping[str, Sequence[Group]], others: Mapping[str,
         *_not_run(groups),
     ]
     if atlas.rows:
-        parts += ["## In short", *in_short(atlas), *_sections(atlas, figures, RANKED), *_elsewhere(atlas, others)]
+        parts += ["## In short", *in_short(atlas), *_sections(atlas, figures, RANKED), *_elsewhere(atlas, other_shifts)]
     if published_too.rows:
         parts += [
             "# With published ingredients",
@@ -94,7 +99,11 @@ def _sections(atlas: Atlas, figures: Sequence[str], ranked: str = "") -> list[st
         "## Ranks",
         ranked,
         left_out(atlas),
-        *(f"{name}. {tests_told(of)}\n\n{rank_table(atlas, of)}" for name, of in fields.items() if of.rows),
+        *(
+            f"{name}. {tests_told(ranking)}\n\n{rank_table(atlas, ranking)}"
+            for name, ranking in fields.items()
+            if ranking.rows
+        ),
         *figures[1:],
     ]
 
@@ -105,7 +114,9 @@ def _not_run(groups: Mapping[str, Sequence[Group]]) -> list[str]:
     if missing := [name for name in shift_names() if name.startswith(PREFIX) and name not in groups]:
         commands = listed(code(f"bench run -m METHOD --shift {name}") for name in missing)
         parts.append(f"Nobody has run {codes(map(short, missing))} yet; {commands} would.")
-    if altered := sum(len(group.records) for of in groups.values() for group in of if key_of(group) is None):
+    if altered := sum(
+        len(group.records) for shift_groups in groups.values() for group in shift_groups if key_of(group) is None
+    ):
         parts.append(
             f"{altered} records with other options stand on the pages of their shifts and are not counted here."
         )
@@ -118,13 +129,13 @@ def _not_run(groups: Mapping[str, Sequence[Group]]) -> list[str]:
 def shift_table(atlas: Atlas, records: Mapping[str, Sequence[Record]]) -> str:
     """The shifts: what they are, their records, and the scores between which methods have room."""
     rows = []
-    for name, of in records.items():
+    for name, shift_records in records.items():
         shift = load_shift(name)
         ends = {row.key[0]: row.miou.get(name, {}) for row in atlas.rows if row.key in ((FLOOR, ()), (CEILING, ()))}
         cells = {
             "shift": f"[{short(name)}]({name}.md)",
             "source → target": plain(f"{shift.data.source.title} → {shift.data.target.title}"),
-            "records": str(len(of)),
+            "records": str(len(shift_records)),
             "blocks, seeds": ", ".join(map(str, atlas.blocks.get(name, ()))) or NOTHING,
             "source-only, %": spread(ends.get(FLOOR, {}).values()),
             "oracle, %": spread(ends.get(CEILING, {}).values()),
@@ -140,7 +151,7 @@ def score_table(atlas: Atlas) -> str:
         [
             {"method": plain(row.title), "setting": row.setting}
             | {
-                short(s): _counted(spread(of.values()), len(of)) if (of := row.miou.get(s)) else ""
+                short(s): _counted(spread(scores.values()), len(scores)) if (scores := row.miou.get(s)) else ""
                 for s in atlas.shifts
             }
             for row in atlas.shown
@@ -182,28 +193,32 @@ def rank_table(atlas: Atlas, ranking: Ranking) -> str:
     return table(rows, LEFT)
 
 
-def _elsewhere(atlas: Atlas, others: Mapping[str, Sequence[Group]]) -> list[str]:
+def _elsewhere(atlas: Atlas, other_shifts: Mapping[str, Sequence[Group]]) -> list[str]:
     """Rank correlations with the paper's table and with what was measured on other shifts; empty where there is none."""
-    real = {row.name: of for row in atlas.rows if not row.key[1] and (of := in_paper(STAND_IN, row.key[0])) is not None}
-    told = {f"published on {STAND_IN}": real}
-    for name, groups in others.items():
+    real = {
+        row.name: miou for row in atlas.rows if not row.key[1] and (miou := in_paper(STAND_IN, row.key[0])) is not None
+    }
+    references = {f"published on {STAND_IN}": real}
+    for name, groups in other_shifts.items():
         measured = {g.name: mean_interval(list(g.miou.values()))[0] for g in groups}
-        told[f"measured on {name}"] = measured
+        references[f"measured on {name}"] = measured
     rows = []
-    for name, numbers in told.items():
+    for name, numbers in references.items():
         for field, ranking in {"source-free (SFDA)": atlas.source_free, "all but the oracle": atlas.everybody}.items():
-            if not ranking.rows or (found := rank_correlation(ranking.by_shift(), numbers)) is None:
+            if not ranking.rows or (correlation := rank_correlation(ranking.by_shift(), numbers)) is None:
                 continue
             cells = {
                 "compared with": name,
                 "rows": field,
-                "methods": str(found.methods),
-                "mean rank": f"{found.rho:+.2f}",
-                "95 %": NOTHING if found.low is None else f"{found.low:+.2f} to {found.high:+.2f}",
+                "methods": str(correlation.methods),
+                "mean rank": f"{correlation.rho:+.2f}",
+                "95 %": NOTHING if correlation.low is None else f"{correlation.low:+.2f} to {correlation.high:+.2f}",
             }
             for i, shift in enumerate(ranking.blocks):
-                one = rank_correlation({name: {0: of[i]} for name, of in ranking.by_shift().items()}, numbers)
-                cells[short(shift)] = NOTHING if one is None else f"{one.rho:+.2f}"
+                shift_correlation = rank_correlation(
+                    {name: {0: ranks[i]} for name, ranks in ranking.by_shift().items()}, numbers
+                )
+                cells[short(shift)] = NOTHING if shift_correlation is None else f"{shift_correlation.rho:+.2f}"
             rows.append(cells)
     if not rows:
         return []
@@ -223,9 +238,9 @@ def drawings(root: Path, atlas: Atlas) -> list[Drawing]:
     """The heat map of gains and, where ranks can be tested, the critical-difference diagram of source-free methods."""
     shifts, title = [short(shift) for shift in atlas.shifts], "Gain over source-only by kind of shift"
     gains: dict[str, list[float | None]] = {
-        _in_figure(row): [of[shift].difference if shift in of else None for shift in atlas.shifts]
+        _in_figure(row): [by_shift[shift].difference if shift in by_shift else None for shift in atlas.shifts]
         for row in atlas.shown
-        if row.setting != "oracle" and (of := atlas.gains.get(row.key))
+        if row.setting != "oracle" and (by_shift := atlas.gains.get(row.key))
     }
     if not gains:
         return []
@@ -236,10 +251,10 @@ def drawings(root: Path, atlas: Atlas) -> list[Drawing]:
         return gain_figure(gains, shifts, title)
 
     caption = "Gain over source-only, mIoU points, by method and shift"
-    found = [Drawing(caption, root / "figures" / "atlas-gains.png", [title, shifts, list(gains.items())], heat)]
+    drawn = [Drawing(caption, root / "figures" / "atlas-gains.png", [title, shifts, list(gains.items())], heat)]
     ranking = atlas.source_free
     if ranking.agreement is None:
-        return found
+        return drawn
     titles, heading = (
         [row.title for row in ranking.rows],
         f"Mean rank over {len(ranking.blocks)} shifts, source-free methods",
@@ -252,7 +267,7 @@ def drawings(root: Path, atlas: Atlas) -> list[Drawing]:
 
     caption = "Critical-difference diagram: a bar joins methods that are not told apart"
     data = [heading, titles, ranking.scores.tolist()]
-    return [*found, Drawing(caption, root / "figures" / "atlas-ranks.png", data, ranks)]
+    return [*drawn, Drawing(caption, root / "figures" / "atlas-ranks.png", data, ranks)]
 
 
 def _in_figure(row: Row) -> str:
@@ -264,12 +279,12 @@ def _in_figure(row: Row) -> str:
 
 
 def _provenance(records: Mapping[str, Sequence[Record]]) -> str:
-    """Of all shifts together; what differs between them is said of each."""
+    """The provenance lines of all shifts together; where shifts differ, a line lists what each has."""
     shifts = [load_shift(name) for name in records]
-    everything = [record for of in records.values() for record in of]
+    everything = [record for shift_records in records.values() for record in shift_records]
     seeds = sorted({record.config.seed for record in everything})
     readouts = sorted({shift.evaluation.readout for shift in shifts})
-    instead = {
+    replacements = {
         "Replicates": f"{len(seeds)} (seeds {', '.join(map(str, seeds))}) of each shift, not of every method; each draws its own "
         f"worlds and adaptation seed, {_models(records.values())}",
         "Protocol": "; ".join(dict.fromkeys(_protocol(shift) for shift in shifts)),
@@ -277,19 +292,22 @@ def _provenance(records: Mapping[str, Sequence[Record]]) -> str:
         "Settings": "; ".join(dict.fromkeys(_settings(shift) for shift in shifts)),
     }
     if processors(everything):
-        mixed = [short(shift) for shift, of in records.items() if processors(of)]
-        instead["Processors"] = "several kinds; a configuration scores differently on each, as with another seed" + (
-            f"; records of several on {codes(mixed)}, whose pages say more"
-            if mixed
-            else ", and no shift has records of two"
+        mixed = [short(shift) for shift, shift_records in records.items() if processors(shift_records)]
+        replacements["Processors"] = (
+            "several kinds; a configuration scores differently on each, as with another seed"
+            + (
+                f"; records of several on {codes(mixed)}, whose pages say more"
+                if mixed
+                else ", and no shift has records of two"
+            )
         )
-    return provenance(shifts[0], everything, **instead)
+    return provenance(shifts[0], everything, **replacements)
 
 
 def _models(records: Iterable[Sequence[Record]]) -> str:
     """Whether shifts share source models: what starts from one model is not independent."""
-    several = [{record.source_model for record in of} - {None} for of in records]
-    if len(several) > 1 and set.intersection(*several):
+    models = [{record.source_model for record in shift_records} - {None} for shift_records in records]
+    if len(models) > 1 and set.intersection(*models):
         return "and one source model for all shifts, which are therefore not wholly independent of each other"
     return "and its own source model on each shift"
 

@@ -30,26 +30,28 @@ def in_short(atlas: Atlas) -> list[str]:
 
 def best_told(atlas: Atlas, shift: str) -> str:
     """Best and second source-free method of a shift, and who is not told apart from the best."""
-    of, called = atlas.contests[shift], titles(atlas)
-    if not of.names:
+    contest, title = atlas.contests[shift], titles(atlas)
+    if not contest.names:
         return "no source-free method has its blocks."
     scores = {
-        row.name: [row.miou[shift][seed] for seed in atlas.blocks[shift]] for row in atlas.rows if row.name in of.names
+        row.name: [row.miou[shift][seed] for seed in atlas.blocks[shift]]
+        for row in atlas.rows
+        if row.name in contest.names
     }
-    first = of.names[0]
-    text = f"best is {called[first]} ({spread(scores[first])})"
-    if len(of.names) == 1:
+    first = contest.names[0]
+    text = f"best is {title[first]} ({spread(scores[first])})"
+    if len(contest.names) == 1:
         return f"{text}, alone."
-    second = of.names[1]
-    gap = difference(of.differences[first, second])
-    text += f", then {called[second]} ({spread(scores[second])}; {gap} between them)"
-    alike = [called[name] for name in atlas.leaders[shift][1:]]
-    if all(p is None for p in of.corrected.values()):
+    second = contest.names[1]
+    gap = difference(contest.differences[first, second])
+    text += f", then {title[second]} ({spread(scores[second])}; {gap} between them)"
+    alike = [title[name] for name in atlas.leaders[shift][1:]]
+    if all(p is None for p in contest.corrected.values()):
         return f"{text}; one replicate tells nobody apart."
-    others = len(of.names) - 1
-    if len(alike) == others:
-        return f"{text}; none of the {others} others is told apart from it."
-    return f"{text}; not told apart from the best: {listed(alike) if alike else 'nobody'}, of {others} others."
+    rivals = len(contest.names) - 1
+    if len(alike) == rivals:
+        return f"{text}; none of the {rivals} others is told apart from it."
+    return f"{text}; not told apart from the best: {listed(alike) if alike else 'nobody'}, of {rivals} others."
 
 
 def row_told(atlas: Atlas, row: Row) -> str:
@@ -57,8 +59,8 @@ def row_told(atlas: Atlas, row: Row) -> str:
     best = [short(shift) for shift, names in atlas.leaders.items() if names[:1] == [row.name]]
     among = [short(shift) for shift, names in atlas.leaders.items() if row.name in names[1:]]
     parts = [f"best on {codes(best)}"] * bool(best)
-    where = "each" if len(among) == len(atlas.leaders) > 1 else codes(among)
-    parts += [f"not told apart from the best on {where}"] * bool(among)
+    shifts = "each" if len(among) == len(atlas.leaders) > 1 else codes(among)
+    parts += [f"not told apart from the best on {shifts}"] * bool(among)
     apart = "told apart from the best everywhere" if atlas.tested else ""
     return "; ".join(filter(None, (", ".join(parts) or apart, _span(atlas.source_free, row)))) + "."
 
@@ -91,24 +93,24 @@ def own_told(atlas: Atlas) -> str:
     row = next((row for row in ranking.rows if row.key == (OWN, ())), None)
     if row is None:
         return "STPL does not have every block and is not ranked." if ranking.rows else ""
-    place = ranking.rows.index(row)
-    mean, best = float(ranking.mean[place]), float(ranking.mean[0])
-    ahead = [of for of, rank in zip(ranking.rows, ranking.mean, strict=True) if rank < mean]
-    level = [of for of, rank in zip(ranking.rows, ranking.mean, strict=True) if rank == mean and of != row]
+    index = ranking.rows.index(row)
+    mean, best = float(ranking.mean[index]), float(ranking.mean[0])
+    ahead = [rival for rival, rank in zip(ranking.rows, ranking.mean, strict=True) if rank < mean]
+    level = [rival for rival, rank in zip(ranking.rows, ranking.mean, strict=True) if rank == mean and rival != row]
     if not ahead:
-        with_whom = f", shared with {listed(plain(of.title) for of in level)}" if level else ""
+        with_whom = f", shared with {listed(plain(rival.title) for rival in level)}" if level else ""
         text = f"STPL has the best mean rank, {mean:.2f} of {len(ranking.rows)}{with_whom}"
         alike = [
-            of
-            for of in ranking.rows
-            if of != row and ranking.agreement and not ranking.nemenyi.told_apart(row.name, of.name)
+            rival
+            for rival in ranking.rows
+            if rival != row and ranking.agreement and not ranking.nemenyi.told_apart(row.name, rival.name)
         ]
         return (
-            f"{text}; Nemenyi's test does not tell it apart from {listed(plain(of.title) for of in alike)}."
+            f"{text}; Nemenyi's test does not tell it apart from {listed(plain(rival.title) for rival in alike)}."
             if alike
             else f"{text}."
         )
-    names = listed(f"{plain(of.title)} ({ranking.mean[ranking.rows.index(of)]:.2f})" for of in ahead)
+    names = listed(f"{plain(rival.title)} ({ranking.mean[ranking.rows.index(rival)]:.2f})" for rival in ahead)
     text = f"**STPL is not first**: its mean rank is {mean:.2f} of {len(ranking.rows)}, after {names}"
     if ranking.agreement is None:
         return f"{text}."
@@ -122,8 +124,8 @@ def own_told(atlas: Atlas) -> str:
 
 def tests_told(ranking: Ranking) -> str:
     """Friedman's test, Kendall's W and Nemenyi's critical difference in words, or why there are none."""
-    found = ranking.agreement
-    if found is None:
+    agreement = ranking.agreement
+    if agreement is None:
         few = (
             "one shift"
             if len(ranking.blocks) < 2
@@ -132,19 +134,19 @@ def tests_told(ranking: Ranking) -> str:
             else "ties alone"
         )
         return f"No test: {few}."
-    word = next(word for least, word in WORDS if found.w >= least)
-    result = "not all methods rank alike" if found.p < ALPHA else "ranks this far apart come about by chance too"
+    word = next(word for least, word in WORDS if agreement.w >= least)
+    result = "not all methods rank alike" if agreement.p < ALPHA else "ranks this far apart come about by chance too"
     within, between = ranking.likeness
     first, *rest = ranking.rows
     apart = [plain(row.title) for row in rest if ranking.nemenyi.told_apart(first.name, row.name)]
     parts = [
-        f"Friedman's test of {len(ranking.rows)} methods over {len(ranking.blocks)} shifts: χ² = {found.chi2:.1f}, "
-        f"p {equals(p_value(found.p))}: {result}.",
-        f"Kendall's W = {found.w:.2f}: {word} agreement of the shifts on the order (0: none, 1: the same order everywhere).",
+        f"Friedman's test of {len(ranking.rows)} methods over {len(ranking.blocks)} shifts: χ² = {agreement.chi2:.1f}, "
+        f"p {equals(p_value(agreement.p))}: {result}.",
+        f"Kendall's W = {agreement.w:.2f}: {word} agreement of the shifts on the order (0: none, 1: the same order everywhere).",
         _likeness_told(within, between),
         f"Nemenyi's critical difference is {ranking.critical:.2f} ranks: {plain(first.title)} ({ranking.mean[0]:.2f}) is told "
         f"apart from {listed(apart) if apart else 'nobody'}"
-        + (", and not after Friedman's test." if apart and found.p >= ALPHA else "."),
+        + (", and not after Friedman's test." if apart and agreement.p >= ALPHA else "."),
     ]
     return " ".join(parts)
 
@@ -171,8 +173,8 @@ def left_out(atlas: Atlas) -> str:
     """Rows without every block with what they lack, shifts without a block, and records that are in no block."""
     parts = []
     if atlas.incomplete:
-        told = [f"{plain(row.title)} ({_lacking(atlas, row)})" for row in atlas.incomplete]
-        parts.append(f"Incomplete and not ranked: {'; '.join(told)}.")
+        rows = [f"{plain(row.title)} ({_lacking(atlas, row)})" for row in atlas.incomplete]
+        parts.append(f"Incomplete and not ranked: {'; '.join(rows)}.")
     if bare := [short(shift) for shift in atlas.shifts if shift not in atlas.blocks]:
         parts.append(f"Without a replicate that half of the methods have, and in no rank: {codes(bare)}.")
     ranked = [row for row in atlas.rows if row in atlas.everybody.rows]

@@ -57,7 +57,7 @@ def pooled_miou(counts: npt.NDArray[np.integer | np.floating]) -> Floats:
 
 @lru_cache(maxsize=4)
 def plan(sizes: tuple[int, ...], draws: int) -> tuple[npt.NDArray[np.int64], tuple[Whole, ...]]:
-    """What is drawn: replicates, and how often each sequence of them.
+    """Draw replicates, and for each replicate how often each of its sequences is taken.
 
     The generator is numpy's frozen one (``RandomState``): its numbers are the same in every version, and so are the pages.
 
@@ -94,9 +94,9 @@ def paired_bootstrap(a: Mapping[int, Sequences], b: Mapping[int, Sequences], dra
     if not seeds:
         return None
     sizes = tuple(len(a[seed]) for seed in seeds)
-    ours, theirs = (_of_side(_Side(side), tuple(seeds), sizes, draws) for side in (a, b))
-    means = np.round((ours[0] - theirs[0]).mean(1), 9)  # so that a difference of nothing is 0 on every processor
-    observed = float(np.mean(ours[1] - theirs[1]))
+    first, second = (_of_side(_Side(side), tuple(seeds), sizes, draws) for side in (a, b))
+    means = np.round((first[0] - second[0]).mean(1), 9)  # so that a difference of nothing is 0 on every processor
+    observed = float(np.mean(first[1] - second[1]))
     low, high = np.quantile(means, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
     p = min(1.0, 2 * (1 + min((means <= 0).sum(), (means >= 0).sum())) / (draws + 1))
     return Resampled(observed, float(low), float(high), float(p), len(seeds), sum(sizes))
@@ -104,26 +104,27 @@ def paired_bootstrap(a: Mapping[int, Sequences], b: Mapping[int, Sequences], dra
 
 @dataclass(frozen=True)
 class _Side:
-    """Sequences by replicate, known by which object they are: one method stands against many."""
+    """Sequences of one method by replicate, hashed and compared by identity: one method is compared with many, and
+    :func:`_of_side` remembers what was drawn for it."""
 
-    of: Mapping[int, Sequences]
+    sequences: Mapping[int, Sequences]
 
     def __hash__(self) -> int:
-        return id(self.of)
+        return id(self.sequences)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Side) and other.of is self.of
+        return isinstance(other, _Side) and other.sequences is self.sequences
 
 
 @lru_cache(maxsize=8)
 def _of_side(side: _Side, seeds: tuple[int, ...], sizes: tuple[int, ...], draws: int) -> tuple[Floats, Floats]:
     """mIoU in percent of each draw and replicate that it took, ``(draws, R)``, and of each replicate as it is, ``(R,)``."""
     replicates, weights = plan(sizes, draws)
-    drawn, own = np.empty(replicates.shape), np.empty(len(seeds))
+    drawn, observed = np.empty(replicates.shape), np.empty(len(seeds))
     for number, (seed, weight) in enumerate(zip(seeds, weights, strict=True)):
-        counts = Pixels.of(side.of[seed]).small().counts
-        drawn[replicates == number], own[number] = _drawn(counts, weight), pooled_miou(counts.sum(0))
-    return drawn, own
+        counts = Pixels.of(side.sequences[seed]).small().counts
+        drawn[replicates == number], observed[number] = _drawn(counts, weight), pooled_miou(counts.sum(0))
+    return drawn, observed
 
 
 def _drawn(counts: Whole, weights: Whole) -> Floats:

@@ -62,14 +62,14 @@ def check_alone(record: Record, shift: Shift, name: str, cls: Any = None) -> Non
 
 def _faults(record: Record, shift: Shift, cls: Any) -> Iterator[str]:
     yield from _result("result", record.result, shift)
-    if (ran := record.protocol) != (asked := record.config.mode):
-        yield f"protocol is {ran}, but its config asks for {asked}"
-    whole = (
-        isinstance(shift.data.target, Pictures) and shift.data.target.transductive is not None and asked == "offline"
+    if (protocol := record.protocol) != (mode := record.config.mode):
+        yield f"protocol is {protocol}, but its config asks for {mode}"
+    transductive = (
+        isinstance(shift.data.target, Pictures) and shift.data.target.transductive is not None and mode == "offline"
     )
-    if whole != ("transductive" in record.beside):
-        what = "has no score of the transductive split" if whole else "has a score of a transductive split"
-        yield f"{what}, unlike shift '{shift.name}'"
+    if transductive != ("transductive" in record.beside):
+        fault = "has no score of the transductive split" if transductive else "has a score of a transductive split"
+        yield f"{fault}, unlike shift '{shift.name}'"
     beside = sorted(record.beside.keys() - {"transductive"})
     if beside not in ([], ["student"]) or (beside and not cls.evaluates_average):
         yield f"scores of other weights ({', '.join(beside)}), which '{record.config.method}' does not keep"
@@ -104,34 +104,35 @@ def _made_again(text: str, outside: bool) -> str | None:
         "flow",
         *(() if outside else ("shift",)),
     ):  # a shift may be a YAML, which runs nothing
-        known = names(kind) if outside else built_in(kind)
-        if (called := getattr(config, kind)) not in known and (kind, ":" in called) != ("network", True):
-            return str(unknown(KINDS[kind].word, called, known))
+        available = names(kind) if outside else built_in(kind)
+        if (chosen := getattr(config, kind)) not in available and (kind, ":" in chosen) != ("network", True):
+            return str(unknown(KINDS[kind].word, chosen, available))
     if config.plugins and not outside:
         return f"it ran with {', '.join(config.plugins)} from outside this repository"
     try:
-        usual = method_class(config.method).PAPER_HAS if config.ingredients == "published" else {}
+        implied = method_class(config.method).PAPER_HAS if config.ingredients == "published" else {}
         named = {key: getattr(config, key) for key in ("network", "fusion", "flow", "weights", "ingredients")}
-        told = {**every_setting(config), **named, **({"frames": config.frames} if config.frames else {})}
-        told |= {"reset": config.reset} if config.mode == "stream" else {}
-        options = {key: value for key, value in told.items() if key not in usual}  # those come with the ingredients
-        given = (config.init, config.steps, config.source_file, config.mode)
-        again = make_run_config(config.method, config.shift, 0, options, *given)
+        settings = {**every_setting(config), **named, **({"frames": config.frames} if config.frames else {})}
+        settings |= {"reset": config.reset} if config.mode == "stream" else {}
+        # Without those that come with the ingredients.
+        options = {key: value for key, value in settings.items() if key not in implied}
+        arguments = (config.init, config.steps, config.source_file, config.mode)
+        remade = make_run_config(config.method, config.shift, 0, options, *arguments)
     except UsageError as error:
         return str(error)
     judged = {name: getattr(config, name) for name in ("shift_hash", "revision")}  # by who compares it with today's
-    again = again.model_copy(update=judged)
-    return None if again == config else "its config is not what its names and settings give; run it again"
+    remade = remade.model_copy(update=judged)
+    return None if remade == config else "its config is not what its names and settings give; run it again"
 
 
 def _result(name: str, result: Result, shift: Shift) -> Iterator[str]:
     if set(result.iou) != set(shift.score_classes):
-        odd = sorted(set(result.iou) ^ set(shift.score_classes))[0]
-        yield f"{name}.iou: '{odd}' is {'no class of the shift' if odd in result.iou else 'missing'}"
-    if told := [c for c in shift.unscored if result.iou.get(c) is not None]:
-        yield f"{name}.iou: '{told[0]}' has a score, but the protocol does not score it"
-    known = [value for value in result.iou.values() if value is not None]
-    mean = math.fsum(known) / len(known) if known else math.nan
+        class_name = sorted(set(result.iou) ^ set(shift.score_classes))[0]
+        yield f"{name}.iou: '{class_name}' is {'no class of the shift' if class_name in result.iou else 'missing'}"
+    if scored := [c for c in shift.unscored if result.iou.get(c) is not None]:
+        yield f"{name}.iou: '{scored[0]}' has a score, but the protocol does not score it"
+    values = [value for value in result.iou.values() if value is not None]
+    mean = math.fsum(values) / len(values) if values else math.nan
     if not abs(result.miou - mean) <= MEAN_TOLERANCE:
         yield f"{name}.miou is {result.miou}, the mean of its IoUs is {mean}"
     if result.video and not isinstance(shift.data, Videos):
@@ -139,33 +140,38 @@ def _result(name: str, result: Result, shift: Shift) -> Iterator[str]:
 
 
 def _selection(record: Record, shift: Shift, cls: Any) -> Iterator[str]:
-    of = record.selection
-    shapes = [(of.unsupervised, "miou step"), (of.oracle, "label_looks miou step")]
-    shapes += [(one, "miou step target_score") for one in of.snapshots]
-    if odd := [sorted(told) for told, wanted in shapes if sorted(told) != wanted.split()]:
-        yield f"selection: {', '.join(odd[0]) or 'nothing'} is not what is kept of a snapshot"
+    recorded = record.selection
+    shapes = [(recorded.unsupervised, "miou step"), (recorded.oracle, "label_looks miou step")]
+    shapes += [(snapshot, "miou step target_score") for snapshot in recorded.snapshots]
+    if wrong_keys := [sorted(entry) for entry, keys in shapes if sorted(entry) != keys.split()]:
+        yield f"selection: {', '.join(wrong_keys[0]) or 'nothing'} is not what is kept of a snapshot"
         return
     kept = _kept(record, shift, cls)
-    if (steps := [one["step"] for one in of.snapshots]) != kept:
+    if (steps := [snapshot["step"] for snapshot in recorded.snapshots]) != kept:
         yield f"selection.snapshots are of steps {_numbers(steps)}; this protocol keeps {_numbers(kept)}"
         return
     most = math.log(len(shift.classes))
-    for one in of.snapshots:
-        if not 0 <= one["miou"] <= 100:
-            yield f"selection.snapshots: mIoU is {one['miou']} at step {one['step']:g}; it is in 0..100"
-        if not -SLACK <= one["target_score"] <= most + SLACK:
-            yield f"selection.snapshots: target_score is {one['target_score']} at step {one['step']:g}; it is in 0..{most:.4f}"
-    if (last := of.snapshots[-1]["miou"]) != record.result.miou:
+    for snapshot in recorded.snapshots:
+        if not 0 <= snapshot["miou"] <= 100:
+            yield f"selection.snapshots: mIoU is {snapshot['miou']} at step {snapshot['step']:g}; it is in 0..100"
+        if not -SLACK <= snapshot["target_score"] <= most + SLACK:
+            yield (
+                f"selection.snapshots: target_score is {snapshot['target_score']} at step {snapshot['step']:g}; "
+                f"it is in 0..{most:.4f}"
+            )
+    if (last := recorded.snapshots[-1]["miou"]) != record.result.miou:
         yield f"result.miou is {record.result.miou}, that of the last snapshot {last}"
-    kept_ = [Snapshot(int(one["step"]), one["target_score"], one["miou"]) for one in of.snapshots]
-    quiet, best = selection.unsupervised(kept_), selection.oracle(kept_)
-    wanted = {"step": best.step, "miou": best.miou, "label_looks": len(kept_)}
-    for name, told, right in (
-        ("unsupervised", of.unsupervised, {"step": quiet.step, "miou": quiet.miou}),
-        ("oracle", of.oracle, wanted),
+    snapshots = [
+        Snapshot(int(snapshot["step"]), snapshot["target_score"], snapshot["miou"]) for snapshot in recorded.snapshots
+    ]
+    unsupervised, best = selection.unsupervised(snapshots), selection.oracle(snapshots)
+    oracle = {"step": best.step, "miou": best.miou, "label_looks": len(snapshots)}
+    for name, stated, expected in (
+        ("unsupervised", recorded.unsupervised, {"step": unsupervised.step, "miou": unsupervised.miou}),
+        ("oracle", recorded.oracle, oracle),
     ):
-        if told != right:
-            yield f"selection.{name} is {told}; its snapshots give {right}"
+        if stated != expected:
+            yield f"selection.{name} is {stated}; its snapshots give {expected}"
 
 
 def _kept(record: Record, shift: Shift, cls: Any) -> list[int]:
@@ -197,14 +203,19 @@ def _cost(record: Record, shift: Shift, cls: Any) -> Iterator[str]:
 
 
 def _frames(record: Record) -> Iterator[str]:
-    """What a record says of the frames of a stream, which another has none of."""
+    """Faults in the number of frames of a stream and the times per frame; a record that is no stream must have neither."""
     cost = record.cost
     if (record.config.mode == "stream") != (cost.frames is not None):
         yield f"cost.frames is {cost.frames}; the protocol is {record.config.mode}"
     for name in ("seconds", "cpu_seconds"):
-        said, right = getattr(cost, f"{name}_per_frame"), getattr(cost, name) / cost.frames if cost.frames else None
-        if (said is None) != (right is None) or (said is not None and right is not None and abs(said - right) > 1e-3):
-            yield f"cost.{name}_per_frame is {said}; {getattr(cost, name)} s for {cost.frames or 'no'} frames give {right}"
+        stated, expected = (
+            getattr(cost, f"{name}_per_frame"),
+            getattr(cost, name) / cost.frames if cost.frames else None,
+        )
+        if (stated is None) != (expected is None) or (
+            stated is not None and expected is not None and abs(stated - expected) > 1e-3
+        ):
+            yield f"cost.{name}_per_frame is {stated}; {getattr(cost, name)} s for {cost.frames or 'no'} frames give {expected}"
 
 
 @cache
@@ -214,14 +225,14 @@ def _parameters(network: str, fusion: str, classes: int, frames: int) -> int:
 
 
 def _origin(record: Record, cls: Any) -> Iterator[str]:
-    """Where the record says that it comes from: names and numbers, nothing else."""
-    told = {"code": record.code, "versions": record.versions, "hardware": record.hardware}
-    for what, facts in {**told, "record": {"flow": record.flow}}.items():
+    """Faults in code, versions, hardware, title, date and source model, which may be names and numbers and nothing else."""
+    sections = {"code": record.code, "versions": record.versions, "hardware": record.hardware}
+    for section, facts in {**sections, "record": {"flow": record.flow}}.items():
         for name, value in facts.items():
             if not FACT.fullmatch(name) or (isinstance(value, str) and not FACT.fullmatch(value)):
-                yield f"{what}.{name:.40} is no name or version: {value!r:.60}"
+                yield f"{section}.{name:.40} is no name or version: {value!r:.60}"
             elif not (value is None or isinstance(value, (str, int, bool))):
-                yield f"{what}.{name} is neither text nor a whole number: {value!r:.60}"
+                yield f"{section}.{name} is neither text nor a whole number: {value!r:.60}"
     title = record.method.get("title")
     if not (isinstance(title, str) and title.isprintable() and len(title) <= 200 and not set(title) & set("<>")):
         yield f"method.title is no title: {title!r:.60}"
@@ -297,13 +308,13 @@ def compare_records(records: Mapping[str, Record], counts: Mapping[str, Mapping[
     seeds = {name: (record.config.seed if rendered else 0,) for name, record in records.items()}
     _one_to_one(seeds, truths, ("is scored on other labels than", "is scored on the labels of"), rendered)
     starts = {name: _start(record, shift) for name, record in records.items()}
-    own = {name: start for name, start in starts.items() if start is not None}
-    known = {name: hash_of(record.data or {}) for name, record in records.items()}
+    with_source = {name: start for name, start in starts.items() if start is not None}
+    digests = {name: hash_of(record.data or {}) for name, record in records.items()}
     _one_to_one(
-        {name: (records[name].config.frames or 0,) for name in records}, known, ("is of other data than", ""), False
+        {name: (records[name].config.frames or 0,) for name in records}, digests, ("is of other data than", ""), False
     )
-    models = {name: str(records[name].source_model) for name in own}
-    _one_to_one(own, models, ("starts from another source model than", "starts from the source model of"), True)
+    models = {name: str(records[name].source_model) for name in with_source}
+    _one_to_one(with_source, models, ("starts from another source model than", "starts from the source model of"), True)
 
 
 def _truth(counts: Mapping[str, Counts]) -> str:
@@ -314,7 +325,7 @@ def _truth(counts: Mapping[str, Counts]) -> str:
 
 
 def _start(record: Record, shift: Shift) -> tuple[Any, ...] | None:
-    """What tells source models apart; None for a run without one, or with one that was given as a file."""
+    """The settings that decide which source model a run starts from; None for a run without one, or with one from a file."""
     config = record.config
     if record.source_model is None or config.source_file:
         return None
@@ -325,23 +336,24 @@ def _start(record: Record, shift: Shift) -> tuple[Any, ...] | None:
 
 
 def _one_to_one(
-    keys: Mapping[str, tuple[Any, ...]], values: Mapping[str, str], says: tuple[str, str], apart: bool
+    keys: Mapping[str, tuple[Any, ...]], values: Mapping[str, str], verbs: tuple[str, str], apart: bool
 ) -> None:
-    """Equal keys have equal values and, with ``apart``, other keys other values; what fewer records say is wrong.
+    """Check that records with equal keys have equal values and, with ``apart``, records with other keys other values. Where they
+    disagree, the value that fewer records have counts as wrong.
 
     Args:
-        says: what a record does whose value is another, or that of another key.
+        verbs: the error's words for a record whose value differs from its key's, and for one with the value of another key.
     """
     by_key: dict[tuple[Any, ...], Counter[str]] = {}
     for name, key in keys.items():
         by_key.setdefault(key, Counter())[values[name]] += 1
-    usual = {key: found.most_common(1)[0][0] for key, found in by_key.items()}
+    usual = {key: counts.most_common(1)[0][0] for key, counts in by_key.items()}
     for name, key in keys.items():
         if values[name] != usual[key]:
-            other = next(n for n in keys if keys[n] == key and values[n] == usual[key])
-            raise RunError(f"Record {name} {says[0]} {other}, on the same replicate; run it again")
+            other_name = next(n for n in keys if keys[n] == key and values[n] == usual[key])
+            raise RunError(f"Record {name} {verbs[0]} {other_name}, on the same replicate; run it again")
     owners: dict[str, tuple[Any, ...]] = {}
     for key in sorted(usual, key=lambda key: (-by_key[key].total(), key)) if apart else ():
         if (owner := owners.setdefault(usual[key], key)) != key:
-            name, other = (next(n for n in keys if keys[n] == one) for one in (key, owner))
-            raise RunError(f"Record {name} {says[1]} {other}, on another replicate; run it again")
+            name, other_name = (next(n for n in keys if keys[n] == replicate) for replicate in (key, owner))
+            raise RunError(f"Record {name} {verbs[1]} {other_name}, on another replicate; run it again")

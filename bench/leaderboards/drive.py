@@ -53,13 +53,13 @@ def block_weights(frames: int, block: int = BLOCK, draws: int = DRAWS) -> Floats
 def drawn_miou(drives: Mapping[int, Drive], block: int = BLOCK, draws: int = DRAWS) -> Floats:
     """mIoU in percent of every draw of blocks, by replicate in order, ``(R, draws)``; all replicates get the same draws, since they
     are scored on the same frames."""
-    found = []
+    scores = []
     for _, drive in sorted(drives.items()):
         counts = np.stack([drive[name] for name in sorted(drive)])
         frames, classes, three = counts.shape
         pooled = block_weights(frames, block, draws) @ counts.reshape(frames, -1).astype(np.float64)
-        found.append(pooled_miou(pooled.reshape(draws, classes, three)))
-    return np.stack(found)
+        scores.append(pooled_miou(pooled.reshape(draws, classes, three)))
+    return np.stack(scores)
 
 
 def over_blocks(drives: Mapping[int, Drive], block: int = BLOCK, draws: int = DRAWS) -> tuple[float, float] | None:
@@ -85,14 +85,14 @@ def paired_blocks(
     seeds = [seed for seed in sorted(a.keys() & b.keys()) if a[seed] and a[seed].keys() == b[seed].keys()]
     if not seeds:
         return None
-    ours, theirs = ({seed: side[seed] for seed in seeds} for side in (a, b))
-    differences = drawn_miou(ours, block, draws) - drawn_miou(theirs, block, draws)
+    first, second = ({seed: side[seed] for seed in seeds} for side in (a, b))
+    differences = drawn_miou(first, block, draws) - drawn_miou(second, block, draws)
     picked = np.random.RandomState(1).randint(len(seeds), size=(len(seeds), draws))
     means = np.round(np.take_along_axis(differences, picked, 0).mean(0), 9)
-    observed = float(np.mean([_pooled(ours[seed]) - _pooled(theirs[seed]) for seed in seeds]))
+    observed = float(np.mean([_pooled(first[seed]) - _pooled(second[seed]) for seed in seeds]))
     low, high = np.quantile(means, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
     p = min(1.0, 2 * (1 + min((means <= 0).sum(), (means >= 0).sum())) / (draws + 1))
-    return Resampled(observed, float(low), float(high), float(p), len(seeds), sum(map(len, ours.values())))
+    return Resampled(observed, float(low), float(high), float(p), len(seeds), sum(map(len, first.values())))
 
 
 def _pooled(drive: Drive) -> float:
@@ -135,11 +135,11 @@ def sections(shift: Shift, main: Sequence[Group]) -> list[str]:
         return []
     first = next(group for group in main if group.counts)
     seed, drive = next(iter(sorted(first.sequences.items())))
-    alike = likeness(drive)
+    correlation = likeness(drive)
     measured = ""
-    if alike is not None:
+    if correlation is not None:
         whose = f"{plain(first.card.title)}, seed {seed}"
-        measured = f" Here the pixel accuracies of a frame and the next correlate by {alike:.2f} ({whose})."
+        measured = f" Here the pixel accuracies of a frame and the next correlate by {correlation:.2f} ({whose})."
     return [
         "## Over the drive",
         f"The {len(drive)} scored frames are of one drive. Neighbours show the same street a moment later, so single frames are "
@@ -159,7 +159,7 @@ def drive_table(main: Sequence[Group]) -> str:
     rows, names = [], video_names(main)
     for group in main:
         blocks, gain = over_blocks(group.sequences), paired_blocks(group.sequences, floor)
-        whole = group.of(lambda record: of.miou if (of := record.beside.get("transductive")) else None)
+        whole = group.of(lambda record: result.miou if (result := record.beside.get("transductive")) else None)
         rows.append(
             {
                 "method": plain(group.title),
@@ -183,7 +183,7 @@ def video_names(groups: Sequence[Group]) -> list[str]:
 
 
 def video_cells(group: Group, names: Sequence[str]) -> dict[str, str]:
-    """Mean and interval of each over the records that have it."""
+    """Cells of a group's row: mean and interval of each named consistency over the records that have it."""
     return {f"{SHOWN[name]}, %": spread(_video(group, name).values()) for name in names}
 
 
@@ -191,17 +191,17 @@ def _video(group: Group, name: str) -> dict[int, float]:
     return group.of(lambda record: record.result.video.get(name))
 
 
-def against(main: Sequence[Group], others: Mapping[str, Sequence[Group]]) -> list[str]:
+def against(main: Sequence[Group], other_shifts: Mapping[str, Sequence[Group]]) -> list[str]:
     """How far the order of methods is that of other shifts: rank correlations over the methods that both have."""
     rows = []
-    for name, groups in others.items():
-        for what, settings in (("all rows", ("none", "SFDA", "UDA")), ("source-free (SFDA)", ("SFDA",))):
-            here = {g.name: g.miou for g in main if g.card.setting in settings}
-            there = {g.name: mean_interval(list(g.miou.values()))[0] for g in groups if g.card.setting in settings}
-            if (found := rank_correlation(here, there)) is not None:
-                interval = NOTHING if found.low is None else f"{found.low:+.2f} to {found.high:+.2f}"
-                cells = {"measured on": code(name), "row": what, "methods": str(found.methods)}
-                rows.append(cells | {"Spearman's ρ": f"{found.rho:+.2f}", "95 % interval": interval})
+    for name, groups in other_shifts.items():
+        for label, settings in (("all rows", ("none", "SFDA", "UDA")), ("source-free (SFDA)", ("SFDA",))):
+            scores = {g.name: g.miou for g in main if g.card.setting in settings}
+            reference = {g.name: mean_interval(list(g.miou.values()))[0] for g in groups if g.card.setting in settings}
+            if (correlation := rank_correlation(scores, reference)) is not None:
+                interval = NOTHING if correlation.low is None else f"{correlation.low:+.2f} to {correlation.high:+.2f}"
+                cells = {"measured on": code(name), "row": label, "methods": str(correlation.methods)}
+                rows.append(cells | {"Spearman's ρ": f"{correlation.rho:+.2f}", "95 % interval": interval})
     if not rows:
         return []
     return [

@@ -48,13 +48,13 @@ def _checkpoint(run: RunFolder) -> Iterator[str]:
         yield f"names no digest of its checkpoint; {AGAIN}"
     elif record.source_model and not digests.source_model:
         yield f"names no digest of its source model; {AGAIN}"
-    elif digests.checkpoint != (found := sha256_of(run.checkpoint)):
-        yield f"has another checkpoint than its record says: SHA-256 {found:.12}..., not {digests.checkpoint:.12}...; {AGAIN}"
+    elif digests.checkpoint != (actual := sha256_of(run.checkpoint)):
+        yield f"has another checkpoint than its record says: SHA-256 {actual:.12}..., not {digests.checkpoint:.12}...; {AGAIN}"
     elif run.config.mode == "stream" and digests.predictions != online_digest(run.folder):
         yield f"has other online predictions than its record says; {AGAIN}"
-    told, step = load_tensors(run.checkpoint)[1], record.selection.snapshots[-1]["step"]
-    if (told.get("config"), told.get("step")) != (record.run, step):
-        yield f"has the checkpoint of run {told.get('config')}, step {told.get('step')}; {AGAIN}"
+    metadata, step = load_tensors(run.checkpoint)[1], record.selection.snapshots[-1]["step"]
+    if (metadata.get("config"), metadata.get("step")) != (record.run, step):
+        yield f"has the checkpoint of run {metadata.get('config')}, step {metadata.get('step')}; {AGAIN}"
 
 
 def _log(run: RunFolder) -> Iterator[str]:
@@ -66,8 +66,8 @@ def _log(run: RunFolder) -> Iterator[str]:
 
 def wrong_source_model(run: RunFolder, workspace: Workspace) -> str | None:
     """How the record's source model is not the one that its configuration gives; None where it is, or was given as a file."""
-    said = run.record.source_model
-    if said is None or run.config.source_file:
+    stated = run.record.source_model
+    if stated is None or run.config.source_file:
         return None
-    wanted = hash_of(source_identity(run.config, run.shift, workspace))
-    return None if said == wanted else f"says source model {said}, not {wanted}; {AGAIN}"
+    expected = hash_of(source_identity(run.config, run.shift, workspace))
+    return None if stated == expected else f"says source model {stated}, not {expected}; {AGAIN}"

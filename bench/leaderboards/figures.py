@@ -25,8 +25,8 @@ def drawings(root: Path, shift: Shift, committed: Committed) -> list[Drawing]:
     main = ranked(grouped(committed.records))
     if not main:
         return []
-    found = [_scores(root, shift, main), _differences(root, shift, main), _first_page(root, shift, main)]
-    return [drawing for drawing in (*found, _gains(root, shift, main)) if drawing is not None]
+    drawn = [_scores(root, shift, main), _differences(root, shift, main), _first_page(root, shift, main)]
+    return [drawing for drawing in (*drawn, _gains(root, shift, main)) if drawing is not None]
 
 
 def _scores(root: Path, shift: Shift, main: Sequence[Group]) -> Drawing:
@@ -57,7 +57,7 @@ def _differences(root: Path, shift: Shift, main: Sequence[Group]) -> Drawing | N
     def draw() -> Figure:
         from .score_figures import Entry, difference_figure
 
-        return difference_figure([Entry(*one) for one in shown], f"Gain over source-only on {shift.title}")
+        return difference_figure([Entry(*fields) for fields in shown], f"Gain over source-only on {shift.title}")
 
     caption = "Gain of every method over source-only, paired by replicate"
     return Drawing(caption, root / "figures" / f"{shift.name}-gains.png", [shift.title, shown], draw)
@@ -119,12 +119,12 @@ def _title(row: Published) -> str:
 
 
 def _short(title: str) -> str:
-    """Without what the axis says already."""
+    """A method's title without the setting, which the axis says already."""
     return title.replace(" (source-free)", "").replace(" (mean teacher)", "")
 
 
 def _arrow(shift: str) -> str:
-    """``viper2cityscapes`` as a person writes it."""
+    """The name of a shift as papers write it: ``VIPER → Cityscapes-Seq`` for ``viper2cityscapes``."""
     names = {"viper": "VIPER", "synthia": "SYNTHIA-Seq", "cityscapes": "Cityscapes-Seq"}
     source, _, target = shift.partition("2")
     return f"{names.get(source, source)} → {names.get(target, target)}"

@@ -50,7 +50,7 @@ class Drawing:
 
     @property
     def note(self) -> str:
-        """What stands in the files: the hash of the data."""
+        """The text that is put into the files' ``Description``: the hash of the data."""
         return f"data {hash_of(rounded(self.data))}"
 
     def stale(self) -> list[Path]:
@@ -82,13 +82,17 @@ NOTED = 1 << 16
 """Bytes of a figure's file in which that stands."""
 
 
-def check_own(path: Path, own: bool) -> None:
+def check_own(path: Path, generated: bool) -> None:
     """Refuse to write over a file that was not generated.
 
+    Args:
+        path: file that is about to be written.
+        generated: whether what is there now was written by bench.
+
     Raises:
-        UsageError: it is there and not ``own``.
+        UsageError: the file exists and is not ``generated``.
     """
-    if path.exists() and not own:
+    if path.exists() and not generated:
         raise UsageError(f"{path} was not written by bench; move it away, or choose another --root")
 
 
@@ -106,7 +110,7 @@ class Page:
         return [self.path, *(path for drawing in self.drawings for path in drawing.paths)]
 
     def is_own(self) -> bool:
-        """Whether what lies there starts like this page: an earlier one."""
+        """Whether the file at the path starts like this page, so that it is an earlier version of it."""
         head = self.text.partition(": ")[0].encode()
         return self.path.is_file() and self.path.read_bytes().startswith(head)
 
@@ -136,20 +140,20 @@ class Pages:
     """Generated pages of a kind.
 
     Attributes:
-        wanted: those that have to be there.
-        orphans: those on disk that nothing belongs to any more.
+        expected: those that have to be there.
+        orphans: generated pages on disk whose shift, study or analysis has no records any more.
     """
 
-    wanted: Sequence[Page]
+    expected: Sequence[Page]
     orphans: Sequence[Path]
 
     def __bool__(self) -> bool:
-        """Whether there is any page, wanted or left over."""
-        return bool(self.wanted or self.orphans)
+        """Whether there is any page, expected or left over."""
+        return bool(self.expected or self.orphans)
 
     def stale(self) -> list[Path]:
-        """Pages and figures that are missing, not what they have to be, or of nothing. Writes nothing."""
-        return [*(path for page in self.wanted for path in page.stale()), *self.orphans]
+        """Pages and figures that are missing or stale, and the orphans. Writes nothing."""
+        return [*(path for page in self.expected for path in page.stale()), *self.orphans]
 
     def write(self) -> list[Path]:
         """Write what is stale and remove the orphans; returns the figures and pages written.
@@ -159,14 +163,14 @@ class Pages:
         """
         for path in self.orphans:
             path.unlink()
-        return [path for page in self.wanted for path in page.write()]
+        return [path for page in self.expected for path in page.write()]
 
 
-def orphans(places: Iterable[Path], heads: tuple[str, ...], wanted: Sequence[Page]) -> list[Path]:
-    """Which files at these places start like a generated page and are none that is wanted."""
-    known = {page.path for page in wanted}
-    found = (path for path in dict.fromkeys(places) if path not in known and path.is_file())
-    return [path for path in found if path.read_text(encoding="utf-8", errors="replace").startswith(heads)]
+def orphans(candidates: Iterable[Path], heads: tuple[str, ...], expected: Sequence[Page]) -> list[Path]:
+    """Candidates that exist, start with one of ``heads`` as a generated page does, and are not among the expected pages."""
+    expected_paths = {page.path for page in expected}
+    files = (path for path in dict.fromkeys(candidates) if path not in expected_paths and path.is_file())
+    return [path for path in files if path.read_text(encoding="utf-8", errors="replace").startswith(heads)]
 
 
 def rounded(value: Any) -> Any:
@@ -174,7 +178,7 @@ def rounded(value: Any) -> Any:
     if isinstance(value, float):
         return round(value, DIGITS) + 0.0  # no -0.0
     if isinstance(value, dict):
-        return {str(key): rounded(of) for key, of in value.items()}
+        return {str(key): rounded(child) for key, child in value.items()}
     if isinstance(value, (list, tuple)):
-        return [rounded(of) for of in value]
+        return [rounded(child) for child in value]
     return value

@@ -77,33 +77,33 @@ class Hidden(Model):
 
     @model_validator(mode="after")
     def _compares(self) -> Hidden:
-        for what, of in (("scores", self.scores), ("claimed", self.claimed)):
-            if of.keys() != {self.method, FLOOR, RIVAL}:
-                raise ValueError(f"{what}: of {', '.join(of)}; wanted are {self.method}, {FLOOR}, {RIVAL}")
+        for field, scores in (("scores", self.scores), ("claimed", self.claimed)):
+            if scores.keys() != {self.method, FLOOR, RIVAL}:
+                raise ValueError(f"{field}: of {', '.join(scores)}; wanted are {self.method}, {FLOOR}, {RIVAL}")
             for name in (FLOOR, RIVAL):
-                if not of[self.method].keys() & of[name].keys():
-                    raise ValueError(f"{what}: {self.method} and {name} share no replicate")
+                if not scores[self.method].keys() & scores[name].keys():
+                    raise ValueError(f"{field}: {self.method} and {name} share no replicate")
         return self
 
     def gain(self, over: str = FLOOR) -> Paired:
-        """Over another method on the hidden worlds, paired by replicate."""
+        """Gain over another method on the hidden worlds, paired by replicate."""
         return _paired(self.scores, self.method, over)
 
     def claim(self, over: str = FLOOR) -> Paired:
-        """The same in the records."""
+        """Gain over another method in the records, paired by replicate."""
         return _paired(self.claimed, self.method, over)
 
     @property
     def interval(self) -> tuple[float, float]:
         """95 % interval of the claimed gain, as the hidden worlds give it: around their mean, Welch's t with the errors of both
         means. From minus to plus infinity where there is one replicate."""
-        here, said = self.gain(), self.claim()
-        half = _welch_half(_variance(here), here.n, _variance(said), said.n)
-        return here.difference - half, here.difference + half
+        gain, claim = self.gain(), self.claim()
+        half = _welch_half(_variance(gain), gain.n, _variance(claim), claim.n)
+        return gain.difference - half, gain.difference + half
 
     @property
     def within(self) -> bool:
-        """Whether the claimed gain lies in it."""
+        """Whether the claimed gain lies in :attr:`interval`."""
         low, high = self.interval
         return low - 1e-9 <= self.claim().difference <= high + 1e-9
 
@@ -113,10 +113,10 @@ class Hidden(Model):
         the 95 % interval of the difference holds 0. None for self_training itself."""
         if self.method == RIVAL:
             return None
-        here, said = self.gain(RIVAL), self.claim(RIVAL)
-        if here.difference * said.difference > 0 or here.difference == said.difference:
+        gain, claim = self.gain(RIVAL), self.claim(RIVAL)
+        if gain.difference * claim.difference > 0 or gain.difference == claim.difference:
             return "holds"
-        return "unclear" if here.half is None or abs(here.difference) <= here.half else "reversed"
+        return "unclear" if gain.half is None or abs(gain.difference) <= gain.half else "reversed"
 
     @property
     def passed(self) -> bool:
@@ -128,12 +128,15 @@ class Hidden(Model):
         """For a person; the verdict in the last line."""
         low, high = self.interval
         lines = [f"{self.worlds}, mIoU on replicates {', '.join(map(str, self.scores[self.method]))}:"]
-        lines += [f"  {name}: {', '.join(f'{value:.2f}' for value in of.values())}" for name, of in self.scores.items()]
+        lines += [
+            f"  {name}: {', '.join(f'{value:.2f}' for value in scores.values())}"
+            for name, scores in self.scores.items()
+        ]
         lines.append(f"gain over {FLOOR}: {difference(self.gain())} here, {difference(self.claim())} in the records")
         lines.append(f"the records' gain is {'' if self.within else 'not '}within {low:+.2f} to {high:+.2f}")
         if self.order is not None:
-            here, said = difference(self.gain(RIVAL)), difference(self.claim(RIVAL))
-            lines.append(f"minus {RIVAL}: {here} here, {said} in the records; the order {ORDERS[self.order]}")
+            gain, claim = difference(self.gain(RIVAL)), difference(self.claim(RIVAL))
+            lines.append(f"minus {RIVAL}: {gain} here, {claim} in the records; the order {ORDERS[self.order]}")
         return "\n".join([*lines, "confirmed" if self.passed else "not confirmed"])
 
     def to_json(self) -> str:
@@ -150,28 +153,36 @@ ORDERS: Mapping[Order, str] = {
 
 def canonical_lines(value: Mapping[str, Any]) -> str:
     """JSON with a line for each key."""
-    lines = (f" {canonical(key)}: {canonical(of)}" for key, of in sorted(value.items()))
+    lines = (f" {canonical(key)}: {canonical(member)}" for key, member in sorted(value.items()))
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def _paired(scores: Mapping[str, Scores], method: str, over: str) -> Paired:
-    found = paired_difference(scores[method], scores[over])
-    assert found is not None  # what has no replicate in common is no result
-    return found
+    paired = paired_difference(scores[method], scores[over])
+    assert paired is not None  # what has no replicate in common is no result
+    return paired
 
 
-def _variance(of: Paired) -> float:
-    """Of the mean; 0 where one replicate says nothing of it."""
-    return 0.0 if of.half is None else float((of.half / stats.t.ppf(0.5 + LEVEL / 2, of.n - 1)) ** 2)
+def _variance(paired: Paired) -> float:
+    """Variance of the mean difference; 0 for one replicate, which gives no estimate."""
+    return 0.0 if paired.half is None else float((paired.half / stats.t.ppf(0.5 + LEVEL / 2, paired.n - 1)) ** 2)
 
 
-def _welch_half(here: float, n: int, said: float, m: int) -> float:
-    """Half-width of the interval of a difference of two means, from the variances of both; the hidden one's must be known."""
+def _welch_half(gain_variance: float, n: int, claim_variance: float, m: int) -> float:
+    """Half-width of Welch's 95 % interval of the difference of two means.
+
+    Args:
+        gain_variance, n: variance of the mean gain on the hidden worlds, and its number of replicates.
+        claim_variance, m: the same of the records, where one replicate counts as a variance of 0.
+
+    Returns:
+        Infinity for ``n < 2``.
+    """
     if n < 2:
         return math.inf
-    if (total := here + said) == 0:
+    if (total := gain_variance + claim_variance) == 0:
         return 0.0
-    free = total**2 / (here**2 / (n - 1) + (said**2 / (m - 1) if m > 1 else 0.0))
+    free = total**2 / (gain_variance**2 / (n - 1) + (claim_variance**2 / (m - 1) if m > 1 else 0.0))
     return float(stats.t.ppf(0.5 + LEVEL / 2, free) * math.sqrt(total))
 
 
@@ -188,26 +199,27 @@ def names_of(salt: str) -> tuple[str, str]:
         raise UsageError(
             f"--worlds: a salt of at least {SALT} characters, which nobody can guess: `openssl rand -hex 16`"
         )
-    name, worlds = (hashlib.sha256(f"{what} {salt}".encode()).hexdigest() for what in ("name", "worlds"))
+    name, worlds = (hashlib.sha256(f"{purpose} {salt}".encode()).hexdigest() for purpose in ("name", "worlds"))
     return f"hidden-{name[:12]}", worlds
 
 
 @contextmanager
 def hidden_shift(shift: str, salt: str) -> Iterator[str]:
-    """The path of a shift that is another one on a salt's worlds. It is nobody's to tune or to report on.
+    """Write a copy of a shift with a salt's worlds to a temporary file, and give its path. Its purpose is ``private``: nothing is
+    tuned or reported on it.
 
     Raises:
         UsageError: a shift without rendered worlds, or a salt that is too short.
     """
-    known, (name, worlds) = load_shift(shift), names_of(salt)
-    if not isinstance(known.data, Data):
-        raise UsageError(f"Shift '{known.name}' is recorded video: it has no worlds that could be hidden")
-    told = load_yaml(shift_file(resolve("shift", shift))[1])
-    told |= {"name": name, "title": f"{known.title}, hidden worlds", "purpose": "private"}
-    told["data"] |= {"family": name, "worlds": worlds}
+    reported, (name, worlds) = load_shift(shift), names_of(salt)
+    if not isinstance(reported.data, Data):
+        raise UsageError(f"Shift '{reported.name}' is recorded video: it has no worlds that could be hidden")
+    protocol = load_yaml(shift_file(resolve("shift", shift))[1])
+    protocol |= {"name": name, "title": f"{reported.title}, hidden worlds", "purpose": "private"}
+    protocol["data"] |= {"family": name, "worlds": worlds}
     with tempfile.TemporaryDirectory(prefix="bench-verify-") as scratch:
         path = Path(scratch) / f"{name}.yaml"
-        path.write_text(yaml.safe_dump(told), encoding="utf-8")
+        path.write_text(yaml.safe_dump(protocol), encoding="utf-8")
         yield str(path)
 
 
@@ -241,14 +253,14 @@ def verify_on_worlds(config: RunConfig, salt: str, seeds: str, root: Path, works
     scores: dict[str, Scores] = {name: {} for name in configs}
     access: set[str | None] = set()
     with hidden_shift(config.shift, salt) as path:
-        told = {"shift": resolve("shift", path), "shift_hash": load_shift(path).hash}
+        shift_fields = {"shift": resolve("shift", path), "shift_hash": load_shift(path).hash}
         for seed in replicates:
-            for name, one in configs.items():
-                record = run(one.model_copy(update=told | {"seed": seed}), workspace)
+            for name, method_config in configs.items():
+                record = run(method_config.model_copy(update=shift_fields | {"seed": seed}), workspace)
                 scores[name][seed] = record.result.miou
                 access.add(record.access)
-    found = Hidden(
-        worlds=told["shift"],
+    hidden = Hidden(
+        worlds=shift_fields["shift"],
         shift=base.shift,
         shift_hash=base.shift_hash,
         method=base.method,
@@ -262,9 +274,9 @@ def verify_on_worlds(config: RunConfig, salt: str, seeds: str, root: Path, works
         hardware=hardware(workspace.device, torch.get_num_threads()),
         date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
     )
-    place = root / FOLDER / found.shift / f"{found.method}-{found.run}-{found.worlds}.json"
-    write_atomically(place, found.to_json())
-    return found
+    file = root / FOLDER / hidden.shift / f"{hidden.method}-{hidden.run}-{hidden.worlds}.json"
+    write_atomically(file, hidden.to_json())
+    return hidden
 
 
 def _beside(config: RunConfig, method: str) -> RunConfig:
@@ -281,17 +293,17 @@ def claims(configs: Mapping[str, RunConfig], root: Path, runs: Path) -> dict[str
         UsageError: of one of them there is nothing, or no replicate is shared.
     """
     shift = next(iter(configs.values())).shift
-    places = sorted((root / "records" / shift).glob("*.json")) or sorted(runs.glob("*/record.json"))
-    records = [record for path in places if (record := read_record(path)).config.shift == shift]
-    found = {name: _scores(matching(records, config).values()) for name, config in configs.items()}
-    for name, of in found.items():
-        if not of:
+    files = sorted((root / "records" / shift).glob("*.json")) or sorted(runs.glob("*/record.json"))
+    records = [record for path in files if (record := read_record(path)).config.shift == shift]
+    scores = {name: _scores(matching(records, config).values()) for name, config in configs.items()}
+    for name, by_seed in scores.items():
+        if not by_seed:
             raise UsageError(
                 f"Nothing is claimed of '{name}' on '{shift}' with these options: no record in {root / 'records'}"
             )
-        if not of.keys() & next(iter(found.values())).keys():
+        if not by_seed.keys() & next(iter(scores.values())).keys():
             raise UsageError(f"The records of '{name}' on '{shift}' share no replicate with the method's")
-    return found
+    return scores
 
 
 def _scores(records: Iterable[Record]) -> Scores:

@@ -22,8 +22,8 @@ def pages(root: Path) -> list[Page]:
     Raises:
         RunError: a result is damaged.
     """
-    found = read_hidden(root)
-    if not found:
+    results = read_hidden(root)
+    if not results:
         return []
     parts = [
         f"{HEAD}methods on worlds that nobody knew",
@@ -35,29 +35,35 @@ def pages(root: Path) -> list[Page]:
         "both means). Confirmed: the records' gain lies in it, and the method is not significantly on the other side of "
         "self-training. No leaderboard has these scores.",
     ]
-    for shift in sorted({of.shift for of in found}):
-        rows = [row(of) for of in found if of.shift == shift]
+    for shift in sorted({hidden.shift for hidden in results}):
+        rows = [row(hidden) for hidden in results if hidden.shift == shift]
         parts += [f"## {plain(load_shift(shift).title)}", table(rows, left=("method", "worlds", "where"))]
     return [Page(root / NAME, "\n\n".join(parts) + "\n")]
 
 
-def row(of: Hidden) -> dict[str, str]:
-    """One result."""
-    low, high = of.interval
-    title = method_class(of.method).card.title if of.method in method_names() else of.method  # one that is not here yet
-    altered = f" ({', '.join(map(code, of.altered))})" if of.altered else ""
-    stale = "" if of.shift_hash == load_shift(of.shift).hash else ", of another protocol"
-    where = f"{of.hardware.get('cpu', NOTHING)}, torch {of.versions.get('torch', NOTHING)}, {of.access}, {of.date}, revision "
+def row(hidden: Hidden) -> dict[str, str]:
+    """The row of one result."""
+    low, high = hidden.interval
+    # A method that was verified need not be here yet.
+    title = method_class(hidden.method).card.title if hidden.method in method_names() else hidden.method
+    altered = f" ({', '.join(map(code, hidden.altered))})" if hidden.altered else ""
+    stale = "" if hidden.shift_hash == load_shift(hidden.shift).hash else ", of another protocol"
+    environment = (
+        f"{hidden.hardware.get('cpu', NOTHING)}, torch {hidden.versions.get('torch', NOTHING)}, {hidden.access}, "
+        f"{hidden.date}, revision "
+    )
     return {
         "method": plain(title) + altered,
-        "worlds": code(of.worlds),
-        "n": str(of.gain().n),
-        "gain": difference(of.gain()),
-        "in the records": difference(of.claim()),
+        "worlds": code(hidden.worlds),
+        "n": str(hidden.gain().n),
+        "gain": difference(hidden.gain()),
+        "in the records": difference(hidden.claim()),
         "interval": bounds(low, high),
-        f"minus {RIVAL}": NOTHING if of.order is None else difference(of.gain(RIVAL)),
-        "records'": NOTHING if of.order is None else difference(of.claim(RIVAL)),
-        "order": of.order or NOTHING,
-        "confirmed": ("yes" if of.passed else "**no**") + stale,
-        "where": plain(where + str(of.code.get("revision") or NOTHING) + (" (dirty)" if of.code.get("dirty") else "")),
+        f"minus {RIVAL}": NOTHING if hidden.order is None else difference(hidden.gain(RIVAL)),
+        "records'": NOTHING if hidden.order is None else difference(hidden.claim(RIVAL)),
+        "order": hidden.order or NOTHING,
+        "confirmed": ("yes" if hidden.passed else "**no**") + stale,
+        "where": plain(
+            environment + str(hidden.code.get("revision") or NOTHING) + (" (dirty)" if hidden.code.get("dirty") else "")
+        ),
     }

@@ -77,7 +77,7 @@ def build(
     sequences: Mapping[str, Mapping[str, Counts]] | None = None,
     figures: Sequence[tuple[str, str]] = (),
     studies: Sequence[study_page.Report] = (),
-    others: Mapping[str, Sequence[Group]] = MappingProxyType({}),
+    other_shifts: Mapping[str, Sequence[Group]] = MappingProxyType({}),
 ) -> str:
     """The page of a shift.
 
@@ -86,7 +86,7 @@ def build(
         sequences: by run, pixels per target sequence, of the records that have them.
         figures: caption and address, relative to the page, of each figure to show.
         studies: that have a page of their own; their records are not shown among the controls.
-        others: results measured on other shifts, by name, whose order of methods this one's is compared with.
+        other_shifts: results measured on other shifts, by name, whose order of methods this one's is compared with.
 
     Raises:
         RunError: no records, or one that does not belong here.
@@ -99,10 +99,12 @@ def build(
         admit(record, shift, f"{record.config.method}-s{record.config.seed}-{record.run}.json", admitted=admitted)
     groups = grouped(records, sequences)
     main = ranked(groups)
-    told = {record.run for study in studies for record in study.records}
-    controls = [g for g in groups if not g.is_row and not all(record.run in told for record in g.records.values())]
-    others_have = [g for g in controls if g.altered in OTHER_INGREDIENTS]
-    controls = [g for g in controls if g not in others_have]
+    study_runs = {record.run for study in studies for record in study.records}
+    controls = [
+        g for g in groups if not g.is_row and not all(record.run in study_runs for record in g.records.values())
+    ]
+    other_ingredients = [g for g in controls if g.altered in OTHER_INGREDIENTS]
+    controls = [g for g in controls if g not in other_ingredients]
     parts = [
         f"{HEAD}{plain(shift.title)}",
         f"Domain adaptation for video semantic segmentation, {len(shift.score_classes) - len(shift.unscored)} classes, scored on "
@@ -112,8 +114,8 @@ def build(
         provenance(shift, records),
         "What each setting may see while it adapts (the reported labels are opened afterwards, for every method):",
         "\n".join(f"- {name}: {SEES[name]}" for name in reversed(ORDER)),
-        *(_main_sections(main, shift, figures, others) if main else ()),
-        *(_ingredient_sections(others_have, groups, shift) if others_have else ()),
+        *(_main_sections(main, shift, figures, other_shifts) if main else ()),
+        *(_ingredient_sections(other_ingredients, groups, shift) if other_ingredients else ()),
     ]
     if shift.name in published_shifts():
         parts += published_page.sections(shift, main)
@@ -135,7 +137,7 @@ def build(
 
 
 def _main_sections(
-    main: Sequence[Group], shift: Shift, figures: Sequence[tuple[str, str]], others: Mapping[str, Sequence[Group]]
+    main: Sequence[Group], shift: Shift, figures: Sequence[tuple[str, str]], other_shifts: Mapping[str, Sequence[Group]]
 ) -> list[str]:
     """Results, classes, comparisons, selection: the sections on unaltered methods."""
     real = compared_with(shift.name)
@@ -154,8 +156,8 @@ def _main_sections(
         *_missing(main, shift),
         *(f"![{plain(caption)}]({address})" for caption, address in figures),
         *drive.sections(shift, main),
-        *_order_section(main, real, others),
-        *drive.against(main, others),
+        *_order_section(main, real, other_shifts),
+        *drive.against(main, other_shifts),
         "## IoU per class",
         "Percent, mean over replicates. Bold: the best source-free (SFDA) method of a column.",
         class_table(main, shift.score_classes),
@@ -193,16 +195,16 @@ def _main_sections(
 
 def _missing(main: Sequence[Group], shift: Shift) -> list[str]:
     """The methods that could stand in the results and do not."""
-    there = {group.method for group in main}
-    absent = [code(name) for name in methods_on(shift.name) if name not in there]
+    measured = {group.method for group in main}
+    absent = [code(name) for name in methods_on(shift.name) if name not in measured]
     return [f"Not measured here yet: {', '.join(absent)}."] if absent else []
 
 
-def _ingredient_sections(own: Sequence[Group], groups: Sequence[Group], shift: Shift) -> list[str]:
+def _ingredient_sections(variants: Sequence[Group], groups: Sequence[Group], shift: Shift) -> list[str]:
     """The table of results with the other ingredients than the shift's, and how far they are from the shift's."""
-    (option,) = own[0].altered
+    (option,) = variants[0].altered
     kind = option.partition("=")[2]
-    rows, real = ranked(replace(group, altered=()) for group in own), compared_with(shift.name)
+    rows, real = ranked(replace(group, altered=()) for group in variants), compared_with(shift.name)
     order = order_table(rows, real)
     return [
         f"## Results with {kind} ingredients",
@@ -211,20 +213,20 @@ def _ingredient_sections(own: Sequence[Group], groups: Sequence[Group], shift: S
         main_table(rows, real),
         *([f"Rank correlation (Spearman) with the table of STPL's paper on {real}, as above:", order] if order else ()),
         f"What the ingredients change: these minus {shift.ingredients} ones, mIoU points, {TESTED}",
-        control_table(own, groups),
+        control_table(variants, groups),
     ]
 
 
 def _pair_sections(main: Sequence[Group]) -> list[str]:
     """All pairs of each setting."""
     parts = []
-    for setting, of in families_of(main).items():
+    for setting, family in families_of(main).items():
         parts += [
             f"## Every pair of {setting} methods",
             "Row minus column, mIoU points, paired by replicate, ± 95 % t-interval. Bold: told apart by the paired t-test, "
-            f"Holm-corrected over the {len(of.corrected) // 2} pairs of the setting, at 0.05; places and groups above follow from "
-            "these.",
-            pair_table(main, of),
+            f"Holm-corrected over the {len(family.corrected) // 2} pairs of the setting, at 0.05; places and groups above follow "
+            "from these.",
+            pair_table(main, family),
         ]
     return parts
 
@@ -239,7 +241,7 @@ def _flow(shift: Shift) -> str:
     return "flow that the model was given" if shift.data.kind == "video" else "exact flow"
 
 
-def _order_section(main: Sequence[Group], real: str, others: Mapping[str, Sequence[Group]]) -> list[str]:
+def _order_section(main: Sequence[Group], real: str, other_shifts: Mapping[str, Sequence[Group]]) -> list[str]:
     """Does the measured order agree with the published one, and with that of other shifts? Theirs stand beside it."""
     table = order_table(main, real)
     if not table:
@@ -252,7 +254,7 @@ def _order_section(main: Sequence[Group], real: str, others: Mapping[str, Sequen
         table,
         *(
             part
-            for name, groups in others.items()
+            for name, groups in other_shifts.items()
             if (beside := order_table(groups, real))
             for part in (f"The same of {code(name)}, whose page this is from:", beside)
         ),
@@ -288,19 +290,19 @@ def _with_records(folder: Path) -> list[str]:
     """
     names = sorted(p.name for p in folder.glob("*") if p.is_dir() and any(p.glob("*.json")))
     if strange := set(names) - set(shift_names()):
-        raise unknown("shift", min(strange), shift_names(), where=f" in {folder}")
+        raise unknown("shift", min(strange), shift_names(), context=f" in {folder}")
     return names
 
 
 def shift_pages(root: Path, shift_name: str, committed: Mapping[str, Committed]) -> list[Page]:
     """Leaderboard and study pages of a shift. ``committed``: by shift, of this one and of those whose order of methods may be
     compared with its own."""
-    own = committed[shift_name]
-    reports = study_page.reports(shift_name, own.records, own.sequences)
-    figures = drawings(root, load_shift(shift_name), own)
+    committed_shift = committed[shift_name]
+    reports = study_page.reports(shift_name, committed_shift.records, committed_shift.sequences)
+    figures = drawings(root, load_shift(shift_name), committed_shift)
     shown = [(drawing.caption, drawing.path.relative_to(root).as_posix()) for drawing in figures]
-    others = {name: ranked(grouped(committed[name].records)) for name in _beside(shift_name, committed)}
-    text = build(shift_name, own.records, own.sequences, shown, reports, others)
+    other_shifts = {name: ranked(grouped(committed[name].records)) for name in _beside(shift_name, committed)}
+    text = build(shift_name, committed_shift.records, committed_shift.sequences, shown, reports, other_shifts)
     board = Page(root / f"{shift_name}.md", text, tuple(figures))
     return [board, *(of_study(report, root) for report in reports)]
 
@@ -333,15 +335,17 @@ def of_root(root: Path) -> Pages:
         UsageError: neither records nor a page.
         RunError: a record that does not belong.
     """
-    wanted, names = [*pages(root), *hidden_page.pages(root)], shift_names()
-    places = [root / f"{name}.md" for name in names] + [p for n in names for p in sorted(root.glob(f"{n}-*.md"))]
+    expected, names = [*pages(root), *hidden_page.pages(root)], shift_names()
+    candidates = [root / f"{name}.md" for name in names] + [p for n in names for p in sorted(root.glob(f"{n}-*.md"))]
     heads = (HEAD, study_page.HEAD, stream_page.HEAD, hidden_page.HEAD, atlas_page.HEAD)
-    found = Pages(wanted, orphans([*places, root / hidden_page.NAME, root / atlas_page.NAME], heads, wanted))
-    if not found:
+    root_pages = Pages(
+        expected, orphans([*candidates, root / hidden_page.NAME, root / atlas_page.NAME], heads, expected)
+    )
+    if not root_pages:
         raise UsageError(
             f"There is no leaderboard: no records in {root / 'records'}; `bench submit RUN` puts some there"
         )
-    return found
+    return root_pages
 
 
 def check(root: Path) -> list[Path]:

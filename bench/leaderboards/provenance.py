@@ -10,8 +10,8 @@ from bench.runs.records import Record
 from bench.shifts.sides import ModelFile
 
 
-def provenance(shift: Shift, records: Sequence[Record], **instead: str) -> str:
-    """Where the numbers come from and under which rules, as a list. ``instead``: lines that say something else, by their key."""
+def provenance(shift: Shift, records: Sequence[Record], **replacements: str) -> str:
+    """Where the numbers come from and under which rules, as a list. ``replacements``: lines that replace those, by key."""
     dates = sorted({record.date for record in records})
     seeds = sorted({record.config.seed for record in records})
     revisions = {f"{r.code.get('revision') or 'unknown'}{' (dirty)' if r.code.get('dirty') else ''}" for r in records}
@@ -46,19 +46,19 @@ def provenance(shift: Shift, records: Sequence[Record], **instead: str) -> str:
         lines["Access"] = access(records)
     if mixed := processors(records):
         lines["Processors"] = mixed
-    lines |= instead
+    lines |= replacements
     return "\n".join(f"- {key}: {text}" for key, text in lines.items())
 
 
 def access(records: Sequence[Record]) -> str:
     """How the methods of some records were kept from what they may not see."""
-    found = [record.access for record in records]
+    accesses = [record.access for record in records]
     kinds = {
         "boxed": "adapted in a process that could open nothing else",
         "watched": "in one that was watched only",
         None: "are older than the box and were watched",
     }
-    return "; ".join(f"{found.count(kind)} {what}" for kind, what in kinds.items() if kind in found)
+    return "; ".join(f"{accesses.count(kind)} {text}" for kind, text in kinds.items() if kind in accesses)
 
 
 def _drawn(shift: Shift) -> str:
@@ -76,11 +76,11 @@ def processors(records: Sequence[Record]) -> str:
     kinds: dict[tuple[str, ...], set[int]] = {}
     for record in records:
         deciding = ("gpu",) if "gpu" in record.hardware else ("cpu", "cpu_model")
-        what = tuple(str(record.hardware.get(key, "?")) for key in deciding)
-        kinds.setdefault(what, set()).add(record.config.seed)
+        machine = tuple(str(record.hardware.get(key, "?")) for key in deciding)
+        kinds.setdefault(machine, set()).add(record.config.seed)
     if len(kinds) < 2:
         return ""
-    seeds = [seed for of in kinds.values() for seed in of]
+    seeds = [seed for kind_seeds in kinds.values() for seed in kind_seeds]
     mixed = sorted({seed for seed in seeds if seeds.count(seed) > 1})
     shared = "worlds and source model" if all(_one_start(records, seed) for seed in mixed) else "worlds"
     pairs = (
@@ -100,4 +100,4 @@ def _one_start(records: Sequence[Record], seed: int) -> bool:
     for record in records:
         if record.config.seed == seed and record.source_model:
             files.setdefault(record.source_model, set()).add(record.digests.source_model if record.digests else None)
-    return bool(files) and all(len(of) == 1 and None not in of for of in files.values())
+    return bool(files) and all(len(digests) == 1 and None not in digests for digests in files.values())

@@ -49,15 +49,15 @@ def rows(file: Path = FILE) -> tuple[Published, ...]:
         missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
         if missing:
             raise ValueError(f"{file.name}: column '{missing[0]}' is missing; needed: {', '.join(COLUMNS)}")
-        found = tuple(_typed(row, f"{file.name}, line {reader.line_num}") for row in reader)
-    keys = [(row.shift, row.method) for row in found]
+        results = tuple(_typed(row, f"{file.name}, line {reader.line_num}") for row in reader)
+    keys = [(row.shift, row.method) for row in results]
     for key in keys:
         if keys.count(key) > 1:
             raise ValueError(f"{file.name}: {key[1]} on {key[0]} stands there twice")
-    return found
+    return results
 
 
-def _typed(row: dict[str, str], where: str) -> Published:
+def _typed(row: dict[str, str], location: str) -> Published:
     classes = [name for name in row if name not in COLUMNS]
     return Published(
         shift=row["shift"],
@@ -65,20 +65,20 @@ def _typed(row: dict[str, str], where: str) -> Published:
         venue=row["venue"],
         design=row["design"],
         setting=row["setting"],
-        miou=_percent(row["mIoU"], f"{where}, mIoU"),
-        iou={SHORT.get(name, name): _percent(row[name], f"{where}, {name}") for name in classes if row[name]},
+        miou=_percent(row["mIoU"], f"{location}, mIoU"),
+        iou={SHORT.get(name, name): _percent(row[name], f"{location}, {name}") for name in classes if row[name]},
         source=row["source"],
         note=row["note"],
     )
 
 
-def _percent(text: str, where: str) -> float:
+def _percent(text: str, location: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = -1.0
     if not 0 <= value <= 100:
-        raise ValueError(f"{where}: '{text}' is not a percentage in 0..100")
+        raise ValueError(f"{location}: '{text}' is not a percentage in 0..100")
     return value
 
 

@@ -30,7 +30,7 @@ TEXT = ("method", "setting", "design", "venue", "source", "to measure it here")
 
 
 def title_of(method: str) -> str:
-    """Of a published row's method, by its card where the method is here.
+    """Title of a published row's method, from its card where the method is here.
 
     Raises:
         KeyError: neither here nor named in :data:`TITLES`.
@@ -50,19 +50,19 @@ def _venue(card: Any) -> str:
 def result_table(shift: Shift, groups: Sequence[Group]) -> str:
     """Every published row and every method that is here, with what was measured here; methods without a number come last."""
     measured = {group.name: spread(group.miou.values()) for group in groups}
-    here, rows = method_names(), []
+    methods, rows = method_names(), []
     published = rows_of(shift.name)
-    told = {row.method for row in published}
+    published_methods = {row.method for row in published}
     for row in published:
         rows.append(
             {
                 "method": plain(title_of(row.method)), "setting": row.setting, "design": row.design.replace("-", NOTHING),
                 "venue": NOTHING if row.venue == "-" else row.venue, "published": f"*{row.miou:.1f}*",
                 "measured here": measured.get(row.method, ""), "source": plain(row.source + (f"; {row.note}" if row.note else "")),
-                "to measure it here": command(shift, row.method) if row.method in here else NOTHING,
+                "to measure it here": command(shift, row.method) if row.method in methods else NOTHING,
             }
         )  # fmt: skip
-    for method in sorted(set(here) - told, key=lambda name: (measured.get(name, "") == "", name)):
+    for method in sorted(set(methods) - published_methods, key=lambda name: (measured.get(name, "") == "", name)):
         card = method_class(method).card
         rows.append(
             {

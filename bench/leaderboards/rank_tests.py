@@ -87,15 +87,18 @@ def nemenyi(names: Sequence[str], mean_ranks: Sequence[float], blocks: int) -> F
     return Family(tuple(names), {}, corrected)
 
 
-def likeness(ranks: Floats, of: Sequence[str]) -> tuple[float | None, float | None]:
+def likeness(ranks: Floats, kinds: Sequence[str]) -> tuple[float | None, float | None]:
     """Mean rank correlation (Spearman) of two blocks of one kind, and of two of different kinds; None where there is no such pair.
 
     Args:
-        of: the kind of each block.
+        ranks: ``(blocks, methods)``.
+        kinds: the kind of each block.
     """
-    found: dict[bool, list[float]] = {True: [], False: []}
+    correlations: dict[bool, list[float]] = {True: [], False: []}
     for a, b in itertools.combinations(range(len(ranks)), 2):
         if np.ptp(ranks[a]) and np.ptp(ranks[b]):
-            found[of[a] == of[b]].append(float(np.corrcoef(ranks[a], ranks[b])[0, 1]))
-    within, between = (float(np.mean(values)) if values else None for values in (found[True], found[False]))
+            correlations[kinds[a] == kinds[b]].append(float(np.corrcoef(ranks[a], ranks[b])[0, 1]))
+    within, between = (
+        float(np.mean(values)) if values else None for values in (correlations[True], correlations[False])
+    )
     return within, between

@@ -50,20 +50,20 @@ class Family:
     def places(self, name: str) -> tuple[int, int]:
         """Best and worst place that a method may hold: one more than the number of methods that are significantly better,
         and the number of all methods less those that are significantly worse."""
-        others = [self.differences[name, other].difference for other in self.names if self.told_apart(name, other)]
-        return 1 + sum(x < 0 for x in others), len(self.names) - sum(x > 0 for x in others)
+        differences = [self.differences[name, rival].difference for rival in self.names if self.told_apart(name, rival)]
+        return 1 + sum(x < 0 for x in differences), len(self.names) - sum(x > 0 for x in differences)
 
     @property
     def groups(self) -> list[tuple[str, ...]]:
         """Largest sets of methods of which no two are told apart, the set with the best method first."""
         import networkx  # a quarter of a second that no other command need wait for
 
-        place = {name: i for i, name in enumerate(self.names)}
-        alike = networkx.Graph()
-        alike.add_nodes_from(self.names)
-        alike.add_edges_from(p for p in itertools.combinations(self.names, 2) if not self.told_apart(*p))
-        found = [tuple(sorted(group, key=place.__getitem__)) for group in networkx.find_cliques(alike)]
-        return sorted(found, key=lambda group: [place[name] for name in group])
+        position = {name: i for i, name in enumerate(self.names)}
+        graph = networkx.Graph()
+        graph.add_nodes_from(self.names)
+        graph.add_edges_from(p for p in itertools.combinations(self.names, 2) if not self.told_apart(*p))
+        cliques = [tuple(sorted(group, key=position.__getitem__)) for group in networkx.find_cliques(graph)]
+        return sorted(cliques, key=lambda group: [position[name] for name in group])
 
     @property
     def letters(self) -> dict[str, str]:
@@ -81,7 +81,9 @@ def family(scores: Mapping[str, Mapping[int, float]]) -> Family:
     Args:
         scores: by replicate, by method; methods without a score are left out.
     """
-    means = {name: float(np.mean([of[seed] for seed in sorted(of)])) for name, of in scores.items() if of}
+    means = {
+        name: float(np.mean([by_seed[seed] for seed in sorted(by_seed)])) for name, by_seed in scores.items() if by_seed
+    }
     names = tuple(sorted(means, key=lambda name: (-means[name], name)))
     pairs = [(a, b) for a, b in itertools.combinations(names, 2) if scores[a].keys() & scores[b].keys()]
     tests = [paired_difference(scores[a], scores[b]) for a, b in pairs]

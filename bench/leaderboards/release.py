@@ -26,15 +26,15 @@ def release_sources(configs: Sequence[RunConfig], workspace: Workspace, root: Pa
         UsageError: the source of the shift is a model file.
         RunError: see :func:`bench.runs.released.release`.
     """
-    done = []
+    released = []
     for config in configs:
         shift = config.protocol
         if isinstance(shift.data.source, ModelFile):
             raise UsageError(f"The source of shift '{shift.name}' is a model file: there is no source model to release")
         identity = source_identity(config, shift, workspace)
         name, records = hash_of(identity), read_records(root / "records" / shift.name)
-        known = {r.digests.source_model for r in records if r.source_model == name and r.digests}
-        started = {sha for sha in known if sha is not None}
+        digests = {r.digests.source_model for r in records if r.source_model == name and r.digests}
+        started = {sha for sha in digests if sha is not None}
         cached = cached_model(identity, workspace)
-        done.append(release(shift.name, config.seed, identity, cached, root / "sources", started))
-    return done
+        released.append(release(shift.name, config.seed, identity, cached, root / "sources", started))
+    return released

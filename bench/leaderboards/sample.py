@@ -34,10 +34,12 @@ class Sample:
     @property
     def text(self) -> str:
         """One sentence."""
-        could = f"{self.at_hand} of {self.records} records have their runs at hand"
+        summary = f"{self.at_hand} of {self.records} records have their runs at hand"
         if not self.scored:
-            return f"{could}; none was scored again"
-        return f"{could}; {len(self.scored)} drawn and scored again, as recorded: {listed(p.stem for p in self.scored)}"
+            return f"{summary}; none was scored again"
+        return (
+            f"{summary}; {len(self.scored)} drawn and scored again, as recorded: {listed(p.stem for p in self.scored)}"
+        )
 
 
 def score_sample(root: Path, number: int, workspace: Workspace) -> Sample:
@@ -69,7 +71,7 @@ def _is_at_hand(record: Record, runs: Path) -> bool:
     if record.digests:
         return sha256_of(run.checkpoint) == record.digests.checkpoint
     try:
-        own = read_record(run.folder / RECORD)
+        run_record = read_record(run.folder / RECORD)
     except RunError:
         return False
-    return (own.code, own.hardware, own.date) == (record.code, record.hardware, record.date)
+    return (run_record.code, run_record.hardware, run_record.date) == (record.code, record.hardware, record.date)

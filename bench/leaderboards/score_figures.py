@@ -159,8 +159,8 @@ def class_gains(
 ) -> dict[str, list[float]]:
     """Paired differences in IoU points by class, over the seeds that both have and where the class occurs."""
     pairs = [(ours[seed].result.iou, floor[seed].result.iou) for seed in sorted(ours.keys() & floor.keys())]
-    both = {name: [(a.get(name), b.get(name)) for a, b in pairs] for name in classes}
-    return {name: [a - b for a, b in values if a is not None and b is not None] for name, values in both.items()}
+    iou_pairs = {name: [(a.get(name), b.get(name)) for a, b in pairs] for name in classes}
+    return {name: [a - b for a, b in values if a is not None and b is not None] for name, values in iou_pairs.items()}
 
 
 def gains_figure(gains: Mapping[str, Sequence[float]], title: str) -> Figure:

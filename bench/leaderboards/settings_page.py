@@ -50,8 +50,10 @@ def page(root: Path) -> Page:
             parts += [f"## {method_class(name).card.title} (`{name}`)", table(rows, left=tuple(rows[0]))]
         for layer, values in method_class(name).TUNED.items():
             if " " in layer:  # "ministreet-dev teacher=none"
-                told = [{"setting": f"`{key}`", layer.split()[0]: _cell(value, value)} for key, value in values.items()]
-                parts += [f"With `-o {layer.split()[1]}`:", table(told, left=tuple(told[0]))]
+                variant_rows = [
+                    {"setting": f"`{key}`", layer.split()[0]: _cell(value, value)} for key, value in values.items()
+                ]
+                parts += [f"With `-o {layer.split()[1]}`:", table(variant_rows, left=tuple(variant_rows[0]))]
     return Page(root / NAME, "\n\n".join(parts) + "\n")
 
 
@@ -63,12 +65,12 @@ def columns() -> list[Shift]:
 
 def _waiting(shifts: Sequence[Shift]) -> list[tuple[str, str, list[str]]]:
     """Shifts whose settings are those of a search, each with where it is to run and the methods that it has not been run for."""
-    told = {shift.name: shift.settings.tuned_on for shift in shifts if isinstance(shift.settings, TunedOn)}
-    found = [
+    tuned_on = {shift.name: shift.settings.tuned_on for shift in shifts if isinstance(shift.settings, TunedOn)}
+    waiting = [
         (shift, name, [m for m in method_names() if method_class(m).SEARCH and not _searched(m, name)])
-        for shift, name in told.items()
+        for shift, name in tuned_on.items()
     ]
-    return [(shift, name, methods) for shift, name, methods in found if methods]
+    return [(shift, name, methods) for shift, name, methods in waiting if methods]
 
 
 def _searched(method: str, shift: str) -> bool:
@@ -79,27 +81,27 @@ def rows_of(method: str, shifts: Sequence[Shift]) -> list[dict[str, str]]:
     """The settings of a method, one per row: value, origin, source, and what each of the shifts runs with."""
     from methods.base import declared
 
-    usual = declared(method_class(method).Settings)
+    defaults = declared(method_class(method).Settings)
     refused = {shift.name: shift.refuses(method_class(method).card.setting) for shift in shifts}
-    of_shifts = {shift.name: {} if refused[shift.name] else effective_settings(method, {}, shift) for shift in shifts}
+    effective = {shift.name: {} if refused[shift.name] else effective_settings(method, {}, shift) for shift in shifts}
     return [
         {
             "setting": f"`{key}`",
             "value": _text(value.value),
             "published or ours": value.origin,
             "source, or why": value.source or "–",
-            **{shift: _cell(told[key], value) if told else "–" for shift, told in of_shifts.items()},
+            **{shift: _cell(settings[key], value) if settings else "–" for shift, settings in effective.items()},
         }
-        for key, value in usual.items()
+        for key, value in defaults.items()
     ]
 
 
-def _cell(value: Value, usual: Value) -> str:
-    """A shift's value, and what it is where it does not follow from the columns before."""
-    if value == usual:
+def _cell(value: Value, default: Value) -> str:
+    """A shift's value, with its origin in brackets where it is not the default of the columns before."""
+    if value == default:
         return _text(value.value)
-    how = {"tuned": value.source, "ours": f"by hand: {value.source}", "published": value.source}[value.origin]
-    return f"{_text(value.value)} ({how})"
+    origin = {"tuned": value.source, "ours": f"by hand: {value.source}", "published": value.source}[value.origin]
+    return f"{_text(value.value)} ({origin})"
 
 
 def _text(value: Any) -> str:

@@ -91,17 +91,17 @@ class Group:
     @cached_property
     def sequences(self) -> dict[int, Pixels]:
         """Pixels per target sequence by seed, of the classes alone that the record scores."""
-        found = {}
+        pixels = {}
         classes = load_shift(next(iter(self.records.values())).config.shift).score_classes if self.counts else ()
         for seed, counts in sorted(self.counts.items()):
             kept = [i for i, name in enumerate(classes) if self.records[seed].result.iou.get(name) is not None]
-            found[seed] = Pixels.of(counts).small().of_classes(kept)
-        return found
+            pixels[seed] = Pixels.of(counts).small().of_classes(kept)
+        return pixels
 
     def of(self, value: Callable[[Record], float | None]) -> dict[int, float]:
         """A value by seed; seeds where it is None are left out."""
-        found = {seed: value(self.records[seed]) for seed in sorted(self.records)}
-        return {seed: x for seed, x in found.items() if x is not None}
+        values = {seed: value(self.records[seed]) for seed in sorted(self.records)}
+        return {seed: x for seed, x in values.items() if x is not None}
 
 
 @dataclass(frozen=True)
@@ -131,9 +131,9 @@ def read_committed(root: Path, shift_name: str, mode: str = "offline") -> Commit
             raise RunError(f"{place(path)}: {fault}; submit the run again")
         records[str(path)], sequences[str(path)] = record, counts.small()
     compare_records(records, sequences, shift)
-    known = {place(path) for path in files}
+    sequence_files = {place(path) for path in files}
     for path in sorted((folder / "sequences").glob("*.csv")):
-        if path not in known:
+        if path not in sequence_files:
             raise RunError(f"{path} belongs to no record; remove it, or submit its run again")
     return Committed(list(records.values()), {records[name].run: counts for name, counts in sequences.items()})
 
@@ -162,29 +162,29 @@ def admit(record: Record, shift: Shift, name: str, mode: str = "offline", admitt
         )
     if config.steps is not None:
         raise RunError(f"Record {name} is of a run cut short with --steps {config.steps}; run it whole")
-    if record.run != (own := config.hash):
-        raise RunError(f"Record {name} says run {record.run}, but its config gives {own}: edited; run it again")
+    if record.run != (config_hash := config.hash):
+        raise RunError(f"Record {name} says run {record.run}, but its config gives {config_hash}: edited; run it again")
     admitted = set() if admitted is None else admitted
     known_by = f"{record.shift_hash} {record.method.get('setting')} {one_of_all_replicates(config)}"
     if known_by in admitted:
         return
-    for made in (record.shift_hash, config.shift_hash):
-        check_protocol(shift, made, f"Record {name}", "remove it or run it again", RunError)
+    for shift_hash in (record.shift_hash, config.shift_hash):
+        check_protocol(shift, shift_hash, f"Record {name}", "remove it or run it again", RunError)
     try:
         if config.method not in method_names():  # of a plugin nothing is executed
             raise unknown("method", config.method, method_names())
-        cls, known = method_class(config.method), resolve_settings(config.method, {}, shift)
+        cls, settings = method_class(config.method), resolve_settings(config.method, {}, shift)
         today = revision_of(config.method, config.settings)
     except (UsageError, TypeError, ValueError) as error:  # the latter of settings that the method refuses
         raise RunError(f"Record {name}: {' '.join(str(error).split())}") from None
     if config.revision != today:
-        made = f"was made with revision {config.revision} of '{config.method}', which is now {today}"
-        raise RunError(f"Record {name} {made}; remove it or run it again")
-    if changed := (known.keys() ^ config.settings.keys()) - set(later(cls.Settings)):
-        what = ", ".join(sorted(changed))
-        raise RunError(f"Record {name}: settings of '{config.method}' changed since ({what}); run it again")
-    if (ran := record.method.get("setting")) != (setting := cls.card.setting):
-        raise RunError(f"Record {name} ran as {ran}, but '{config.method}' is now {setting}; run it again")
+        reason = f"was made with revision {config.revision} of '{config.method}', which is now {today}"
+        raise RunError(f"Record {name} {reason}; remove it or run it again")
+    if changed := (settings.keys() ^ config.settings.keys()) - set(later(cls.Settings)):
+        names = ", ".join(sorted(changed))
+        raise RunError(f"Record {name}: settings of '{config.method}' changed since ({names}); run it again")
+    if (recorded := record.method.get("setting")) != (setting := cls.card.setting):
+        raise RunError(f"Record {name} ran as {recorded}, but '{config.method}' is now {setting}; run it again")
     admitted.add(known_by)
 
 
@@ -197,19 +197,19 @@ def grouped(records: Iterable[Record], sequences: Mapping[str, Mapping[str, Coun
     Raises:
         RunError: two records of one run.
     """
-    found: dict[tuple[str, tuple[str, ...]], dict[int, Record]] = {}
+    by_configuration: dict[tuple[str, tuple[str, ...]], dict[int, Record]] = {}
     altered: dict[str, tuple[str, ...]] = {}
     for record in records:
         method, seed = record.config.method, record.config.seed
-        if (one := one_of_all_replicates(record.config)) not in altered:
-            altered[one] = alterations(record.config)
-        seeds = found.setdefault((method, altered[one]), {})
+        if (configuration := one_of_all_replicates(record.config)) not in altered:
+            altered[configuration] = alterations(record.config)
+        seeds = by_configuration.setdefault((method, altered[configuration]), {})
         if seed in seeds:
             raise RunError(f"Run {record.run} ({method}, seed {seed}) is recorded twice; remove one")
         seeds[seed] = record
     return [
         group_of(method, altered, seeds, sequences or {})
-        for (method, altered), seeds in sorted(found.items(), key=lambda item: item[0])
+        for (method, altered), seeds in sorted(by_configuration.items(), key=lambda item: item[0])
     ]
 
 
@@ -246,7 +246,9 @@ def oracle_and_source_only(records: Iterable[Record], seed: int) -> tuple[float 
     of_seed = [record for record in records if record.config.seed == seed]
 
     def first(method: str) -> float | None:
-        own = (r.result.miou for r in of_seed if r.config.method == method and set(alterations(r.config)) <= {STREAM})
-        return next(own, None)
+        scores = (
+            r.result.miou for r in of_seed if r.config.method == method and set(alterations(r.config)) <= {STREAM}
+        )
+        return next(scores, None)
 
     return first("source_only"), first("oracle")

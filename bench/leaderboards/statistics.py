@@ -146,7 +146,8 @@ def rank_agreement(
 
 
 def _with_interval(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating], draws: int) -> RankCorrelation:
-    """Of the mean scores over seeds ``(methods, seeds)``, and a percentile interval over resampled seeds."""
+    """Rank correlation of the mean scores of ``a`` and ``b``, both ``(methods, seeds)``, and its percentile interval over resampled
+    seeds."""
     methods, seeds = a.shape
     rho = float(stats.spearmanr(a.mean(1), b.mean(1)).statistic)
     if seeds < 2:

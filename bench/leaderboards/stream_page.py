@@ -83,12 +83,12 @@ def build(shift: Shift, committed: Committed, groups: Sequence[Group], figures: 
             "Percent, mean over replicates. Bold: the best source-free (SFDA) method of a column.",
             class_table(main, shift.score_classes),
         ]
-        for setting, of in families_of(main).items():
+        for setting, family in families_of(main).items():
             parts += [
                 f"## Every pair of {setting} methods",
                 "Row minus column, mIoU points, paired by replicate, ± 95 % t-interval. Bold: told apart by the paired t-test, "
-                f"Holm-corrected over the {len(of.corrected) // 2} pairs of the setting, at 0.05.",
-                pair_table(main, of),
+                f"Holm-corrected over the {len(family.corrected) // 2} pairs of the setting, at 0.05.",
+                pair_table(main, family),
             ]
     if controls:
         parts += [
@@ -103,14 +103,14 @@ def build(shift: Shift, committed: Committed, groups: Sequence[Group], figures: 
 
 def _figure(root: Path, shift: Shift, main: Sequence[Group]) -> Drawing:
     """Accuracy against time per frame."""
-    told = [(group, float(np.median(list(group.of(time_per_frame).values())))) for group in main]
+    times = [(group, float(np.median(list(group.of(time_per_frame).values())))) for group in main]
 
     def draw() -> Figure:
         from .score_figures import Entry, time_figure
 
-        entries = [(Entry(g.title, g.card.setting, g.card.design, g.miou), seconds) for g, seconds in told]
+        entries = [(Entry(g.title, g.card.setting, g.card.design, g.miou), seconds) for g, seconds in times]
         return time_figure(entries, f"Online mIoU against time per frame on {shift.title}")
 
-    data = [shift.title, [[g.title, g.card.setting, g.card.design, g.miou, seconds] for g, seconds in told]]
+    data = [shift.title, [[g.title, g.card.setting, g.card.design, g.miou, seconds] for g, seconds in times]]
     caption = "Online mIoU against the seconds that a frame takes"
     return Drawing(caption, root / "figures" / f"{shift.name}-stream.png", data, draw)

@@ -43,12 +43,16 @@ class Factors:
         return numeric[0] if len(numeric) == 1 and len(self.varying) in (1, 2) else None
 
     def as_data(self) -> list[Any]:
-        """As JSON."""
+        """Names and levels of the varying options, then of the crossed ones, as JSON."""
         return [[factor.name, list(factor.levels)] for factor in (*self.varying, *self.crossed)]
 
 
 def value_of(values: Mapping[str, Any], factor: Factor) -> Any:
-    """A row's level of a factor."""
+    """The value that a row has for a factor's option.
+
+    Args:
+        values: the row's values by option.
+    """
     return values[factor.name]
 
 
@@ -58,14 +62,14 @@ def value_text(value: Any) -> str:
 
 
 def factors_of(rows: Sequence[Mapping[str, Any]]) -> Factors:
-    """Lay out rows.
+    """Find which options vary over the rows, and whether two of them are crossed.
 
     Args:
-        rows: of each, the value of the same keys.
+        rows: values by option of each row; all rows have the same options.
     """
     names = list(rows[0]) if rows else []
-    found = [Factor(name, tuple(dict.fromkeys(row[name] for row in rows))) for name in names]
-    varying = tuple(factor for factor in found if len(factor.levels) > 1)
+    factors = [Factor(name, tuple(dict.fromkeys(row[name] for row in rows))) for name in names]
+    varying = tuple(factor for factor in factors if len(factor.levels) > 1)
     cells = {tuple(row[factor.name] for factor in varying) for row in rows}
     full = len(varying) == 2 and len(cells) == len(rows) == len(varying[0].levels) * len(varying[1].levels)
-    return Factors(varying, tuple(sorted(varying, key=lambda of: -len(of.levels))) if full else ())
+    return Factors(varying, tuple(sorted(varying, key=lambda factor: -len(factor.levels))) if full else ())

@@ -38,10 +38,10 @@ def study_figure(report: Report) -> Figure:
     """The figure that fits what varies in a study."""
     factors, rows = report.factors, report.rows
     if factors.axis is not None:
-        others = [factor for factor in factors.varying if factor != factors.axis]
+        remaining = [factor for factor in factors.varying if factor != factors.axis]
         lines: dict[str, dict[float, Scores]] = {}
         for row in rows:
-            line = report.named(others[0], row.values[others[0].name]) if others else ""
+            line = report.named(remaining[0], row.values[remaining[0].name]) if remaining else ""
             lines.setdefault(line, {})[float(row.values[factors.axis.name])] = row.group.miou
         return line_figure(lines, factors.axis.name, report.title)
     if factors.crossed:
@@ -112,13 +112,13 @@ def rows_figure(rows: Mapping[str, Scores], reference: str, title: str) -> Figur
     """A line per row, the first at the top, and the reference's mean over all of them."""
     figure = new_figure(8.0, 1.6 + 0.42 * len(rows))
     axes = figure.add_subplot()
-    for place, (label, scores) in enumerate(rows.items()):
-        _point(axes, place, scores, 1 if label == reference else 0, None, along="x", spread=0.0)
+    for row, (label, scores) in enumerate(rows.items()):
+        _point(axes, row, scores, 1 if label == reference else 0, None, along="x", spread=0.0)
         mean, half = mean_interval([scores[seed] for seed in sorted(scores)])
         text = f"{mean:.1f}" if half is None else f"{mean:.1f} ± {half:.1f}"
-        where = (1.01, place)
+        anchor = (1.01, row)
         axes.annotate(
-            text, where, xycoords=axes.get_yaxis_transform(), va="center", annotation_clip=False, fontsize=9.5
+            text, anchor, xycoords=axes.get_yaxis_transform(), va="center", annotation_clip=False, fontsize=9.5
         )
     if reference in rows:
         mean = mean_interval([rows[reference][seed] for seed in sorted(rows[reference])])[0]
@@ -148,10 +148,10 @@ def _point(
     offsets = at + (np.linspace(-spread, spread, len(values)) if len(values) > 1 else np.zeros(1))
     dots = (offsets, values) if along == "y" else (values, offsets)
     drawn: list[Artist] = [*axes.plot(*dots, ".", color=colour, alpha=0.45, markersize=6, zorder=2)]
-    place = (at, mean) if along == "y" else (mean, at)
+    point = (at, mean) if along == "y" else (mean, at)
     yerr, xerr = (half, None) if along == "y" else (None, half)
     bar = axes.errorbar(
-        *place, yerr=yerr, xerr=xerr, color=colour, fmt=marker, markersize=7.5, capsize=3, markeredgecolor="white",
+        *point, yerr=yerr, xerr=xerr, color=colour, fmt=marker, markersize=7.5, capsize=3, markeredgecolor="white",
         elinewidth=1.5, label=label, zorder=4,
     )  # fmt: skip
     if aside is not None:

@@ -53,7 +53,7 @@ class Report:
         question: what it asks.
         shift: the benchmark, as its runs name it.
         rows: in the study's order; those without a record are left out.
-        reference: place among the rows of the one that the others are compared with.
+        reference: index of the row that the others are compared with.
         words: how values are called, by option and value as text.
         missing: labels of the rows without a record.
     """
@@ -93,10 +93,12 @@ class Report:
         options vary; else of the rows with the reference, and of all rows among themselves."""
         if self.factors.crossed:
             averaged = [self.averaged(factor) for factor in self.factors.crossed]
-            names = [f"Averaged over {code(other.name)}, " for other in reversed(self.factors.crossed)]
-            return [sentence(of, start=start) for of, start in zip(averaged, names, strict=True)]
-        found = [sentence(compare({row.label: row.group.miou for row in self.rows}, self.rows[self.reference].label))]
-        return found + ([_groups(self.rows)] if len(self.rows) > 2 else [])
+            names = [f"Averaged over {code(other_factor.name)}, " for other_factor in reversed(self.factors.crossed)]
+            return [sentence(comparison, start=start) for comparison, start in zip(averaged, names, strict=True)]
+        sentences = [
+            sentence(compare({row.label: row.group.miou for row in self.rows}, self.rows[self.reference].label))
+        ]
+        return sentences + ([_groups(self.rows)] if len(self.rows) > 2 else [])
 
     @property
     def gaps(self) -> list[str]:
@@ -118,17 +120,17 @@ class Report:
 
     def averaged(self, factor: Factor) -> Comparison:
         """Levels of a factor, each averaged over those of the other one, compared with the reference's level."""
-        other = next(of for of in self.factors.crossed if of != factor)
-        cells = {(value_of(r.values, factor), value_of(r.values, other)): r.group.miou for r in self.rows}
+        other_factor = next(candidate for candidate in self.factors.crossed if candidate != factor)
+        cells = {(value_of(r.values, factor), value_of(r.values, other_factor)): r.group.miou for r in self.rows}
         means = {}
         for level in factor.levels:
-            of_level = [cells.get((level, across), {}) for across in other.levels]
-            seeds = sorted(set.intersection(*(set(of) for of in of_level)))
+            level_scores = [cells.get((level, across), {}) for across in other_factor.levels]
+            seeds = sorted(set.intersection(*(set(scores) for scores in level_scores)))
             means[self.named(factor, level)] = {
-                seed: sum(of[seed] for of in of_level) / len(of_level) for seed in seeds
+                seed: sum(scores[seed] for scores in level_scores) / len(level_scores) for seed in seeds
             }
         home = value_of(self.rows[self.reference].values, factor)
-        return compare({name: of for name, of in means.items() if of}, self.named(factor, home))
+        return compare({name: scores for name, scores in means.items() if scores}, self.named(factor, home))
 
     @property
     def text(self) -> str:
@@ -148,17 +150,20 @@ class Report:
             self.table,
         ]
         for factor in self.factors.crossed:
-            of = self.averaged(factor)
-            other = next(name for name in self.factors.crossed if name != factor)
-            parts += [f"## {plain(factor.name)}, averaged over {plain(other.name)}", of.table(factor.name)]
+            comparison = self.averaged(factor)
+            other_factor = next(candidate for candidate in self.factors.crossed if candidate != factor)
+            parts += [
+                f"## {plain(factor.name)}, averaged over {plain(other_factor.name)}",
+                comparison.table(factor.name),
+            ]
         return "\n\n".join([*parts, "## Provenance", provenance(shift, self.records)]) + "\n"
 
     @property
     def table(self) -> str:
         """A line per row."""
         reference = self.rows[self.reference]
-        others = [row for row in self.rows if row is not reference]
-        tested = iter(comparisons([(row.group, reference.group) for row in others]))
+        compared = [row for row in self.rows if row is not reference]
+        tested = iter(comparisons([(row.group, reference.group) for row in compared]))
         letters = family({row.label: row.group.miou for row in self.rows}).letters
         empty: dict[str, str] = {}
         lines, sides = [], []
@@ -183,14 +188,16 @@ class Report:
 
 def _groups(rows: Sequence[Row]) -> str:
     """How many pairs of all rows can be told apart, and which rows the best cannot be told apart from."""
-    of = family({row.label: row.group.miou for row in rows})
+    pairs = family({row.label: row.group.miou for row in rows})
     tested = [
-        pair for pair, p in of.corrected.items() if p is not None and of.names.index(pair[0]) < of.names.index(pair[1])
+        pair
+        for pair, p in pairs.corrected.items()
+        if p is not None and pairs.names.index(pair[0]) < pairs.names.index(pair[1])
     ]
     if not tested:
         return "With one replicate no pair of rows can be tested."
-    apart = sum(of.told_apart(a, b) for a, b in tested)
-    best, alike = of.names[0], [name for name in of.names[1:] if not of.told_apart(of.names[0], name)]
+    apart = sum(pairs.told_apart(a, b) for a, b in tested)
+    best, alike = pairs.names[0], [name for name in pairs.names[1:] if not pairs.told_apart(pairs.names[0], name)]
     start = f"Of all {len(tested)} pairs of rows {apart} can be told apart (Holm-corrected over all of them)"
     if not alike:
         return f"{start}; {code(best)}, the best, is told apart from every other row."
@@ -239,26 +246,26 @@ def report(
     if len(rows) < 2 or not any(row.group.altered for row in rows):
         return None
     missing = tuple(label for label in configs if label not in seeds)
-    wanted = study.reference_row()
+    reference_row = study.reference_row()
     unaltered = (label for label, (_, config) in configs.items() if not alterations(config))
-    reference = wanted.label if wanted is not None else next(unaltered, next(iter(configs)))
+    reference = reference_row.label if reference_row is not None else next(unaltered, next(iter(configs)))
     if reference in missing:
         raise RunError(
             f"Study '{study.name}' on {shift_name}: its reference '{reference}' has no records, and {len(rows)} other rows do; "
             f"run it (bench study {study.name}) and submit it"
         )
-    place = [row.label for row in rows].index(reference)
-    return Report(study.name, study.title, study.question, shift_name, tuple(rows), place, study.words, missing)
+    position = [row.label for row in rows].index(reference)
+    return Report(study.name, study.title, study.question, shift_name, tuple(rows), position, study.words, missing)
 
 
 def _values(config: RunConfig, keys: Sequence[str]) -> dict[str, Any]:
-    """What a run's method and these options are, defaults included."""
-    own: dict[str, Any] = {"method": config.method}
+    """A run's method and its values of the options ``keys``, defaults included."""
+    values: dict[str, Any] = {"method": config.method}
     settings = every_setting(config)
     for key in keys:
         value = settings[key] if key in settings else getattr(config, key, None)
-        own[key] = value if isinstance(value, (int, float, str)) else canonical(value)
-    return own
+        values[key] = value if isinstance(value, (int, float, str)) else canonical(value)
+    return values
 
 
 def committed_studies() -> list[Study]:
@@ -268,8 +275,8 @@ def committed_studies() -> list[Study]:
 
 def reports(shift_name: str, records: Sequence[Record], sequences: Sequences | None = None) -> list[Report]:
     """Reports of the committed studies that have records on a shift, sorted by name."""
-    found = [report(study, expand(study), shift_name, records, sequences) for study in committed_studies()]
-    return [of for of in found if of is not None]
+    study_reports = [report(study, expand(study), shift_name, records, sequences) for study in committed_studies()]
+    return [study_report for study_report in study_reports if study_report is not None]
 
 
 def sequences_of_runs(runs: Path, records: Iterable[Record]) -> dict[str, dict[str, Counts]]:

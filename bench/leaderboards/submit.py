@@ -52,8 +52,8 @@ class Submitted:
 @contextmanager
 def threads_of(record: Record) -> Iterator[None]:
     """As many threads as the run had: sums in the same order, so that the second scoring is the first one."""
-    before, wanted = torch.get_num_threads(), record.hardware.get("threads")
-    torch.set_num_threads(wanted if isinstance(wanted, int) and 0 < wanted <= MOST_THREADS else before)
+    before, threads = torch.get_num_threads(), record.hardware.get("threads")
+    torch.set_num_threads(threads if isinstance(threads, int) and 0 < threads <= MOST_THREADS else before)
     try:
         yield
     finally:
@@ -88,11 +88,11 @@ def submit_runs(
     """
     admitted = [_admitted(folder, allow_dirty) for folder in folders]
     workspace = Workspace.at(cache=cache, data_root=data_root, device="cpu")
-    done = []
+    submitted = []
     for number, run in enumerate(admitted):
-        done.append(_submit(run, root, workspace))
+        submitted.append(_submit(run, root, workspace))
         progress("submit", number + 1, len(admitted))
-    return done
+    return submitted
 
 
 def _admitted(folder: Path, allow_dirty: bool) -> RunFolder:
@@ -100,9 +100,10 @@ def _admitted(folder: Path, allow_dirty: bool) -> RunFolder:
     config = RunFolder.open(folder, any_protocol=True).config
     outside = [*config.plugins, *([] if config.shift in shift_names() else [f"shift/{config.shift}"])]
     if outside:
-        told = ", ".join(" ".join(key.split("/", 1)) for key in outside)
+        names = ", ".join(" ".join(key.split("/", 1)) for key in outside)
         raise UsageError(
-            f"{folder} ran with {told} from outside this repository; add the file to it (CONTRIBUTING.md), commit, and run it again"
+            f"{folder} ran with {names} from outside this repository; add the file to it (CONTRIBUTING.md), commit, and "
+            "run it again"
         )
     run = RunFolder.open(folder)
     record, shift, name = run.record, run.shift, str(folder / RECORD)
@@ -149,19 +150,19 @@ def compare_scores(name: str, run: RunFolder, sequences: Mapping[str, Counts], w
     """
     result, classes = run.record.result, run.shift.score_classes
     with threads_of(run.record):
-        again = rescore(run, workspace)
+        rescored = rescore(run, workspace)
     # A class counts once in the mean over classes.
-    told = {f"IoU of {c}": (result.iou.get(c), x, len(classes)) for c, x in zip(classes, again.iou, strict=True)}
+    scores = {f"IoU of {c}": (result.iou.get(c), x, len(classes)) for c, x in zip(classes, rescored.iou, strict=True)}
     for key in ("temporal_consistency", "pixel_accuracy", "miou"):
-        told = {key: (getattr(result, key), getattr(again, key), 1), **told}
+        scores = {key: (getattr(result, key), getattr(rescored, key), 1), **scores}
     for key, value in result.video.items():  # a pixel that flips in any frame of a window leaves it
-        told[key] = value, again.video.get(key, math.nan), max(LENGTHS)
-    for key, (said, scored, times) in told.items():
-        if gap(said, finite(scored)) > times * TOLERANCE:
-            raise RunError(f"{name}: the record says {said} {key}, its checkpoint scores {finite(scored)}")
-    if sequences.keys() != again.sequences.keys():
-        raise RunError(f"{name}: its {len(sequences)} sequences are not the {len(again.sequences)} of the data")
-    for sequence, counts in again.sequences.items():
+        scores[key] = value, rescored.video.get(key, math.nan), max(LENGTHS)
+    for key, (recorded, scored, times) in scores.items():
+        if gap(recorded, finite(scored)) > times * TOLERANCE:
+            raise RunError(f"{name}: the record says {recorded} {key}, its checkpoint scores {finite(scored)}")
+    if sequences.keys() != rescored.sequences.keys():
+        raise RunError(f"{name}: its {len(sequences)} sequences are not the {len(rescored.sequences)} of the data")
+    for sequence, counts in rescored.sequences.items():
         if (counts[:, 1] != sequences[sequence][:, 1]).any():
             raise RunError(f"{name}: the pixels of sequence '{sequence}' are not those of its labels")
 
@@ -186,9 +187,9 @@ def _sequences(run: RunFolder) -> dict[str, Counts]:
     path, shift = run.folder / SEQUENCES, run.shift
     if not path.is_file():
         raise RunError(f"{run.folder} has no scores per sequence ({SEQUENCES}); run it again")
-    own = read_sequences(path, shift.score_classes)
-    if (wrong := mismatch(own, run.record.result, shift.score_classes, shift.unscored)) is not None:
+    counts = read_sequences(path, shift.score_classes)
+    if (wrong := mismatch(counts, run.record.result, shift.score_classes, shift.unscored)) is not None:
         raise RunError(f"{path} does not belong to the run's record: {wrong}; run it again")
-    if (wrong := pixel_fault(own, shift)) is not None:
+    if (wrong := pixel_fault(counts, shift)) is not None:
         raise RunError(f"{path}: {wrong}; run it again")
-    return own
+    return counts

@@ -68,7 +68,7 @@ def lines_of(groups: Sequence[Group], real: str) -> list[Line]:
     families, slowness = families_of(groups), _yardstick(groups)
     lines = []
     for group in groups:
-        of = families.get(group.card.setting)
+        pairs = families.get(group.card.setting)
         own_floor = {} if group.method == "source_only" else floor
         own_ceiling = {} if group.method == "oracle" else ceiling
         line = Line(
@@ -76,8 +76,8 @@ def lines_of(groups: Sequence[Group], real: str) -> list[Line]:
             gain=paired_difference(group.miou, own_floor),
             gap_closed=gap_closed(group.miou, own_floor, own_ceiling),
             consistency=group.of(lambda record: record.result.temporal_consistency),
-            places=of.places(group.name) if of else None,
-            letters=of.letters[group.name] if of else "",
+            places=pairs.places(group.name) if pairs else None,
+            letters=pairs.letters[group.name] if pairs else "",
             cpu=group.of(_cpu_per_step),
             slowness=_ratio(group.of(_cpu_per_step), slowness),
             published=None if group.altered else published(real, group.card.key),
@@ -114,8 +114,8 @@ def main_table(groups: Sequence[Group], real: str) -> str:
 def families_of(groups: Sequence[Group]) -> dict[str, Family]:
     """All pairs within each setting that has at least two methods and a pair with two shared replicates."""
     settings = sorted({str(group.card.setting) for group in groups})
-    found = {name: family({g.name: g.miou for g in groups if g.card.setting == name}) for name in settings}
-    return {name: of for name, of in found.items() if any(p is not None for p in of.corrected.values())}
+    families = {name: family({g.name: g.miou for g in groups if g.card.setting == name}) for name in settings}
+    return {name: pairs for name, pairs in families.items() if any(p is not None for p in pairs.corrected.values())}
 
 
 def place_text(places: tuple[int, int] | None) -> str:
@@ -126,16 +126,16 @@ def place_text(places: tuple[int, int] | None) -> str:
     return str(best) if best == worst else f"{best}–{worst}"
 
 
-def pair_table(groups: Sequence[Group], of: Family) -> str:
+def pair_table(groups: Sequence[Group], pairs: Family) -> str:
     """Row minus column for every pair of a setting, bold where they are told apart."""
     titles = {group.name: plain(group.title) for group in groups}
     rows = []
-    for a in of.names:
+    for a in pairs.names:
         cells = {"method": titles[a]}
-        for b in of.names[1:]:
-            pair = of.differences.get((a, b)) if of.names.index(a) < of.names.index(b) else None
+        for b in pairs.names[1:]:
+            pair = pairs.differences.get((a, b)) if pairs.names.index(a) < pairs.names.index(b) else None
             text = "" if pair is None else difference(pair)
-            cells[titles[b]] = f"**{text}**" if text and of.told_apart(a, b) else text
+            cells[titles[b]] = f"**{text}**" if text and pairs.told_apart(a, b) else text
         rows.append(cells)
     return table(rows[:-1])
 
@@ -145,7 +145,7 @@ def stream_table(groups: Sequence[Group]) -> str:
     floor = next((group for group in groups if group.method == "source_only"), None)
     families, rows, video = families_of(groups), [], video_names(groups)
     for group in groups:
-        of, time = families.get(group.card.setting), group.of(time_per_frame)
+        pairs, time = families.get(group.card.setting), group.of(time_per_frame)
         gain = None if floor is None or group is floor else paired_difference(group.miou, floor.miou)
         cells = {
             "method": link(group.title, group.card.url),
@@ -156,8 +156,8 @@ def stream_table(groups: Sequence[Group]) -> str:
             "gain": difference(gain, 1),
             "temporal cons., %": spread(group.of(lambda record: record.result.temporal_consistency).values()),
             **video_cells(group, video),
-            "place": place_text(of.places(group.name) if of else None),
-            "group": (of.letters[group.name] if of else "") or NOTHING,
+            "place": place_text(pairs.places(group.name) if pairs else None),
+            "group": (pairs.letters[group.name] if pairs else "") or NOTHING,
             "s/frame": _median(time, 3),
             "×": _times(time, floor.of(time_per_frame) if floor else {}),
             "wall s/frame": _median(group.of(lambda record: record.cost.seconds_per_frame), 3),
@@ -226,7 +226,7 @@ def _median(values: Mapping[int, float], digits: int) -> str:
 
 
 def _ratio(values: Mapping[int, float], reference: Mapping[int, float]) -> float | None:
-    """Of the medians over all seeds; None where one has no value."""
+    """Median of the values over that of the reference, each over all its seeds; None where either has none."""
     if not values or not reference:
         return None
     return float(np.median(list(values.values())) / np.median(list(reference.values())))
@@ -247,8 +247,8 @@ def class_table(groups: Sequence[Group], classes: Sequence[str]) -> str:
     rivals = [row for row, group in enumerate(groups) if group.card.setting == "SFDA"]
     rows = [{"method": plain(group.title)} for group in groups]
     for name, means in columns.items():
-        known = [mean for row in rivals if (mean := means[row]) is not None]
-        best = max(known) if len(known) > 1 else None
+        rival_means = [mean for row in rivals if (mean := means[row]) is not None]
+        best = max(rival_means) if len(rival_means) > 1 else None
         for row, mean in enumerate(means):
             text = NOTHING if mean is None else f"{mean:.1f}"
             rows[row][name] = f"**{text}**" if row in rivals and mean is not None and mean == best else text
@@ -264,14 +264,14 @@ def selection_table(groups: Sequence[Group]) -> str:
     """mIoU under the three selection rules, each in its own column, with the looks at the reported labels."""
     rows = []
     for group in groups:
-        quiet = group.of(lambda record: record.selection.unsupervised["miou"])
+        unsupervised = group.of(lambda record: record.selection.unsupervised["miou"])
         best = group.of(lambda record: record.selection.oracle["miou"])
         looks = sorted({int(record.selection.oracle["label_looks"]) for record in group.records.values()})
         cells = {
             "method": plain(group.title),
             "n": str(len(group.records)),
             "`last` (0 looks)": spread(group.miou.values()),
-            "unsupervised (0 looks)": spread(quiet.values()),
+            "unsupervised (0 looks)": spread(unsupervised.values()),
             "best on the labels": spread(best.values()),
             "its looks per run": ", ".join(map(str, looks)),
         }
@@ -290,11 +290,15 @@ def order_table(groups: Sequence[Group], real: str) -> str:
     rows = []
     for name, members in sides.items():
         numbers = {g.name: miou for g in members if (miou := in_paper(real, g.name)) is not None}
-        found = rank_correlation({g.name: g.miou for g in members}, numbers)
-        if found is not None:
-            interval = NOTHING if found.low is None else f"{found.low:+.2f} to {found.high:+.2f}"
-            cells = {"rows of the paper's table": name, "methods": str(found.methods), "n": str(found.seeds)}
-            rows.append(cells | {"Spearman's ρ": f"{found.rho:+.2f}", "95 % interval": interval})
+        correlation = rank_correlation({g.name: g.miou for g in members}, numbers)
+        if correlation is not None:
+            interval = NOTHING if correlation.low is None else f"{correlation.low:+.2f} to {correlation.high:+.2f}"
+            cells = {
+                "rows of the paper's table": name,
+                "methods": str(correlation.methods),
+                "n": str(correlation.seeds),
+            }
+            rows.append(cells | {"Spearman's ρ": f"{correlation.rho:+.2f}", "95 % interval": interval})
     return table(rows)
 
 
@@ -313,9 +317,13 @@ def average_table(groups: Sequence[Group]) -> str:
 def comparison_table(groups: Sequence[Group]) -> str:
     """The floors against each other and every other source-free method against self-training; empty where none is there."""
     by_method = {group.name: group for group in groups}
-    others = [g.name for g in groups if g.card.setting == "SFDA" and not g.card.floor]
-    wanted = [("adabn", "source_only"), ("self_training", "adabn"), *((name, "self_training") for name in others)]
-    pairs = [(by_method[a], by_method[b]) for a, b in wanted if a in by_method and b in by_method]
+    source_free = [g.name for g in groups if g.card.setting == "SFDA" and not g.card.floor]
+    name_pairs = [
+        ("adabn", "source_only"),
+        ("self_training", "adabn"),
+        *((name, "self_training") for name in source_free),
+    ]
+    pairs = [(by_method[a], by_method[b]) for a, b in name_pairs if a in by_method and b in by_method]
     names = [{"method": plain(a.title), "minus": plain(b.title)} for a, b in pairs]
     return table(beside(names, comparisons(pairs)))
 
@@ -353,15 +361,15 @@ def comparisons(pairs: Sequence[tuple[Group, Group]]) -> list[dict[str, str]]:
     tests = [paired_difference(a.miou, b.miou) for a, b in pairs]
     drawn = [(paired_blocks if _by_frame(a) else paired_bootstrap)(a.sequences, b.sequences) for a, b in pairs]
     corrected = holm([test.p if test else None for test in tests])
-    redrawn = holm([of.p if of else None for of in drawn])
+    redrawn = holm([resampled.p if resampled else None for resampled in drawn])
     rows = []
-    for test, p, of, q in zip(tests, corrected, drawn, redrawn, strict=True):
+    for test, p, resampled, q in zip(tests, corrected, drawn, redrawn, strict=True):
         cells = {
             "pairs": str(test.n if test else 0),
             "difference": difference(test),
             "p": p_value(test.p if test else None),
             "p, Holm": p_value(p),
-            "bootstrap 95 %": _drawn(of),
+            "bootstrap 95 %": _drawn(resampled),
             "bootstrap p, Holm": p_value(q),
         }
         rows.append(cells)
@@ -373,5 +381,5 @@ def _by_frame(group: Group) -> bool:
     return record is not None and by_frame(load_shift(record.config.shift))
 
 
-def _drawn(of: Resampled | None) -> str:
-    return NOTHING if of is None else bounds(of.low, of.high)
+def _drawn(resampled: Resampled | None) -> str:
+    return NOTHING if resampled is None else bounds(resampled.low, resampled.high)

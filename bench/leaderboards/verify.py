@@ -46,9 +46,9 @@ class Report:
         scores: by name, what the record says and what the second run scored, in percent (None where undefined).
         environment: by name, the record's and this environment's value, where they differ or the record has none.
         revisions: code of the record's run and of the second one; for the reader, it excuses no difference.
-        full: nothing was taken from the cache.
-        alike: both start from the same source model, with the same versions of the libraries.
-        source: of a released source model, in words.
+        full: whether nothing was taken from the cache.
+        alike: whether both start from the same source model, with the same versions of the libraries.
+        source: what to know of the released source model that the second run started from, in words; empty without one.
     """
 
     run: str
@@ -62,9 +62,9 @@ class Report:
     @property
     def verdict(self) -> Verdict:
         """``identical`` to the last bit, ``within tolerance``, or ``different``."""
-        if all(said == scored for said, scored in self.scores.values()):
+        if all(recorded == scored for recorded, scored in self.scores.values()):
             return "identical"
-        near = all(gap(said, scored) <= TOLERANCE for said, scored in self.scores.values())
+        near = all(gap(recorded, scored) <= TOLERANCE for recorded, scored in self.scores.values())
         return "within tolerance" if near else "different"
 
     @property
@@ -89,19 +89,21 @@ class Report:
         return self.verdict == "different" and (strict or self.same_environment or self.beyond)
 
     def as_json(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """The report as ``--json`` prints it."""
         scores = {
             name: {
-                "record": said,
+                "record": recorded,
                 "again": scored,
-                "difference": None if said is None or scored is None else scored - said,
+                "difference": None if recorded is None or scored is None else scored - recorded,
             }
-            for name, (said, scored) in self.scores.items()
+            for name, (recorded, scored) in self.scores.items()
         }
-        environment = {name: {"record": said, "here": here} for name, (said, here) in self.environment.items()}
-        told = dataclasses.asdict(self) | {"scores": scores, "environment": environment}
-        told["revisions"] = {"record": self.revisions[0], "here": self.revisions[1]}
-        return told | {"verdict": self.verdict, "same_environment": self.same_environment, "bound": self.bound}
+        environment = {
+            name: {"record": recorded, "here": current} for name, (recorded, current) in self.environment.items()
+        }
+        fields = dataclasses.asdict(self) | {"scores": scores, "environment": environment}
+        fields["revisions"] = {"record": self.revisions[0], "here": self.revisions[1]}
+        return fields | {"verdict": self.verdict, "same_environment": self.same_environment, "bound": self.bound}
 
 
 def verify_record(
@@ -145,26 +147,28 @@ def verify_record(
 def _released_for(record: Record) -> Path | None:
     """The folder of released source models where the record started from one of them, whether it was released then or later."""
     folder = default_released()
-    one = read_manifest(folder).models.get(str(record.source_model))
-    same = one is not None and record.digests is not None and record.digests.source_model == one.sha256
+    model = read_manifest(folder).models.get(str(record.source_model))
+    same = model is not None and record.digests is not None and record.digests.source_model == model.sha256
     return folder if same or record.source_from == "released" else None
 
 
 def compare(record: Record, again: Record, full: bool = False) -> Report:
     """Scores, environment and revisions of two records of one config."""
-    before, now = _scores(record), _scores(again)
-    for name in set(SHOWN.values()) - before.keys():  # a record from before there were any
-        now.pop(name, None)
-    names = [*before, *(name for name in now if name not in before)]
+    first, second = _scores(record), _scores(again)
+    for name in set(SHOWN.values()) - first.keys():  # a record from before there were any
+        second.pop(name, None)
+    names = [*first, *(name for name in second if name not in first)]
     deciding = [*ENVIRONMENT, *({"gpu"} & (record.hardware | again.hardware).keys())]
-    hardware = {name: (_said(record.hardware, name), _said(again.hardware, name)) for name in deciding}
+    hardware = {name: (_fact(record.hardware, name), _fact(again.hardware, name)) for name in deciding}
     packages = sorted(record.versions.keys() | again.versions.keys())
-    versions = {name: (_said(record.versions, name), _said(again.versions, name)) for name in packages}
-    differs = {name: both for name, both in {**hardware, **versions}.items() if both[0] != both[1] or UNKNOWN in both}
+    versions = {name: (_fact(record.versions, name), _fact(again.versions, name)) for name in packages}
+    differs = {
+        name: values for name, values in {**hardware, **versions}.items() if values[0] != values[1] or UNKNOWN in values
+    }
     differs |= dict(_elsewhere(record, again))
     return Report(
         run=record.run,
-        scores={name: (before.get(name), now.get(name)) for name in names},
+        scores={name: (first.get(name), second.get(name)) for name in names},
         environment=differs,
         revisions=(_revision(record), _revision(again)),
         full=full,
@@ -175,43 +179,50 @@ def compare(record: Record, again: Record, full: bool = False) -> Report:
 
 def _started_alike(record: Record, again: Record) -> bool:
     """Whether both runs adapted the same weights, by their digests."""
-    before, now = (one.digests.source_model if one.digests else None for one in (record, again))
-    return before is not None and before == now
+    first, second = (r.digests.source_model if r.digests else None for r in (record, again))
+    return first is not None and first == second
 
 
 def _start(record: Record, again: Record) -> str:
-    """What the reader should know of a released source model that a run started from; empty where none was."""
+    """What the reader should know of a released source model that the second run started from; empty where it started from none."""
     if again.source_from != "released" or again.digests is None or record.digests is None:
         return ""
     if record.digests.source_model != again.digests.source_model:
         return f"the second run starts from the released one, {again.source_model}; the record started from another"
     trained = " then ".join(
-        dict.fromkeys(_said(one, "cpu_model") for one in (again.environments or {}).get("source model", ()))
+        dict.fromkeys(
+            _fact(environment, "cpu_model") for environment in (again.environments or {}).get("source model", ())
+        )
     )
-    here = again.hardware.get("cpu_model")
-    where = "this processor" if trained == here else f"another processor ({trained or UNKNOWN}; here is {here})"
-    return f"both start from the released one, {again.source_model}, trained on {where}: the adaptation alone ran again"
+    processor = again.hardware.get("cpu_model")
+    trained_on = (
+        "this processor" if trained == processor else f"another processor ({trained or UNKNOWN}; here is {processor})"
+    )
+    return f"both start from the released one, {again.source_model}, trained on {trained_on}: the adaptation alone ran again"
 
 
 def _elsewhere(record: Record, again: Record) -> Iterator[tuple[str, tuple[str, str]]]:
     """What decides the order of sums and differs between the two in parts that other processes did: the source model's training,
     and steps before an interruption. A record of before these were kept says nothing of them, and is compared without."""
     if "released" in (record.source_from, again.source_from) and record.digests and again.digests:
-        both = tuple(str(one.source_model) for one in (record.digests, again.digests))
-        if both[0] != both[1]:
-            yield "SHA-256 of the source model", (both[0][:12], both[1][:12])
-    for part, before in (record.environments or {}).items():
-        now = (again.environments or {}).get(part, ())
-        for name in sorted({key for one in (*before, *now) for key in one}):
-            said, here = (" then ".join(dict.fromkeys(_said(one, name) for one in found)) for found in (before, now))
-            if said != here:
-                yield f"{name} of the {part}", (said, here or UNKNOWN)
+        source_models = tuple(str(digests.source_model) for digests in (record.digests, again.digests))
+        if source_models[0] != source_models[1]:
+            yield "SHA-256 of the source model", (source_models[0][:12], source_models[1][:12])
+    for part, first in (record.environments or {}).items():
+        second = (again.environments or {}).get(part, ())
+        for name in sorted({key for environment in (*first, *second) for key in environment}):
+            recorded, current = (
+                " then ".join(dict.fromkeys(_fact(environment, name) for environment in side))
+                for side in (first, second)
+            )
+            if recorded != current:
+                yield f"{name} of the {part}", (recorded, current or UNKNOWN)
 
 
 UNKNOWN = "unknown"
 
 
-def _said(facts: Mapping[str, Any], name: str) -> str:
+def _fact(facts: Mapping[str, Any], name: str) -> str:
     return str(facts.get(name, UNKNOWN))
 
 
@@ -222,42 +233,46 @@ def _revision(record: Record) -> str:
 def _scores(record: Record) -> dict[str, float | None]:
     """Every score of a record by name, percent: the headline, each class, other weights, snapshots."""
     result = record.result
-    found: dict[str, float | None] = {
+    scores: dict[str, float | None] = {
         "mIoU": result.miou,
         "pixel accuracy": result.pixel_accuracy,
         "temporal consistency": result.temporal_consistency,
     }
-    found |= {SHOWN[name]: value for name, value in result.video.items()}
-    found |= {f"IoU {name}": result.iou.get(name) for name in load_shift(record.config.shift).score_classes}
-    found |= {f"mIoU of the {name}": of.miou for name, of in sorted(record.beside.items())}
+    scores |= {SHOWN[name]: value for name, value in result.video.items()}
+    scores |= {f"IoU {name}": result.iou.get(name) for name in load_shift(record.config.shift).score_classes}
+    scores |= {f"mIoU of the {name}": beside.miou for name, beside in sorted(record.beside.items())}
     snapshots = record.selection.snapshots[:-1]  # the last one is the headline
-    return found | {f"mIoU at step {int(at['step'])}": at["miou"] for at in snapshots}
+    return scores | {f"mIoU at step {int(snapshot['step'])}": snapshot["miou"] for snapshot in snapshots}
 
 
 def report_text(report: Report) -> str:
     """The report for a person: differing scores, environment, verdict in the last line."""
     lines = [f"{'score':24}{'record':>12}{'again':>12}{'difference':>12}"]
     always = ("mIoU", "pixel accuracy", "temporal consistency")
-    for name, (said, scored) in report.scores.items():
-        if name in always or said != scored:
-            gap = "-" if said is None or scored is None else f"{scored - said:+.4f}"
-            lines.append(f"{name:24}{_number(said):>12}{_number(scored):>12}{gap:>12}")
-    lines += [f"environment: {name} was {said}, is {here}" for name, (said, here) in report.environment.items()]
+    for name, (recorded, scored) in report.scores.items():
+        if name in always or recorded != scored:
+            gap = "-" if recorded is None or scored is None else f"{scored - recorded:+.4f}"
+            lines.append(f"{name:24}{_number(recorded):>12}{_number(scored):>12}{gap:>12}")
+    lines += [
+        f"environment: {name} was {recorded}, is {current}" for name, (recorded, current) in report.environment.items()
+    ]
     if report.source:
         lines.append(f"source model: {report.source}")
     if report.revisions[0] != report.revisions[1]:
         lines.append(f"code: revision was {report.revisions[0]}, is {report.revisions[1]}")
-    where = "in the record's environment" if report.same_environment else "in another environment, or one not recorded"
+    environment = (
+        "in the record's environment" if report.same_environment else "in another environment, or one not recorded"
+    )
     judged = {
         "identical": "every score to the last bit",
         "within tolerance": f"no score differs by more than {TOLERANCE} points",
         "different": _judged(report),
     }[report.verdict]
-    return "\n".join([*lines, f"{report.verdict} ({where}): {judged}"])
+    return "\n".join([*lines, f"{report.verdict} ({environment}): {judged}"])
 
 
 def _judged(report: Report) -> str:
-    """What to think of scores that differ."""
+    """The verdict's words for scores that differ."""
     if report.same_environment:
         return "not repeatable"
     if report.bound is None:

@@ -127,8 +127,8 @@ class DilatedResNet(nn.Module):
         taken = {name: value for name, value in weights.items() if name.startswith(stages)}
         if self.published and "conv1.weight" in taken:
             taken["conv1.weight"] = taken["conv1.weight"].flip(1)
-        own = self.state_dict()
-        kept = {n: v for n, v in own.items() if n.startswith("normalise.") or n.endswith("num_batches_tracked")}
+        state = self.state_dict()
+        kept = {n: v for n, v in state.items() if n.startswith("normalise.") or n.endswith("num_batches_tracked")}
         self.load_state_dict({**kept, **taken})
 
 

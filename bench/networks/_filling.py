@@ -62,48 +62,48 @@ def filled(
     tensors: Mapping[str, Tensor],
     places: Mapping[str, str],
     segmenter: VideoSegmenter,
-    what: tuple[str, str, str, int],
-    **more: Any,
+    identity: tuple[str, str, str, int],
+    **fields: Any,
 ) -> Conversion:
     """Copy every tensor to its place and account for all names on both sides.
 
     Args:
         places: the segmenter's name by the checkpoint's.
-        what: layout, network, fusion, number of classes.
-        more: fields of :class:`Conversion`.
+        identity: layout, network, fusion, number of classes.
+        fields: of :class:`Conversion`.
 
     Raises:
         RunError: a shape or kind of number differs, something needed is missing, or weights are not finite.
     """
-    _, network, fusion, num_classes = what
-    own = segmenter.state_dict()
+    _, network, fusion, num_classes = identity
+    state = segmenter.state_dict()
     taken: dict[str, Tensor] = {}
     ignored = []
     for name, value in tensors.items():
-        place = places[name]
-        if place not in own:
+        our_name = places[name]
+        if our_name not in state:
             ignored.append(name)
-        elif own[place].shape != value.shape or own[place].is_floating_point() != value.is_floating_point():
+        elif state[our_name].shape != value.shape or state[our_name].is_floating_point() != value.is_floating_point():
             raise RunError(
                 f"{checkpoint}: '{name}' is {tuple(value.shape)} of {value.dtype}, but network '{network}' with {num_classes} "
-                f"classes has {tuple(own[place].shape)} of {own[place].dtype}"
+                f"classes has {tuple(state[our_name].shape)} of {state[our_name].dtype}"
             )
         else:
-            taken[place] = value
+            taken[our_name] = value
     check_finite({name: value for name, value in tensors.items() if name not in ignored}, checkpoint)
-    missing = [name for name in own if name not in taken and not name.startswith("encoder.normalise.")]
+    missing = [name for name in state if name not in taken and not name.startswith("encoder.normalise.")]
     lacking = [name for name in missing if needed(name) and not name.startswith("fusion.")]
     if lacking:
         raise RunError(
             f"{checkpoint} lacks {len(lacking)} of the tensors of network '{network}' with fusion '{fusion}' and {num_classes} "
-            f"classes, the first: '{lacking[0]}' {tuple(own[lacking[0]].shape)}; of its own have no place: {some(ignored)}"
+            f"classes, the first: '{lacking[0]}' {tuple(state[lacking[0]].shape)}; of its own have no place: {some(ignored)}"
         )
-    segmenter.load_state_dict({**own, **taken})
-    return Conversion(segmenter, *what, len(tensors) - len(ignored), tuple(ignored), tuple(missing), **more)
+    segmenter.load_state_dict({**state, **taken})
+    return Conversion(segmenter, *identity, len(tensors) - len(ignored), tuple(ignored), tuple(missing), **fields)
 
 
 def needed(name: str) -> bool:
-    """Whether a network is another one without this tensor. Counters are not used, and normalisation is the network's own."""
+    """Whether a checkpoint must hold this tensor. Counters are not used, and normalisation is the network's own."""
     return not name.endswith("num_batches_tracked") and not name.startswith("encoder.normalise.")
 
 

@@ -45,21 +45,21 @@ def by_names(
         tensors = {_moved(name, old, new): value for name, value in tensors.items()}
     segmenter = fresh(network, fusion or "none", num_classes)
     ours, theirs = ({n: tuple(v.shape) for n, v in s.items() if needed(n)} for s in (segmenter.state_dict(), tensors))
-    found = match(ours, theirs)
-    if not any(place.startswith("auxiliary_classifier.") for place in found.places.values()):
+    matched = match(ours, theirs)
+    if not any(our_name.startswith("auxiliary_classifier.") for our_name in matched.places.values()):
         segmenter.auxiliary_classifier = None
-    fused = any(place.startswith(("fusion.", "score_fusion.")) for place in found.places.values())
+    fused = any(our_name.startswith(("fusion.", "score_fusion.")) for our_name in matched.places.values())
     if fusion and fusion not in FEATURE_FUSIONS and not fused:
         raise UsageError(f"fusion '{fusion}' would change the scores; allowed: {', '.join(FEATURE_FUSIONS)}")
-    for root, (one, other) in found.doubtful.items():
-        if any(needed(name) and name not in found.places.values() for name in ours if _below(name, root) is not None):
+    for root, (first, second) in matched.doubtful.items():
+        if any(needed(name) and name not in matched.places.values() for name in ours if _below(name, root) is not None):
             raise RunError(
-                f"{checkpoint}: '{one}' and '{other}' fit '{root}' of network '{network}' equally well; say "
-                f"--rename {one}={root} or --rename {other}={root}"
+                f"{checkpoint}: '{first}' and '{second}' fit '{root}' of network '{network}' equally well; say "
+                f"--rename {first}={root} or --rename {second}={root}"
             )
-    places = {name: _place(name, found.places) for name in tensors}
-    what = ("names", network, fusion or "none", num_classes)
-    return filled(checkpoint, tensors, places, segmenter, what, renamed=found.modules)
+    places = {name: _place(name, matched.places) for name in tensors}
+    identity = ("names", network, fusion or "none", num_classes)
+    return filled(checkpoint, tensors, places, segmenter, identity, renamed=matched.modules)
 
 
 def _moved(name: str, old: str, new: str) -> str:
@@ -83,7 +83,7 @@ def match(ours: Shapes, theirs: Shapes) -> Match:
     """
     sizes = Counter(root for name in ours for root in _roots(name))
     roots = sorted({root for name in theirs for root in _roots(name)})
-    found, waiting = Match({}, {}, {}), [""]
+    matched, waiting = Match({}, {}, {}), [""]
     while waiting:
         waiting.sort(key=lambda root: sizes[root])
         root = waiting.pop()
@@ -96,16 +96,16 @@ def match(ours: Shapes, theirs: Shapes) -> Match:
         }
         best = [r for r, like in likeness.items() if like == max(likeness.values()) and (like[0] >= least or like[1])]
         places = {_joined(best[0], rest): _joined(root, rest) for rest in inside} if len(best) == 1 else {}
-        if places and not places.keys() & found.places.keys():
-            found.places.update(places)
+        if places and not places.keys() & matched.places.keys():
+            matched.places.update(places)
             if best[0] != root:
-                found.modules[best[0]] = root
+                matched.modules[best[0]] = root
             continue
         if len(best) > 1:
-            found.doubtful[root] = best[0], best[1]
+            matched.doubtful[root] = best[0], best[1]
         if "" not in inside:
             waiting += {_joined(root, rest.split(".")[0]): None for rest in inside}
-    return found
+    return matched
 
 
 def _roots(name: str) -> list[str]:

@@ -73,13 +73,13 @@ def _download(network: str, encoder: Any) -> Mapping[str, Tensor]:
         )
     from torchvision.models import get_weight
 
-    found = get_weight(name)
-    cached = Path(hub.get_dir()) / "checkpoints" / Path(found.url).name
+    pretrained = get_weight(name)
+    cached = Path(hub.get_dir()) / "checkpoints" / Path(pretrained.url).name
     try:
-        state: Mapping[str, Tensor] = found.get_state_dict(progress=False, check_hash=True, weights_only=True)
+        state: Mapping[str, Tensor] = pretrained.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except Exception as error:  # of the connection, of the disk, or of whatever bytes lie in the cache
         raise RunError(
-            f"Cannot get {found.url} ({' '.join(str(error).split()):.100}): fetch it on a machine with internet and put it at "
+            f"Cannot get {pretrained.url} ({' '.join(str(error).split()):.100}): fetch it on a machine with internet and put it at "
             f"{cached}, or use -o weights=random"
         ) from None
     return state

@@ -73,10 +73,10 @@ class TimmEncoder(nn.Module):
         return self.neck(self._maps(self.normalise(image))), None
 
     def _maps(self, image: Tensor) -> list[Tensor]:
-        found: list[Tensor] = self.backbone.forward_intermediates(
+        maps: list[Tensor] = self.backbone.forward_intermediates(
             image, indices=self.taken, norm=self.normed, output_fmt="NCHW", intermediates_only=True
         )
-        return found
+        return maps
 
     @property
     def multiple(self) -> int:
@@ -109,8 +109,8 @@ class TimmEncoder(nn.Module):
         Raises:
             RuntimeError: names or shapes differ.
         """
-        own = self.backbone.state_dict()
-        self.backbone.load_state_dict({name: value for name, value in weights.items() if name in own})
+        state = self.backbone.state_dict()
+        self.backbone.load_state_dict({name: value for name, value in weights.items() if name in state})
 
     def download(self) -> dict[str, Tensor]:
         """timm's own weights for this name, from its cache or the internet."""

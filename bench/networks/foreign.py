@@ -46,18 +46,18 @@ def read_foreign(path: Path) -> tuple[dict[str, Tensor], str]:
         raise RunError(f"No checkpoint at {path}")
     kind = what_is(path)
     is_torch = kind != SAFETENSORS and (path.suffix != ".safetensors" or kind in TORCH)
-    found: Any = _load_torch(path, kind) if is_torch else load_tensors(path)[0]
-    said = _kind(found) if is_torch else SAFETENSORS
+    content: Any = _load_torch(path, kind) if is_torch else load_tensors(path)[0]
+    description = _kind(content) if is_torch else SAFETENSORS
     for _ in WRAPPERS:  # nested, and a pickle may hold itself
-        if not isinstance(found, Mapping) or _is_tensors(found):
+        if not isinstance(content, Mapping) or _is_tensors(content):
             break
-        found = next((found[key] for key in WRAPPERS if isinstance(found.get(key), Mapping)), None)
-    if not isinstance(found, Mapping) or not found or not _is_tensors(found):
+        content = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
+    if not isinstance(content, Mapping) or not content or not _is_tensors(content):
         raise RunError(f"{path} is not a state dict: no named tensors at its top or under {', '.join(WRAPPERS)}")
-    for name, value in found.items():
+    for name, value in content.items():
         if not _is_plain(value) or len(str(name)) > 1000:
             raise RunError(f"{path}: '{short(name, 120)}' is not a plain tensor with all of its values in the file")
-    return _without_prefixes({str(name): value for name, value in found.items()}), said
+    return _without_prefixes({str(name): value for name, value in content.items()}), description
 
 
 def described(path: Path, meta: Mapping[str, object] | None = None) -> str:
@@ -74,12 +74,12 @@ def described(path: Path, meta: Mapping[str, object] | None = None) -> str:
     if kind not in (*TORCH, SAFETENSORS):
         return str(kind)
     try:
-        tensors, said = read_foreign(path)
+        tensors, description = read_foreign(path)
     except RunError as error:
         return f"{kind} that cannot be converted: {str(error).removeprefix(f'{path} ')}"
     name = next(iter(tensors))
     return (
-        f"{said} with {len(tensors)} tensors ('{name:.60}', ...); "
+        f"{description} with {len(tensors)} tensors ('{name:.60}', ...); "
         f"`bench convert {path} {layout_hint(tensors)} --out model.safetensors` makes a model file of it"
     )
 
@@ -119,15 +119,15 @@ def _load_torch(path: Path, kind: str | None) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # on arbitrary bytes torch's reader fails in every way there is
-        what = short(error, 2000).rpartition("WeightsUnpickler error: ")[2]
-        if isinstance(error, pickle.UnpicklingError) and ("GLOBAL" in what or "Unsupported global" in what):
-            named = re.search(r"Unsupported global: GLOBAL ([\w.]{1,80})", what)
+        message = short(error, 2000).rpartition("WeightsUnpickler error: ")[2]
+        if isinstance(error, pickle.UnpicklingError) and ("GLOBAL" in message or "Unsupported global" in message):
+            named = re.search(r"Unsupported global: GLOBAL ([\w.]{1,80})", message)
             raise RunError(
                 f"{path} holds more than tensors (pickled code{f', {named[1]}' if named else ''}), which is not loaded; where "
                 "you trust it, save its state dict alone, in the environment that it comes from: "
                 "torch.save(model.state_dict(), ...)"
             ) from None
-        raise RunError(f"{path} is damaged or not a torch file ({what:.120})") from None
+        raise RunError(f"{path} is damaged or not a torch file ({message:.120})") from None
 
 
 def _longest_storage(path: Path) -> int:
@@ -150,20 +150,20 @@ def _longest_storage(path: Path) -> int:
     return longest
 
 
-def _kind(found: Any) -> str:
+def _kind(content: Any) -> str:
     """What a torch file holds, by the keys at its top."""
-    if not isinstance(found, Mapping) or _is_tensors(found):
+    if not isinstance(content, Mapping) or _is_tensors(content):
         return "a torch file"
-    meta = found.get("meta")
-    if "pytorch-lightning_version" in found:
+    meta = content.get("meta")
+    if "pytorch-lightning_version" in content:
         return "a Lightning checkpoint"
     if isinstance(meta, Mapping) and {"mmseg_version", "mmengine_version", "mmcv_version"} & set(meta):
         return "an mmsegmentation checkpoint"
     return "a torch checkpoint of weights and other things"
 
 
-def _is_tensors(found: Mapping[Any, Any]) -> bool:
-    return all(isinstance(value, Tensor) for value in found.values())
+def _is_tensors(tensors: Mapping[Any, Any]) -> bool:
+    return all(isinstance(value, Tensor) for value in tensors.values())
 
 
 def _is_plain(value: Tensor) -> bool:

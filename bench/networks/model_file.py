@@ -125,15 +125,15 @@ def check_network(path: Path, info: ModelInfo) -> None:
     Raises:
         UsageError: it is not at hand, or its source is another one.
     """
-    then = info.origin.get("network_source")
-    if then and info.network not in names("network"):
+    old = info.origin.get("network_source")
+    if old and info.network not in names("network"):
         raise UsageError(
             f"{path} is of network '{info.network}', which is not at hand: install its package, or name its file: "
             f"BENCH_PLUGINS=network=path/to/{info.network}.py"
         )
-    if then != (now := source_hash("network", info.network)):
+    if old != (new := source_hash("network", info.network)):
         raise UsageError(
-            f"{path} is of network '{info.network}' {then or 'of this repository'}, at hand is {now or 'that of this repository'}"
+            f"{path} is of network '{info.network}' {old or 'of this repository'}, at hand is {new or 'that of this repository'}"
         )
 
 

@@ -125,13 +125,13 @@ def classifiers(tensors: Mapping[str, Tensor], checkpoint: Path) -> dict[str, st
     Two levels: ``layer5`` is auxiliary, ``layer6`` main. One level: ``layer6`` (ADVENT) or ``layer5`` (AdaptSegNet).
     """
     weights = {name: tensors.get(f"{name}.conv2d_list.0.weight") for name in ("layer5", "layer6")}
-    there = [name for name, weight in weights.items() if weight is not None and weight.dim() == 4 and len(weight)]
-    if not there or "conv1.weight" not in tensors:
+    present = [name for name, weight in weights.items() if weight is not None and weight.dim() == 4 and len(weight)]
+    if not present or "conv1.weight" not in tensors:
         raise RunError(
             f"{checkpoint} is not a DeepLabv2 checkpoint of AdaptSegNet, ADVENT, DA-VSN or TPS: it has no conv1.weight with "
             f"layer5 or layer6.conv2d_list.0.weight; its names begin {some(tensors)}"
         )
-    return dict(zip(("classifier", "auxiliary_classifier"), reversed(there), strict=False))
+    return dict(zip(("classifier", "auxiliary_classifier"), reversed(present), strict=False))
 
 
 def _deeplab(checkpoint: Path, tensors: dict[str, Tensor], layout: str, network: str, fusion: str) -> Conversion:
@@ -156,9 +156,9 @@ def _deeplab(checkpoint: Path, tensors: dict[str, Tensor], layout: str, network:
                 if (unused := f"{name}.conv2d_list.{branch}.{kind}") in tensors:
                     tensors[unused] = torch.zeros_like(tensors[unused])
     places = {name: our_name(name, heads) for name in tensors}
-    found = filled(checkpoint, tensors, places, segmenter, (layout, network, fusion, num_classes))
-    _all_placed(found, ("layer", "conv1", "bn1"), checkpoint)
-    return found
+    conversion = filled(checkpoint, tensors, places, segmenter, (layout, network, fusion, num_classes))
+    _all_placed(conversion, ("layer", "conv1", "bn1"), checkpoint)
+    return conversion
 
 
 def _espnet(checkpoint: Path, tensors: dict[str, Tensor], network: str, fusion: str) -> Conversion:
@@ -186,18 +186,18 @@ def _espnet(checkpoint: Path, tensors: dict[str, Tensor], network: str, fusion: 
     tensors["classifier.weight"] = last[:, :-1]
     segmenter = fresh(network, fusion, len(classes))
     places = {name: published_place(name) for name in tensors}
-    what = ("espnet", network, fusion, len(classes))
+    identity = ("espnet", network, fusion, len(classes))
     note = "output 20 of 20, void, is left out: no labelled pixel is void"
-    found = filled(checkpoint, tensors, places, segmenter, what, classes=classes, note=note)
-    _all_placed(found, tuple(f"{module}." for module in PUBLISHED), checkpoint)
-    return found
+    conversion = filled(checkpoint, tensors, places, segmenter, identity, classes=classes, note=note)
+    _all_placed(conversion, tuple(f"{module}." for module in PUBLISHED), checkpoint)
+    return conversion
 
 
-def _all_placed(found: Conversion, starts: tuple[str, ...], checkpoint: Path) -> None:
+def _all_placed(conversion: Conversion, starts: tuple[str, ...], checkpoint: Path) -> None:
     """Refuse a checkpoint that has more of the network than there is a place for."""
-    if unplaced := [name for name in found.ignored if name.startswith(starts)]:
+    if unplaced := [name for name in conversion.ignored if name.startswith(starts)]:
         raise RunError(
-            f"{checkpoint} has {len(unplaced)} tensors of the network that '{found.network}' has no place for, the first: "
+            f"{checkpoint} has {len(unplaced)} tensors of the network that '{conversion.network}' has no place for, the first: "
             f"'{unplaced[0]:.120}'"
         )
 

@@ -90,10 +90,10 @@ def load_into(module: nn.Module, path: Path) -> dict[str, object]:
     """
     check_shapes(module, path)
     tensors, metadata = load_tensors(path)
-    own = module.state_dict()
+    state = module.state_dict()
     for name, value in tensors.items():
-        if value.is_floating_point() != own[name].is_floating_point() or value.is_complex():
-            raise RunError(f"{path}: '{name}' is {value.dtype}, the network's is {own[name].dtype}; save it as that")
+        if value.is_floating_point() != state[name].is_floating_point() or value.is_complex():
+            raise RunError(f"{path}: '{name}' is {value.dtype}, the network's is {state[name].dtype}; save it as that")
     check_finite(tensors, path)
     module.load_state_dict(tensors)
     return metadata
@@ -121,10 +121,10 @@ def check_shapes(module: nn.Module, path: Path) -> None:
     Raises:
         RunError: as :func:`load_tensors`, or the file holds weights of another network.
     """
-    found, _ = read_header(path)
-    own = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    if own != found:
-        differing = sorted(set(own.items()) ^ set(found.items()))[0][0]
+    stored, _ = read_header(path)
+    expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    if expected != stored:
+        differing = sorted(set(expected.items()) ^ set(stored.items()))[0][0]
         raise RunError(
             f"{path} holds weights of another network: '{differing:.120}' differs; use the network and fusion it was made "
             "with"
@@ -171,10 +171,10 @@ def _metadata(file: Any) -> dict[str, Any]:
     Raises:
         ValueError: no JSON object, or of another checksum.
     """
-    told: dict[str, str] = file.metadata() or {}
-    if "meta" not in told and any(MARK in text for text in told.values()):
+    header: dict[str, str] = file.metadata() or {}
+    if "meta" not in header and any(MARK in text for text in header.values()):
         raise ValueError("its metadata have another name than they were saved under")
-    return unsealed(load_json(told.get("meta", "{}")))
+    return unsealed(load_json(header.get("meta", "{}")))
 
 
 def _without_sums(meta: Mapping[str, Any]) -> dict[str, object]:

@@ -122,9 +122,9 @@ def table_rows(lines: Sequence[Line]) -> list[dict[str, Cell]]:
 def lead(lines: Sequence[Line], most: int = 3) -> str:
     """The methods with the highest mean mIoU in a few words, source-free ones where there are some; the floor and ceiling last."""
     free = [line.group for line in lines if line.group.card.setting == "SFDA"]
-    rest = [line.group for line in lines if line.group.card.setting == "UDA"]
+    uda = [line.group for line in lines if line.group.card.setting == "UDA"]
     ends = [line.group for line in lines if line.group.card.setting in ("none", "oracle")]
-    best = sorted(free or rest, key=lambda group: -ends_of(group)[0])[:most]
+    best = sorted(free or uda, key=lambda group: -ends_of(group)[0])[:most]
     return ", ".join(f"{group.title} {ends_of(group)[0]:.1f}" for group in (*best, *ends))
 
 
@@ -133,10 +133,10 @@ def _mean_cell(values: Mapping[int, float], digits: int = 1) -> Cell:
     return Cell(spread(values.values(), digits), LAST if mean is None else mean)
 
 
-def alike(of: Family, titles: Mapping[str, str]) -> list[tuple[str, str]]:
+def alike(family: Family, titles: Mapping[str, str]) -> list[tuple[str, str]]:
     """The groups of a setting that cannot be told apart: their letters in the table, and the methods, best first."""
-    letters = sorted({letter for text in of.letters.values() for letter in text.split()}, key=lambda x: (len(x), x))
-    return [(x, ", ".join(titles[name] for name in group)) for x, group in zip(letters, of.groups, strict=True)]
+    letters = sorted({letter for text in family.letters.values() for letter in text.split()}, key=lambda x: (len(x), x))
+    return [(x, ", ".join(titles[name] for name in group)) for x, group in zip(letters, family.groups, strict=True)]
 
 
 # Downloads ------------------------------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ def alike(of: Family, titles: Mapping[str, str]) -> list[tuple[str, str]]:
 
 def as_json(lines: Sequence[Line]) -> list[dict[str, Any]]:
     """The table with all digits; measured and published apart."""
-    found = []
+    rows = []
     for line in lines:
         group, card, published = line.group, line.group.card, line.published
         mean, half = mean_interval(list(group.miou.values()))
@@ -160,7 +160,9 @@ def as_json(lines: Sequence[Line]) -> list[dict[str, Any]]:
             "cpu_seconds_per_step": line.cpu,
             "runs": sorted(record.run for record in group.records.values()),
         }
-        there = {"miou": published.miou, "shift": published.shift, "source": published.source} if published else None
+        published_row = (
+            {"miou": published.miou, "shift": published.shift, "source": published.source} if published else None
+        )
         facts = {
             "method": card.key,
             "title": group.title,
@@ -169,24 +171,24 @@ def as_json(lines: Sequence[Line]) -> list[dict[str, Any]]:
             "design": card.design,
             "year": card.year,
         }
-        found.append({**facts, "measured": measured, "published": there})
-    return found
+        rows.append({**facts, "measured": measured, "published": published_row})
+    return rows
 
 
-def _paired(of: Paired | None) -> dict[str, Any] | None:
-    if of is None:
+def _paired(paired: Paired | None) -> dict[str, Any] | None:
+    if paired is None:
         return None
-    return {"difference": of.difference, "half_width_95": of.half, "pairs": of.n, "p": of.p}
+    return {"difference": paired.difference, "half_width_95": paired.half, "pairs": paired.n, "p": paired.p}
 
 
 def csv_rows(lines: Sequence[Line], classes: Iterable[str]) -> list[dict[str, Any]]:
     """The table as flat numbers; the columns of published ones say so."""
     names, rows = list(classes), []
-    for of in as_json(lines):
-        measured, published = of.pop("measured"), of.pop("published") or {}
+    for facts in as_json(lines):
+        measured, published = facts.pop("measured"), facts.pop("published") or {}
         row = {
-            **of,
-            "options": " ".join(of["options"]),
+            **facts,
+            "options": " ".join(facts["options"]),
             "replicates": measured["replicates"],
             "miou": measured["miou"]["mean"],
             "miou_half_width_95": measured["miou"]["half_width_95"],
@@ -207,7 +209,7 @@ def csv_rows(lines: Sequence[Line], classes: Iterable[str]) -> list[dict[str, An
 
 def score_points(lines: Sequence[Line]) -> list[dict[str, Any]]:
     """Mean, interval and cost of each method, for the plots; ``low`` and ``high`` equal the mean for one replicate."""
-    found = []
+    points = []
     for line in lines:
         mean, low, high = ends_of(line.group)
         card, n = line.group.card, len(line.group.records)
@@ -216,8 +218,8 @@ def score_points(lines: Sequence[Line]) -> list[dict[str, Any]]:
             "high": high, "text": spread(line.group.miou.values()), "replicates": n,
             "cpu": float(median_cost(line.group)) if line.cpu else None,
         }  # fmt: skip
-        found.append(point)
-    return found
+        points.append(point)
+    return points
 
 
 def published_points(shift: str) -> list[dict[str, Any]]:
@@ -241,14 +243,14 @@ def class_points(groups: Sequence[Group], classes: Sequence[str]) -> list[dict[s
     ]
 
 
-def pair_points(of: Family, titles: Mapping[str, str]) -> list[dict[str, Any]]:
+def pair_points(family: Family, titles: Mapping[str, str]) -> list[dict[str, Any]]:
     """Row minus column for every pair of a setting."""
     return [
         {
             "row": titles[a], "column": titles[b], "difference": pair.difference, "text": difference(pair),
-            "p": p_value(of.corrected[a, b]), "apart": of.told_apart(a, b), "pairs": pair.n,
+            "p": p_value(family.corrected[a, b]), "apart": family.told_apart(a, b), "pairs": pair.n,
         }
-        for (a, b), pair in of.differences.items()
+        for (a, b), pair in family.differences.items()
     ]  # fmt: skip
 
 

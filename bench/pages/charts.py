@@ -42,9 +42,9 @@ def _shape() -> Any:
     return alt.Shape("design:N", scale=scale, legend=legend)
 
 
-def _hover(*more: Any) -> list[Any]:
+def _hover(*tooltips: Any) -> list[Any]:
     named = [alt.Tooltip(f"{key}:N", title=title) for key, title in (("method", "method"), ("setting", "setting"))]
-    return [*named, alt.Tooltip("text:N", title="mIoU, %"), *more]
+    return [*named, alt.Tooltip("text:N", title="mIoU, %"), *tooltips]
 
 
 def scores(points: Points) -> Spec:
@@ -88,8 +88,8 @@ def against_restriction(points: Points, about: str) -> Spec:
     counts: dict[str, int] = {}
     placed = []
     for point in adapted:  # side by side in the order of the table, so that none hides another
-        place = counts[point["setting"]] = counts.get(point["setting"], 0) + 1
-        placed.append({**point, "place": place})
+        position = counts[point["setting"]] = counts.get(point["setting"], 0) + 1
+        placed.append({**point, "place": position})
     base = alt.Chart(_data(placed)).encode(
         x=alt.X("setting:N", sort=["UDA", "SFDA"], title=None, axis=alt.Axis(labelAngle=0)),
         xOffset="place:O",
@@ -165,7 +165,7 @@ def before_after(points: Points, classes: Sequence[str], unit: str) -> Spec:
         for when in ("before", "after")
         if point[when] is not None
     ]
-    place = alt.Y("class:N", sort=list(classes), title=None)
+    class_axis = alt.Y("class:N", sort=list(classes), title=None)
     colour = alt.Color(
         "when:N",
         sort=["before", "after"],
@@ -175,11 +175,11 @@ def before_after(points: Points, classes: Sequence[str], unit: str) -> Spec:
     rules = (
         alt.Chart(_data([p for p in points if None not in (p["before"], p["after"])]))
         .mark_rule(strokeWidth=2, color="#9a9a9a")
-        .encode(y=place, x=alt.X("before:Q", title=unit), x2="after:Q")
+        .encode(y=class_axis, x=alt.X("before:Q", title=unit), x2="after:Q")
     )
     hover = ["class:N", "when:N", alt.Tooltip("value:Q", title=unit, format=".1f")]
     marks = alt.Chart(_data(long)).mark_point(filled=True, size=70, opacity=1)
-    marks = marks.encode(y=place, x=alt.X("value:Q", title=unit), color=colour, tooltip=hover)
+    marks = marks.encode(y=class_axis, x=alt.X("value:Q", title=unit), color=colour, tooltip=hover)
     return _spec(
         (rules + marks).properties(width=FULL, height=ROW * len(points)), f"{unit} of every class before and after"
     )

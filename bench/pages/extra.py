@@ -52,10 +52,10 @@ def table_script() -> str:
         RunError: the package's file is not built as expected.
     """
     text = (files("itables") / "html" / "dt_bundle.js").read_text(encoding="utf-8")
-    found = list(_EXPORTS.finditer(text))
-    if len(found) != 1:
+    exports = list(_EXPORTS.finditer(text))
+    if len(exports) != 1:
         raise RunError("itables' table script is not built as expected; install itables 2.9")
-    (export,) = found
+    (export,) = exports
     code = f"{text[: export.start()]}window.DataTable={export[1]};{text[export.end() :]}"
     return f'(function(){{"use strict";{code}\n}})();\n'
 
@@ -69,8 +69,8 @@ def licences() -> str:
         "Foundation) and JSZip (MIT, Stuart Knightley), as bundled by itables; their notices stand at the end of tables.js.",
     ]
     for package in ("vl-convert-python", "itables"):
-        found = distribution(package)
-        parts.append(f"{package} {found.version}\n\n{(found.read_text('licenses/LICENSE') or '').strip()}")
+        installed = distribution(package)
+        parts.append(f"{package} {installed.version}\n\n{(installed.read_text('licenses/LICENSE') or '').strip()}")
     return "\n\n".join(parts) + "\n"
 
 

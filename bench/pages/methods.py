@@ -52,7 +52,7 @@ def published_of(method: str) -> list[dict[str, Any]]:
 
 def run_rows(records: Iterable[Record]) -> list[dict[str, Cell]]:
     """A row per committed run, unchanged ones first."""
-    found = sorted(records, key=lambda r: (r.config.shift, alterations(r.config), r.config.seed, r.run))
+    ordered = sorted(records, key=lambda r: (r.config.shift, alterations(r.config), r.config.seed, r.run))
     return [
         {
             "shift": Cell(record.config.shift, record.config.shift),
@@ -66,7 +66,7 @@ def run_rows(records: Iterable[Record]) -> list[dict[str, Cell]]:
             "date": Cell(record.date, record.date),
             "run": Cell(record.run, record.run),
         }
-        for record in found
+        for record in ordered
     ]
 
 
@@ -76,21 +76,22 @@ def _number(value: float | None) -> Cell:
 
 def curve_points(records: Iterable[Record]) -> list[dict[str, Any]]:
     """mIoU and target-only score of the kept weights of runs without changed options, by step and replicate."""
-    kept = sorted((r for r in records if not alterations(r.config)), key=lambda r: (r.config.shift, r.config.seed))
+    unaltered = sorted((r for r in records if not alterations(r.config)), key=lambda r: (r.config.shift, r.config.seed))
     return [
-        {"shift": record.config.shift, "seed": record.config.seed} | {key: one[key] for key in ("step", "miou", "target_score")}
-        for record in kept
+        {"shift": record.config.shift, "seed": record.config.seed}
+        | {key: snapshot[key] for key in ("step", "miou", "target_score")}
+        for record in unaltered
         if len(record.selection.snapshots) > 1
-        for one in record.selection.snapshots
+        for snapshot in record.selection.snapshots
     ]  # fmt: skip
 
 
 def bibtex(methods: Iterable[str]) -> str:
     """The papers of methods, each once; title as in the method's file, authors by family name as on its card."""
-    found: dict[str, str] = {}
+    entries: dict[str, str] = {}
     for method in methods:
         card = method_class(method).card
-        if card.year is None or card.url in found:
+        if card.year is None or card.url in entries:
             continue
         quoted = _QUOTED.search(" ".join(documentation(method).split()))
         fields = {
@@ -101,8 +102,8 @@ def bibtex(methods: Iterable[str]) -> str:
             "url": card.url,
         }
         lines = ",\n".join(f"  {key} = {{{value}}}" for key, value in fields.items())
-        found[card.url] = f"@inproceedings{{{card.key},\n{lines}\n}}\n"
-    return "\n".join(found.values())
+        entries[card.url] = f"@inproceedings{{{card.key},\n{lines}\n}}\n"
+    return "\n".join(entries.values())
 
 
 def _tex(text: str) -> str:

@@ -58,8 +58,8 @@ def of_footage(folder: Path, before: Path | None, frames: Path | None, workspace
          "schedule": request.schedule.model_dump(), "settings": request.settings},
     )  # fmt: skip
     masks = _read(folder)
-    then = _before(before, request) if before else None
-    report.facts["Result"] = texts(_result(masks, then))
+    predicted = _before(before, request) if before else None
+    report.facts["Result"] = texts(_result(masks, predicted))
     shares = class_shares(folder) if masks else {}
     shares_before = class_shares(before) if before else {}
     class_part(report, list(shares), shares_before, shares, "share of the masks, %")
@@ -77,8 +77,8 @@ def of_footage(folder: Path, before: Path | None, frames: Path | None, workspace
 
 
 def command(request: Request) -> str:
-    """What repeats the adaptation; where the model and the footage lie is not kept."""
-    plan, usual = request.schedule, resolve_settings(request.method, {})
+    """The command line that repeats the adaptation, with placeholders for model and footage, whose paths are not kept."""
+    plan, defaults = request.schedule, resolve_settings(request.method, {})
     words: list[object] = [
         "bench",
         "adapt",
@@ -103,7 +103,7 @@ def command(request: Request) -> str:
     ]
     words += ["--lr", plan.lr, "--seed", request.seed]
     for key, value in request.settings.items():
-        words += [] if value == usual.get(key) else ["-o", f"{key}={value}"]
+        words += [] if value == defaults.get(key) else ["-o", f"{key}={value}"]
     return command_line(words)
 
 
@@ -113,12 +113,12 @@ def _read(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        told = load_json(file.read_text(encoding="utf-8"))
+        predictions = load_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        told = None
-    if not isinstance(told, dict):
+        predictions = None
+    if not isinstance(predictions, dict):
         raise RunError(f"{file} is damaged; predict again")
-    return told
+    return predictions
 
 
 def _before(folder: Path, request: Request) -> dict[str, Any]:
@@ -127,23 +127,24 @@ def _before(folder: Path, request: Request) -> dict[str, Any]:
     Raises:
         UsageError: it is not of the same footage with the model that the adaptation started from.
     """
-    told = _read(folder)
-    for key, wanted, what in (("weights", request.checkpoint, "model"), ("content", request.content, "footage")):
-        if told.get(key) != wanted:
+    predictions = _read(folder)
+    for key, expected, kind in (("weights", request.checkpoint, "model"), ("content", request.content, "footage")):
+        if predictions.get(key) != expected:
             raise UsageError(
-                f"--before {folder} was predicted with another {what} than the adaptation had ({told.get(key)}, not {wanted}); "
+                f"--before {folder} was predicted with another {kind} than the adaptation had ({predictions.get(key)}, "
+                f"not {expected}); "
                 "give the folder of `bench predict` with the model before it"
             )
-    return told
+    return predictions
 
 
 def _result(masks: dict[str, Any], before: dict[str, Any] | None) -> dict[str, Any]:
-    told: dict[str, Any] = {"masks": masks.get("label maps"), "left out": masks.get("left out")}
+    facts: dict[str, Any] = {"masks": masks.get("label maps"), "left out": masks.get("left out")}
     if masks.get("mIoU") is not None:
-        was = (before or {}).get("mIoU")
-        change = "" if was is None else f"; before {was:.1f} % ({masks['mIoU'] - was:+.1f} points)"
-        told["mIoU on your own labels"] = f"{masks['mIoU']:.1f} % of {masks['labelled pictures']} pictures{change}"
-    return told
+        earlier = (before or {}).get("mIoU")
+        change = "" if earlier is None else f"; before {earlier:.1f} % ({masks['mIoU'] - earlier:+.1f} points)"
+        facts["mIoU on your own labels"] = f"{masks['mIoU']:.1f} % of {masks['labelled pictures']} pictures{change}"
+    return facts
 
 
 def class_shares(folder: Path) -> dict[str, float]:
@@ -170,36 +171,41 @@ def class_shares(folder: Path) -> dict[str, float]:
 
 
 def _pictures(report: Report, folder: Path, before: Path | None) -> None:
-    """A contact sheet of overlays; pairs where they are there from before, too."""
+    """Put overlays into a report; as pairs where ``before`` has the same picture's."""
     files = sorted((folder / "overlays").glob("*.png"))
     for file in [files[i] for i in spread_clips(len(files), SHOWN)] if files else []:
-        other = before / "overlays" / file.name if before else None
-        if other is not None and other.is_file():
-            report.pairs.append((file.stem, inlined(other), inlined(file)))
+        earlier = before / "overlays" / file.name if before else None
+        if earlier is not None and earlier.is_file():
+            report.pairs.append((file.stem, inlined(earlier), inlined(file)))
         else:
             report.pictures.append((file.stem, inlined(file)))
 
 
 def warnings(request: Request, masks: dict[str, Any], before: dict[str, float], after: dict[str, float]) -> list[str]:
-    """What a person should look at."""
-    found = []
+    """Sentences on what may have gone wrong.
+
+    Args:
+        masks: content of ``predict.json``; empty where no masks were written.
+        before, after: percent of pixels by class, before and after the adaptation.
+    """
+    lines = []
     if gone := [name for name, share in after.items() if share < RARE and before.get(name, 0) >= MUCH]:
-        found.append(
+        lines.append(
             f"Classes that vanished: {', '.join(f'{n} ({before[n]:.1f} % of the pixels before)' for n in gone)}."
         )
     if never := [name for name, share in after.items() if share == 0 and name not in gone]:
-        found.append(f"Classes that are in no mask: {', '.join(never)}.")
+        lines.append(f"Classes that are in no mask: {', '.join(never)}.")
     if after and max(after.values()) > 90:
-        found.append(
+        lines.append(
             f"One class has {max(after.values()):.0f} % of all pixels: {max(after, key=lambda name: after[name])}."
         )
     if masks.get("skipped"):
-        found.append(f"{masks['skipped']} pictures were left out; see Result.")
+        lines.append(f"{masks['skipped']} pictures were left out; see Result.")
     if request.pictures < request.schedule.batch * request.schedule.steps / 500:
-        found.append(f"{request.pictures} pictures were each seen more than 500 times.")
+        lines.append(f"{request.pictures} pictures were each seen more than 500 times.")
     if not masks:
-        found.append("No masks were written: how the model changed is not known.")
-    return found
+        lines.append("No masks were written: how the model changed is not known.")
+    return lines
 
 
 def flow_fault(frames: Path, folder: Path, request: Request, workspace: Workspace) -> str | None:

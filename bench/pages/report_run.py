@@ -21,14 +21,19 @@ VANISHED = 0.05
 """IoU in percent that a table shows as 0.0."""
 
 
-def of_run(reference: str, runs: Path, root: Path, unwanted: Path | None = None) -> Report:
+def of_run(reference: str, runs: Path, root: Path, footage_path: Path | None = None) -> Report:
     """The report of a finished run.
+
+    Args:
+        footage_path: what was given with ``--before`` or ``--frames``, which do not go with a run.
 
     Raises:
         UsageError: no finished run, or an option for footage.
     """
-    if unwanted is not None:
-        raise UsageError(f"{unwanted}: --before and --frames go with a folder of `bench adapt`; '{reference}' is none")
+    if footage_path is not None:
+        raise UsageError(
+            f"{footage_path}: --before and --frames go with a folder of `bench adapt`; '{reference}' is none"
+        )
     run = RunFolder.open(find_folder(reference, runs), any_protocol=True)
     record, config = run.record, run.config
     options = _options(record)
@@ -39,13 +44,13 @@ def of_run(reference: str, runs: Path, root: Path, unwanted: Path | None = None)
          "ingredients": config.ingredients,
          "changed from the defaults": options, "settings": every_setting(config), "run": record.run, "protocol": record.shift_hash},
     )  # fmt: skip
-    others = _others(record, run.folder.parent, root)
-    start = _start(record, others)
-    before = _known(start.result.iou) if start else {}
-    source_only, oracle = oracle_and_source_only(others, config.seed)
+    comparable = _comparable(record, run.folder.parent, root)
+    start = _start(record, comparable)
+    before = _defined(start.result.iou) if start else {}
+    source_only, oracle = oracle_and_source_only(comparable, config.seed)
     source_only = start.result.miou if start else source_only
     report.facts["Result"] = texts(_result(record, source_only, oracle))
-    iou = _known(in_order(record.result.iou, config.shift))
+    iou = _defined(in_order(record.result.iou, config.shift))
     class_part(report, list(iou), before, iou, "IoU, %")
     _curves(report, run)
     report.pictures = [(file.stem, inlined(file)) for file in sorted((run.folder / "figures").glob("*.png"))]
@@ -65,51 +70,53 @@ def _options(record: Record) -> list[str]:
 
 
 def command(record: Record, options: Sequence[str]) -> str:
-    """What repeats the run."""
+    """The command line that repeats the run."""
     config = record.config
     words: list[object] = ["bench", "run", "--method", config.method, "--shift", config.shift, "--seed", config.seed]
     words += ["--steps", config.steps] if config.steps else []
     for option in options:
         key, _, value = option.partition("=")
-        given = {
+        flags = {
             "init": ["--init", value],
             "protocol": ["--protocol", value],
             "source_file": ["--source-model", "MODEL"],
         }
-        words += given.get(key, ["-o", option])
+        words += flags.get(key, ["-o", option])
     return command_line(words)
 
 
-def _others(record: Record, runs: Path, root: Path) -> list[Record]:
+def _comparable(record: Record, runs: Path, root: Path) -> list[Record]:
     """Records of the same protocol, committed and beside the run."""
     with contextlib.suppress(UsageError, RunError):
-        found = all_records(runs, root, record.config.shift, record.config.mode)
-        return [r for r in found if r.shift_hash == record.shift_hash]
+        records = all_records(runs, root, record.config.shift, record.config.mode)
+        return [r for r in records if r.shift_hash == record.shift_hash]
     return []
 
 
-def _known(iou: Mapping[str, float | None]) -> dict[str, float]:
+def _defined(iou: Mapping[str, float | None]) -> dict[str, float]:
     return {name: value for name, value in iou.items() if value is not None}
 
 
-def _start(record: Record, others: Sequence[Record]) -> Record | None:
+def _start(record: Record, comparable: Sequence[Record]) -> Record | None:
     """The source-only record of the very source model that the run started from; None where there is none."""
     if record.source_model is None or record.config.method == "source_only":
         return None
 
-    def of(config: RunConfig, model: str | None) -> tuple[object, ...]:
+    def setup(config: RunConfig, model: str | None) -> tuple[object, ...]:
         return (config.seed, config.network, config.fusion, config.flow, model)
 
-    wanted = of(record.config, record.source_model)
-    alike = (r for r in others if r.config.method == "source_only" and of(r.config, r.source_model) == wanted)
-    return next(alike, None)
+    expected = setup(record.config, record.source_model)
+    matches = (
+        r for r in comparable if r.config.method == "source_only" and setup(r.config, r.source_model) == expected
+    )
+    return next(matches, None)
 
 
 def _result(record: Record, source_only: float | None, oracle: float | None) -> dict[str, object]:
     result, cost = record.result, record.cost
     consistency = result.temporal_consistency
-    known = source_only is not None and record.config.method != "source_only"
-    below = f"{source_only:.1f} % ({result.miou - (source_only or 0):+.1f} points)" if known else None
+    has_floor = source_only is not None and record.config.method != "source_only"
+    below = f"{source_only:.1f} % ({result.miou - (source_only or 0):+.1f} points)" if has_floor else None
     when = "of what was predicted online" if record.config.mode == "stream" else "after the last step"
     return {
         "mIoU": f"{result.miou:.1f} % {when}; labels were looked at 0 times to choose it",
@@ -139,29 +146,34 @@ def _curves(report: Report, run: RunFolder) -> None:
 
 
 def warnings(record: Record, before: dict[str, float], source_only: float | None) -> list[str]:
-    """What a person should look at."""
-    found = []
+    """Sentences on what may have gone wrong.
+
+    Args:
+        before: IoU in percent by class of the source model; empty where it is not known.
+        source_only: its mIoU in percent.
+    """
+    lines = []
     dead = [name for name, value in record.result.iou.items() if value is not None and value < VANISHED]
     if gone := [name for name in dead if before.get(name, 0) >= VANISHED]:
-        found.append(
+        lines.append(
             f"Classes that vanished: {', '.join(gone)} had an IoU above 0 before adaptation and have none after."
         )
     if never := [name for name in dead if name not in gone]:
-        found.append(f"Classes without a right pixel: {', '.join(never)}.")
+        lines.append(f"Classes without a right pixel: {', '.join(never)}.")
     if source_only is not None and record.config.method != "source_only" and record.result.miou < source_only:
-        found.append(f"Below source-only: {record.result.miou:.1f} % against {source_only:.1f} %.")
+        lines.append(f"Below source-only: {record.result.miou:.1f} % against {source_only:.1f} %.")
     kept = record.selection.snapshots
     if len(kept) > 1 and kept[-1]["target_score"] <= kept[0]["target_score"]:
         first, last = kept[0]["target_score"], kept[-1]["target_score"]
-        found.append(f"No gain in the target-only score over the kept weights: {first:.3f} first, {last:.3f} last.")
+        lines.append(f"No gain in the target-only score over the kept weights: {first:.3f} first, {last:.3f} last.")
     if record.skipped:
-        found.append(
+        lines.append(
             f"{len(record.skipped)} clips could not be read and were replaced: {', '.join(sorted(record.skipped)[:5])}."
         )
     if record.config.steps is not None:
-        found.append(f"Cut short with --steps {record.config.steps}: no result to report.")
+        lines.append(f"Cut short with --steps {record.config.steps}: no result to report.")
     if record.code.get("dirty"):
-        found.append("Made by code that was not committed: it cannot be run again by somebody else.")
+        lines.append("Made by code that was not committed: it cannot be run again by somebody else.")
     if record.config.flow in ("zero", "shuffled"):
-        found.append(f"Flow '{record.config.flow}' does not fit the frames: it is a control.")
-    return found
+        lines.append(f"Flow '{record.config.flow}' does not fit the frames: it is a control.")
+    return lines

@@ -32,7 +32,7 @@ class Report:
     """What a report shows, in its order.
 
     Attributes:
-        command: that repeats it, or the one that is known of it.
+        command: command line that repeats the run or adaptation, as far as it is known.
         facts: by section (what was asked, result, environment), texts by name.
         warnings: what a person should look at.
         charts: specifications by caption.
@@ -69,13 +69,13 @@ class Report:
 
 
 def texts(values: Mapping[str, Any]) -> dict[str, str]:
-    """Values as a person reads them; what is unknown or empty is left out."""
+    """Values as text for a table of facts; None and empty values are left out."""
     return {key: _text(value) for key, value in values.items() if value not in (None, "", {}, [])}
 
 
 def _text(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_text(of)}" for key, of in value.items())
+        return ", ".join(f"{key} {_text(child)}" for key, child in value.items())
     if isinstance(value, (list, tuple)):
         return ", ".join(map(_text, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
@@ -148,19 +148,19 @@ def class_part(
     def text(value: float | None, form: str = ".1f") -> str:
         return "–" if value is None else f"{value:{form}}"
 
-    known = [name for name in names if name in before or name in after]
+    shown = [name for name in names if name in before or name in after]
     report.heads = (
         "Class",
         *(("Before",) if before else ()),
         "After" if before else unit,
         *(("Change",) if before else ()),
     )
-    for name in known:
+    for name in shown:
         a, b = before.get(name), after.get(name)
         change = b - a if a is not None and b is not None else None
         report.rows.append(
             (name, *((text(a),) if before else ()), text(b), *((text(change, "+.1f"),) if before else ()))
         )
-    points = [{"class": name, "before": before.get(name), "after": after.get(name)} for name in known]
+    points = [{"class": name, "before": before.get(name), "after": after.get(name)} for name in shown]
     if points:
-        report.charts[f"{unit} per class"] = charts.before_after(points, known, unit)
+        report.charts[f"{unit} per class"] = charts.before_after(points, shown, unit)

@@ -102,8 +102,8 @@ class Site:
     def documents(self) -> dict[str, str]:
         """Markdown of every page that is not a board's, by name."""
         boards = {shift.name for shift in self.shifts}
-        found = {path.stem: path.read_text(encoding="utf-8") for path in sorted(self.root.glob("*.md"))}
-        return {name: text for name, text in found.items() if name not in boards}
+        texts = {path.stem: path.read_text(encoding="utf-8") for path in sorted(self.root.glob("*.md"))}
+        return {name: text for name, text in texts.items() if name not in boards}
 
     @cached_property
     def environment(self) -> Environment:
@@ -117,11 +117,11 @@ class Site:
 
     def titles(self) -> list[tuple[str, str, str]]:
         """Name, kind and title of every document, studies first."""
-        told = [(name, *_kind_and_title(text, name)) for name, text in self.documents.items()]
-        return sorted(told, key=lambda one: (one[1] != "Study", one[1], one[0]))
+        documents = [(name, *_kind_and_title(text, name)) for name, text in self.documents.items()]
+        return sorted(documents, key=lambda document: (document[1] != "Study", document[1], document[0]))
 
     def place(self, address: str) -> str | None:
-        """What becomes of an address in a markdown page of the root."""
+        """The site's address for an address in a markdown page of the root; None where nothing is to be linked."""
         if "://" in address or address.startswith("#"):
             return address
         path = PurePosixPath(address)
@@ -138,18 +138,18 @@ class Site:
 
     def film(self, shift: Shift, method: str) -> Film | None:
         """The film of a method beside those of the others; None where there is none."""
-        found = {name: self.root / "figures" / film_name(shift.name, name) for name in (FRAMES, *method_names())}
-        there = {name: file for name, file in found.items() if file.is_file()}
-        if method not in there:
+        paths = {name: self.root / "figures" / film_name(shift.name, name) for name in (FRAMES, *method_names())}
+        present = {name: file for name, file in paths.items() if file.is_file()}
+        if method not in present:
             return None
-        of = shift.data if isinstance(shift.data, Data) else shift.data.target
-        titles = {FRAMES: "frames"} | {name: method_class(name).card.title for name in there if name != FRAMES}
-        self.copied |= {f"figures/{file.name}": file for file in there.values()}  # label maps lose by compression
-        size = image_size(there[method])
-        others = [name for name in ("source_only", FRAMES, *there) if name in there and name != method]
-        sides = [(titles[name], f"figures/{file.name}") for name, file in there.items()]
-        start = titles[others[0] if others else method], titles[method]
-        return Film(shift.title, size[1] // of.height, (of.width, of.height), sides, start)
+        target = shift.data if isinstance(shift.data, Data) else shift.data.target
+        titles = {FRAMES: "frames"} | {name: method_class(name).card.title for name in present if name != FRAMES}
+        self.copied |= {f"figures/{file.name}": file for file in present.values()}  # label maps lose by compression
+        size = image_size(present[method])
+        opposite = [name for name in ("source_only", FRAMES, *present) if name in present and name != method]
+        sides = [(titles[name], f"figures/{file.name}") for name, file in present.items()]
+        start = titles[opposite[0] if opposite else method], titles[method]
+        return Film(shift.title, size[1] // target.height, (target.width, target.height), sides, start)
 
     def figure(self, address: str) -> str | None:
         """The name of a picture or file of the root in the site; it is copied. None where there is none."""
@@ -189,7 +189,7 @@ def own(name: str) -> str:
 
 
 def _board(site: Site, shift: Shift) -> board.Board:
-    """A shift's page and its downloads; returns what stands on it."""
+    """Write a shift's page and its downloads; returns the board that the page shows."""
     from markupsafe import Markup
 
     text = (site.root / f"{shift.name}.md").read_text(encoding="utf-8")
@@ -198,40 +198,42 @@ def _board(site: Site, shift: Shift) -> board.Board:
         body=Markup(to_html(text, lambda a: f"{shift.name}-all.html" if a == f"{shift.name}.md" else site.place(a))),
     )  # fmt: skip
     records, real = site.records.get(shift.name, []), compared_with(shift.name)
-    of = board.board_of(records, real)
+    shift_board = board.board_of(records, real)
     classes = [name for name in shift.score_classes if name not in shift.unscored]
     site.add(
-        f"{shift.name}.html", "board.html", shift=shift, real=real, columns=board.COLUMNS, specs=_plots(shift, real, of, classes),
-        rows=board.table_rows(of.lines) if of.lines else [], scale=board.scale_of(of.lines) if of.lines else None,
-        alike={setting: board.alike(family, of.titles) for setting, family in of.families.items()},
+        f"{shift.name}.html", "board.html", shift=shift, real=real, columns=board.COLUMNS,
+        specs=_plots(shift, real, shift_board, classes),
+        rows=board.table_rows(shift_board.lines) if shift_board.lines else [],
+        scale=board.scale_of(shift_board.lines) if shift_board.lines else None,
+        alike={setting: board.alike(family, shift_board.titles) for setting, family in shift_board.families.items()},
         sees=page.SEES, pictures=site.pictures(shift),
-        studies=[one for one in site.titles() if one[0].startswith(f"{shift.name}-")],
+        studies=[document for document in site.titles() if document[0].startswith(f"{shift.name}-")],
         provenance=Markup(to_html(provenance(shift, records), site.place)) if records else "",
     )  # fmt: skip
     if records:
         site.files[f"data/{shift.name}-runs.csv"] = frame_of(records).to_csv(index=False)
-    if of.lines:
-        told = {"shift": shift.name, "shift_hash": shift.hash, "methods": board.as_json(of.lines)}
-        site.files[f"data/{shift.name}.json"] = _json(told)
-        site.files[f"data/{shift.name}.csv"] = _csv(board.csv_rows(of.lines, classes))
-    return of
+    if shift_board.lines:
+        download = {"shift": shift.name, "shift_hash": shift.hash, "methods": board.as_json(shift_board.lines)}
+        site.files[f"data/{shift.name}.json"] = _json(download)
+        site.files[f"data/{shift.name}.csv"] = _csv(board.csv_rows(shift_board.lines, classes))
+    return shift_board
 
 
-def _plots(shift: Shift, real: str, of: board.Board, classes: Sequence[str]) -> dict[str, charts.Spec]:
+def _plots(shift: Shift, real: str, shift_board: board.Board, classes: Sequence[str]) -> dict[str, charts.Spec]:
     """The plots of a board by name, as far as there are numbers."""
-    points, published = board.score_points(of.lines), board.published_points(real)
+    points, published = board.score_points(shift_board.lines), board.published_points(real)
     specs: dict[str, charts.Spec] = {}
     if points:
         specs["scores"] = charts.scores(points)
         specs["measured"] = charts.against_restriction(points, f"Measured here on {shift.title}: mIoU by setting")
-        specs["classes"] = charts.class_map(board.class_points(of.groups, classes), classes)
+        specs["classes"] = charts.class_map(board.class_points(shift_board.groups, classes), classes)
     if any(point["cpu"] is not None for point in points):
         specs["cost"] = charts.against_cost(points)
     if published:
         specs["published"] = charts.against_restriction(published, f"Published on {real}: mIoU by setting")
-    for setting, family in of.families.items():
-        names = [of.titles[name] for name in family.names]
-        specs[f"pairs-{setting}"] = charts.pair_matrix(board.pair_points(family, of.titles), names, setting)
+    for setting, family in shift_board.families.items():
+        names = [shift_board.titles[name] for name in family.names]
+        specs[f"pairs-{setting}"] = charts.pair_matrix(board.pair_points(family, shift_board.titles), names, setting)
     return specs
 
 
@@ -239,20 +241,22 @@ def _method(site: Site, name: str, shifts: Sequence[Shift]) -> None:
     """A method's page."""
     from markupsafe import Markup
 
-    records = [record for of in site.records.values() for record in of if record.config.method == name]
+    records = [
+        record for shift_records in site.records.values() for record in shift_records if record.config.method == name
+    ]
     points = methods.curve_points(records)
     specs = {
         f"{value}-{shift}": charts.curves([p for p in points if p["shift"] == shift], value, title)
         for shift in dict.fromkeys(p["shift"] for p in points)
         for value, title in (("miou", "mIoU, %"), ("target_score", "target-only score (no labels)"))
     }
-    found = ((shift.name, site.figure(f"figures/{shift.name}-confusion-{name}.png")) for shift in site.shifts)
+    confusions = ((shift.name, site.figure(f"figures/{shift.name}-confusion-{name}.png")) for shift in site.shifts)
     heads, settings = methods.settings_table(name, shifts)
     site.add(
         f"methods/{name}.html", "method.html", card=method_class(name).card, specs=specs, heads=heads, settings=settings,
         body=Markup(to_html(methods.documentation(name), lambda address: address if "://" in address else None)),
         published=methods.published_of(name), columns=methods.RUN_COLUMNS, rows=methods.run_rows(records),
-        figures=[(f"Confusion on {shift}", file) for shift, file in found if file],
+        figures=[(f"Confusion on {shift}", file) for shift, file in confusions if file],
         films=[film for shift in site.shifts if (film := site.film(shift, name)) is not None],
         sees=page.SEES, bibtex=methods.bibtex([name]),
     )  # fmt: skip
@@ -293,20 +297,20 @@ def build(root: Path, progress: Progress = quiet) -> dict[str, Content]:
     names = [folder.name for folder in sorted((root / "records").glob("*")) if any(folder.glob("*.json"))]
     site = Site(root, {name: read_committed(root, name).records for name in names})
     reported = settings_page.columns()
-    here = method_names()
+    keys = method_names()
     leads: dict[str, str] = {}
     for number, shift in enumerate(site.shifts, 1):
         leads[shift.name] = board.lead(_board(site, shift).lines)
         progress("boards", number, len(site.shifts))
-    for number, name in enumerate(here, 1):
+    for number, name in enumerate(keys, 1):
         _method(site, name, reported)
-        progress("methods", number, len(here))
+        progress("methods", number, len(keys))
     _documents(site)
-    cards = [method_class(name).card for name in here]
+    cards = [method_class(name).card for name in keys]
     first = [(shift, site.pictures(shift)) for shift in site.shifts[:1]]
-    counts = {name: len(of) for name, of in site.records.items()}
+    counts = {name: len(shift_records) for name, shift_records in site.records.items()}
     site.add("index.html", "index.html", cards=cards, counts=counts, leads=leads, first=first)
-    site.files["data/methods.bib"] = methods.bibtex(here)
+    site.files["data/methods.bib"] = methods.bibtex(keys)
     site.files |= assets()
     for number, (name, file) in enumerate(sorted(site.copied.items()), 1):
         site.files[name] = picture(file) if name.endswith(".webp") else file.read_bytes()
@@ -369,7 +373,7 @@ def write_site(root: Path, out: Path, progress: Progress = quiet) -> list[Path]:
     with locked(out / ".site"), Output(out, "site") as output:
         output.check(content)
         output.clear(keep=content)
-        for name, of in content.items():
+        for name, file_content in content.items():
             with disk_errors(out / name):
-                write_atomically(out / name, of)
+                write_atomically(out / name, file_content)
     return [out / name for name in content]

@@ -14,25 +14,29 @@ Place = Callable[[str], str | None]
 """What becomes of an address in a page; None where nothing is to be linked."""
 
 
-def to_html(markdown: str, place: Place) -> str:
-    """HTML of markdown. HTML in it is shown letter by letter; a wide table scrolls by itself."""
+def to_html(markdown: str, resolve: Place) -> str:
+    """HTML of markdown. HTML in it is shown letter by letter; a wide table scrolls by itself.
+
+    Args:
+        resolve: gives the site's address for each address in the markdown.
+    """
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = parser.parse(markdown)
     for token in tokens:
         if token.children:
-            token.children = list(_linked(token.children, place))
+            token.children = list(_linked(token.children, resolve))
     parser.add_render_rule("table_open", _open)
     parser.add_render_rule("table_close", _close)
     _name_headings(tokens)
     return str(parser.renderer.render(tokens, parser.options, {}))
 
 
-def _linked(tokens: list[Token], place: Place) -> Iterator[Token]:
-    """With addresses of the site; a link without one is its text alone, a picture without one its caption."""
+def _linked(tokens: list[Token], resolve: Place) -> Iterator[Token]:
+    """The tokens with addresses of the site; a link without one becomes its text, a picture without one its caption."""
     kept: list[bool] = []
     for token in tokens:
         if token.type == "link_open":
-            address = place(str(token.attrs["href"]))
+            address = resolve(str(token.attrs["href"]))
             kept.append(address is not None)
             if address is None:
                 continue
@@ -42,7 +46,7 @@ def _linked(tokens: list[Token], place: Place) -> Iterator[Token]:
         elif token.type == "link_close" and not kept.pop():
             continue
         elif token.type == "image":
-            address = place(str(token.attrs["src"]))
+            address = resolve(str(token.attrs["src"]))
             if address is None:
                 yield from token.children or []
                 continue
@@ -51,7 +55,7 @@ def _linked(tokens: list[Token], place: Place) -> Iterator[Token]:
 
 
 def _name_headings(tokens: list[Token]) -> None:
-    """So that a link can lead to a section."""
+    """Give headings an ``id``, so that a link can lead to a section."""
     for token, inside in itertools.pairwise(tokens):
         if token.type == "heading_open":
             token.attrs["id"] = slug(inside.content)

@@ -94,8 +94,8 @@ def note_of(path: Path) -> str | None:
     """The text that :func:`save` kept in a figure; None where there is none, or no whole figure."""
     try:
         if path.suffix == ".svg":
-            found = re.search(r"<dc:description>(.*?)</dc:description>", path.read_text(encoding="utf-8"))
-            return found[1] if found and path.read_text(encoding="utf-8").rstrip().endswith("</svg>") else None
+            match = re.search(r"<dc:description>(.*?)</dc:description>", path.read_text(encoding="utf-8"))
+            return match[1] if match and path.read_text(encoding="utf-8").rstrip().endswith("</svg>") else None
         with Image_.open(path) as image:
             image.load()  # a truncated one fails here
             note = image.info.get("Description")
@@ -205,10 +205,10 @@ def segmentation_panel(
     columns = min(3, len(tiles))
     rows = -(-len(tiles) // columns)
     figure, grid = tile_grid(rows, columns, (3.2, 3.2 * height / width), 0.27, (0.06, 0.27, 0.6))
-    places = [axes for row in grid for axes in row]
-    for axes, (caption, image) in zip(places, tiles, strict=False):
+    all_axes = [axes for row in grid for axes in row]
+    for axes, (caption, image) in zip(all_axes, tiles, strict=False):
         show(axes, image, caption)
-    for axes in places[len(tiles) :]:
+    for axes in all_axes[len(tiles) :]:
         axes.set_axis_off()
     ids = np.unique(np.concatenate([label.ravel(), *(np.asarray(p).ravel() for p in predictions.values())]))
     class_legend(figure, ids, classes, palette)

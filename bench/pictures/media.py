@@ -50,9 +50,9 @@ def write_labels(folder: Path, key: str, labels: Image, label_ids: Sequence[int]
     """
     table = np.zeros(256, np.uint8)  # what is ignored is "unlabeled", 0
     table[: len(label_ids)] = label_ids
-    known = labels[labels != IGNORE]
-    if known.size and int(known.max()) >= len(label_ids):
-        raise ValueError(f"{key}: train id {int(known.max())} has no label id; there are {len(label_ids)}")
+    labelled = labels[labels != IGNORE]
+    if labelled.size and int(labelled.max()) >= len(label_ids):
+        raise ValueError(f"{key}: train id {int(labelled.max())} has no label id; there are {len(label_ids)}")
     return write_png(folder / f"{key}_pred_labelIds.png", table[labels])
 
 
@@ -129,8 +129,8 @@ def _palette(pictures: Sequence[Image], exact: Sequence[Colour]) -> Image:
     if not len(rest):
         return kept
     reduced = Pictures.fromarray(rest[None]).quantize(GIF_COLOURS - len(kept), Pictures.Quantize.MEDIANCUT)
-    found = np.array(reduced.getpalette(), np.uint8).reshape(-1, 3)[: int(np.asarray(reduced).max()) + 1]
-    return np.concatenate([kept, found])
+    reduced_palette = np.array(reduced.getpalette(), np.uint8).reshape(-1, 3)[: int(np.asarray(reduced).max()) + 1]
+    return np.concatenate([kept, reduced_palette])
 
 
 def _codes(pixels: Image) -> npt.NDArray[np.int64]:
@@ -196,8 +196,8 @@ class Mp4:
         with contextlib.suppress(_ThrownAway), self._whole:
             if not keep:
                 raise _ThrownAway
-            if (found := readable(self._scratch)) != self._added:
-                raise RunError(f"Cannot write {self.path}: {found} of {self._added} pictures can be read back")
+            if (count := readable(self._scratch)) != self._added:
+                raise RunError(f"Cannot write {self.path}: {count} of {self._added} pictures can be read back")
 
 
 class _ThrownAway(Exception):
@@ -206,11 +206,11 @@ class _ThrownAway(Exception):
 
 def readable(film: Path) -> int:
     """How many pictures of a film can be decoded."""
-    reader, found = cv2.VideoCapture(str(film)), 0
+    reader, count = cv2.VideoCapture(str(film)), 0
     while reader.grab():
-        found += 1
+        count += 1
     reader.release()
-    return found
+    return count
 
 
 class Gif:

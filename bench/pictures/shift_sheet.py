@@ -27,25 +27,25 @@ WIDEST = 320
 
 def colours_of(classes: Sequence[str]) -> list[Colour]:
     """A colour for each class: that of the benchmark's own classes where it is one."""
-    known = dict(zip(CLASSES, PALETTE, strict=True))
-    return [known.get(name, PALETTE[k % len(PALETTE)]) for k, name in enumerate(classes)]
+    benchmark_colours = dict(zip(CLASSES, PALETTE, strict=True))
+    return [benchmark_colours.get(name, PALETTE[k % len(PALETTE)]) for k, name in enumerate(classes)]
 
 
 def splits_of(shift: Shift) -> list[tuple[str, str]]:
-    """Sides and splits that have clips."""
+    """Pairs of side (``source``, ``target``) and split that have clips."""
     assert isinstance(shift.data, Videos)
-    found = []
+    splits = []
     for role in ("source", "target"):
         side = getattr(shift.data, role)
         if isinstance(side, Pictures):
-            found += [(role, split) for split in SPLITS if split in side.parts]
+            splits += [(role, split) for split in SPLITS if split in side.parts]
         elif not isinstance(side, ModelFile):
-            found += [(role, split) for split in (("train",) if role == "source" else ("train", "val"))]
-    return found
+            splits += [(role, split) for split in (("train",) if role == "source" else ("train", "val"))]
+    return splits
 
 
 def sheet(shift: Shift, workspace: Workspace) -> npt.NDArray[np.uint8]:
-    """The sheet.
+    """The contact sheet of a shift, RGB uint8 ``(H, W, 3)``.
 
     Raises:
         RunError: pictures that are not there or cannot be read.
@@ -64,9 +64,9 @@ def sheet(shift: Shift, workspace: Workspace) -> npt.NDArray[np.uint8]:
         legend |= dict(zip(classes, palette, strict=True))
     widest = max(map(len, rows))
     blank = np.full((size[1], size[0], 3), 255, np.uint8)
-    whole = [row + [("", blank)] * (widest - len(row)) for row in rows]
+    padded = [row + [("", blank)] * (widest - len(row)) for row in rows]
     return tiled(
-        whole,
+        padded,
         shift.title,
         ["Labels lie over the pictures where there are any; what is ignored is left as it is."],
         legend,

@@ -68,16 +68,16 @@ def tiled(
 
 def _legend(legend: Mapping[str, Colour], total: int) -> Pillow.Image:
     """Swatches with names, in as many lines as they need."""
-    places, x, y = [], GAP, 0
+    corners, x, y = [], GAP, 0
     for name in legend:
         length = FONT + 5 + int(font().getlength(name)) + 14
         if x + length > total and x > GAP:
             x, y = GAP, y + CAPTION
-        places.append((x, y))
+        corners.append((x, y))
         x += length
     picture = Pillow.new("RGB", (total, y + CAPTION + GAP), PAPER)
     draw = ImageDraw.Draw(picture)
-    for (name, colour), (x, y) in zip(legend.items(), places, strict=True):
+    for (name, colour), (x, y) in zip(legend.items(), corners, strict=True):
         draw.rectangle((x, y + 2, x + FONT, y + 2 + FONT), fill=colour, outline=(136, 136, 136))
         draw.text((x + FONT + 5, y), name, fill=INK, font=font())
     return picture

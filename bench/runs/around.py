@@ -25,14 +25,14 @@ from bench.core.schema import whole_text
 
 @dataclass(frozen=True)
 class Around:
-    """What a child of any command starts with.
+    """The state of this process that its child processes take over.
 
     Attributes:
         threads, cv_threads: of torch and OpenCV.
         offers: files that were named.
         packages: folders of the packages in which names are looked for.
         installed: folders of installed packages that offer what is used.
-        datasets: of one's own, whose classes the rest is made of.
+        datasets: names of the user's own data sets, whose classes must be loaded before a task is read.
         offered: what installed packages offer.
     """
 
@@ -46,7 +46,7 @@ class Around:
 
     @classmethod
     def of_now(cls, plugins: Iterable[str] = ()) -> Around:
-        """As this process is.
+        """The state of this process.
 
         Args:
             plugins: what is used that this repository does not hold, as ``kind/name``.
@@ -61,16 +61,16 @@ class Around:
         ]  # a task brings its own; hidden worlds stay hidden
         return cls(*threads, files, folders, installed, datasets, installed_offers())
 
-    def packed(self, told: str) -> str:
-        """A payload for a child that is to be like this process first."""
-        return json.dumps([whole_text(self), told])
+    def packed(self, text: str) -> str:
+        """Payload for a child: this state, and a text."""
+        return json.dumps([whole_text(self), text])
 
     @classmethod
     def unpacked(cls, payload: str) -> str:
-        """Make this child like its parent; the text that the payload holds beside."""
-        around, told = json.loads(payload)
+        """Give this child the state of its parent; returns the text of the payload."""
+        around, text = json.loads(payload)
         TypeAdapter(Around).validate_json(around).settle()
-        return str(told)
+        return str(text)
 
     def settle(self) -> None:
         """Make this child like the process that it was made by."""
@@ -84,8 +84,13 @@ class Around:
             load("dataset", name)
 
     def code(self, closed: Iterable[Path]) -> list[Path]:
-        """Where Python and the code lie, without the renderer, which can draw every label, and what else is closed in there."""
-        own = [*stpl.__path__, *methods.__path__, str(ROOT), *(p for some in self.packages.values() for p in some)]
-        places = [*box.of_python(), *(Path(os.path.realpath(folder)) for folder in own)]
-        shut = [Path(os.path.realpath(place)) for place in (*closed, ROOT / "data" / "ministreet")]
+        """Paths of Python and code that a child may read: without ``closed`` and the renderer, which can draw every label."""
+        folders = [
+            *stpl.__path__,
+            *methods.__path__,
+            str(ROOT),
+            *(p for paths in self.packages.values() for p in paths),
+        ]
+        places = [*box.of_python(), *(Path(os.path.realpath(folder)) for folder in folders)]
+        shut = [Path(os.path.realpath(path)) for path in (*closed, ROOT / "data" / "ministreet")]
         return list(box.open_parts([*places, *self.installed], shut))

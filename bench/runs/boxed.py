@@ -78,8 +78,8 @@ def boxable(workspace: Workspace) -> bool:
 def _computes(device: str) -> bool:
     """Whether a GPU can be used in a box here: its driver may want more than the devices. Tried once, without a method."""
     around = Around.of_now()
-    what = around.packed(device)
-    call = child.Call("bench.runs.boxed:compute_here", what, around.code([]), device=device)
+    payload = around.packed(device)
+    call = child.Call("bench.runs.boxed:compute_here", payload, around.code([]), device=device)
     try:
         return bool(child.run_boxed(call).result == [3.0])
     except (RunError, RuntimeError) as error:
@@ -107,14 +107,14 @@ def adapt_boxed(context: Context, cls: type[Method], source: Path | None, splits
         writes.append(context.folder / LOGS)
         fonts.append(Path(matplotlib.get_cachedir()))
     with disk_errors(context.folder):
-        for place in writes:
-            place.mkdir(parents=True, exist_ok=True)
+        for folder in writes:
+            folder.mkdir(parents=True, exist_ok=True)
     around = Around.of_now(config.plugins)
     start = _initial(context, state) if source is None else source
     shown = context.shift.without_worlds()
     if source is not None and shown != context.shift:
         start = _without_facts(source, state)
-    given = {name: split for name, split in splits.items() if name in grants}
+    granted = {name: split for name, split in splits.items() if name in grants}
     task = Task(
         config,
         shown,
@@ -124,7 +124,7 @@ def adapt_boxed(context: Context, cls: type[Method], source: Path | None, splits
         workspace.workers,
         context.folder,
         start,
-        {name: hand_split(split) for name, split in given.items()},
+        {name: hand_split(split) for name, split in granted.items()},
         tensorboard,
         skip=context.bad.skip,
         watched=workspace.watch is not None,
@@ -134,8 +134,8 @@ def adapt_boxed(context: Context, cls: type[Method], source: Path | None, splits
         around.packed(whole_text(task)),
         read=[
             *around.code([workspace.runs, workspace.cache]),
-            *_clips(given, grants),
-            *_flow(context, given),
+            *_clips(granted, grants),
+            *_flow(context, granted),
             start,
             *fonts,
         ],
@@ -145,35 +145,35 @@ def adapt_boxed(context: Context, cls: type[Method], source: Path | None, splits
     )
     answer = child.run_boxed(call, told_to(workspace, context.log or Log(context.folder / "metrics.jsonl")))
     clips = clips_of(config, splits["target-val"]) if config.mode == "stream" else None
-    found = _checked(answer.result, cls, context, clips)
-    return dataclasses.replace(found, peak_memory_mb=answer.peak_memory_mb)
+    adapted = _checked(answer.result, cls, context, clips)
+    return dataclasses.replace(adapted, peak_memory_mb=answer.peak_memory_mb)
 
 
 def told_to(workspace: Workspace, log: Log) -> child.Say:
-    """What a run does with the words of its child."""
+    """What receives the messages of a run's child: progress, log entries, the step to log from, scores to watch."""
 
-    def told(kind: str, what: Any) -> None:
+    def receive(kind: str, content: Any) -> None:
         try:
             if kind == "progress":
-                said: Any = str(what[0]), int(what[1]), int(what[2])
+                parsed: Any = str(content[0]), int(content[1]), int(content[2])
             elif kind == "log":
-                said = {str(name): int(value) if name == "step" else float(value) for name, value in what.items()}
+                parsed = {str(name): int(value) if name == "step" else float(value) for name, value in content.items()}
             elif kind == "log from":
-                said = int(what)
+                parsed = int(content)
             else:
-                said = int(what[0]), float(what[1])
+                parsed = int(content[0]), float(content[1])
         except (TypeError, ValueError, AttributeError, IndexError, KeyError):
             raise AccessError("The process of the method said what is no message") from None
         if kind == "progress":
-            workspace.progress(*said)
+            workspace.progress(*parsed)
         elif kind == "log":
-            log.add(said)
+            log.add(parsed)
         elif kind == "log from":
-            log.cut(said)
+            log.cut(parsed)
         elif kind == "watch" and workspace.watch is not None:
-            workspace.watch(*said)
+            workspace.watch(*parsed)
 
-    return told
+    return receive
 
 
 def _initial(context: Context, state: Path) -> Path:
@@ -194,15 +194,15 @@ def _without_facts(source: Path, state: Path) -> Path:
 
 def _clips(splits: dict[str, Split], grants: tuple[str, ...]) -> list[Path]:
     """Files and folders of the clips that some grants open."""
-    found: list[Path] = []
+    paths: list[Path] = []
     for name, split in splits.items():
         store = split.open()
         if not isinstance(store, ClipStore):
             continue
-        found += [store.folder / f"{part}.npy" for part in ("frames", "flow", "valid")]
+        paths += [store.folder / f"{part}.npy" for part in ("frames", "flow", "valid")]
         if f"{name}/label" in grants:
-            found += [folder / "label.npy" for folder in (store.folder, store.earlier) if folder is not None]
-    return [*found, *box.open_parts(*opened(*grants))]
+            paths += [folder / "label.npy" for folder in (store.folder, store.earlier) if folder is not None]
+    return [*paths, *box.open_parts(*opened(*grants))]
 
 
 def _flow(context: Context, splits: dict[str, Split]) -> list[Path]:
@@ -215,10 +215,11 @@ def _flow(context: Context, splits: dict[str, Split]) -> list[Path]:
 _READY = re.compile(r"ready-(snapshot|student)-\d{6}\.safetensors")
 
 
-def _checked(told: Any, cls: type[Method], context: Context, clips: int | None = None) -> Adapted:
-    """What a child says came of it: nothing in it may lead elsewhere, whatever it says.
+def _checked(answer: Any, cls: type[Method], context: Context, clips: int | None = None) -> Adapted:
+    """The answer of a run's child, checked: whatever it holds, the files it names are those of the run's ``state/``.
 
     Args:
+        answer: what :func:`adapt_here` returned in the child.
         clips: of a stream.
 
     Raises:
@@ -229,11 +230,11 @@ def _checked(told: Any, cls: type[Method], context: Context, clips: int | None =
     steps = snapshot_steps(schedule) if cls.trains and clips is None else [last]
     students = ["student"] if cls.evaluates_average and cls.trains and clips is None else []
     try:
-        wall, cpu = map(float, told["spent"])
-        environments = tuple({str(k): str(v) for k, v in one.items()} for one in told["environments"])
-        scores = [float(score) for score in told["scores"]]
-        names = [str(name) for name in (*told["weights"], *told["students"])]
-        skipped = {str(key): str(why) for key, why in told["skipped"].items()}
+        wall, cpu = map(float, answer["spent"])
+        environments = tuple({str(k): str(v) for k, v in environment.items()} for environment in answer["environments"])
+        scores = [float(score) for score in answer["scores"]]
+        names = [str(name) for name in (*answer["weights"], *answer["students"])]
+        skipped = {str(key): str(why) for key, why in answer["skipped"].items()}
         good = all(map(math.isfinite, (wall, cpu, *scores))) and all(map(_READY.fullmatch, names)) and wall > 0 <= cpu
         if not cls.trains and clips is None:
             good = all(map(_READY.fullmatch, names))
@@ -246,7 +247,7 @@ def _checked(told: Any, cls: type[Method], context: Context, clips: int | None =
     paths = [state / name for name in names]
     fitted = Fitted(last, wall, cpu, environments) if cls.trains or clips else Fitted(0, 0.0, 0.0)
     weights = list(zip(steps, paths, scores, strict=False))
-    return Adapted(fitted, weights, dict(zip(students, paths[len(steps) :], strict=True)), str(told["averages"]))
+    return Adapted(fitted, weights, dict(zip(students, paths[len(steps) :], strict=True)), str(answer["averages"]))
 
 
 # In the box -----------------------------------------------------------------------------------------------------------
@@ -266,10 +267,10 @@ class Told(Log):
 
 
 def compute_here(payload: str, say: child.Say) -> list[float]:
-    """Something that only a device that works gives."""
+    """A product of two small matrices, ``[3.0]``: shows that the device of the payload works in the box."""
     device = Around.unpacked(payload)
-    found: list[float] = (torch.ones(1, 3, device=device) @ torch.ones(3, 1, device=device)).flatten().tolist()
-    return found
+    product: list[float] = (torch.ones(1, 3, device=device) @ torch.ones(3, 1, device=device)).flatten().tolist()
+    return product
 
 
 def adapt_here(payload: str, say: child.Say) -> dict[str, Any]:
@@ -279,7 +280,7 @@ def adapt_here(payload: str, say: child.Say) -> dict[str, Any]:
         task.runs,
         task.cache,
         torch.device(task.device),
-        progress=lambda what, done, total: say("progress", [what, done, total]),
+        progress=lambda activity, done, total: say("progress", [activity, done, total]),
         observer=TensorBoard() if task.tensorboard else None,
         data_root=None,
         workers=task.workers,
@@ -288,15 +289,15 @@ def adapt_here(payload: str, say: child.Say) -> dict[str, Any]:
     )
     splits = {name: handed.split() for name, handed in task.splits.items()}
     context = Context(task.config, task.shift, workspace, task.folder, BadClips(task.skip), Told(say))
-    found = work(context, method_class(task.config.method), task.source, splits)
+    adapted = work(context, method_class(task.config.method), task.source, splits)
     if isinstance(workspace.observer, TensorBoard):
         workspace.observer.close()
     return {
-        "spent": [found.fitted.wall_seconds, found.fitted.cpu_seconds],
-        "environments": found.fitted.environments,
-        "scores": [score for _, _, score in found.weights],
-        "weights": [path.name for _, path, _ in found.weights],
-        "students": [path.name for path in found.students.values()],
-        "averages": found.averages,
+        "spent": [adapted.fitted.wall_seconds, adapted.fitted.cpu_seconds],
+        "environments": adapted.fitted.environments,
+        "scores": [score for _, _, score in adapted.weights],
+        "weights": [path.name for _, path, _ in adapted.weights],
+        "students": [path.name for path in adapted.students.values()],
+        "averages": adapted.averages,
         "skipped": context.bad.found,
     }

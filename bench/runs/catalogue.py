@@ -20,14 +20,14 @@ def first_sentence(text: str | None) -> str:
 
 
 def _each(names: Iterable[str], describe: Callable[[str], dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """What is to be said of each; of one that cannot be loaded, only why."""
-    found = {}
+    """Description of each name; of one that cannot be loaded, ``broken`` with the reason."""
+    entries = {}
     for name in names:
         try:
-            found[name] = describe(name)
+            entries[name] = describe(name)
         except (RunError, UsageError) as error:
-            found[name] = {"broken": str(error)}
-    return found
+            entries[name] = {"broken": str(error)}
+    return entries
 
 
 def methods() -> dict[str, dict[str, Any]]:
@@ -35,8 +35,8 @@ def methods() -> dict[str, dict[str, Any]]:
 
     def card(name: str) -> dict[str, Any]:
         card, streams = method_class(name).card, "no" if refuses_stream(name) else "yes"
-        told = {"title": card.title, "venue": card.venue, "design": card.design, "setting": card.setting}
-        return told | {"stream": streams}
+        fields = {"title": card.title, "venue": card.venue, "design": card.design, "setting": card.setting}
+        return fields | {"stream": streams}
 
     return _each(names("method"), card)
 
@@ -53,10 +53,12 @@ def settings(shift: str) -> dict[str, dict[str, dict[str, Any]]]:
     def layers(name: str) -> dict[str, Any]:
         if protocol.refuses(method_class(name).card.setting) is not None:
             return {}
-        told = effective_settings(name, {}, protocol)
-        return {key: {"value": v.value, "origin": v.origin, "source": v.source} for key, v in told.items()}
+        values = effective_settings(name, {}, protocol)
+        return {key: {"value": v.value, "origin": v.origin, "source": v.source} for key, v in values.items()}
 
-    return {name: told for name, told in _each(names("method"), layers).items() if told and "broken" not in told}
+    return {
+        name: values for name, values in _each(names("method"), layers).items() if values and "broken" not in values
+    }
 
 
 def shifts() -> dict[str, dict[str, Any]]:
@@ -75,9 +77,9 @@ def fusions() -> dict[str, dict[str, Any]]:
     from stpl.fusion import FUSIONS
     from stpl.segmenter import AccelScoreFusion
 
-    found = {name: {"what": first_sentence(cls.__doc__)} for name, cls in FUSIONS.items()}
+    operators = {name: {"what": first_sentence(cls.__doc__)} for name, cls in FUSIONS.items()}
     accel = first_sentence(AccelScoreFusion.__doc__)
-    return found | {name: {"what": f"{accel}; propagates by {how}"} for name, how in SCORE_FUSIONS.items()}
+    return operators | {name: {"what": f"{accel}; propagates by {how}"} for name, how in SCORE_FUSIONS.items()}
 
 
 def flows() -> dict[str, dict[str, Any]]:
@@ -99,10 +101,10 @@ def datasets() -> dict[str, dict[str, Any]]:
     """Each recorded data set's first sentence and its usual folder under the data root."""
     from bench.data.datasets import dataset
 
-    def place(name: str) -> dict[str, Any]:
+    def described(name: str) -> dict[str, Any]:
         return {"what": first_sentence(load("dataset", name).__doc__), "folder": dataset(name).folder or "any"}
 
-    return _each(names("dataset"), place)
+    return _each(names("dataset"), described)
 
 
 KINDS = {
@@ -115,12 +117,12 @@ KINDS = {
 }
 
 
-def catalogue(what: str = "") -> dict[str, dict[str, dict[str, Any]]]:
+def catalogue(chosen: str = "") -> dict[str, dict[str, dict[str, Any]]]:
     """Everything, or one kind.
 
     Raises:
         UsageError: unknown kind.
     """
-    if what and what not in KINDS:
-        raise unknown("kind", what, KINDS)
-    return {kind: make() for kind, make in KINDS.items() if what in ("", kind)}
+    if chosen and chosen not in KINDS:
+        raise unknown("kind", chosen, KINDS)
+    return {kind: make() for kind, make in KINDS.items() if chosen in ("", kind)}

@@ -141,13 +141,13 @@ def make_run_config(
     if ingredients not in ("common", "published"):
         raise unknown("ingredients", ingredients, ["common", "published"])
     if ingredients == "published":
-        given = method_class(method).PAPER_HAS
-        if twice := sorted(given.keys() & options.keys()):
-            has = ", ".join(f"{key}={value}" for key, value in given.items())
+        paper_options = method_class(method).PAPER_HAS
+        if twice := sorted(paper_options.keys() & options.keys()):
+            listed = ", ".join(f"{key}={value}" for key, value in paper_options.items())
             raise UsageError(
-                f"ingredients=published gives '{method}' {has}; leave out {' and '.join(twice)}, or ingredients"
+                f"ingredients=published gives '{method}' {listed}; leave out {' and '.join(twice)}, or ingredients"
             )
-        options |= given
+        options |= paper_options
     network = resolve("network", str(options.pop("network", protocol.network.name)))
     fusion = str(options.pop("fusion", protocol.network.fusion))
     flow = resolve("flow", str(options.pop("flow", protocol.flow)))
@@ -174,8 +174,8 @@ def make_run_config(
         raise unknown("init", init, ["source", "backbone"])
     setting = method_class(method).card.setting
     if (why := protocol.refuses(setting, init)) is not None:
-        what = "--init backbone" if init == "backbone" else f"method '{method}' ({setting})"
-        raise UsageError(f"Shift '{protocol.name}' cannot be run with {what}: {why}")
+        refused = "--init backbone" if init == "backbone" else f"method '{method}' ({setting})"
+        raise UsageError(f"Shift '{protocol.name}' cannot be run with {refused}: {why}")
     if init == "backbone" and setting != "UDA":
         raise UsageError(f"--init backbone is for UDA methods, which see source data; '{method}' is {setting}")
     settings = resolve_settings(method, options, protocol)
@@ -246,11 +246,11 @@ def check_sources(config: RunConfig) -> None:
                 f"Run {config.hash} needs the {kind} '{name}', which is not at hand: install its package, or name its "
                 f"file: BENCH_PLUGINS={kind}=path/to/{name}{KINDS[kind].suffixes[0]}"
             )
-    now = _sources(load_shift(config.shift), config.method, config.network, config.flow)
-    for key in sorted({*now, *config.plugins}):
-        if now.get(key) != (then := config.plugins.get(key, "of this repository")):
+    hashes = _sources(load_shift(config.shift), config.method, config.network, config.flow)
+    for key in sorted({*hashes, *config.plugins}):
+        if hashes.get(key) != (recorded := config.plugins.get(key, "of this repository")):
             raise UsageError(
-                f"Run {config.hash} has {key} {then}, at hand is {now.get(key, 'that of this repository')}; "
+                f"Run {config.hash} has {key} {recorded}, at hand is {hashes.get(key, 'that of this repository')}; "
                 "run it anew, or bring the file back as it was"
             )
 
@@ -281,11 +281,11 @@ def load_shift(name: str) -> Shift:
     Raises:
         UsageError: unknown name, or a file that does not validate (with the field's path).
     """
-    known = resolve("shift", name)
-    if known != name:  # a file, named by its path: it is read anew, and the files that it names
+    resolved = resolve("shift", name)
+    if resolved != name:  # a file, named by its path: it is read anew, and the files that it names
         _read_shift.cache_clear()
-    path, text = shift_file(known)
-    return _read_shift(path, text, known != name)
+    path, text = shift_file(resolved)
+    return _read_shift(path, text, resolved != name)
 
 
 @lru_cache
@@ -297,7 +297,7 @@ def _read_shift(path: Path, text: str, again: bool) -> Shift:
         shift._folder = path.parent
         check_data(shift)
         if isinstance(shift.settings, TunedOn) and shift.settings.tuned_on not in shift_names():
-            raise unknown("shift", shift.settings.tuned_on, shift_names(), where=" in settings.tuned-on")
+            raise unknown("shift", shift.settings.tuned_on, shift_names(), context=" in settings.tuned-on")
         return shift
     except ValidationError as error:
         raise UsageError(f"Shift {path.name}: {one_line(error, tags=('ministreet', 'video', *TAGS))}") from None
@@ -307,21 +307,26 @@ def _read_shift(path: Path, text: str, again: bool) -> Shift:
         raise UsageError(f"Shift {path.name} is not YAML: {short(error)}") from None
 
 
-def _by_name(told: Any, folder: Path, again: bool) -> Any:
-    """A shift's YAML in which files are named by their names. Their paths are relative to the YAML."""
+def _by_name(content: Any, folder: Path, again: bool) -> Any:
+    """The content of a shift's YAML, the paths of plugin files in it replaced by their names.
+
+    Args:
+        folder: of the YAML; paths are relative to it.
+        again: the files are read anew.
+    """
     places = {
         "dataset": ("data.source.dataset", "data.target.dataset"),
         "network": ("network.name",),
         "flow": ("flow",),
     }
-    for kind, where in [(kind, where) for kind, fields in places.items() for where in fields]:
-        *parents, last = where.split(".")
-        part = told
+    for kind, path in [(kind, path) for kind, fields in places.items() for path in fields]:
+        *parents, last = path.split(".")
+        part = content
         for parent in parents:
             part = part.get(parent) if isinstance(part, dict) else None
         if isinstance(part, dict) and isinstance(part.get(last), str):
             part[last] = resolve(kind, part[last], folder, again)
-    return told
+    return content
 
 
 def shift_or_dataset(name: str) -> Shift | str:
@@ -332,8 +337,8 @@ def shift_or_dataset(name: str) -> Shift | str:
     """
     from bench.data.datasets import dataset_names
 
-    if (one := resolve("dataset", name)) in dataset_names():
-        return one
+    if (dataset := resolve("dataset", name)) in dataset_names():
+        return dataset
     if name not in names("shift") and not name.endswith((".yaml", ".yml")):
         raise unknown("shift or data set", name, [*dataset_names(), *names("shift")])
     return load_shift(name)

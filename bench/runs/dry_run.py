@@ -47,7 +47,7 @@ class Pass:
     @property
     def flops(self) -> int:
         """Floating-point operations of convolutions and products, a multiply-add counted as two."""
-        return sum(one.flops for one in self.operations)
+        return sum(operation.flops for operation in self.operations)
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,11 @@ def dry_look(config: RunConfig) -> Pass:
     with no_gpu(len(shift.classes)) as ledger:
         segmenter = fresh_segmenter(config, shift, 0)
         onto_gpu(segmenter, ledger)
-        found = predict(segmenter.eval(), to_device(noise(shift, "target", 1, False), CUDA), rule.align_corners)
-        found.labels()
-        found.previous_labels()
+        predicted = predict(segmenter.eval(), to_device(noise(shift, "target", 1, False), CUDA), rule.align_corners)
+        predicted.labels()
+        predicted.previous_labels()
         if rule.height and rule.width:
-            found.labels((rule.height, rule.width))
+            predicted.labels((rule.height, rule.width))
         return replace(_pass(ledger, 1), parameters=sum(p.numel() for p in segmenter.parameters()))
 
 
@@ -125,7 +125,7 @@ def _steps(
     ledger: Ledger,
     steps: Sequence[int],
 ) -> Training:
-    """Some steps and the rounds before them; the last of each is told."""
+    """Go through some steps and the rounds before them; returns the costs of the last step and the last round."""
     trainer = Trainer(method, schedule, Path(), CUDA)
     starts, of_round, peak = method.round_steps(), None, 0
     first = 0
@@ -159,8 +159,8 @@ def frame_size(shift: Shift, role: str) -> tuple[int, int]:
     side: Any = getattr(shift.data, role)
     if isinstance(side, ModelFile):
         raise UsageError(f"The {role} of shift '{shift.name}' is a model file: it has no frames")
-    of: Any = side if hasattr(side, "height") else shift.data
-    return of.height, of.width
+    geometry: Any = side if hasattr(side, "height") else shift.data
+    return geometry.height, geometry.width
 
 
 def noise(shift: Shift, role: str, clips: int, labelled: bool, size: tuple[int, int] | None = None) -> ClipBatch:

@@ -66,12 +66,14 @@ def protocol_scores(
     segmenter: VideoSegmenter,
     loader: ClipLoader,
     device: torch.device,
-    what: str = "evaluate",
+    activity: str = "evaluate",
     progress: Progress = quiet,
 ) -> Scores:
     """Score a model as a shift's protocol says."""
     groups, unscored = grouping_of(shift), unscored_of(shift)
-    return evaluate(segmenter, loader, len(shift.classes), shift.evaluation, device, what, progress, unscored, groups)
+    return evaluate(
+        segmenter, loader, len(shift.classes), shift.evaluation, device, activity, progress, unscored, groups
+    )
 
 
 def unscored_of(shift: Shift) -> list[int]:
@@ -85,7 +87,7 @@ def evaluate(
     classes: int,
     rule: Evaluation,
     device: torch.device,
-    what: str = "evaluate",
+    activity: str = "evaluate",
     progress: Progress = quiet,
     unscored: Collection[int] = (),
     groups: Grouping | None = None,
@@ -99,17 +101,19 @@ def evaluate(
     store, done, groups = loader.store, 0, groups or Grouping.none(classes)
     truth, tally = store.labels(), Tally(store, rule, groups, unscored)
     size = (truth[0].shape[-2], truth[0].shape[-1])
-    for found in predictions(
+    for predicted in predictions(
         segmenter, loader, device, rule.align_corners, together=1 if rule.own_size else batch_size(size)
     ):
-        current, previous = groups(found.labels()), groups(found.previous_labels()).cpu()
-        labels = [torch.from_numpy(truth[read.number].copy()) for read in found.reads]
+        current, previous = groups(predicted.labels()), groups(predicted.previous_labels()).cpu()
+        labels = [torch.from_numpy(truth[read.number].copy()) for read in predicted.reads]
         size = (labels[0].shape[-2], labels[0].shape[-1])
-        scored = (current if size == found.size else groups(found.labels(size))).cpu()
-        for read, label, now, before, guess in zip(found.reads, labels, current.cpu(), previous, scored, strict=True):
-            tally.add(read, label, guess, now, before)
-        done += len(found.reads)
-        progress(what, done, len(store))
+        scored = (current if size == predicted.size else groups(predicted.labels(size))).cpu()
+        for read, label, current_map, previous_map, guess in zip(
+            predicted.reads, labels, current.cpu(), previous, scored, strict=True
+        ):
+            tally.add(read, label, guess, current_map, previous_map)
+        done += len(predicted.reads)
+        progress(activity, done, len(store))
     return tally.scores()
 
 
@@ -131,11 +135,11 @@ class Tally:
         """
         self.pooled.update(self.unit(read.number), label, guess)
         self.temporal.update(carried(self.store, read, previous), current)
-        truth, labels = (of.to(torch.uint8).numpy() for of in (label, guess))
+        truth, labels = (tensor.to(torch.uint8).numpy() for tensor in (label, guess))
         self.windows.add(truth, labels, self.store.follows(read.number))
 
     def scores(self) -> Scores:
-        """Of what was counted."""
+        """Scores of all that was counted."""
         iou, over_time = iou_from_counts(counts_of(self.pooled.matrix)), iou_from_confusion(self.temporal.matrix)
         iou[self.unscored] = math.nan
         over_time[self.groups.left_over :] = math.nan
@@ -170,9 +174,9 @@ class Information:
         self._pixels += p[:, 0].numel()
 
     def state(self) -> dict[str, Tensor]:
-        """All of it, to go on from."""
-        told = torch.tensor([self._entropy, float(self._pixels)], dtype=torch.float64)
-        return {"mean": self._mean, "entropy, pixels": told}
+        """The sums so far, as tensors for :meth:`load`."""
+        sums = torch.tensor([self._entropy, float(self._pixels)], dtype=torch.float64)
+        return {"mean": self._mean, "entropy, pixels": sums}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Go on from :meth:`state`."""
@@ -180,7 +184,7 @@ class Information:
         self._entropy, self._pixels = float(state["entropy, pixels"][0]), int(state["entropy, pixels"][1])
 
     def score(self) -> float:
-        """Its value; NaN where a score was."""
+        """The value over all pixels; NaN where a class score was NaN."""
         marginal = (self._mean / self._pixels).clamp_min(1e-12)
         return float(-(marginal * marginal.log()).sum()) - self._entropy / self._pixels
 
@@ -193,10 +197,10 @@ def target_score(segmenter: VideoSegmenter, loader: ClipLoader, clips: int, devi
     Raises:
         RunError: a prediction is NaN or infinite.
     """
-    told = Information()
-    for found in predictions(segmenter, loader, device, numbers=range(min(clips, len(loader.store)))):
-        told.add(found.out.scores)
-    if not math.isfinite(score := told.score()):
+    information = Information()
+    for predicted in predictions(segmenter, loader, device, numbers=range(min(clips, len(loader.store)))):
+        information.add(predicted.out.scores)
+    if not math.isfinite(score := information.score()):
         raise RunError("The model's predictions on target training clips are not finite; lower the learning rate")
     return score
 

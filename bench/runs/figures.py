@@ -39,8 +39,8 @@ def drawn_labels(
     numbers, groups = spread_clips(len(loader.store)), grouping_of(shift)
     passes = predictions(segmenter, loader, device, shift.evaluation.align_corners, numbers, together=1)
     return {
-        number: groups(found.labels()[0].cpu().numpy()).astype(np.int64)
-        for number, found in zip(numbers, passes, strict=True)
+        number: groups(predicted.labels()[0].cpu().numpy()).astype(np.int64)
+        for number, predicted in zip(numbers, passes, strict=True)
     }
 
 
@@ -61,7 +61,7 @@ def draw(
     written = []
     for index in spread_clips(len(loader.store)):
         clip = loader.store.labelled(index)
-        maps = {caption: found[index] for caption, found in by_model.items()}
+        maps = {caption: labels[index] for caption, labels in by_model.items()}
         written.append(
             save(
                 segmentation_panel(clip.frames, clip.label, maps, classes, palette_of(classes)),

@@ -224,9 +224,9 @@ def find_record(reference: str, runs: Path, root: Path = LEADERBOARDS) -> Path:
         return path
     if is_hash(reference):
         committed = (path for board in FOLDERS.values() for path in sorted(root.glob(f"{board}/*/*-{reference}.json")))
-        places = [runs / reference / RECORD, *committed]
-        if found := next((place for place in places if place.is_file()), None):
-            return found
+        candidates = [runs / reference / RECORD, *committed]
+        if record_file := next((candidate for candidate in candidates if candidate.is_file()), None):
+            return record_file
     raise UsageError(
         f"'{reference}' is no finished run: give a record file, a run folder, or the hash of a run in {runs} or {root}/records"
     )
@@ -239,19 +239,19 @@ def find_folder(reference: str, runs: Path) -> Path:
         UsageError: nothing is there.
     """
     path = Path(reference)
-    places = [path.parent if path.name == RECORD and os.path.isfile(path) else path, runs / reference]
-    if found := next((place for place in places if os.path.isfile(place / CONFIG)), None):
-        return found
+    candidates = [path.parent if path.name == RECORD and os.path.isfile(path) else path, runs / reference]
+    if folder := next((candidate for candidate in candidates if os.path.isfile(candidate / CONFIG)), None):
+        return folder
     raise UsageError(f"'{reference}' is no run: give a run folder or the hash of a run in {runs}")
 
 
 def matching(records: Iterable[Record], config: RunConfig) -> dict[int, Record]:
     """Records of a config on any replicate, by seed; of several of one run, the first."""
-    found: dict[int, Record] = {}
+    by_seed: dict[int, Record] = {}
     for record in records:
         if record.config.model_copy(update={"seed": config.seed}) == config:
-            found.setdefault(record.config.seed, record)
-    return {seed: found[seed] for seed in sorted(found)}
+            by_seed.setdefault(record.config.seed, record)
+    return {seed: by_seed[seed] for seed in sorted(by_seed)}
 
 
 def all_records(runs: Path, root: Path, shift: str, mode: str = "offline") -> list[Record]:
@@ -260,13 +260,13 @@ def all_records(runs: Path, root: Path, shift: str, mode: str = "offline") -> li
     Args:
         mode: of the runs; what was predicted online does not compare with what the last weights predict.
     """
-    now = load_shift(shift)
-    found = [read_record(path) for path in sorted(folder_of(root, now.name, mode).glob("*.json"))]
+    protocol = load_shift(shift)
+    records = [read_record(path) for path in sorted(folder_of(root, protocol.name, mode).glob("*.json"))]
     for path in sorted(runs.glob(f"*/{RECORD}")):
         with contextlib.suppress(RunError):  # of another run: that run's business
-            found.append(read_record(path))
-    ours = (record for record in found if record.config.mode == mode)
-    return [record for record in ours if record.config.shift_hash == now.hash]  # also of runs cut short
+            records.append(read_record(path))
+    ours = (record for record in records if record.config.mode == mode)
+    return [record for record in ours if record.config.shift_hash == protocol.hash]  # also of runs cut short
 
 
 def records_frame(shift: str, root: Path, runs: Path) -> pd.DataFrame:

@@ -92,12 +92,12 @@ def read_model(config: RunConfig, shift: Shift, workspace: Workspace) -> Read:
                 f"{file} is made for clips of {info.num_frames} frames, those of '{shift.name}' have {shift.data.frames}"
             )
     else:
-        found = convert(file, source.layout, "", "none", len(shift.classes))
+        converted = convert(file, source.layout, "", "none", len(shift.classes))
         segmenter, network, fusion, classes = (
-            found.segmenter,
-            found.network,
-            found.fusion,
-            found.classes or shift.classes,
+            converted.segmenter,
+            converted.network,
+            converted.fusion,
+            converted.classes or shift.classes,
         )
     weights = digest(segmenter.state_dict())
     if (
@@ -124,33 +124,33 @@ def model_of_file(config: RunConfig, shift: Shift, workspace: Workspace) -> Path
     Raises:
         RunError, UsageError: see :func:`read_model` and :func:`fitted`.
     """
-    found = read_model(config, shift, workspace)
-    path = workspace.cache / "sources" / f"{hash_of(found.identity)}.safetensors"
-    if is_good(path, found.identity):
+    model = read_model(config, shift, workspace)
+    path = workspace.cache / "sources" / f"{hash_of(model.identity)}.safetensors"
+    if is_good(path, model.identity):
         clear_left_over(path)
     else:
         with locked(path):
-            save_tensors(path, fitted(found, config, shift).state_dict(), {"identity": found.identity})
+            save_tensors(path, fitted(model, config, shift).state_dict(), {"identity": model.identity})
     return path
 
 
-def fitted(found: Read, config: RunConfig, shift: Shift) -> VideoSegmenter:
+def fitted(model: Read, config: RunConfig, shift: Shift) -> VideoSegmenter:
     """The model with the run's fusion operator, whose own weights are as they start, drawn the same way every time.
 
     Raises:
         UsageError: it has another operator, or one that needs a classifier of its own.
     """
-    if found.fusion == config.fusion and found.segmenter.auxiliary_classifier is not None:
-        return found.segmenter
-    if found.fusion not in ("none", config.fusion) or config.fusion not in (*STARTS, found.fusion):
-        allowed = STARTS if found.fusion == "none" else (found.fusion,)
+    if model.fusion == config.fusion and model.segmenter.auxiliary_classifier is not None:
+        return model.segmenter
+    if model.fusion not in ("none", config.fusion) or config.fusion not in (*STARTS, model.fusion):
+        allowed = STARTS if model.fusion == "none" else (model.fusion,)
         raise UsageError(
-            f"fusion '{config.fusion}' cannot be put under {found.file}, which has '{found.fusion}'; possible: {', '.join(allowed)}"
+            f"fusion '{config.fusion}' cannot be put under {model.file}, which has '{model.fusion}'; possible: {', '.join(allowed)}"
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         segmenter = build_segmenter(config.network, config.fusion, len(shift.classes), shift.data.frames)
-    segmenter.load_state_dict({**segmenter.state_dict(), **found.segmenter.state_dict()})
+    segmenter.load_state_dict({**segmenter.state_dict(), **model.segmenter.state_dict()})
     return segmenter
 
 

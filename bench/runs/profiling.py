@@ -88,18 +88,18 @@ class Clock:
 
 def networks(method: Method) -> list[nn.Module]:
     """The outermost modules with weights that compute; of segmenters the parts too, since methods call them one by one."""
-    found: list[nn.Module] = []
+    modules: list[nn.Module] = []
 
     def visit(parent: nn.Module) -> None:
         for child in parent.children():
             computes = "forward" in dir(type(child)) and type(child).forward is not nn.Module.forward
             if computes and any(True for _ in child.parameters()):
-                found.append(child)
+                modules.append(child)
             if not computes or isinstance(child, VideoSegmenter):
                 visit(child)
 
     visit(method)
-    return found
+    return modules
 
 
 def _timed_loss(clock: Clock, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -161,8 +161,10 @@ def profile(config: RunConfig, workspace: Workspace, steps: int) -> dict[str, An
     if not cls.trains:
         raise UsageError(f"Method '{config.method}' takes no steps: there is nothing to profile")
     source, splits = prepare(config, shift, workspace)
-    both = {name: getattr(shift, name) for name in ("adaptation", "source_training")}
-    schedules = {name: of and of.model_copy(update={"steps": steps}) for name, of in both.items()}
+    originals = {name: getattr(shift, name) for name in ("adaptation", "source_training")}
+    schedules = {
+        name: schedule and schedule.model_copy(update={"steps": steps}) for name, schedule in originals.items()
+    }
     with TemporaryDirectory() as folder:
         context = Context(config, shift.model_copy(update=schedules), workspace, Path(folder))
         with stage(*GRANTS[cls.card.setting]):

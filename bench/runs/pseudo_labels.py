@@ -48,11 +48,11 @@ def save_predictions(
         load_into(segmenter, path)
         labels, confidences = [], []
         keys: list[str] = []
-        for found in predictions(segmenter, loader, device, align_corners, numbers):
-            scores = found.scores()
+        for predicted in predictions(segmenter, loader, device, align_corners, numbers):
+            scores = predicted.scores()
             labels.append(scores.argmax(1).to(torch.uint8).cpu().numpy())
             confidences.append((255 * scores.softmax(1).amax(1)).round().to(torch.uint8).cpu().numpy())
-            keys += found.batch.keys
+            keys += predicted.batch.keys
         written.append(
             _write(
                 folder / f"step-{step:06d}.npz",

@@ -159,9 +159,9 @@ class Record(Model):
     @classmethod
     def _known(cls, value: int) -> int:
         if value != SCHEMA:
-            told = {"made": value, "read": SCHEMA}
+            versions = {"made": value, "read": SCHEMA}
             says = "is of schema {made}; this version of bench reads schema {read}: use the version that made it"
-            raise PydanticCustomError(OTHER_VERSION, says, told)
+            raise PydanticCustomError(OTHER_VERSION, says, versions)
         return value
 
     def to_json(self) -> str:
@@ -169,11 +169,11 @@ class Record(Model):
         return json.dumps(self.model_dump(mode="json", by_alias=True), indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
-def gap(said: float | None, again: float | None) -> float:
+def gap(recorded: float | None, repeated: float | None) -> float:
     """Absolute difference of two scores in points; 0 where both are undefined, infinite where one is."""
-    if said is None or again is None:
-        return 0.0 if said == again else math.inf
-    return abs(again - said)
+    if recorded is None or repeated is None:
+        return 0.0 if recorded == repeated else math.inf
+    return abs(repeated - recorded)
 
 
 def read_record(path: Path) -> Record:

@@ -67,16 +67,16 @@ def released_model(identity: dict[str, Any], workspace: Workspace) -> Path | Non
         RunError: its file has gone or is not the one that was released.
     """
     folder = workspace.released
-    one = read_manifest(folder).models.get(hash_of(identity)) if folder else None
-    if folder is None or one is None:
+    released = read_manifest(folder).models.get(hash_of(identity)) if folder else None
+    if folder is None or released is None:
         return None
-    path = folder / one.file
+    path = folder / released.file
     remedy = "bring it back from git, or train one with --train-source"
     if not path.is_file():
         raise RunError(f"Released source model {path} is not there; {remedy}")
-    if (found := sha256_of(path)) != one.sha256:
+    if (sha := sha256_of(path)) != released.sha256:
         raise RunError(
-            f"{path} is not what was released: its SHA-256 is {found:.12}..., not {one.sha256:.12}...; {remedy}"
+            f"{path} is not what was released: its SHA-256 is {sha:.12}..., not {released.sha256:.12}...; {remedy}"
         )
     if not is_good(path, identity):
         raise RunError(f"{path} is the source model of something else than its manifest says; {remedy}")
@@ -105,7 +105,7 @@ def release(
     if started and sha not in started:
         raise RunError(
             f"{cached} has SHA-256 {sha:.12}..., committed records of {shift}, seed {seed} started from "
-            f"{', '.join(f'{one:.12}...' for one in sorted(started))}; release that one"
+            f"{', '.join(f'{digest:.12}...' for digest in sorted(started))}; release that one"
         )
     if (before := manifest.models.get(name)) is not None and before.sha256 != sha:
         raise RunError(
@@ -115,7 +115,7 @@ def release(
     path, content = folder / f"{name}.safetensors", cached.read_bytes()
     write_atomically(path, content)
     path.chmod(0o644)
-    told = Released(
+    entry = Released(
         shift=shift,
         seed=seed,
         file=path.name,
@@ -123,6 +123,6 @@ def release(
         size=len(content),
         environments=environments_in(read_header(cached)[1]),
     )
-    whole = Manifest(models=dict(sorted({**manifest.models, name: told}.items())))
+    whole = Manifest(models=dict(sorted({**manifest.models, name: entry}.items())))
     write_atomically(folder / MANIFEST, whole.model_dump_json(indent=1) + "\n")
     return path

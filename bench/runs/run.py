@@ -90,21 +90,21 @@ def run(config: RunConfig, workspace: Workspace) -> Record:
             "--save-predictions is of target training clips, and a stream has none; its own are kept anyway"
         )
     folder = workspace.runs / config.hash
-    if not workspace.force and (found := _found(folder, config, workspace)) is not None:
+    if not workspace.force and (record := _finished_record(folder, config, workspace)) is not None:
         clear_left_over(folder, folder / "state")
-        return found  # without a lock: it may lie where nothing can be written
+        return record  # without a lock: it may lie where nothing can be written
     if boxable(workspace):
         child.prepare()
     with locked(folder):
         if workspace.force:
             shutil.rmtree(folder, ignore_errors=True)
-        if (found := _found(folder, config, workspace)) is not None:
-            return found
+        if (record := _finished_record(folder, config, workspace)) is not None:
+            return record
         bad = BadClips(workspace.skip_bad)
         return _run(Context(config, config.protocol, workspace, folder, bad))
 
 
-def _found(folder: Path, config: RunConfig, workspace: Workspace) -> Record | None:
+def _finished_record(folder: Path, config: RunConfig, workspace: Workspace) -> Record | None:
     """The record of a finished run, None if it is not finished."""
     record = finished(folder, config)
     if record is None:
@@ -133,8 +133,8 @@ def _run(context: Context) -> Record:
     known_by = same_data(context.folder, what_data(shift, splits, source))
     reset_peak_memory()  # rendering and source training are not the method's cost
     boxed = boxable(workspace)
-    found = (adapt_boxed if boxed else work)(context, cls, source, splits)
-    fitted, weights, students = found.fitted, found.weights, found.students
+    adapted = (adapt_boxed if boxed else work)(context, cls, source, splits)
+    fitted, weights, students = adapted.fitted, adapted.weights, adapted.students
     # Scored is a network that the harness built, with the weights from disk: nothing of the method's runs beside the labels.
     segmenter = place(fresh_segmenter(config, shift, 0), workspace)
     with stage("target-val", "target-val/label", "figures", processes=True):
@@ -143,11 +143,11 @@ def _run(context: Context) -> Record:
         snapshots, scores = [], []
         clips = clips_of(config, splits["target-val"]) if config.mode == "stream" else None
 
-        def scored(path: Path, what: str) -> Scores:
+        def scored(path: Path, activity: str) -> Scores:
             load_into(segmenter, path)
             if clips is not None:  # these weights predicted none of it, but they are kept, so they must be good
                 return online_scores(shift, loader, context.folder, clips, workspace.progress)
-            return protocol_scores(shift, segmenter, loader, workspace.device, what, workspace.progress)
+            return protocol_scores(shift, segmenter, loader, workspace.device, activity, workspace.progress)
 
         beside = {name: scored(path, f"evaluate {name}") for name, path in students.items()}
         for step, path, score in weights:
@@ -157,9 +157,9 @@ def _run(context: Context) -> Record:
     if TRANSDUCTIVE in splits:
         with stage(TRANSDUCTIVE, f"{TRANSDUCTIVE}/label", processes=True):
             load_into(segmenter, weights[-1][1])
-            seen = open_clips(splits[TRANSDUCTIVE], config.flow, workspace.cache)
-            what = (workspace.device, "evaluate transductive", workspace.progress)
-            beside["transductive"] = protocol_scores(shift, segmenter, seen, *what)
+            adapted_clips = open_clips(splits[TRANSDUCTIVE], config.flow, workspace.cache)
+            arguments = (workspace.device, "evaluate transductive", workspace.progress)
+            beside["transductive"] = protocol_scores(shift, segmenter, adapted_clips, *arguments)
     with disk_errors(context.folder):
         os.replace(weights[-1][1], context.folder / CHECKPOINT)
         (context.folder / CHECKPOINT).chmod(0o644)
@@ -170,19 +170,19 @@ def _run(context: Context) -> Record:
         seconds=round(fitted.wall_seconds, 3),
         cpu_seconds=round(fitted.cpu_seconds, 3),
         total_seconds=round(time.perf_counter() - began, 3),
-        peak_memory_mb=round(max(peak_memory_mb(), found.peak_memory_mb), 1),
+        peak_memory_mb=round(max(peak_memory_mb(), adapted.peak_memory_mb), 1),
         parameters=parameters,
         **_per_frame(fitted, clips),
     )
     record = make_record(context, cls, source, scores[-1], beside, snapshots, cost, flow)
-    told = ingredients_of(config, shift, cls, found.averages)
-    more: dict[str, Any] = {
+    ingredients = ingredients_of(config, shift, cls, adapted.averages)
+    fields: dict[str, Any] = {
         "source_from": _source_from(context, source),
-        "ingredients": told,
+        "ingredients": ingredients,
         "data": known_by or None,
         "access": "boxed" if boxed else "watched",
     }
-    record = record.model_copy(update=more | {"environments": _environments(fitted, source)})
+    record = record.model_copy(update=fields | {"environments": _environments(fitted, source)})
     if workspace.save_predictions:
         start = [(0, source)] if source and cls.trains else []
         kept = [*((step, path) for step, path, _ in weights[:-1]), (fitted.steps, context.folder / CHECKPOINT)]
@@ -210,8 +210,8 @@ def _source_from(context: Context, source: Path | None) -> str | None:
 def _environments(fitted: Fitted, source: Path | None) -> dict[str, Environments] | None:
     """What a record says of where its run and its source model came about."""
     of_source = environments_in(read_header(source)[1]) if source else ()
-    known = {"adaptation": fitted.environments, "source model": of_source}
-    return {name: found for name, found in known.items() if found} or None
+    by_origin = {"adaptation": fitted.environments, "source model": of_source}
+    return {name: environments for name, environments in by_origin.items() if environments} or None
 
 
 def _save_predictions(
@@ -220,9 +220,9 @@ def _save_predictions(
     """``--save-predictions``: what the kept weights, and the source model, say about target training clips."""
     with stage("target-train"):
         loader = open_clips(splits["target-train"], context.config.flow, context.workspace.cache)
-        folder, wanted = context.folder / "predictions", context.workspace.save_predictions
+        folder, clips = context.folder / "predictions", context.workspace.save_predictions
         corners, device = context.shift.evaluation.align_corners, context.workspace.device
-        save_predictions(folder, segmenter, weights, loader, wanted, corners, device)
+        save_predictions(folder, segmenter, weights, loader, clips, corners, device)
 
 
 def _draw(
@@ -232,8 +232,8 @@ def _draw(
     shift, device, streams = context.shift, context.workspace.device, context.config.mode == "stream"
     if streams and context.config.steps is not None:
         return  # cut short: some of the clips that are drawn may not have come
-    own = online_labels(shift, loader, context.folder) if streams else drawn_labels(segmenter, loader, shift, device)
-    shown = {cls.card.title: own}
+    labels = online_labels(shift, loader, context.folder) if streams else drawn_labels(segmenter, loader, shift, device)
+    shown = {cls.card.title: labels}
     if source is not None and cls.start != "source":
         load_into(segmenter, source)
         shown = {"Source only": drawn_labels(segmenter, loader, shift, device), **shown}
@@ -260,7 +260,7 @@ def make_record(
         source_model=source.stem if source else None,
         method={"title": card.title, "design": card.design, "setting": card.setting, "floor": card.floor},
         result=_result(context.shift, scores),
-        beside={name: _result(context.shift, of) for name, of in beside.items()},
+        beside={name: _result(context.shift, scored) for name, scored in beside.items()},
         selection=Selection(
             unsupervised={"step": quiet_best.step, "miou": quiet_best.miou},
             oracle={"step": best.step, "miou": best.miou, "label_looks": len(snapshots)},

@@ -58,28 +58,28 @@ class Tally:
         size, label = (p.shape[-2], p.shape[-1]), p.argmax(1)
         self.mean = self.mean + p.sum((0, 2, 3))
         self.entropy -= float((p * p.clamp_min(1e-12).log()).sum())
-        self.density += sum(float(soft_neighbourhood_density(sampled(one))) for one in p)
+        self.density += sum(float(soft_neighbourhood_density(sampled(clip))) for clip in p)
         self.mirrored += int((averaged_views(segmenter, batch, [(100, True)], size).argmax(1) == label).sum())
         before = segmenter.classify(segmenter.fuse_alone(out.encoded[-2])).argmax(1)
-        seen = resize_flow(batch.flow[:, -1], size), resize_mask(batch.valid[:, -1], size)
-        self.temporal.update(carry_labels(before, *seen), label)
+        motion = resize_flow(batch.flow[:, -1], size), resize_mask(batch.valid[:, -1], size)
+        self.temporal.update(carry_labels(before, *motion), label)
         if teacher is not None:
-            other = teacher(batch.frames, batch.flow, batch.valid).scores.argmax(1)
-            self.agreed += int((other == label).sum())
+            teacher_label = teacher(batch.frames, batch.flow, batch.valid).scores.argmax(1)
+            self.agreed += int((teacher_label == label).sum())
         self.pixels, self.clips = self.pixels + label.numel(), self.clips + len(label)
 
     def scores(self, teacher: bool) -> dict[str, float]:
         """By name of :data:`SCORERS`."""
         marginal = (torch.as_tensor(self.mean) / self.pixels).clamp_min(1e-12)
         entropy = self.entropy / self.pixels
-        found = {
+        values = {
             "information": float(-(marginal * marginal.log()).sum()) - entropy,
             "entropy": -entropy,
             "density": self.density / self.clips,
             "mirror": 100 * self.mirrored / self.pixels,
             "temporal": 100 * mean_iou(iou_from_confusion(self.temporal.matrix)),
         }
-        return found | ({"teacher": 100 * self.agreed / self.pixels} if teacher else {})
+        return values | ({"teacher": 100 * self.agreed / self.pixels} if teacher else {})
 
 
 @torch.no_grad()

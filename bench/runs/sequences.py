@@ -56,7 +56,7 @@ class Pixels(Mapping[str, Counts]):
 
     @classmethod
     def of(cls, sequences: Mapping[str, Counts]) -> Pixels:
-        """The same, in the order that they have."""
+        """Pixels by sequence as one array, in the order of the mapping."""
         if isinstance(sequences, cls):
             return sequences
         return cls(_places(tuple(sequences)), np.stack(list(sequences.values())))
@@ -70,12 +70,12 @@ class Pixels(Mapping[str, Counts]):
         return self if names == ordered and counts.dtype == least else Pixels(_places(ordered), counts.astype(least))
 
     def of_classes(self, numbers: Sequence[int]) -> Pixels:
-        """Of some of the K classes alone."""
+        """The pixels of some of the K classes."""
         return self if len(numbers) == self.counts.shape[1] else Pixels(self.places, self.counts[:, list(numbers)])
 
     def __getitem__(self, name: str) -> Counts:
-        found: Counts = self.counts[self.places[name]].astype(np.int64)
-        return found
+        counts: Counts = self.counts[self.places[name]].astype(np.int64)
+        return counts
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.places)
@@ -84,7 +84,7 @@ class Pixels(Mapping[str, Counts]):
         return len(self.places)
 
     def keys(self) -> KeysView[str]:
-        """Of the numbers: compared without a look at the counts."""
+        """Names of the sequences, compared without a look at the counts."""
         return self.places.keys()
 
 
@@ -107,11 +107,11 @@ class SequenceCounts:
     def matrix(self) -> torch.Tensor:
         """All sequences pooled, int64 ``(K, K)``, rows = truth."""
         zero = torch.zeros(self.num_classes, self.num_classes, dtype=torch.int64)
-        return sum((of.matrix for of in self.matrices.values()), zero)
+        return sum((confusion.matrix for confusion in self.matrices.values()), zero)
 
     def counts(self) -> dict[str, Counts]:
         """Pixels by sequence, in the order in which the sequences came."""
-        return {name: counts_of(of.matrix).numpy() for name, of in self.matrices.items()}
+        return {name: counts_of(confusion.matrix).numpy() for name, confusion in self.matrices.items()}
 
 
 # Files ----------------------------------------------------------------------------------------------------------------
@@ -149,8 +149,8 @@ def read_pixels(path: Path, classes: Sequence[str]) -> Pixels:
         RunError: cannot be read, or not such a file of these classes; names the file and the line.
     """
 
-    def damaged(line: int, what: str) -> RunError:
-        return RunError(f"{path}, line {line}: {what}; submit the run again")
+    def damaged(line: int, problem: str) -> RunError:
+        return RunError(f"{path}, line {line}: {problem}; submit the run again")
 
     try:
         text = path.read_text(encoding="utf-8")
@@ -161,13 +161,13 @@ def read_pixels(path: Path, classes: Sequence[str]) -> Pixels:
         raise RunError(f"Cannot read {path}: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error):
         raise RunError(f"{path} is damaged: not a table of text; submit the run again") from None
-    wanted = to_csv({}, classes).strip().split(",")
-    if not lines or lines[0] != wanted:
+    header = to_csv({}, classes).strip().split(",")
+    if not lines or lines[0] != header:
         raise damaged(1, f"the header is not that of {len(classes)} classes, 'sequence,{classes[0]} tp,...'")
     texts: dict[str, str] = {}
     for number, line in enumerate(lines[1:], 2):
-        if len(line) != len(wanted):
-            raise damaged(number, f"{len(line)} columns instead of {len(wanted)}")
+        if len(line) != len(header):
+            raise damaged(number, f"{len(line)} columns instead of {len(header)}")
         if not _NUMBERS.fullmatch(numbers := ",".join(line[1:])):
             raise damaged(number, "a count is not a whole number of pixels")
         if line[0] in texts:
@@ -200,7 +200,7 @@ def _read_plain(text: str, classes: Sequence[str]) -> Pixels | None:
 
 
 def place(record_file: Path) -> Path:
-    """Where the sequences of a committed record stand."""
+    """Path of the scores per sequence of a committed record."""
     return record_file.parent / "sequences" / f"{record_file.stem}.csv"
 
 
@@ -218,19 +218,19 @@ def mismatch(
     Args:
         unscored: classes that the protocol does not score.
     """
-    every = Pixels.of(sequences).counts
-    hits, truth, predicted = every[..., 0], every[..., 1], every[..., 2]
+    pixels = Pixels.of(sequences).counts
+    hits, truth, predicted = pixels[..., 0], pixels[..., 1], pixels[..., 2]
     impossible = (hits > np.minimum(truth, predicted)).any(1) | (truth.sum(1) != predicted.sum(1))
     if impossible.any():
         name = list(sequences)[int(impossible.argmax())]
-        what = "more true positives than pixels, or truth and predicted of different number"
-        return f"the counts of sequence '{name}' are impossible ({what})"
-    counts = torch.from_numpy(every.sum(0))
+        problem = "more true positives than pixels, or truth and predicted of different number"
+        return f"the counts of sequence '{name}' are impossible ({problem})"
+    counts = torch.from_numpy(pixels.sum(0))
     iou = iou_from_counts(counts)
     for name, value in zip(classes, (100 * iou).tolist(), strict=True):
-        said, pooled = result.iou.get(name), None if name in unscored else finite(value)
-        if said != pooled:
-            return f"IoU of {name} is {said} in the record, {pooled} from the counts"
+        recorded, pooled = result.iou.get(name), None if name in unscored else finite(value)
+        if recorded != pooled:
+            return f"IoU of {name} is {recorded} in the record, {pooled} from the counts"
     accuracy = 100 * float(counts[:, 0].sum().double() / counts[:, 1].sum())
     if result.pixel_accuracy != accuracy:
         return f"pixel accuracy is {result.pixel_accuracy} in the record, {accuracy} from the counts"
@@ -249,7 +249,7 @@ def sequences_of(record: Record, record_file: Path, shift: Shift) -> Pixels:
     path = place(record_file)
     if not path.is_file():
         raise RunError(f"Record {record_file} has no scores per sequence ({path}); submit its run again")
-    found = read_pixels(path, shift.score_classes)
-    if (wrong := mismatch(found, record.result, shift.score_classes, shift.unscored)) is not None:
+    pixels = read_pixels(path, shift.score_classes)
+    if (wrong := mismatch(pixels, record.result, shift.score_classes, shift.unscored)) is not None:
         raise RunError(f"{path} does not belong to {record_file.name}: {wrong}; submit the run again")
-    return found
+    return pixels

@@ -96,8 +96,8 @@ def _effective(cls: Any, method: str, overrides: dict[str, Any], shift: Shift | 
     fields = {f.name: f for f in dataclasses.fields(cls.Settings)}
     for key in overrides:
         if key not in fields:
-            known = [*fields, "fusion", "flow", "network", "weights", "frames", "ingredients"]
-            raise unknown("option", key, known, where=f" for method '{method}'")
+            options = [*fields, "fusion", "flow", "network", "weights", "frames", "ingredients"]
+            raise unknown("option", key, options, context=f" for method '{method}'")
         if isinstance(overrides[key], bool) and fields[key].type not in (bool, "bool"):
             raise UsageError(f"Option of method '{method}': {key}: expected {fields[key].type}, got {overrides[key]}")
     if isinstance(choice, TunedOn):
@@ -133,7 +133,7 @@ def resolve_settings(method: str, overrides: dict[str, Any], shift: Shift | None
     from methods.base import later
 
     came_later = later(method_class(method).Settings)
-    values = {key: of.value for key, of in effective_settings(method, overrides, shift).items()}
+    values = {key: setting.value for key, setting in effective_settings(method, overrides, shift).items()}
     return {key: value for key, value in values.items() if key not in came_later or value != came_later[key]}
 
 
@@ -173,5 +173,5 @@ def revision_of(method: str, settings: dict[str, Any]) -> int:
 
         return revision_told(method, settings)
     cls = loaded_class(method)
-    known = {f.name for f in dataclasses.fields(cls.Settings)} & settings.keys()
-    return int(cls.revision(settings_of(method, {key: settings[key] for key in known})))
+    names = {f.name for f in dataclasses.fields(cls.Settings)} & settings.keys()
+    return int(cls.revision(settings_of(method, {key: settings[key] for key in names})))

@@ -47,9 +47,9 @@ def source_flow(config: RunConfig, shift: Shift) -> str:
 
 def supervision_of(shift: Shift) -> Supervision:
     """How labelled clips teach on a shift, as methods are told."""
-    if (asked := shift.source_training) is None:  # the source is a trained model: nothing labelled is ever read
+    if (training := shift.source_training) is None:  # the source is a trained model: nothing labelled is ever read
         return Supervision()
-    return Supervision(asked.loss, asked.mirror, asked.jitter, asked.auxiliary)
+    return Supervision(training.loss, training.mirror, training.jitter, training.auxiliary)
 
 
 def source_identity(config: RunConfig, shift: Shift, workspace: Workspace | None = None) -> dict[str, Any]:
@@ -169,12 +169,12 @@ def given_model(config: RunConfig, shift: Shift, workspace: Workspace) -> Path:
 
     info = read_info(path)
     check_network(path, info)
-    wanted = {"network": config.network, "fusion": config.fusion, "num_classes": len(shift.classes)}
-    wanted["num_frames"] = shift.data.frames
+    required = {"network": config.network, "fusion": config.fusion, "num_classes": len(shift.classes)}
+    required["num_frames"] = shift.data.frames
     if info.classes is not None:
-        wanted["classes"] = shift.classes
-    for name, value in wanted.items():
-        if (found := getattr(info, name)) != value:
+        required["classes"] = shift.classes
+    for name, value in required.items():
+        if (actual := getattr(info, name)) != value:
             option = name.removeprefix("num_")
-            raise UsageError(f"{path}: {name} is {found}, the run's is {value}; use -o {option}=... or another file")
+            raise UsageError(f"{path}: {name} is {actual}, the run's is {value}; use -o {option}=... or another file")
     return path

@@ -115,9 +115,9 @@ class Stream(Trainer):
             read = loader.read(number)
             batch = to_device(loader.together([read]), self.device)
             with self._predicting() as segmenter:
-                found = predict(segmenter, batch, self.rule.align_corners, [read])
-                maps = maps_of(found, label_size(self.rule, store, number, found.size))
-            self.information.add(found.out.scores)
+                predicted = predict(segmenter, batch, self.rule.align_corners, [read])
+                maps = maps_of(predicted, label_size(self.rule, store, number, predicted.size))
+            self.information.add(predicted.out.scores)
             with self.off_clock():
                 for name, labels in maps.items():
                     write_png(self.folder / ONLINE / f"{number:06d}{name}.png", labels.to(torch.uint8).numpy())
@@ -153,8 +153,8 @@ class Stream(Trainer):
     def beside(self) -> dict[str, Tensor]:
         return self.information.state()
 
-    def load_beside(self, found: Mapping[str, Tensor]) -> None:
-        self.information.load(found)
+    def load_beside(self, tensors: Mapping[str, Tensor]) -> None:
+        self.information.load(tensors)
 
 
 @contextlib.contextmanager
@@ -181,11 +181,11 @@ def label_size(rule: Evaluation, store: Store, number: int, size: Size) -> Size:
     return store.picture_size(number) if rule.own_size and isinstance(store, VideoStore) else size
 
 
-def maps_of(found: Predicted, size: Size) -> dict[str, Tensor]:
+def maps_of(predicted: Predicted, size: Size) -> dict[str, Tensor]:
     """Label maps ``(H, W)`` of one clip on the CPU, by the ending of their file's name."""
-    current, previous = found.labels(), found.previous_labels()
-    maps = {"": current if size == found.size else found.labels(size), "-previous": previous}
-    maps |= {} if size == found.size else {"-current": current}
+    current, previous = predicted.labels(), predicted.previous_labels()
+    maps = {"": current if size == predicted.size else predicted.labels(size), "-previous": previous}
+    maps |= {} if size == predicted.size else {"-current": current}
     return {name: labels[0].cpu() for name, labels in maps.items()}
 
 
@@ -234,13 +234,13 @@ def online_scores(shift: Shift, loader: ClipLoader, folder: Path, clips: int, pr
 
 def online_labels(shift: Shift, loader: ClipLoader, folder: Path) -> dict[int, np.ndarray]:
     """What was predicted of the clips that figures show, ``(H, W)`` at the frames' size, by number; classes as they are scored."""
-    groups, found = grouping_of(shift), {}
+    groups, labels = grouping_of(shift), {}
     for number in spread_clips(len(loader.store)):
-        own = folder / ONLINE / f"{number:06d}-current.png"
-        path = own if own.is_file() else own.with_name(f"{number:06d}.png")
+        current = folder / ONLINE / f"{number:06d}-current.png"
+        path = current if current.is_file() else current.with_name(f"{number:06d}.png")
         frames = loader.store[number].frames
-        found[number] = groups(read_map(path, (frames.shape[-2], frames.shape[-1]), len(shift.classes)).numpy())
-    return found
+        labels[number] = groups(read_map(path, (frames.shape[-2], frames.shape[-1]), len(shift.classes)).numpy())
+    return labels
 
 
 def online_digest(folder: Path) -> str:

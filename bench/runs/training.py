@@ -45,7 +45,7 @@ class Noted:
     """Values of a step that are still to be checked: what they are, by name, and the clips they come from."""
 
     step: int
-    what: str
+    kind: str
     values: dict[str, Tensor]
     keys: tuple[str, ...]
 
@@ -148,7 +148,7 @@ class Trainer:
         self,
         target: Batches,
         source: Batches | None = None,
-        what: str = "adapt",
+        activity: str = "adapt",
         progress: Progress = quiet,
         everything: Iterable[ClipBatch] = (),
         watch: Callable[[int], None] | None = None,
@@ -158,7 +158,7 @@ class Trainer:
         Args:
             target: batch of a step.
             source: the same of labelled source clips, for UDA methods.
-            what: name of the work, for ``progress``.
+            activity: name of the work, for ``progress``.
             everything: all target training clips in order, unlabelled and on the device, for methods in rounds.
             watch: called with the number of steps whenever weights have been kept before the last step.
 
@@ -185,7 +185,7 @@ class Trainer:
                     watch(done)
             if saves:
                 self._save(done, *spent())
-            progress(what, done, self.schedule.steps)
+            progress(activity, done, self.schedule.steps)
         return Fitted(self.schedule.steps, *spent(), self._environments)
 
     def begin(self, everything: Iterable[ClipBatch] = ()) -> tuple[int, Callable[[], tuple[float, float]]]:
@@ -240,7 +240,7 @@ class Trainer:
         losses: dict[int, list[dict[str, float]]] = {}
         for noted in self._noted:
             numbers = self._checked(noted)
-            if noted.what == "loss":
+            if noted.kind == "loss":
                 losses.setdefault(noted.step, []).append(numbers)
         self._noted.clear()
         for step, parts in losses.items():
@@ -328,20 +328,20 @@ class Trainer:
         numbers = noted.numbers()
         for name, value in numbers.items():
             if not math.isfinite(value):
-                what = f"loss '{name}'" if noted.what == "loss" else f"the gradient of '{name}'"
+                quantity = f"loss '{name}'" if noted.kind == "loss" else f"the gradient of '{name}'"
                 kept = f"is kept in {self.state_path.parent}" if self.state_path.is_file() else "is the start"
                 raise RunError(
-                    f"Step {noted.step}: {what} is {value} on clips {', '.join(noted.keys)}; the last good state {kept}. "
+                    f"Step {noted.step}: {quantity} is {value} on clips {', '.join(noted.keys)}; the last good state {kept}. "
                     "Lower the learning rate or check those clips"
                 )
         return numbers
 
     def beside(self) -> dict[str, Tensor]:
-        """What else a run goes on from, by name."""
+        """Further tensors of the resumable state, by name."""
         return {}
 
-    def load_beside(self, found: Mapping[str, Tensor]) -> None:
-        """Go on from what :meth:`beside` gave."""
+    def load_beside(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore the tensors that :meth:`beside` gave."""
 
     def _save(self, step: int, wall: float, cpu: float) -> None:
         tensors = {f"method/{name}": value for name, value in self.method.state_dict().items()}

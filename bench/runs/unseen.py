@@ -62,33 +62,35 @@ def stand_in(name: str) -> type[Method]:
 
 @lru_cache
 def _stand_in(name: str, source: str | None) -> type[Method]:
-    place = find("method", name).place
+    origin = find("method", name).place
     try:
-        told = TypeAdapter(Told).validate_python(_ask(name, source, "describe"))
+        described = TypeAdapter(Told).validate_python(_ask(name, source, "describe"))
     except ValidationError as error:
-        raise RunError(f"{place}: what it says of itself cannot be used: {one_line(error)}") from None
+        raise RunError(f"{origin}: what it says of itself cannot be used: {one_line(error)}") from None
     for switch, allowed in SWITCHES.items():
-        if (value := told.switches.get(switch)) not in allowed:
-            raise RunError(f"{place}: {switch} is {value!r:.80}; allowed: {', '.join(map(str, allowed))}")
+        if (value := described.switches.get(switch)) not in allowed:
+            raise RunError(f"{origin}: {switch} is {value!r:.80}; allowed: {', '.join(map(str, allowed))}")
     try:
-        return _class_of(told)
+        return _class_of(described)
     except (TypeError, ValueError, KeyError) as error:
-        raise RunError(f"{place}: what it says of itself cannot be used: {error!s:.200}") from None
+        raise RunError(f"{origin}: what it says of itself cannot be used: {error!s:.200}") from None
 
 
-def _class_of(told: Told) -> type[Method]:
+def _class_of(described: Told) -> type[Method]:
     fields = []
-    for key, (kind, default, values) in told.settings.items():
+    for key, (kind, default, values) in described.settings.items():
         usual = values.get("")
-        known = {"value": usual, "by_source": {name: value for name, value in values.items() if name}} if usual else {}
-        fields.append((key, kind, dataclasses.field(default=_tuple(default), metadata=known)))
-    settings = dataclasses.make_dataclass("Settings", fields, frozen=True, namespace={"LATER": told.later})
+        metadata = (
+            {"value": usual, "by_source": {name: value for name, value in values.items() if name}} if usual else {}
+        )
+        fields.append((key, kind, dataclasses.field(default=_tuple(default), metadata=metadata)))
+    settings = dataclasses.make_dataclass("Settings", fields, frozen=True, namespace={"LATER": described.later})
     search = {
-        key: SPACES[kind](**{name: _tuple(value) for name, value in of.items()})
-        for key, (kind, of) in told.search.items()
+        key: SPACES[kind](**{name: _tuple(value) for name, value in arguments.items()})
+        for key, (kind, arguments) in described.search.items()
     }
-    says = {"Settings": settings, "SEARCH": search, "TUNED": told.tuned, "card": told.card}
-    return type("Unseen", (Method,), told.switches | says)
+    says = {"Settings": settings, "SEARCH": search, "TUNED": described.tuned, "card": described.card}
+    return type("Unseen", (Method,), described.switches | says)
 
 
 def _tuple(value: Any) -> Any:
@@ -98,8 +100,8 @@ def _tuple(value: Any) -> Any:
 
 def settings_told(name: str, overrides: dict[str, Any], shift: Shift | None) -> dict[str, Value]:
     """:func:`bench.runs.settings.effective_settings`, worked out in the box."""
-    told = _ask(name, source_hash("method", name), "settings", overrides, shift)
-    return TypeAdapter(dict[str, Value]).validate_python(told)
+    values = _ask(name, source_hash("method", name), "settings", overrides, shift)
+    return TypeAdapter(dict[str, Value]).validate_python(values)
 
 
 def revision_told(name: str, settings: dict[str, Any]) -> int:
@@ -111,10 +113,10 @@ _answers: dict[tuple[str, str | None, str], str] = {}
 
 
 def _ask(
-    name: str, source: str | None, what: str, given: dict[str, Any] | None = None, shift: Shift | None = None
+    name: str, source: str | None, kind: str, settings: dict[str, Any] | None = None, shift: Shift | None = None
 ) -> Any:
-    of = None if shift is None else whole_text(shift)
-    question = json.dumps([name, what, given, of], default=str)
+    shift_text = None if shift is None else whole_text(shift)
+    question = json.dumps([name, kind, settings, shift_text], default=str)
     key = name, source, question
     if key not in _answers:
         around = Around.of_now([f"method/{name}"])

@@ -32,8 +32,8 @@ def best_labels(scores: Tensor, size: tuple[int, int], align_corners: bool) -> T
     """
     if _in_bands(scores, size):
         labels = torch.empty(len(scores), *size, dtype=torch.int64)
-        for one, label in zip(scores, labels, strict=True):
-            _banded(one, size, align_corners, label)
+        for clip_scores, label in zip(scores, labels, strict=True):
+            _banded(clip_scores, size, align_corners, label)
         return labels
     # ``max`` gives what ``argmax`` does, five times faster on a CPU.
     return upsampled(scores, size, align_corners).max(1).indices

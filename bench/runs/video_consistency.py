@@ -46,20 +46,20 @@ def window_consistencies(truth: Maps, prediction: Maps, length: int) -> list[flo
         raise ValueError(f"truth {truth.shape} and prediction {prediction.shape} must be maps (T, H, W) of one shape")
     if length < 2:
         raise ValueError(f"a window has at least 2 frames, got {length}")
-    found = []
+    consistencies = []
     for start in range(len(truth) - length + 1):
         window, guess = truth[start : start + length], prediction[start : start + length]
         same = (window == window[0]).all(0) & (window[0] != IGNORE)
         if same.any():
-            found.append(float(((guess == guess[0]).all(0) & same).sum() / same.sum()))
-    return found
+            consistencies.append(float(((guess == guess[0]).all(0) & same).sum() / same.sum()))
+    return consistencies
 
 
 class Windows:
     """mVC of videos that come frame by frame; no more frames are held than the longest window has."""
 
     def __init__(self, lengths: Sequence[int] = LENGTHS) -> None:
-        self.found: dict[int, list[float]] = {length: [] for length in lengths}
+        self.consistencies: dict[int, list[float]] = {length: [] for length in lengths}
         self._frames: deque[tuple[Maps, Maps]] = deque(maxlen=max(lengths))
 
     def add(self, truth: Maps, prediction: Maps, follows: bool) -> None:
@@ -72,14 +72,18 @@ class Windows:
         if not follows or self._frames[-1][0].shape != truth.shape:
             self._frames.clear()
         self._frames.append((truth, prediction))
-        for length, found in self.found.items():
+        for length, consistencies in self.consistencies.items():
             if len(self._frames) >= length:
                 labels, guesses = zip(*list(self._frames)[-length:], strict=True)
-                found += window_consistencies(np.stack(labels), np.stack(guesses), length)
+                consistencies += window_consistencies(np.stack(labels), np.stack(guesses), length)
 
     def scores(self) -> dict[str, float]:
         """``{"mvc8": ..., "mvc16": ...}`` in percent over all windows; without those that no video was long enough for."""
-        return {f"mvc{length}": 100 * float(np.mean(found)) for length, found in self.found.items() if found}
+        return {
+            f"mvc{length}": 100 * float(np.mean(consistencies))
+            for length, consistencies in self.consistencies.items()
+            if consistencies
+        }
 
 
 def video_consistencies(truth: Maps, prediction: Maps) -> dict[str, float]:

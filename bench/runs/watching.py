@@ -117,15 +117,15 @@ def pictures(segmenter: VideoSegmenter, clips: Iterable[ClipBatch]) -> list[tupl
     """The last frame beside its prediction for the first clips, RGB uint8 ``(H, 2W, 3)``, by ``target/<clip>``."""
     from bench.pictures.canvas import colourise
 
-    found = []
+    panels = []
     for batch in clips:
         batch = moved(batch, lambda x: x[:CLIPS])
         with evaluating(segmenter):
             labels = predict(segmenter, batch).labels().cpu().numpy()
         frames = (255 * batch.frames[:, -1]).round().byte().permute(0, 2, 3, 1).cpu().numpy()
         for key, frame, label in zip(batch.keys, frames, labels, strict=False):
-            found.append((f"target/{key.rsplit('/', 1)[-1]}", np.concatenate([frame, colourise(label)], axis=1)))
-    return found
+            panels.append((f"target/{key.rsplit('/', 1)[-1]}", np.concatenate([frame, colourise(label)], axis=1)))
+    return panels
 
 
 @contextlib.contextmanager

@@ -357,9 +357,11 @@ class Shift(Model):
         return hash_of(self.model_dump(mode="json", exclude={"title"}))
 
     def without_worlds(self) -> Shift:
-        """The same without what hidden worlds are made of: what the process of a method is told."""
-        known = isinstance(self.data, Videos) or self.data.worlds is None
-        return self if known else self.model_copy(update={"data": self.data.model_copy(update={"worlds": None})})
+        """The shift without the seeds of hidden worlds, as a method's process gets it."""
+        nothing_hidden = isinstance(self.data, Videos) or self.data.worlds is None
+        return (
+            self if nothing_hidden else self.model_copy(update={"data": self.data.model_copy(update={"worlds": None})})
+        )
 
     def with_frames(self, frames: int) -> Shift:
         """The same with ``frames`` frames per clip, of which the last are those of the shorter clips."""
@@ -376,16 +378,16 @@ class Shift(Model):
 
 
 def check_protocol(
-    shift: Shift, made: str, what: str, remedy: str, error: type[UsageError] | type[RunError] = UsageError
+    shift: Shift, protocol: str, name: str, remedy: str, error: type[UsageError] | type[RunError] = UsageError
 ) -> None:
     """Refuse what was made under another protocol than the shift has now.
 
     Args:
-        made: hash of the protocol under which it was made.
-        what, remedy: start and end of the line that says so: what it is, and what to do.
+        protocol: hash of the protocol under which it was made.
+        name, remedy: start and end of the error: what was made, and what to do.
 
     Raises:
         UsageError: it was; or ``error``.
     """
-    if made != shift.hash:
-        raise error(f"{what} was made under protocol {made}; '{shift.name}' is now {shift.hash}; {remedy}")
+    if protocol != shift.hash:
+        raise error(f"{name} was made under protocol {protocol}; '{shift.name}' is now {shift.hash}; {remedy}")

@@ -69,9 +69,9 @@ class Looks(Model):
     def coloured(self) -> tuple[tuple[str, Colour], ...]:
         """Class and colour, for each colour."""
         pairs: list[tuple[str, Colour]] = []
-        for name, of in self.colors.items():
-            many = of if not of or isinstance(of[0], tuple) else (of,)
-            pairs += [(name, colour) for colour in many]  # one colour or several
+        for name, entry in self.colors.items():
+            colours = entry if not entry or isinstance(entry[0], tuple) else (entry,)
+            pairs += [(name, colour) for colour in colours]  # one colour or several
         return tuple(pairs)
 
     def check_names(self, classes: Collection[str]) -> None:
@@ -81,25 +81,29 @@ class Looks(Model):
             ValueError: names the place.
         """
         named = [*((f"ids.{raw}", name) for raw, name in self.ids.items()), *((f"colors.{c}", c) for c in self.colors)]
-        for place, name in named:
+        for location, name in named:
             if name not in (*classes, IGNORED):
-                raise ValueError(f"{place}: unknown class '{name}'; available: {', '.join(classes)}, {IGNORED}")
+                raise ValueError(f"{location}: unknown class '{name}'; available: {', '.join(classes)}, {IGNORED}")
 
 
-def check_range(of: Range | None) -> None:
+def check_range(bounds: Range | None) -> None:
     """Refuse a range of pictures that has none.
 
     Raises:
         ValueError: it is not first and end with 0 <= first < end.
     """
-    if of is not None and not 0 <= of[0] < of[1]:
-        raise ValueError(f"range: first and end of the pictures, 0 <= first < end, got {list(of)}")
+    if bounds is not None and not 0 <= bounds[0] < bounds[1]:
+        raise ValueError(f"range: first and end of the pictures, 0 <= first < end, got {list(bounds)}")
 
 
 def _by_pattern(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return dict.fromkeys(value)
-    return {key: None if of == "all" else of for key, of in value.items()} if isinstance(value, dict) else value
+    return (
+        {key: None if bounds == "all" else bounds for key, bounds in value.items()}
+        if isinstance(value, dict)
+        else value
+    )
 
 
 class Part(Model):
@@ -123,8 +127,8 @@ class Part(Model):
     def _fits(self) -> Part:
         if self.folder is not None and self.video is not None:
             raise ValueError("folder: and video: exclude each other")
-        for of in (self.range, *self.sequences.values()):
-            check_range(of)
+        for bounds in (self.range, *self.sequences.values()):
+            check_range(bounds)
         if self.range is not None and any(self.sequences.values()):
             raise ValueError("range: and the ranges of sequences: exclude each other")
         return self
@@ -178,8 +182,8 @@ class Pictures(Looks):
     @property
     def parts(self) -> dict[str, Part]:
         """By split, those that there are."""
-        found = {name: getattr(self, name) for name in SPLITS}
-        return {name: part for name, part in found.items() if part is not None}
+        by_split = {name: getattr(self, name) for name in SPLITS}
+        return {name: part for name, part in by_split.items() if part is not None}
 
     def labels_of(self, split: str) -> str | None:
         """Where the labels of a split lie."""

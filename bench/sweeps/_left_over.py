@@ -59,12 +59,12 @@ def clear(folder: Path) -> None:
 
 def marked(folder: Path) -> list[int]:
     """Processes that belong to the cluster of a temporary folder."""
-    mark, found = f"{MARK}={folder}".encode(), []
+    mark, pids = f"{MARK}={folder}".encode(), []
     for path in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
             if mark in path.read_bytes().split(b"\0"):
-                found.append(int(path.parent.name))
-    return found
+                pids.append(int(path.parent.name))
+    return pids
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ class Forecast:
 
     @property
     def seconds(self) -> float:
-        """Of the run, as far as it is known."""
+        """Seconds of the run; without evaluation where its number of clips is not known."""
         return self.adapt + (self.evaluate or 0.0)
 
 
@@ -60,8 +60,8 @@ def clips_of(shift: Shift, role: str, split: str) -> int | None:
     side: Any = getattr(shift.data, role)
     if isinstance(side, Recorded):
         return dataset(side.dataset).counts.get(split)
-    found = getattr(side, split, None)
-    return found if isinstance(found, int) else None
+    count = getattr(side, split, None)
+    return count if isinstance(count, int) else None
 
 
 @lru_cache(maxsize=64)
@@ -93,9 +93,9 @@ def forecast(config: RunConfig, gpu: Gpu) -> Forecast:
     look = _look(_alike(config))
     schedule, took = schedule_of(cls, shift), dry_adaptation(config) if cls.trains else None
     kept = len(snapshot_steps(schedule)) if took else 1
-    seen = shift.adaptation.statistics_clips * kept * (2 if adapts_statistics(cls, shift) else 1)
-    scored, each = clips_of(shift, "target", "val"), seconds(look.operations, gpu)
-    evaluate = None if scored is None else each * (scored * (kept + cls.evaluates_average) + seen)
+    unscored = shift.adaptation.statistics_clips * kept * (2 if adapts_statistics(cls, shift) else 1)
+    scored, per_clip = clips_of(shift, "target", "val"), seconds(look.operations, gpu)
+    evaluate = None if scored is None else per_clip * (scored * (kept + cls.evaluates_average) + unscored)
     step = seconds(took.step.operations, gpu) if took else 0.0
     adapt = schedule.steps * step if took else 0.0
     if took and took.round:
@@ -114,22 +114,22 @@ def forecast(config: RunConfig, gpu: Gpu) -> Forecast:
 
 
 def source_seconds(config: RunConfig, gpu: Gpu, workspace: Workspace) -> float:
-    """Of training a run's source model; none for a released one."""
+    """Seconds of training a run's source model; 0 for a released one."""
     if is_released(config, workspace):
         return 0.0
-    found = _source(_alike(config))
-    return config.protocol.training.steps * seconds(found.step.operations, gpu) if found else 0.0
+    training = _source(_alike(config))
+    return config.protocol.training.steps * seconds(training.step.operations, gpu) if training else 0.0
 
 
 def is_released(config: RunConfig, workspace: Workspace) -> bool:
-    """Whether a run's source model is released. Those of rendered data are; of recorded data, that would take the data to say."""
+    """Whether a run's source model is released; False for recorded data, whose identity cannot be computed without the files."""
     if config.protocol.data.kind != "ministreet" or config.source_file is not None:
         return False
     return released_model(source_identity(config, config.protocol), workspace) is not None
 
 
 def data_seconds(config: RunConfig) -> float:
-    """Of rendering a replicate's clips on one core; recorded ones are there."""
+    """Seconds of rendering a replicate's clips on one core; 0 for recorded ones."""
     shift = config.protocol
     if shift.data.kind != "ministreet":
         return 0.0
@@ -179,18 +179,18 @@ def planned(
     """
     gpu, runs = gpu_of(gpu_name), plan(sweep)
     by_label: dict[str, Planned] = {}
-    for one in runs:
-        by_label.setdefault(one.label, one)
-    found: dict[str, Forecast] = {}
-    for number, (label, one) in enumerate(by_label.items()):
-        found[label] = forecast(one.config, gpu)
+    for run in runs:
+        by_label.setdefault(run.label, run)
+    forecasts: dict[str, Forecast] = {}
+    for number, (label, run) in enumerate(by_label.items()):
+        forecasts[label] = forecast(run.config, gpu)
         progress("dry run", number + 1, len(by_label))
     jobs = Jobs(SweepFolder(workspace.runs, sweep.named.name), runs, note=False)
-    there = [job for job in jobs.runs if job.state == "found"]
+    finished = [job for job in jobs.runs if job.state == "found"]
 
     def took(job: Job) -> float:
         if job.kind == "run":
-            return found[job.label].seconds
+            return forecasts[job.label].seconds
         return source_seconds(job.config, gpu, workspace) if job.kind == "source" else data_seconds(job.config)
 
     slots = schedule(jobs, gpus, took)
@@ -201,7 +201,9 @@ def planned(
     shift = first.protocol
     height, width = frame_size(shift, "target")
     clip = clip_bytes(shift.data.frames, height, width)
-    rows = [_row(label, by_label[label].config, one, gpu, clip, workspace) for label, one in found.items()]
+    rows = [
+        _row(label, by_label[label].config, estimate, gpu, clip, workspace) for label, estimate in forecasts.items()
+    ]
     end = max((slot.end for slot in slots), default=0.0)
     return {
         "shift": shift.name,
@@ -210,8 +212,8 @@ def planned(
         "rows": rows,
         "too_large": [row["run"] for row in rows if not row["fit_side_by_side"]],
         "runs": len(runs),
-        "there": len(there),
-        "disk_gb": disk(shift, [one.config for one in runs], found, clip),
+        "there": len(finished),
+        "disk_gb": disk(shift, [run.config for run in runs], forecasts, clip),
         "seconds": end,
         "busy": sum(slot.end - slot.start for slot in slots) / (gpus * end) if end else 0.0,
         "schedule": [slot.__dict__ for slot in slots],
@@ -219,29 +221,33 @@ def planned(
     }
 
 
-def _row(label: str, config: RunConfig, one: Forecast, gpu: Gpu, clip: int, workspace: Workspace) -> dict[str, Any]:
+def _row(
+    label: str, config: RunConfig, estimate: Forecast, gpu: Gpu, clip: int, workspace: Workspace
+) -> dict[str, Any]:
     batch = schedule_of(method_class(config.method), config.protocol).batch
     return {
         "run": label,
-        "tflop_per_step": one.tflop,
-        "seconds_per_step": one.step,
-        "waits": one.waits,
-        "peak_gb": one.peak / 1e9,
-        "fit_side_by_side": int(gpu.memory * 1e9 / (one.peak + CONTEXT * 1e9)),
+        "tflop_per_step": estimate.tflop,
+        "seconds_per_step": estimate.step,
+        "waits": estimate.waits,
+        "peak_gb": estimate.peak / 1e9,
+        "fit_side_by_side": int(gpu.memory * 1e9 / (estimate.peak + CONTEXT * 1e9)),
         "source_seconds": source_seconds(config, gpu, workspace),
         "source_released": is_released(config, workspace),
-        "adapt_seconds": one.adapt,
-        "evaluate_seconds": one.evaluate,
-        "read_mb_per_second": batch * clip / 1e6 / one.step if one.step else 0.0,
+        "adapt_seconds": estimate.adapt,
+        "evaluate_seconds": estimate.evaluate,
+        "read_mb_per_second": batch * clip / 1e6 / estimate.step if estimate.step else 0.0,
     }
 
 
 def clip_bytes(frames: int, height: int, width: int) -> int:
-    """Of a clip as it is read: frames uint8, flow float32, validity."""
+    """Bytes of a clip as it is read: frames uint8, flow float32, validity."""
     return (3 * frames + (frames - 1) * 9) * height * width
 
 
-def disk(shift: Shift, configs: Sequence[RunConfig], found: dict[str, Forecast], clip: int) -> dict[str, float | None]:
+def disk(
+    shift: Shift, configs: Sequence[RunConfig], forecasts: dict[str, Forecast], clip: int
+) -> dict[str, float | None]:
     """GB on disk, by what: clips rendered for all replicates, or flow computed ahead of recorded ones; source models; what stays of
     the runs; a run's state while it works. None where nobody knows how many clips there are."""
     seeds = {config.seed for config in configs}
@@ -250,24 +256,29 @@ def disk(shift: Shift, configs: Sequence[RunConfig], found: dict[str, Forecast],
     numbers = [clips_of(shift, *part) for part in parts]
     rendered = shift.data.kind == "ministreet"
     height, width = frame_size(shift, "target")
-    each = clip + height * width if rendered else (shift.data.frames - 1) * (8 + 1 / 8) * height * width
-    clips = None if None in numbers else each * sum(n or 0 for n in numbers) * (len(seeds) if rendered else 1) / 1e9
-    weights = 4 * max(one.parameters for one in found.values()) / 1e9
+    per_clip = clip + height * width if rendered else (shift.data.frames - 1) * (8 + 1 / 8) * height * width
+    clips = None if None in numbers else per_clip * sum(n or 0 for n in numbers) * (len(seeds) if rendered else 1) / 1e9
+    weights = 4 * max(estimate.parameters for estimate in forecasts.values()) / 1e9
     sources = {(config.seed, config.network, config.fusion, config.weights) for config in configs}
     return {
         "clips" if rendered else "flow": clips,
         "source_models": len(sources) * weights,
         "checkpoints": len(configs) * weights,
-        "state_of_a_run": max(one.held for one in found.values()) / 1e9 + shift.adaptation.snapshots * weights,
+        "state_of_a_run": max(estimate.held for estimate in forecasts.values()) / 1e9
+        + shift.adaptation.snapshots * weights,
     }
 
 
-def text(told: dict[str, Any]) -> str:
-    """The plan as one table and what belongs to it."""
-    gpu, assumed = told["gpu"], told["assumed"]
+def text(report: dict[str, Any]) -> str:
+    """The plan as text: a table of the runs, the order on each GPU, disk, and what was assumed.
+
+    Args:
+        report: from :func:`planned`.
+    """
+    gpu, assumed = report["gpu"], report["assumed"]
     head = f"{'run':22}{'TFLOP/step':>11}{'ms/step':>9}{'waits':>6}{'peak GB':>9}{'fit':>5}"
     lines = [head + f"{'source':>9}{'adapt':>9}{'score':>9}{'read MB/s':>11}"]
-    for row in told["rows"]:
+    for row in report["rows"]:
         times = [span(row[part]) for part in ("source_seconds", "adapt_seconds", "evaluate_seconds")]
         if row["source_released"]:
             times[0] = "released"
@@ -276,24 +287,24 @@ def text(told: dict[str, Any]) -> str:
             f"{row['peak_gb']:9.2f}{row['fit_side_by_side'] or 'no':>5}{times[0]:>9}{times[1]:>9}{times[2]:>9}"
             f"{row['read_mb_per_second']:11.1f}"
         )
-    cards = f"{told['gpus']} x {gpu['name']}"
+    cards = f"{report['gpus']} x {gpu['name']}"
     lines.append("")
     lines.append(
-        f"{told['runs']} runs, {told['there']} there already; the rest takes {span(told['seconds'])} on "
-        f"{cards}, one run on each at a time, {100 * told['busy']:.0f} % of them at work"
+        f"{report['runs']} runs, {report['there']} there already; the rest takes {span(report['seconds'])} on "
+        f"{cards}, one run on each at a time, {100 * report['busy']:.0f} % of them at work"
     )
-    for number in range(told["gpus"]):
-        own = [slot for slot in told["schedule"] if slot["gpu"] == number]
-        if own:
-            shown = [f"{span(slot['start'])} {slot['label']}{_seed(slot)}" for slot in own]
-            more = f" | and {len(shown) - 6} more" if len(shown) > 6 else ""
-            lines.append(f"  GPU {number}, from: {' | '.join(shown[:6])}{more}, until {span(own[-1]['end'])}")
-    known = {
-        name.replace("_", " "): "unknown" if gb is None else f"{gb:.2f} GB" for name, gb in told["disk_gb"].items()
+    for number in range(report["gpus"]):
+        slots = [slot for slot in report["schedule"] if slot["gpu"] == number]
+        if slots:
+            shown = [f"{span(slot['start'])} {slot['label']}{_seed(slot)}" for slot in slots]
+            remainder = f" | and {len(shown) - 6} more" if len(shown) > 6 else ""
+            lines.append(f"  GPU {number}, from: {' | '.join(shown[:6])}{remainder}, until {span(slots[-1]['end'])}")
+    sizes = {
+        name.replace("_", " "): "unknown" if gb is None else f"{gb:.2f} GB" for name, gb in report["disk_gb"].items()
     }
-    lines.append("disk: " + ", ".join(f"{name} {gb}" for name, gb in known.items()))
-    if told["too_large"]:
-        lines.append(f"will not fit into {gpu['memory']:g} GB: {', '.join(told['too_large'])}")
+    lines.append("disk: " + ", ".join(f"{name} {gb}" for name, gb in sizes.items()))
+    if report["too_large"]:
+        lines.append(f"will not fit into {gpu['memory']:g} GB: {', '.join(report['too_large'])}")
     lines.append(
         f"{gpu['name']}: {gpu['memory']:g} GB, {gpu['bandwidth']:g} GB/s, {gpu['bfloat16']:g} TFLOP/s bfloat16, "
         f"{gpu['float32']:g} float32 ({gpu['source']})"

@@ -60,7 +60,7 @@ def seconds(operations: Iterable[Operation], gpu: Gpu) -> float:
     """Time of operations one after the other, each bound by arithmetic, by memory or by its launch."""
     halves = (torch.bfloat16, torch.float16)
     total = 0.0
-    for one in operations:
-        peak = (gpu.bfloat16 if one.dtype in halves else gpu.float32) * 1e12 * ARITHMETIC
-        total += max(one.flops / peak, one.bytes / (gpu.bandwidth * 1e9 * BANDWIDTH), LAUNCH)
+    for operation in operations:
+        peak = (gpu.bfloat16 if operation.dtype in halves else gpu.float32) * 1e12 * ARITHMETIC
+        total += max(operation.flops / peak, operation.bytes / (gpu.bandwidth * 1e9 * BANDWIDTH), LAUNCH)
     return total

@@ -67,16 +67,16 @@ def preparations(planned: Sequence[Planned]) -> tuple[list[Job], dict[str, tuple
     """
     jobs: dict[str, Job] = {}
     needs: dict[str, tuple[str, ...]] = {}
-    for one in planned:
-        config, cls = one.config, method_class(one.config.method)
-        where = [config.shift, config.shift_hash, config.steps, config.seed]
-        world = f"data-{hash_of(where)}"
+    for run in planned:
+        config, cls = run.config, method_class(run.config.method)
+        replicate = [config.shift, config.shift_hash, config.steps, config.seed]
+        world = f"data-{hash_of(replicate)}"
         jobs.setdefault(world, Job(world, "data", f"data of seed {config.seed}", config))
         needs[config.hash] = (world,)
         if cls.start == "scratch" or config.init == "backbone" or config.source_file:
             continue
         flow = source_flow(config, config.protocol)
-        model = f"source-{hash_of([*where, config.network, config.fusion, config.weights, flow])}"
+        model = f"source-{hash_of([*replicate, config.network, config.fusion, config.weights, flow])}"
         name = f"source model, {config.fusion}, seed {config.seed}"
         jobs.setdefault(model, Job(model, "source", name, config, (world,)))
         needs[config.hash] = (model,)
@@ -104,14 +104,14 @@ class SweepFolder:
             raise Busy(f"Sweep '{self.name}' is being run by another process; wait for it or stop it") from None
 
     def stored(self) -> Sweep:
-        """What was asked for.
+        """The sweep as its ``spec.yaml`` has it.
 
         Raises:
             UsageError: there is no such sweep, or its file does not validate.
         """
         if not (self.path / "spec.yaml").is_file():
-            known = sorted(p.parent.name for p in self.path.parent.glob("*/spec.yaml"))
-            raise UsageError(f"No sweep '{self.name}' in {self.path.parent}; there are: {', '.join(known) or 'none'}")
+            names = sorted(p.parent.name for p in self.path.parent.glob("*/spec.yaml"))
+            raise UsageError(f"No sweep '{self.name}' in {self.path.parent}; there are: {', '.join(names) or 'none'}")
         sweep: Sweep = read_yaml(self.path / "spec.yaml", Sweep, "Sweep")
         return sweep.model_copy(update={"name": self.name})
 
@@ -122,7 +122,7 @@ class SweepFolder:
             UsageError: the name is taken by another sweep, or code and protocols changed so that its runs are others now.
         """
         planned = plan(sweep)
-        keys = [one.config.hash for one in planned]
+        keys = [run.config.hash for run in planned]
         if (self.path / "runs.json").is_file():
             if self.stored().identity != sweep.identity:
                 raise UsageError(f"Sweep '{self.name}' was asked for other runs before; choose another --name")
@@ -150,9 +150,9 @@ class SweepFolder:
                 f"{path} is damaged; delete it, and the sweep goes on with the runs that are there"
             ) from None
 
-    def note(self, job: Job, event: str, **more: Any) -> None:
+    def note(self, job: Job, event: str, **fields: Any) -> None:
         """Add a line to the journal. A sweep on a full disk goes on without it."""
-        line = {"event": event, "job": job.key, "label": job.label, "seed": job.config.seed, **more}
+        line = {"event": event, "job": job.key, "label": job.label, "seed": job.config.seed, **fields}
         try:
             with (self.path / "journal.jsonl").open("a", encoding="utf-8") as journal:
                 journal.write(json.dumps(sealed(line)) + "\n")
@@ -162,14 +162,14 @@ class SweepFolder:
     def stopped_early(self) -> dict[str, float]:
         """Target-only score of the runs that were stopped on purpose. A line cut short by a kill, or damaged, is passed over: what
         it said is found out again."""
-        found: dict[str, float] = {}
+        scores: dict[str, float] = {}
         if (self.path / "journal.jsonl").is_file():
             for line in (self.path / "journal.jsonl").read_text(encoding="utf-8", errors="replace").splitlines():
                 with suppress(ValueError, KeyError, TypeError):
                     entry = unsealed(load_json(line))
                     if entry["event"] == "stopped":
-                        found[str(entry["job"])] = float(entry["score"])
-        return found
+                        scores[str(entry["job"])] = float(entry["score"])
+        return scores
 
     def keep_log(self, job: Job, text: str) -> str:
         """Write down what a failed job said; returns the path relative to the folder, empty where the disk is full."""
@@ -204,7 +204,7 @@ class Jobs:
         log: str | None = None,
     ) -> None:
         self.folder, self.retries, self._notes, self._log = folder, retries, note, log
-        self._trials = {one.config.hash: one.trials for one in planned}
+        self._trials = {run.config.hash: run.trials for run in planned}
         before, needs = preparations(planned)
         runs = [Job(p.config.hash, "run", p.label, p.config, needs[p.config.hash]) for p in planned]
         self.by_key = {job.key: job for job in [*before, *runs]}
@@ -212,9 +212,9 @@ class Jobs:
         stopped = folder.stopped_early()
         for job in runs:
             self._look(job, stopped)
-        wanted = {need for job in runs if job.state == "waiting" for need in self._all_needs(job)}
+        needed = {need for job in runs if job.state == "waiting" for need in self._all_needs(job)}
         for job in before:
-            if job.key not in wanted:
+            if job.key not in needed:
                 job.state = "found"
         self.write_log()
 
@@ -269,14 +269,14 @@ class Jobs:
                 if record is not None and not (path / "record.json").is_file():
                     write_atomically(path / "config.yaml", config_text(job.config))
                     write_atomically(path / "record.json", record)
-                found = finished(path, job.config)
+                stored = finished(path, job.config)
             except RunError as error:
                 self.fail(job, str(error), "")
                 return
-            if found is None:
+            if stored is None:
                 self.fail(job, "the trial ended without a record", "")
                 return
-            job.score = found.result.miou
+            job.score = stored.result.miou
         job.state = "done"
         with contextlib.suppress(RunError):  # said at the end of the sweep: what runs need not stop for the log
             self.write_log()
@@ -302,20 +302,20 @@ class Jobs:
             self.folder.note(job, "failed", attempt=job.attempts, reason=job.reason, log=job.log, again=again)
         job.state = "waiting" if again else "failed"
         if not again:
-            for other in self:
-                if job.key in other.needs and other.state == "waiting":
+            for dependent in self:
+                if job.key in dependent.needs and dependent.state == "waiting":
                     cause = job.reason if job.attempts == 0 else f"{job.label}: {job.reason}"  # the first in the chain
-                    self.fail(other, cause, "", again=False, log=job.log)
+                    self.fail(dependent, cause, "", again=False, log=job.log)
 
     def records(self) -> list[Record]:
         """Records of all finished runs, in the sweep's order."""
-        there = [job for job in self.runs if job.state in ("done", "found")]
-        return [read_record(self.folder.runs / job.key / "record.json") for job in there]
+        done = [job for job in self.runs if job.state in ("done", "found")]
+        return [read_record(self.folder.runs / job.key / "record.json") for job in done]
 
     def tries(self) -> Tries:
         """Trials and records of all finished runs of a search, in the order of the trials."""
-        told = [(trial, record) for record in self.records() for trial in self._trials[record.run]]
-        return sorted(told, key=lambda one: (one[0], one[1].config.seed))
+        pairs = [(trial, record) for record in self.records() for trial in self._trials[record.run]]
+        return sorted(pairs, key=lambda pair: (pair[0], pair[1].config.seed))
 
     def write_log(self) -> None:
         """Bring the log up to date, where there is one.
@@ -329,7 +329,7 @@ class Jobs:
 
 def counts(jobs: Iterable[Job]) -> dict[str, int]:
     """Number of jobs by state, those that occur."""
-    found: dict[str, int] = {}
+    by_state: dict[str, int] = {}
     for job in jobs:
-        found[job.state] = found.get(job.state, 0) + 1
-    return found
+        by_state[job.state] = by_state.get(job.state, 0) + 1
+    return by_state

@@ -166,7 +166,7 @@ class Feeder(_Scratch, Searcher):
         self.jobs, self.packed, self.room = jobs, packed, room
         self.starting: set[str] = set()
         self.running: dict[str, Job] = {}
-        self.told: dict[str, dict[str, Any]] = {}
+        self.reports: dict[str, dict[str, Any]] = {}
 
     def suggest(self, trial_id: str) -> Any:
         if self.jobs.over:
@@ -186,7 +186,7 @@ class Feeder(_Scratch, Searcher):
         for name in ("what", "step", "steps", "pace"):
             if name in result:
                 setattr(job, name, result[name])
-        self.told.setdefault(trial_id, {}).update(
+        self.reports.setdefault(trial_id, {}).update(
             {k: result[k] for k in ("record", "ready", "failed", "trace", "for_good", "target_score") if k in result}
         )
 
@@ -196,13 +196,13 @@ class Feeder(_Scratch, Searcher):
         if result:
             self.on_trial_result(trial_id, result)
         self.starting.discard(trial_id)
-        job, told = self.running.pop(trial_id), self.told.pop(trial_id, {})
-        if "failed" in told:
-            self.jobs.fail(job, told["failed"], told["trace"], again=not told["for_good"])
-        elif "record" in told or "ready" in told:
-            self.jobs.finish(job, told.get("record"))
-        elif "target_score" in told:
-            self.jobs.stop(job, told["target_score"])
+        job, report = self.running.pop(trial_id), self.reports.pop(trial_id, {})
+        if "failed" in report:
+            self.jobs.fail(job, report["failed"], report["trace"], again=not report["for_good"])
+        elif "record" in report or "ready" in report:
+            self.jobs.finish(job, report.get("record"))
+        elif "target_score" in report:
+            self.jobs.stop(job, report["target_score"])
         else:
             self.jobs.fail(job, "the trial ended without a result", "")
 
@@ -210,7 +210,7 @@ class Feeder(_Scratch, Searcher):
         """The trial's process ended without a word."""
         self.starting.discard(trial_id)
         job = self.running.pop(trial_id, None)
-        self.told.pop(trial_id, None)
+        self.reports.pop(trial_id, None)
         if job is not None:
             memory = "OutOfMemory" in text or "memory monitor" in text
             reason = (
@@ -231,12 +231,12 @@ class Follower(_Scratch, Callback):
 
     def __init__(self, feeder: Feeder, table: SweepTable) -> None:
         self.feeder, self.table = feeder, table
-        self.said: bool | None = None
+        self.announced: bool | None = None
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        if (starting := bool(self.feeder.starting)) != self.said:
+        if (starting := bool(self.feeder.starting)) != self.announced:
             _internal_kv_put(STARTING, str(int(starting)).encode(), overwrite=True)
-            self.said = starting
+            self.announced = starting
         self.table.show()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -247,9 +247,9 @@ class Follower(_Scratch, Callback):
 
 
 def payload(job: Job, sweep: Sweep, workspace: Workspace) -> dict[str, Any]:
-    """What a trial is told, as JSON can hold it."""
+    """The job of a trial and its surroundings, as JSON can hold them."""
 
-    def place(path: Path | None) -> str | None:
+    def resolved(path: Path | None) -> str | None:
         return None if path is None else str(path.resolve())
 
     return {
@@ -257,11 +257,11 @@ def payload(job: Job, sweep: Sweep, workspace: Workspace) -> dict[str, Any]:
         "key": job.key,
         "config": job.config.model_dump(mode="json"),
         "folder": os.getcwd(),
-        "runs": place(workspace.runs),
-        "cache": place(workspace.cache),
-        "data_root": place(workspace.data_root),
-        "source_file": place(workspace.source_file),
-        "released": place(workspace.released),
+        "runs": resolved(workspace.runs),
+        "cache": resolved(workspace.cache),
+        "data_root": resolved(workspace.data_root),
+        "source_file": resolved(workspace.source_file),
+        "released": resolved(workspace.released),
         "plugins": packed(),
         "cpu": sweep.cpu,
         "device": "auto" if sweep.gpu else "cpu",
@@ -271,20 +271,22 @@ def payload(job: Job, sweep: Sweep, workspace: Workspace) -> dict[str, Any]:
 
 
 def _check_resources(sweep: Sweep) -> None:
-    there = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    for name, asked in (("CPU", float(sweep.cpu)), ("GPU", sweep.gpu)):
-        if asked > there.get(name, 0.0):
-            raise UsageError(f"{name.lower()}: {asked:g} per trial is asked for, but Ray sees {there.get(name, 0.0):g}")
+    available = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    for name, amount in (("CPU", float(sweep.cpu)), ("GPU", sweep.gpu)):
+        if amount > available.get(name, 0.0):
+            raise UsageError(
+                f"{name.lower()}: {amount:g} per trial is asked for, but Ray sees {available.get(name, 0.0):g}"
+            )
 
 
 def slots(sweep: Sweep) -> int:
     """How many trials fit on the nodes that are there now."""
 
-    def fit(there: dict[str, float]) -> int:
-        cores = int(there.get("CPU", 0) / sweep.cpu)
+    def fit(resources: dict[str, float]) -> int:
+        cores = int(resources.get("CPU", 0) / sweep.cpu)
         if not sweep.gpu:
             return cores
-        gpus = int(there.get("GPU", 0))
+        gpus = int(resources.get("GPU", 0))
         return min(cores, int(gpus / sweep.gpu) if sweep.gpu >= 1 else gpus * int(1 / sweep.gpu + 1e-9))
 
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
@@ -338,8 +340,8 @@ def trial_of(work: Work) -> Callable[[dict[str, Any]], None]:
         job = json.loads(config["job"])
         node = ray.get_runtime_context().get_node_id()
 
-        def say(what: dict[str, Any]) -> None:
-            tune.report({**what, "node": node})
+        def say(report: dict[str, Any]) -> None:
+            tune.report({**report, "node": node})
 
         try:
             outcome = work(job, say)

@@ -92,7 +92,7 @@ def searched(method: str, search: Search) -> dict[int, dict[str, Any]]:
         raise UsageError(f"Method '{method}' has no search space: there is nothing to tune")
     if search.kind == "random":
         return {trial: draw(method, trial) for trial in parse_range("trials", search.trials)}
-    values = [_points(one, search.points) for one in space.values()]
+    values = [_points(domain, search.points) for domain in space.values()]
     return dict(enumerate(dict(zip(space, chosen, strict=True)) for chosen in itertools.product(*values)))
 
 
@@ -113,7 +113,7 @@ def tuning_shift(name: str) -> Shift:
         UsageError: it may not.
     """
     protocol = load_shift(name)
-    reported = {what for s in map(load_shift, shift_names()) if s.purpose == "report" for what in _scored_on(s)}
+    reported = {title for s in map(load_shift, shift_names()) if s.purpose == "report" for title in _scored_on(s)}
     hidden = not isinstance(protocol.data, Videos) and protocol.data.worlds is not None
     if protocol.purpose != "tune" or hidden or reported & _scored_on(protocol):
         raise UsageError(f"Shift '{name}' is not for tuning; use ministreet-dev or ministreet2-dev")
@@ -172,15 +172,15 @@ def write_log(path: Path, done: Tries) -> None:
     for trial, record in done:
         config = record.config
         searched = {k: config.settings[k] for k in method_class(config.method).SEARCH}
-        others = {"fusion": config.fusion, "flow": config.flow}
-        others |= {k: v for k, v in config.settings.items() if k not in searched}
+        fixed = {"fusion": config.fusion, "flow": config.flow}
+        fixed |= {k: v for k, v in config.settings.items() if k not in searched}
         rows[record.run] = {
             "method": config.method,
             "trial": trial,
             "seed": config.seed,
             "miou": f"{record.result.miou:.3f}",
             "searched": json.dumps(searched, sort_keys=True),
-            "config": canonical(others),
+            "config": canonical(fixed),
             "run": record.run,
             "shift_hash": record.shift_hash,
             "revision": record.code["revision"],

@@ -109,9 +109,9 @@ class Sweep(Model):
     @property
     def identity(self) -> str:
         """Hash of which runs it is about: not of its name, nor of how they are spread over the machine."""
-        told = self.model_dump(mode="json", exclude={"name", "log", "cpu", "gpu", "retries", "plugins"})
+        fields = self.model_dump(mode="json", exclude={"name", "log", "cpu", "gpu", "retries", "plugins"})
         sources = {key: source_hash(*key.split("/")) for key in self.files}
-        return hash_of({**told, "plugins": sources} if sources else told)
+        return hash_of({**fields, "plugins": sources} if sources else fields)
 
     @property
     def files(self) -> dict[str, str]:
@@ -121,7 +121,8 @@ class Sweep(Model):
         for options in (self.options, self.grid, *(row.options for row in self.rows)):
             for option, value in options.items():
                 used += [
-                    (option.rpartition(".")[2], str(one)) for one in (value if isinstance(value, list) else [value])
+                    (option.rpartition(".")[2], str(choice))
+                    for choice in (value if isinstance(value, list) else [value])
                 ]
         return {f"{kind}/{name}": path for kind, name in used if kind in KINDS and (path := file_of(kind, name))}
 
@@ -157,29 +158,31 @@ def plan(sweep: Sweep) -> list[Planned]:
     if sweep.methods:
         rows += method_rows(sweep, methods_on(sweep.shift, sweep.protocol) if sweep.methods == "all" else sweep.methods)
     seeds = parse_range("seeds", sweep.seeds) if isinstance(sweep.seeds, str) else sweep.seeds
-    found: dict[str, Planned] = {}
+    runs: dict[str, Planned] = {}
     for seed in seeds:
         for row in rows:
             options = dict(row.options)
             init = str(options.pop("init", "source"))
             config = make_run_config(row.method, sweep.shift, seed, options, init, sweep.steps, mode=sweep.protocol)
-            one = found.get(config.hash, Planned(row.label, config))
+            run = runs.get(config.hash, Planned(row.label, config))
             trials = (row.factors["trial"],) if "trial" in row.factors else ()
-            found[config.hash] = replace(one, trials=(*one.trials, *trials))
-    return list(found.values())
+            runs[config.hash] = replace(run, trials=(*run.trials, *trials))
+    return list(runs.values())
 
 
 def method_rows(sweep: Sweep, methods: list[str]) -> list[StudyRow]:
     """Rows of each method: the values of its grid, combined with those of its search."""
-    more = ("reset",) if sweep.protocol == "stream" else ()
-    accepts = {method: {*COMMON, *more, *_fields(method)} for method in methods}
+    extra = ("reset",) if sweep.protocol == "stream" else ()
+    accepts = {method: {*COMMON, *extra, *_fields(method)} for method in methods}
     for name in (*sweep.grid, *sweep.options):
         owner, _, option = name.rpartition(".")
         if owner and owner not in methods:
-            raise unknown("method", owner, methods, where=f" before the option '{name}'")
+            raise unknown("method", owner, methods, context=f" before the option '{name}'")
         having = [owner] if owner else methods
         if not any(option in accepts[method] for method in having):
-            raise unknown("option", option, set().union(*(accepts[m] for m in having)), where=f" ({', '.join(having)})")
+            raise unknown(
+                "option", option, set().union(*(accepts[m] for m in having)), context=f" ({', '.join(having)})"
+            )
     rows, random = [], sweep.search is not None and sweep.search.kind == "random"
     for method in methods:
         fixed = {k: plain_value(v) for k, v in _own(sweep.options, method, accepts[method]).items()}
@@ -238,32 +241,32 @@ def parse_search(kind: str | None, trials: str, asha: bool) -> dict[str, Any] | 
 
 
 def asked_for(
-    spec: Path | None, stored: Callable[[], Sweep] | None, asked: Mapping[str, Any], spread: Mapping[str, Any]
+    spec: Path | None, stored: Callable[[], Sweep] | None, fields: Mapping[str, Any], spread: Mapping[str, Any]
 ) -> Sweep:
-    """The sweep from whichever way it was asked for.
+    """The sweep of a file, of the command line, or a stored one to go on with.
 
     Args:
         spec: a YAML file.
         stored: reads the sweep to go on with.
-        asked: its fields.
+        fields: of the sweep; beside a file only those that may differ from it.
         spread: ``cpu``, ``gpu``, ``retries``.
 
     Raises:
         UsageError: nothing, or two ways at once.
     """
     if stored:
-        if spec or asked:
+        if spec or fields:
             raise UsageError(
                 "--resume NAME goes on with what was asked for then; leave SPEC, --method and the like out"
             )
         return stored().model_copy(update=dict(spread))
     if not spec:
-        if not asked.get("methods"):
+        if not fields.get("methods"):
             raise UsageError("What to run? Give a SPEC.yaml, --method a,b, or --resume NAME")
-        return validated(Sweep, {**asked, **spread}, "Sweep").named
-    if extra := set(asked) - {"name", "seeds", "shift", "steps", "log"}:
+        return validated(Sweep, {**fields, **spread}, "Sweep").named
+    if extra := set(fields) - {"name", "seeds", "shift", "steps", "log"}:
         raise UsageError(f"{spec} says what to run; leave out --{min(extra).removesuffix('s')} or the file")
     if not spec.is_file():
         raise UsageError(f"No file {spec}")
     written = read_yaml(spec, Sweep, "Sweep")
-    return validated(Sweep, {**written.model_dump(mode="json"), **asked, **spread}, "Sweep").named
+    return validated(Sweep, {**written.model_dump(mode="json"), **fields, **spread}, "Sweep").named

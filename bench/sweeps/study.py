@@ -34,7 +34,7 @@ class StudyRow:
         label: its name in tables and figures, unique within the study.
         method: key of the method.
         options: as ``-o`` would set them; also ``init`` (``source`` or ``backbone``).
-        factors: where the row stands in the grid, by factor (``method`` included); for a row written out, its method and options.
+        factors: value of each factor of the grid in this row (``method`` included); for a row written out, its method and options.
     """
 
     label: str
@@ -57,7 +57,7 @@ def by_name(options: Mapping[str, Any]) -> dict[str, Any]:
 
     def named(option: str, value: Any) -> Any:
         if isinstance(value, list):
-            return [named(option, one) for one in value]
+            return [named(option, element) for element in value]
         kind = option.rpartition(".")[2]
         return resolve(kind, value) if kind in KINDS and isinstance(value, str) else value
 
@@ -143,11 +143,11 @@ class Study(Model):
             StudyRow(row.label, row.method, clean(row.options), {"method": row.method, **clean(row.options)})
             for row in self.rows
         ]
-        found = [*written, *grid_rows(self.grid, self.words)]
-        for row in found:
-            if sum(row.label == other.label for other in found) > 1:
+        rows = [*written, *grid_rows(self.grid, self.words)]
+        for row in rows:
+            if sum(row.label == other.label for other in rows) > 1:
                 raise UsageError(f"Study '{self.name}': two rows are called '{row.label}'")
-        return found
+        return rows
 
     def reference_row(self) -> StudyRow | None:
         """The row that the others are compared with, None where the study names none.
@@ -159,14 +159,14 @@ class Study(Model):
             return None
         rows = self.all_rows()
         if isinstance(self.reference, str):
-            found = [row for row in rows if row.label == self.reference]
+            matches = [row for row in rows if row.label == self.reference]
         else:
-            wanted = clean(self.reference).items()
-            found = [row for row in rows if wanted <= row.factors.items()]
-        if len(found) != 1:
-            labels = ", ".join(row.label for row in (found or rows))
-            raise UsageError(f"Study '{self.name}': reference names {len(found)} rows instead of one: {labels}")
-        return found[0]
+            factors = clean(self.reference).items()
+            matches = [row for row in rows if factors <= row.factors.items()]
+        if len(matches) != 1:
+            labels = ", ".join(row.label for row in (matches or rows))
+            raise UsageError(f"Study '{self.name}': reference names {len(matches)} rows instead of one: {labels}")
+        return matches[0]
 
 
 def clean(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,8 +186,8 @@ def grid_rows(grid: Mapping[str, Values], words: Mapping[str, Mapping[str, str]]
         parts = []
         for name in varying:
             text = _text(factors[name])
-            known = (words or {}).get(name, {})
-            parts.append(known.get(text, text if name in ("method", "fusion", "flow") else f"{name}={text}"))
+            wording = (words or {}).get(name, {})
+            parts.append(wording.get(text, text if name in ("method", "fusion", "flow") else f"{name}={text}"))
         method = str(factors["method"])
         rows.append(StudyRow(", ".join(parts), method, {k: v for k, v in factors.items() if k != "method"}, factors))
     return rows
@@ -207,18 +207,18 @@ def expand(study: Study, seeds: Sequence[int] | None = None) -> list[tuple[Study
     Raises:
         UsageError: a row that cannot be run, with its label; two rows that are the same run.
     """
-    runs, known = [], dict[str, str]()
+    runs, labels = [], dict[str, str]()
     for row in study.all_rows():
-        made: RunConfig | None = None  # once for all replicates: to make one takes 5 ms
+        template: RunConfig | None = None  # once for all replicates: to make one takes 5 ms
         for seed in study.replicates if seeds is None else seeds:
             try:
-                config = made = (
-                    row.config(study.shift, seed) if made is None else made.model_copy(update={"seed": seed})
+                config = template = (
+                    row.config(study.shift, seed) if template is None else template.model_copy(update={"seed": seed})
                 )
             except UsageError as error:
                 raise UsageError(f"Study '{study.name}', row '{row.label}': {error}") from None
-            if (other := known.setdefault(config.hash, row.label)) != row.label:
-                raise UsageError(f"Study '{study.name}': rows '{other}' and '{row.label}' are the same run")
+            if (earlier := labels.setdefault(config.hash, row.label)) != row.label:
+                raise UsageError(f"Study '{study.name}': rows '{earlier}' and '{row.label}' are the same run")
             runs.append((row, seed, config))
     return runs
 

@@ -28,13 +28,13 @@ class SweepTable:
         self.jobs = jobs
         self.console = Console(stderr=True)
         self.live: Live | None = None
-        self.known = {job.key: (job.state, job.attempts) for job in jobs}
-        self.said: dict[str, float] = {}
+        self.states = {job.key: (job.state, job.attempts) for job in jobs}
+        self.reported: dict[str, float] = {}
         self.over: list[Job] = []
 
     def __enter__(self) -> SweepTable:
-        found = counts(self.jobs.runs)
-        already = sum(found.get(state, 0) for state in ("found", "stopped"))
+        by_state = counts(self.jobs.runs)
+        already = sum(by_state.get(state, 0) for state in ("found", "stopped"))
         self.console.print(f"{len(self.jobs.runs)} runs, {already} of them there already", highlight=False)
         if self.console.is_terminal:
             self.live = Live(self.table(), console=self.console, refresh_per_second=4)
@@ -50,9 +50,9 @@ class SweepTable:
 
     def show(self) -> None:
         """Bring the table up to date, or say what changed."""
-        changed = [job for job in self.jobs if self.known[job.key] != (job.state, job.attempts)]
+        changed = [job for job in self.jobs if self.states[job.key] != (job.state, job.attempts)]
         for job in changed:
-            self.known[job.key] = job.state, job.attempts
+            self.states[job.key] = job.state, job.attempts
             if job.state not in ("running", "waiting"):
                 self.over.append(job)
         if self.live:
@@ -60,10 +60,10 @@ class SweepTable:
             return
         now = time.perf_counter()
         for job in self.jobs:
-            started = self.said.setdefault(job.key, now) if job.state == "running" else now
+            started = self.reported.setdefault(job.key, now) if job.state == "running" else now
             due = job.state == "running" and now - started >= PLAIN_EVERY
             if job in changed or due:
-                self.said[job.key] = now
+                self.reported[job.key] = now
                 sys.stderr.write(
                     " ".join(f"{part:{width}}" for part, width in zip(cells(job), WIDTHS, strict=True)) + "\n"
                 )

@@ -77,12 +77,12 @@ def workspace_of(job: dict[str, Any], say: Say) -> Workspace:
     """Folders of the driver, or those that a node keeps for itself (``$BENCH_NODE_RUNS``, ``$BENCH_NODE_CACHE``,
     ``$BENCH_NODE_DATA``, set where ``ray start`` is called)."""
 
-    def place(name: str) -> Path | None:
-        own = os.environ.get(f"BENCH_NODE_{name.upper().removesuffix('_ROOT')}")
-        path = own or job[name]
+    def folder(name: str) -> Path | None:
+        node_folder = os.environ.get(f"BENCH_NODE_{name.upper().removesuffix('_ROOT')}")
+        path = node_folder or job[name]
         return Path(path) if path else None
 
-    runs, cache = place("runs"), place("cache")
+    runs, cache = folder("runs"), folder("cache")
     assert runs is not None and cache is not None, "the driver names both"
     source = Path(job["source_file"]) if job["source_file"] else None
     return Workspace(
@@ -90,7 +90,7 @@ def workspace_of(job: dict[str, Any], say: Say) -> Workspace:
         cache,
         pick_device(job["device"]),
         Teller(say),
-        data_root=place("data_root"),
+        data_root=folder("data_root"),
         source_file=source,
         released=Path(job["released"]) if job.get("released") else None,
         watch=(lambda step, score: say({"snapshot": step, "target_score": score})) if job["asha"] else None,
@@ -98,19 +98,19 @@ def workspace_of(job: dict[str, Any], say: Say) -> Workspace:
 
 
 class Teller:
-    """Progress of a trial, told to the driver now and then."""
+    """Reports the progress of a trial to the driver, every :data:`TELL_EVERY` seconds at most."""
 
     def __init__(self, say: Say) -> None:
         self.say = say
         self.last = time.perf_counter()
-        self.what, self.began, self.first = "", 0.0, 0
+        self.activity, self.began, self.first = "", 0.0, 0
 
-    def __call__(self, what: str, done: int, total: int) -> None:
+    def __call__(self, activity: str, done: int, total: int) -> None:
         now = time.perf_counter()
-        if what != self.what or done <= self.first:
-            self.what, self.began, self.first = what, now, done
+        if activity != self.activity or done <= self.first:
+            self.activity, self.began, self.first = activity, now, done
         if now - self.last >= TELL_EVERY:
             self.last = now
             counted = done - self.first  # the first report comes when its step is done
-            pace = {"pace": (now - self.began) / counted} if counted and not what.startswith("evaluate") else {}
-            self.say({"what": what, "step": done, "steps": total, **pace})
+            pace = {"pace": (now - self.began) / counted} if counted and not activity.startswith("evaluate") else {}
+            self.say({"what": activity, "step": done, "steps": total, **pace})

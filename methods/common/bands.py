@@ -70,20 +70,20 @@ def swap_bands(
         reference = F.interpolate(_full(reference), size, mode="bilinear", align_corners=True)
     band = band_map(*size, device=images.device)
     with torch.autocast(images.device.type, enabled=False):
-        spectrum, other = torch.fft.fft2(_full(images)), torch.fft.fft2(_full(reference))
+        spectrum, reference_spectrum = torch.fft.fft2(_full(images)), torch.fft.fft2(_full(reference))
         amplitude = spectrum.abs()
-        difference = other.abs() - amplitude
+        difference = reference_spectrum.abs() - amplitude
         padded = F.pad(share.to(amplitude), (0, 0, 0, 1))  # one more band, of what is in none
         spread = padded[:, torch.where(band < 0, BANDS, band)].movedim(-1, 1)  # (N, C, H, W)
         mixed = spectrum + spread * difference * unit_phase(spectrum)
         if published:
             mixed = mixed * (band >= 0)
-        apart = amplitude.new_zeros(*amplitude.shape[:2], BANDS + 1)
-        apart.index_add_(2, torch.where(band < 0, BANDS, band).flatten(), difference.abs().flatten(2))
-        apart = apart[..., :BANDS].transpose(1, 2) / band.numel()
+        distance = amplitude.new_zeros(*amplitude.shape[:2], BANDS + 1)
+        distance.index_add_(2, torch.where(band < 0, BANDS, band).flatten(), difference.abs().flatten(2))
+        distance = distance[..., :BANDS].transpose(1, 2) / band.numel()
         if inverse == "half":
-            return torch.fft.irfft2(mixed[..., : size[1] // 2 + 1], s=size), apart
-        return torch.fft.ifft2(mixed).real, apart
+            return torch.fft.irfft2(mixed[..., : size[1] // 2 + 1], s=size), distance
+        return torch.fft.ifft2(mixed).real, distance
 
 
 def _full(images: Tensor) -> Tensor:

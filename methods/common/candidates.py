@@ -34,19 +34,21 @@ def consistent(label: Tensor, earlier: Tensor, num_classes: int, share: float) -
         label: predictions now, integer.
         earlier: predictions of the last round, the same shape.
     """
-    iou = torch.stack([_iou(now, then, num_classes) for now, then in zip(label, earlier, strict=True)])  # (M, K)
+    iou = torch.stack(
+        [_iou(current, previous, num_classes) for current, previous in zip(label, earlier, strict=True)]
+    )  # (M, K)
     classes = torch.arange(num_classes, device=label.device).expand_as(iou)
     thresholds, _ = class_quantiles(iou, torch.where(iou > 0, classes, IGNORE), num_classes, 1 - share)
     kept = (iou >= thresholds) & (iou > 0)
-    now = label.long()
-    return torch.where(kept.gather(1, now.flatten(1)).view(now.shape), now, IGNORE)
+    labels = label.long()
+    return torch.where(kept.gather(1, labels.flatten(1)).view(labels.shape), labels, IGNORE)
 
 
-def _iou(now: Tensor, then: Tensor, num_classes: int) -> Tensor:
-    pairs = torch.bincount((now.long() * num_classes + then.long()).flatten(), minlength=num_classes**2)
+def _iou(current: Tensor, previous: Tensor, num_classes: int) -> Tensor:
+    pairs = torch.bincount((current.long() * num_classes + previous.long()).flatten(), minlength=num_classes**2)
     matrix = pairs.view(num_classes, num_classes).float()
-    both = matrix.diagonal()
-    return both / (matrix.sum(0) + matrix.sum(1) - both).clamp_min(1)
+    intersection = matrix.diagonal()
+    return intersection / (matrix.sum(0) + matrix.sum(1) - intersection).clamp_min(1)
 
 
 class Candidates(Growing):
@@ -90,16 +92,16 @@ class Candidates(Growing):
         enough = of_class.sum(2) >= least
         order = torch.rand(len(classes), m, generator=generator).to(device).masked_fill(~enough, -1.0)
         best = order.topk(min(per_class, m), dim=1)
-        self.classes, self.filled, place = classes, best.values >= 0, best.indices
-        mask = of_class.gather(1, place[:, :, None].expand(-1, -1, of_class.shape[2]))
-        self.masks = mask.view(*place.shape, *labels.shape[1:]) & self.filled[:, :, None, None]
+        self.classes, self.filled, frame_index = classes, best.values >= 0, best.indices
+        mask = of_class.gather(1, frame_index[:, :, None].expand(-1, -1, of_class.shape[2]))
+        self.masks = mask.view(*frame_index.shape, *labels.shape[1:]) & self.filled[:, :, None, None]
         start = 0
         for batch in clips:
             pictures = (255 * batch.frames[:, -1]).round().to(torch.uint8)
             if start == 0:
-                self.frames = pictures.new_zeros(*place.shape, *pictures.shape[1:])
+                self.frames = pictures.new_zeros(*frame_index.shape, *pictures.shape[1:])
             for i, picture in enumerate(pictures):
-                self.frames[place == start + i] = picture
+                self.frames[frame_index == start + i] = picture
             start += len(batch.keys)
 
     def draw(self, n: int, chances: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -113,9 +115,9 @@ class Candidates(Growing):
         u = torch.rand(2, n, generator=generator).to(device, non_blocking=True)
         ends = chances.cumsum(0) / chances.sum().clamp_min(1e-12)
         row = torch.searchsorted(ends, u[0].to(ends), right=True).clamp(max=len(ends) - 1)
-        place = (u[1] * self.filled.sum(1)[row]).long().clamp(max=self.filled.shape[1] - 1)  # filled ones stand first
-        label = torch.where(self.masks[row, place], self.classes[row][:, None, None], IGNORE)
-        return self.frames[row, place].float() / 255, label
+        column = (u[1] * self.filled.sum(1)[row]).long().clamp(max=self.filled.shape[1] - 1)  # filled ones stand first
+        label = torch.where(self.masks[row, column], self.classes[row][:, None, None], IGNORE)
+        return self.frames[row, column].float() / 255, label
 
 
 def rare_classes(probabilities: Tensor) -> Tensor:

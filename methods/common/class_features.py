@@ -17,8 +17,8 @@ def class_means(features: Tensor, label: Tensor, num_classes: int) -> tuple[Tens
         label: integer ``(N, h, w)``, values outside ``0..K-1`` are left out.
         num_classes: K.
     """
-    known = torch.where((label >= 0) & (label < num_classes), label, num_classes).flatten(1).long()
-    member = F.one_hot(known, num_classes + 1)[..., :-1].to(features.dtype)  # (N, h w, K)
+    index = torch.where((label >= 0) & (label < num_classes), label, num_classes).flatten(1).long()
+    member = F.one_hot(index, num_classes + 1)[..., :-1].to(features.dtype)  # (N, h w, K)
     counts = member.sum(1)
     with torch.autocast(features.device.type, enabled=False):
         sums = member.transpose(1, 2) @ features.flatten(2).transpose(1, 2)
@@ -41,10 +41,10 @@ def prototype_similarity(features: Tensor, means: Tensor, present: Tensor) -> tu
     pixels, prototypes = F.normalize(features, dim=1), F.normalize(means.detach(), dim=2)
     with torch.autocast(features.device.type, enabled=False):
         cosine = torch.einsum("nchw,nkc->nkhw", pixels, prototypes)
-    there = present[:, :, None, None]
-    cosine = torch.where(there, cosine, 0.0)
-    nearest = cosine.detach().masked_fill(~there, -2.0).argmax(1)
-    return cosine, torch.where(there.any(1), nearest, IGNORE)
+    mask = present[:, :, None, None]
+    cosine = torch.where(mask, cosine, 0.0)
+    nearest = cosine.detach().masked_fill(~mask, -2.0).argmax(1)
+    return cosine, torch.where(mask.any(1), nearest, IGNORE)
 
 
 class ClassMemory(nn.Module):
@@ -70,10 +70,10 @@ class ClassMemory(nn.Module):
     def put(self, means: Tensor, present: Tensor) -> None:
         """Add the means ``(N, K, C)`` of the classes that are present ``(N, K)``, image by image."""
         classes = torch.arange(len(self.count), device=self.count.device)
-        for mean, there in zip(means.to(self.features), present, strict=True):
-            place = self.count % self.features.shape[1]
-            self.features[classes, place] = torch.where(there[:, None], mean, self.features[classes, place])
-            self.count += there
+        for mean, has_class in zip(means.to(self.features), present, strict=True):
+            slot = self.count % self.features.shape[1]
+            self.features[classes, slot] = torch.where(has_class[:, None], mean, self.features[classes, slot])
+            self.count += has_class
 
     def distance(self, means: Tensor, present: Tensor) -> Tensor:
         """Sum over classes of ``min_j mean_channels |mean - feature_j|``, averaged over images.
@@ -84,6 +84,6 @@ class ClassMemory(nn.Module):
             means: ``(N, K, C)``; gradients flow to them.
             present: bool ``(N, K)``.
         """
-        apart = (means[:, :, None] - self.features.to(means)).abs().mean(-1).min(2).values
+        distance = (means[:, :, None] - self.features.to(means)).abs().mean(-1).min(2).values
         used = present & (self.count >= self.features.shape[1])
-        return torch.where(used, apart, 0.0).sum(1).mean()
+        return torch.where(used, distance, 0.0).sum(1).mean()

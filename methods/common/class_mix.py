@@ -28,18 +28,20 @@ def draw_classes(
     Source: ClassMix and DACS (Olsson et al., Tranheden et al., both WACV 2021).
     """
     n = len(label)
-    known = torch.where((label >= 0) & (label < num_classes), label, num_classes).flatten(1).long()
-    there = torch.zeros(n, num_classes + 1, dtype=torch.bool, device=label.device).scatter_(1, known, True)[:, :-1]
-    order = torch.rand(n, num_classes, generator=generator).to(label.device, non_blocking=True).masked_fill(~there, 2.0)
+    index = torch.where((label >= 0) & (label < num_classes), label, num_classes).flatten(1).long()
+    present = torch.zeros(n, num_classes + 1, dtype=torch.bool, device=label.device).scatter_(1, index, True)[:, :-1]
+    order = (
+        torch.rand(n, num_classes, generator=generator).to(label.device, non_blocking=True).masked_fill(~present, 2.0)
+    )
     rank = order.argsort(1).argsort(1)
-    return there & (rank < count(there.sum(1, keepdim=True)))
+    return present & (rank < count(present.sum(1, keepdim=True)))
 
 
 def class_mask(label: Tensor, chosen: Tensor) -> Tensor:
     """Where an image shows one of its chosen classes: labels ``(N, H, W)`` and bool ``(N, K)`` to bool ``(N, H, W)``."""
     classes = chosen.shape[1]
-    known = torch.where((label >= 0) & (label < classes), label, classes).long()
-    return F.pad(chosen, (0, 1)).gather(1, known.flatten(1)).view(label.shape)
+    index = torch.where((label >= 0) & (label < classes), label, classes).long()
+    return F.pad(chosen, (0, 1)).gather(1, index.flatten(1)).view(label.shape)
 
 
 def mix_clips(source: ClipBatch, target: ClipBatch, masks: Tensor) -> ClipBatch:

@@ -25,9 +25,9 @@ def soft_neighbourhood_density(probabilities: Tensor, temperature: float = 0.05)
     Source: Saito et al., "Tune it the Right Way", ICCV 2021. (DT-ST's code leaves each sample among its own neighbours.)
     """
     f = F.normalize(probabilities, dim=1)
-    own = torch.eye(len(f), dtype=torch.bool, device=f.device)
+    diagonal = torch.eye(len(f), dtype=torch.bool, device=f.device)
     with torch.autocast(f.device.type, enabled=False):
-        logp = (f @ f.t() / temperature).masked_fill(own, -1 / temperature).log_softmax(1)
+        logp = (f @ f.t() / temperature).masked_fill(diagonal, -1 / temperature).log_softmax(1)
     return -(logp.exp() * logp).sum(1).mean()
 
 
@@ -70,8 +70,10 @@ class DensityRecord(Growing):
     @torch.no_grad()
     def improved(self, predict: Callable[[Tensor], Tensor]) -> Tensor:
         """Share of the batches on which the density is higher now than it was."""
-        now = [self.density(frames, pixels, predict) for frames, pixels in zip(self.frames, self.pixels, strict=True)]
-        return (torch.stack(now) > self.densities).float().mean()
+        densities = [
+            self.density(frames, pixels, predict) for frames, pixels in zip(self.frames, self.pixels, strict=True)
+        ]
+        return (torch.stack(densities) > self.densities).float().mean()
 
     def clear(self) -> None:
         """Forget all."""

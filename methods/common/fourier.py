@@ -51,17 +51,17 @@ def spectral_transfer(
         last = border if window == "symmetric" else border - 1
         if window == "symmetric" or inverse == "half":
             # A real image's spectrum is given by its left half; the rest of the window follows by symmetry.
-            spectrum, other = torch.fft.rfft2(content), torch.fft.rfft2(style)
+            spectrum, style_spectrum = torch.fft.rfft2(content), torch.fft.rfft2(style)
             rows = _low(size[0], border, last, content.device)
             columns = torch.arange(spectrum.shape[-1], device=content.device) <= last
             if window == "corners" and size[1] - border < spectrum.shape[-1]:
                 columns |= torch.arange(spectrum.shape[-1], device=content.device) >= size[1] - border
-            mixed = swap_amplitude(spectrum, other, rows[:, None] & columns)
+            mixed = swap_amplitude(spectrum, style_spectrum, rows[:, None] & columns)
             styled: Tensor = torch.fft.irfft2(mixed, s=size)
             return styled
-        spectrum, other = torch.fft.fft2(content), torch.fft.fft2(style)
+        spectrum, style_spectrum = torch.fft.fft2(content), torch.fft.fft2(style)
         rows, columns = (_low(n, border, last, content.device) for n in size)
-        styled = torch.fft.ifft2(swap_amplitude(spectrum, other, rows[:, None] & columns)).real
+        styled = torch.fft.ifft2(swap_amplitude(spectrum, style_spectrum, rows[:, None] & columns)).real
         return styled
 
 
@@ -71,9 +71,9 @@ def _low(length: int, border: int, last: int, device: torch.device) -> Tensor:
     return (at <= last) | (at >= length - border)
 
 
-def swap_amplitude(spectrum: Tensor, other: Tensor, where: Tensor) -> Tensor:
-    """Complex ``spectrum`` with the amplitude of ``other`` where the mask says so; phase 0 where there is none."""
-    return torch.where(where, other.abs() * unit_phase(spectrum), spectrum)
+def swap_amplitude(spectrum: Tensor, style: Tensor, mask: Tensor) -> Tensor:
+    """Complex ``spectrum`` with the amplitude of the spectrum ``style`` where ``mask`` is True; phase 0 where it has none."""
+    return torch.where(mask, style.abs() * unit_phase(spectrum), spectrum)
 
 
 def unit_phase(spectrum: Tensor) -> Tensor:
@@ -84,8 +84,8 @@ def unit_phase(spectrum: Tensor) -> Tensor:
     """
     amplitude = spectrum.abs()
     limits = torch.finfo(amplitude.dtype)
-    known = amplitude > limits.eps * amplitude.amax((-2, -1), keepdim=True)
-    return torch.where(known, spectrum / amplitude.clamp_min(limits.tiny), 1.0)
+    significant = amplitude > limits.eps * amplitude.amax((-2, -1), keepdim=True)
+    return torch.where(significant, spectrum / amplitude.clamp_min(limits.tiny), 1.0)
 
 
 def fourier_mix(content: Tensor, style: Tensor, fraction: float) -> Tensor:

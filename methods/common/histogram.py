@@ -33,11 +33,12 @@ def match_histograms(images: Tensor, reference: Tensor) -> Tensor:
             f"match_histograms: {tuple(images.shape)} and {tuple(reference.shape)} differ in images or channels"
         )
     levels = _levels(images)
-    quantile, known = _cumulative(levels), _cumulative(_levels(reference))
-    first = torch.searchsorted(known, quantile).clamp(max=LEVELS - 1)  # the reference's level that reaches the quantile
-    below = torch.where(first > 0, known.gather(1, (first - 1).clamp(min=0)), 0.0)
-    last_below = torch.searchsorted(known, below).clamp(max=LEVELS - 1)  # its level before that one
-    step = known.gather(1, first) - below
+    quantile, reference_cdf = _cumulative(levels), _cumulative(_levels(reference))
+    # The reference's level that reaches the quantile.
+    first = torch.searchsorted(reference_cdf, quantile).clamp(max=LEVELS - 1)
+    below = torch.where(first > 0, reference_cdf.gather(1, (first - 1).clamp(min=0)), 0.0)
+    last_below = torch.searchsorted(reference_cdf, below).clamp(max=LEVELS - 1)  # its level before that one
+    step = reference_cdf.gather(1, first) - below
     share = torch.where(below > 0, (quantile - below) / step.clamp_min(1e-300), 1.0)
     table = torch.where(below > 0, last_below + share * (first - last_below), first.double())
     return table.gather(1, levels).view(images.shape).float()

@@ -43,15 +43,17 @@ def instance_contrast(
         Scalar; 0 without positives.
     """
     historical, reliability = historical.detach(), reliability.detach()
-    known, known_before = (y != (-1 if ignore is None else ignore) for y in (labels, historical_labels))
-    reliability = reliability * known_before
+    labelled, labelled_before = (y != (-1 if ignore is None else ignore) for y in (labels, historical_labels))
+    reliability = reliability * labelled_before
     s = features @ historical.transpose(1, 2) / temperature
     s = s - s.max(2, keepdim=True).values.detach()
-    own = torch.eye(s.shape[1], dtype=torch.bool, device=s.device)
-    weighted = (s.exp() * reliability[:, None]).masked_fill(own, 0.0)
+    diagonal = torch.eye(s.shape[1], dtype=torch.bool, device=s.device)
+    weighted = (s.exp() * reliability[:, None]).masked_fill(diagonal, 0.0)
     log_share = s - torch.log(weighted.sum(2, keepdim=True) + 1e-20) + torch.log(reliability + 1e-20)[:, None]
-    positive = (labels[:, :, None] == historical_labels[:, None]) & known[:, :, None] & known_before[:, None] & ~own
-    n = known.sum(1).clamp(min=1)
+    positive = (
+        (labels[:, :, None] == historical_labels[:, None]) & labelled[:, :, None] & labelled_before[:, None] & ~diagonal
+    )
+    n = labelled.sum(1).clamp(min=1)
     return -(torch.where(positive, log_share, 0.0).sum((1, 2)) / n**2).mean()
 
 
@@ -127,7 +129,7 @@ class RareClassWeights(nn.Module):
     def forward(self, label: Tensor, few: float = 4096.0) -> Tensor:
         """Weights ``(K,)`` for a batch of labels ``(N, H, W)``; the running mean moves. ``few``: pixels per image."""
         classes = len(self.often)
-        known = (label >= 0) & (label < classes)
-        counts = count(torch.where(known, label, classes), classes + 1)[:-1]
+        labelled = (label >= 0) & (label < classes)
+        counts = count(torch.where(labelled, label, classes), classes + 1)[:-1]
         self.often.mul_(0.9).add_(0.1 * torch.where(counts == 0, self.largest, 1.0))
         return torch.where(counts < few * len(label), self.largest, 1.0) * self.often

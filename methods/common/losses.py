@@ -17,12 +17,12 @@ def balanced_weights(label: Tensor, num_classes: int) -> Tensor:
     Without it a small network spends a short schedule on road and sky: on development worlds the oracle's lamps, trucks and
     motorcycles stayed near 0 IoU after 300 steps (leaderboards/tuning). Ours; 0 on ignored pixels.
     """
-    known = (label >= 0) & (label < num_classes)
-    share = count(torch.where(known, label, num_classes), num_classes + 1)[:-1].float()
+    labelled = (label >= 0) & (label < num_classes)
+    share = count(torch.where(labelled, label, num_classes), num_classes + 1)[:-1].float()
     share = share / share.sum().clamp_min(1)
     weight = (share + 1e-3) ** -0.5
     weight = weight / (weight * share).sum().clamp_min(1e-12)
-    return torch.where(known, weight[label.clamp(0, num_classes - 1)], 0.0)
+    return torch.where(labelled, weight[label.clamp(0, num_classes - 1)], 0.0)
 
 
 def upsampled_cross_entropy(
@@ -37,12 +37,12 @@ def upsampled_cross_entropy(
     return pseudo_label_cross_entropy(upsampled, label, weight)
 
 
-def supervised(segmenter: VideoSegmenter, batch: LabelledBatch, how: Supervision) -> dict[str, Tensor]:
+def supervised(segmenter: VideoSegmenter, batch: LabelledBatch, supervision: Supervision) -> dict[str, Tensor]:
     """:func:`supervised_terms` of a forward pass on a labelled batch."""
-    return supervised_terms(segmenter(batch.frames, batch.flow, batch.valid), batch.label, how)
+    return supervised_terms(segmenter(batch.frames, batch.flow, batch.valid), batch.label, supervision)
 
 
-def supervised_terms(out: Segmentation, label: Tensor, how: Supervision) -> dict[str, Tensor]:
+def supervised_terms(out: Segmentation, label: Tensor, supervision: Supervision) -> dict[str, Tensor]:
     """Cross entropy of the main head at the label's size, plus a share of the auxiliary head's if there is one.
 
     ``balanced``: pixels weigh by their class (:func:`balanced_weights`), and the auxiliary head, which only supervises the
@@ -52,12 +52,12 @@ def supervised_terms(out: Segmentation, label: Tensor, how: Supervision) -> dict
     Args:
         out: a pass over clips.
         label: int64 ``(N, H, W)`` of their current frames, 255 = ignore.
-        how: the shift's.
+        supervision: the shift's.
 
     Returns:
         ``{"ce": ..., "ce_aux": ...}``, weighted.
     """
-    plain = how.loss == "plain"
+    plain = supervision.loss == "plain"
     weight = None if plain else balanced_weights(label, out.scores.shape[1])
     losses = {"ce": upsampled_cross_entropy(out.scores, label, weight, align_corners=plain)}
     if out.auxiliary_scores is not None:
@@ -67,5 +67,5 @@ def supervised_terms(out: Segmentation, label: Tensor, how: Supervision) -> dict
             if plain
             else pseudo_label_cross_entropy(scores, label, weight)
         )
-        losses["ce_aux"] = how.auxiliary * auxiliary
+        losses["ce_aux"] = supervision.auxiliary * auxiliary
     return losses

@@ -39,7 +39,7 @@ class LabelBank(nn.Module):
         self.register_buffer("names", torch.empty(0, dtype=torch.int64))
         self.register_buffer("labels", torch.empty(0, 0, 0, dtype=torch.uint8))
         self._pending: list[tuple[list[int], Tensor]] = []
-        self._places: dict[int, int] | None = None  # of ``names``; None where they are to be read
+        self._places: dict[int, int] | None = None  # row of each name; None where ``names`` is to be read first
 
     def put(self, keys: Sequence[str], labels: Tensor) -> None:
         """Add labels ``(N, h, w)`` of some clips; they can be looked up once :meth:`close` was called."""
@@ -62,7 +62,7 @@ class LabelBank(nn.Module):
         device = self.names.device
         self.labels = labels[torch.tensor(order, device=labels.device)].to(device)
         self.names = torch.tensor(sorted(names), device=device)
-        self._places = {name: place for place, name in enumerate(sorted(names))}
+        self._places = {name: row for row, name in enumerate(sorted(names))}
 
     def of(self, keys: Sequence[str]) -> Tensor:
         """Labels int64 ``(N, h, w)`` of these clips.
@@ -71,14 +71,14 @@ class LabelBank(nn.Module):
             KeyError: a clip that was not in the round.
         """
         if self._places is None:  # after a resume; once, as it makes the processor wait for a GPU
-            self._places = {name: place for place, name in enumerate(self.names.tolist())}
-        wanted = [_name(key) for key in keys]
-        if not self._places.keys() >= set(wanted):
+            self._places = {name: row for row, name in enumerate(self.names.tolist())}
+        names = [_name(key) for key in keys]
+        if not self._places.keys() >= set(names):
             raise KeyError(
                 f"LabelBank: no labels for all of {', '.join(keys)}; the round labelled {len(self.names)} clips"
             )
-        at = torch.tensor([self._places[name] for name in wanted])
-        return self.labels[at.to(self.labels.device, non_blocking=True)].long()
+        rows = torch.tensor([self._places[name] for name in names])
+        return self.labels[rows.to(self.labels.device, non_blocking=True)].long()
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
         for name in ("names", "labels"):  # a saved round is of any size
@@ -108,7 +108,7 @@ def mean_over_views(
 
     Args:
         percents: of the clip's size; the maps are brought to those of the first one (bilinear, aligned corners).
-        auxiliary: what of the auxiliary head's scores is added to the main head's before the softmax.
+        auxiliary: weight of the auxiliary head's scores, which are added to the main head's before the softmax.
     """
     n, maps = len(clips.keys), []
     mirror = Geometry(-torch.ones(n), torch.ones(n), torch.zeros(n, 2))
@@ -119,10 +119,10 @@ def mean_over_views(
             out = segmenter(moved.frames, moved.flow, moved.valid)
             scores = out.scores.float()
             if auxiliary > 0 and out.auxiliary_scores is not None:
-                more = F.interpolate(
+                auxiliary_scores = F.interpolate(
                     out.auxiliary_scores.float(), scores.shape[-2:], mode="bilinear", align_corners=False
                 )
-                scores = scores + auxiliary * more
+                scores = scores + auxiliary * auxiliary_scores
             p = scores.softmax(1)
             maps.append(p.flip(-1) if turned else p)
     size = (maps[0].shape[-2], maps[0].shape[-1])

@@ -22,17 +22,17 @@ def two_head_labels(main: Tensor, auxiliary: Tensor, threshold: float) -> tuple[
     """
     first, label = main.detach().max(1)
     second = auxiliary.detach().max(1).values
-    both = ((main + auxiliary) / 2).detach().argmax(1)
+    mean_label = ((main + auxiliary) / 2).detach().argmax(1)
     certain = first > threshold
-    return torch.where(certain, label, IGNORE), torch.where(certain | (second > threshold), both, IGNORE)
+    return torch.where(certain, label, IGNORE), torch.where(certain | (second > threshold), mean_label, IGNORE)
 
 
 def class_balanced_portion(
-    confidence: Tensor, label: Tensor, num_classes: int, portion: float, every: int = 1
+    confidence: Tensor, label: Tensor, num_classes: int, portion: float, stride: int = 1
 ) -> Tensor:
     """Thresholds ``(K,)`` that keep the most confident ``portion`` of each predicted class.
 
-    Of every image, each class's pixels are taken every ``every``-th in raster order; with n of them over all images the
+    Of every image, every ``stride``-th pixel of each class is taken in raster order; with n of them over all images the
     threshold is the m-th largest confidence, ``m = int(portion * n)``, or 1 where m = 0 or the class is never predicted.
 
     Args:
@@ -40,7 +40,7 @@ def class_balanced_portion(
         label: their classes, integer.
         num_classes: K.
         portion: 0..1.
-        every: 1 takes all pixels.
+        stride: 1 takes all pixels.
 
     Source: UR (Prabhu Teja & Fleuret, CVPR 2021), published code, after CRST. Exact, by sorting.
 
@@ -51,14 +51,14 @@ def class_balanced_portion(
         raise ValueError(f"class_balanced_portion: portion must be within 0..1, got {portion}")
     images = len(confidence)
     values, classes = confidence.detach().reshape(images, -1), label.reshape(images, -1).long()
-    if every > 1:
+    if stride > 1:
         # Rank of each pixel among those of its class in its image: stable order by class, minus where the class begins.
         order = classes.sort(dim=1, stable=True).indices
         ordered = classes.gather(1, order)
         counts = torch.zeros(images, num_classes, dtype=torch.long, device=values.device)
         counts.scatter_add_(1, ordered, torch.ones_like(ordered))
         rank = torch.arange(ordered.shape[1], device=values.device) - (counts.cumsum(1) - counts).gather(1, ordered)
-        taken = rank % every == 0
+        taken = rank % stride == 0
         values, classes = values.gather(1, order)[taken], ordered[taken]
     values, classes = values.flatten(), classes.flatten()
     descending = values.argsort(descending=True)
@@ -66,8 +66,10 @@ def class_balanced_portion(
     counts = torch.bincount(classes, minlength=num_classes)
     keep = (portion * counts.double()).long()
     at = (counts.cumsum(0) - counts + keep - 1).clamp(min=0)
-    found = values[by_class][at.clamp(max=max(len(values) - 1, 0))] if len(values) else values.new_ones(num_classes)
-    return torch.where(keep > 0, found, 1.0)
+    thresholds = (
+        values[by_class][at.clamp(max=max(len(values) - 1, 0))] if len(values) else values.new_ones(num_classes)
+    )
+    return torch.where(keep > 0, thresholds, 1.0)
 
 
 def relative_labels(probabilities: Tensor, thresholds: Tensor) -> Tensor:

@@ -130,9 +130,9 @@ def temporal_pseudo_supervision(
         ("pseudo", 1.0, earlier.main, out.scores),
         ("pseudo_aux", s.auxiliary, earlier.auxiliary, out.auxiliary_scores),
     )
-    for name, weight, before, now in heads:
-        if before is not None and now is not None:
-            size = (before.shape[-2], before.shape[-1])
-            labels = warped_labels(mirror.maps(before.float().softmax(1)), flow_at(clips.flow[:, -1], size))
-            losses[name] = weight * pseudo_label_cross_entropy(rescaled(now, size), labels)
+    for name, weight, previous, current in heads:
+        if previous is not None and current is not None:
+            size = (previous.shape[-2], previous.shape[-1])
+            labels = warped_labels(mirror.maps(previous.float().softmax(1)), flow_at(clips.flow[:, -1], size))
+            losses[name] = weight * pseudo_label_cross_entropy(rescaled(current, size), labels)
     return losses

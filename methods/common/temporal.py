@@ -92,8 +92,8 @@ def aggregated_prediction(segmenter: VideoSegmenter, clips: ClipBatch) -> Tensor
     total: Tensor = current
     count = torch.ones_like(total[:, :1])
     for p, mask in zip(warped, masks, strict=True):
-        seen = mask[:, None].to(p)
-        total, count = total + seen * p, count + seen
+        weight = mask[:, None].to(p)
+        total, count = total + weight * p, count + weight
     return total / count
 
 

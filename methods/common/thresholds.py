@@ -24,12 +24,12 @@ def class_percentiles(confidence: Tensor, label: Tensor, fractions: Tensor) -> T
     ascending = confidence.argsort()
     ordered = confidence[ascending[label[ascending].sort(stable=True).indices]]
     counts = torch.bincount(label, minlength=len(fractions))
-    place = fractions.to(confidence) * (counts - 1)
-    below = place.floor()
+    position = fractions.to(confidence) * (counts - 1)
+    below = position.floor()
     first = counts.cumsum(0) - counts
     low = ordered[first + below.long()]
     high = ordered[first + torch.minimum(below.long() + 1, counts - 1)]
-    return torch.lerp(low, high, place - below)
+    return torch.lerp(low, high, position - below)
 
 
 def adapted(
@@ -47,8 +47,8 @@ def adapted(
     Source: IAST (Mei et al., ECCV 2020) as CMOM's published code has it: share 0.2, power 8, momentum 0.9.
     """
     classes = torch.arange(len(thresholds), device=label.device)
-    every = torch.cat([thresholds.to(confidence), confidence.flatten()])
-    quantile = class_percentiles(every, torch.cat([classes, label.flatten()]), 1 - share * thresholds**power)
+    confidences = torch.cat([thresholds.to(confidence), confidence.flatten()])
+    quantile = class_percentiles(confidences, torch.cat([classes, label.flatten()]), 1 - share * thresholds**power)
     return torch.lerp(quantile.to(thresholds), thresholds, momentum).clamp(max=0.999)
 
 
@@ -76,11 +76,11 @@ def label_adaptively(
         p = predict(batch).float()
         if thresholds is None:
             thresholds = p.new_full((p.shape[1],), start)
-        found = []
+        labels = []
         for confidence, label in zip(*p.max(1), strict=True):
             thresholds = adapted(thresholds, confidence, label, share, power, momentum)
-            found.append(torch.where(confidence < thresholds[label], IGNORE, label))
-        bank.put(batch.keys, torch.stack(found))
+            labels.append(torch.where(confidence < thresholds[label], IGNORE, label))
+        bank.put(batch.keys, torch.stack(labels))
     bank.close()
 
 

@@ -24,11 +24,11 @@ def dataset(name: str) -> Dataset:
         UsageError: unknown name (with the nearest one), or a plugin that calls itself otherwise.
         RunError: its file cannot be loaded, or lacks something that a data set has.
     """
-    found: Dataset = load("dataset", name).DATASET
-    if missing := [part for part in PARTS if not hasattr(found, part)]:
+    data_set: Dataset = load("dataset", name).DATASET
+    if missing := [part for part in PARTS if not hasattr(data_set, part)]:
         raise RunError(f"Data set '{name}': its DATASET has no {', '.join(missing)}; see bench.data.datasets.Dataset")
-    check_name("dataset", name, found.name)
-    return found
+    check_name("dataset", name, data_set.name)
+    return data_set
 
 
 __all__ = ["Dataset", "Item", "dataset", "dataset_names", "locate"]

@@ -125,13 +125,13 @@ def files_under(root: Path, folder: str = "") -> tuple[list[str], list[str]]:
             raise RunError(f"Cannot read folder {error.filename}: {error.strerror}")
 
     files, empty = [], []
-    for where, folders, names in os.walk(root / folder, onerror=refuse, followlinks=True):
+    for parent, folders, names in os.walk(root / folder, onerror=refuse, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        for path in (Path(where, name) for name in folders):
+        for path in (Path(parent, name) for name in folders):
             if path.is_symlink() and any(above.resolve().is_relative_to(path.resolve()) for above in path.parents):
                 raise RunError(f"{path} is a link to a folder that it lies in: it would have no end; remove it")
         visible = [name for name in names if not name.startswith(".")]
-        relative = os.path.relpath(where, root).replace(os.sep, "/")
+        relative = os.path.relpath(parent, root).replace(os.sep, "/")
         files += [name if relative == "." else f"{relative}/{name}" for name in visible]
         if not folders and not visible:
             empty.append(relative)
@@ -140,7 +140,7 @@ def files_under(root: Path, folder: str = "") -> tuple[list[str], list[str]]:
 
 def matches(root: Path, folder: str, pattern: re.Pattern[str]) -> list[re.Match[str]]:
     """Files below a folder whose whole relative path is of a form."""
-    return [found for path in files_under(root, folder)[0] if (found := pattern.fullmatch(path))]
+    return [match for path in files_under(root, folder)[0] if (match := pattern.fullmatch(path))]
 
 
 def locate(dataset: Dataset, root: Path) -> Path:

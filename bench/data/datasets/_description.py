@@ -62,20 +62,20 @@ class Given:
 
     Attributes:
         path: folder of pictures, or video file.
-        told: what its YAML says; None without one.
+        description: what its YAML says; None without one.
         yaml, labels: the YAML and the folder of labels, if there are any.
     """
 
     path: Path
-    told: Description | None = None
+    description: Description | None = None
     yaml: Path | None = None
     labels: Path | None = None
 
     @property
     def inputs(self) -> dict[str, Path]:
         """Files and folders that it consists of, by what they are."""
-        found = {"the footage": self.path, "the labels": self.labels, "the description": self.yaml}
-        return {what: path for what, path in found.items() if path is not None}
+        paths = {"the footage": self.path, "the labels": self.labels, "the description": self.yaml}
+        return {name: path for name, path in paths.items() if path is not None}
 
 
 def find_frames(path: Path) -> Given:
@@ -85,28 +85,31 @@ def find_frames(path: Path) -> Given:
         UsageError: nothing is there, or the YAML does not validate (with the field's path).
     """
     if os.path.isdir(path):
-        own = path / DESCRIPTION
-        return find_frames(own) if own.is_file() else Given(path)
+        yaml_file = path / DESCRIPTION
+        return find_frames(yaml_file) if yaml_file.is_file() else Given(path)
     if not os.path.exists(path):
         raise UsageError(
             f"{path} is not there; give a folder of pictures, a video file or a YAML file that describes them"
         )
-    if what := no_file(path):
+    if kind := no_file(path):
         raise UsageError(
-            f"{path} is {what}; give a folder of pictures, a video file or a YAML file that describes them"
+            f"{path} is {kind}; give a folder of pictures, a video file or a YAML file that describes them"
         )
     if path.suffix.lower() in VIDEOS:
         return Given(path)
     if path.suffix.lower() not in (".yaml", ".yml"):
-        raise unknown("kind of footage", path.suffix, ["a folder", ".yaml", *VIDEOS], where=f" of {path}")
-    told = _described(path)
-    images, labels = path.parent / (told.video or told.folder or "."), told.labels and path.parent / told.labels
-    for what, folder in (("folder", None if told.video else images), ("labels", labels)):
+        raise unknown("kind of footage", path.suffix, ["a folder", ".yaml", *VIDEOS], context=f" of {path}")
+    description = _described(path)
+    images, labels = (
+        path.parent / (description.video or description.folder or "."),
+        description.labels and path.parent / description.labels,
+    )
+    for field, folder in (("folder", None if description.video else images), ("labels", labels)):
         if folder is not None and not os.path.isdir(folder):
-            raise UsageError(f"{path}: {what}: {short(folder)} is not a folder")
+            raise UsageError(f"{path}: {field}: {short(folder)} is not a folder")
     if labels is not None and labels.resolve() == images.resolve():
         raise UsageError(f"{path}: labels: must be a folder of their own; the pictures' is open while a model adapts")
-    return Given(images, told, path, labels)
+    return Given(images, description, path, labels)
 
 
 def _described(path: Path) -> Description:

@@ -55,9 +55,9 @@ def extract(video: Path, cache: Path, progress: Progress = quiet) -> Path:
     folder = cache / "frames" / f"{video.stem}-{fingerprint(video)}"
     with locked(folder):
         if folder.is_dir():
-            if (wrong := _changed(folder)) is None:
+            if (damaged := _changed(folder)) is None:
                 return folder
-            say(f"{folder / wrong} is damaged; {video.name} is taken apart again")
+            say(f"{folder / damaged} is damaged; {video.name} is taken apart again")
             with disk_errors(folder):
                 shutil.rmtree(folder)
         with whole(folder) as scratch:
@@ -89,8 +89,8 @@ def fingerprint(file: Path) -> str:
     Raises:
         BadFile: it cannot be read.
     """
-    if what := no_file(file):
-        raise BadFile(file, "unreadable", f"is {what}, a video file is expected")
+    if kind := no_file(file):
+        raise BadFile(file, "unreadable", f"is {kind}, a video file is expected")
     try:
         return sha256_of(file)[:12]
     except OSError as error:
@@ -108,8 +108,8 @@ def _decode_into(folder: Path, video: Path, progress: Progress) -> None:
             int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=True).decode("ascii", "ignore").lower()
         )
         while True:
-            there, picture = capture.read()
-            if not there:
+            success, picture = capture.read()
+            if not success:
                 break
             coded = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
             (folder / f"{done:06d}.png").write_bytes(coded.tobytes())

@@ -52,11 +52,11 @@ def snippets(numbers: Iterable[int]) -> Iterator[list[int]]:
 def ends(images: Iterable[int], labels: Iterable[int]) -> set[int]:
     """Frame numbers of one recording at which clips end: labelled frames; in a snippet of which no label is there frame 19
     (whether or not it is there: a lost file is to be missed, not skipped), or the last one if the snippet is shorter."""
-    found = set(labels)
+    numbers = set(labels)
     for snippet in snippets(images):
-        if found.isdisjoint(range(snippet[0], snippet[0] + SNIPPET)):
-            found.add(min(snippet[0] + LABELLED, snippet[-1]))
-    return found
+        if numbers.isdisjoint(range(snippet[0], snippet[0] + SNIPPET)):
+            numbers.add(min(snippet[0] + LABELLED, snippet[-1]))
+    return numbers
 
 
 class CityscapesSeq:
@@ -106,9 +106,9 @@ class CityscapesSeq:
 
         return _base.in_order(
             (
-                item(*place, t)
-                for place in {*images, *labels}
-                for t in ends(images[place], labels[place])
+                item(*video, t)
+                for video in {*images, *labels}
+                for t in ends(images[video], labels[video])
                 if t >= frames - 1
             ),
             self.name,

@@ -108,15 +108,15 @@ class Frames:
         """
         _base.check_split(self.name, split, self.splits, frames)
         labels = set() if self.labels is None else set(_base.files_under(root, self.labels)[0])
-        found: dict[str, Item] = {}
+        items_by_key: dict[str, Item] = {}
         sequences = self._sequences(root)
-        for folder, whole in sequences.items():
+        for folder, paths in sequences.items():
             sequence = self._sequence(folder)
-            if (span := self._span(sequence, len(whole))) is None:
+            if (span := self._span(sequence, len(paths))) is None:
                 continue
-            starts = self._starts(whole, *span)
-            for t in range(span[0], min(span[1], len(whole)), self.stride):
-                path = whole[t]
+            starts = self._starts(paths, *span)
+            for t in range(span[0], min(span[1], len(paths)), self.stride):
+                path = paths[t]
                 if path in self.left_out or (self.alone == "drop" and starts[t] == t):
                     continue
                 name = self._stem(path)
@@ -124,28 +124,30 @@ class Frames:
                 if self.only_labelled and label not in labels:
                     continue
                 key, clip = name.replace("/", "__"), range(t - frames + 1, t + 1)
-                if key in found:
-                    raise RunError(f"{root / path}: has the same name as {root / found[key].frames[-1]}; rename one")
-                pictures = tuple(whole[max(starts[t], k)] for k in clip)
-                found[key] = Item(key, sequence.replace("/", "__"), pictures, label if label in labels else None)
-        if not found and sequences:
+                if key in items_by_key:
+                    raise RunError(
+                        f"{root / path}: has the same name as {root / items_by_key[key].frames[-1]}; rename one"
+                    )
+                pictures = tuple(paths[max(starts[t], k)] for k in clip)
+                items_by_key[key] = Item(key, sequence.replace("/", "__"), pictures, label if label in labels else None)
+        if not items_by_key and sequences:
             raise RunError(f"{root / self.images}: {self._why_none(sum(map(len, sequences.values())))}")
         example = f"{self.images or '.'}/img1.jpg ({', '.join(PICTURES)})"
-        return _base.in_order(found.values(), self.name, root, example)
+        return _base.in_order(items_by_key.values(), self.name, root, example)
 
     def _span(self, sequence: str, count: int) -> Range | None:
         """First and end of the pictures of a sequence that count; None where the sequence does not."""
         if not self.sequences:
             return self.span or (0, count)
-        own = [of for pattern, of in self.sequences.items() if fnmatchcase(sequence, pattern)]
-        return (own[0] or self.span or (0, count)) if own else None
+        spans = [span for pattern, span in self.sequences.items() if fnmatchcase(sequence, pattern)]
+        return (spans[0] or self.span or (0, count)) if spans else None
 
-    def _starts(self, whole: Sequence[str], first: int, end: int) -> list[int]:
-        """For each picture of a sequence the one before which no clip reaches back from it."""
-        breaks = {number for number, (a, _) in enumerate(pairwise(whole), 1) if a in self.left_out}
-        breaks |= set() if self.across_gaps else set(gaps(whole))
-        starts, start = [0] * len(whole), first
-        for number in range(first, min(end, len(whole))):
+    def _starts(self, paths: Sequence[str], first: int, end: int) -> list[int]:
+        """For each picture of a sequence, the number of the earliest picture that a clip ending at it may hold."""
+        breaks = {number for number, (a, _) in enumerate(pairwise(paths), 1) if a in self.left_out}
+        breaks |= set() if self.across_gaps else set(gaps(paths))
+        starts, start = [0] * len(paths), first
+        for number in range(first, min(end, len(paths))):
             start = number if number in breaks else start
             starts[number] = start
         return starts
@@ -154,17 +156,17 @@ class Frames:
         """Why none of the pictures that there are has a clip."""
         if self.only_labelled:
             return f"none of its {count} pictures has a label in {self.labels} and is in the split"
-        named = f" of {', '.join(self.sequences)}" if self.sequences else ""
+        names = f" of {', '.join(self.sequences)}" if self.sequences else ""
         dropped = ", of which those without a predecessor are dropped" if self.alone == "drop" else ""
-        return f"range {list(self.span or ())}{named} leaves none of {count} pictures{dropped}"
+        return f"range {list(self.span or ())}{names} leaves none of {count} pictures{dropped}"
 
     def misses(self, root: Path) -> str | None:
-        """What was asked for of the sequences and is not there, in words; None where all is."""
-        there = {self._sequence(folder): len(whole) for folder, whole in self._sequences(root).items()}
+        """Which chosen sequence, or which pictures of a range, do not exist, in words; None where all do."""
+        counts = {self._sequence(folder): len(paths) for folder, paths in self._sequences(root).items()}
         for pattern in self.sequences:
-            if not any(fnmatchcase(sequence, pattern) for sequence in there):
-                return f"no sequence is called '{pattern}'; there are {', '.join(list(there)[:20])}"
-        for sequence, count in there.items():
+            if not any(fnmatchcase(sequence, pattern) for sequence in counts):
+                return f"no sequence is called '{pattern}'; there are {', '.join(list(counts)[:20])}"
+        for sequence, count in counts.items():
             span = self._span(sequence, count)
             if span is not None and span[1] > count:
                 return f"range {list(span)} ends beyond the {count} pictures of sequence '{sequence}'"
@@ -176,15 +178,15 @@ class Frames:
     def _sequences(self, root: Path) -> dict[str, list[str]]:
         """Pictures by folder, in natural order."""
         inside = f"{self.labels}/" if self.labels else "\0"  # labels may lie in the folder of the pictures
-        found: dict[str, list[str]] = defaultdict(list)
+        pictures: dict[str, list[str]] = defaultdict(list)
         for path in _base.files_under(root, self.images)[0]:
             if path.lower().endswith(PICTURES) and not path.startswith(inside):
-                found[str(PurePosixPath(path).parent)].append(path)
-        return {folder: sorted(found[folder], key=_base.natural) for folder in sorted(found, key=_base.natural)}
+                pictures[str(PurePosixPath(path).parent)].append(path)
+        return {folder: sorted(pictures[folder], key=_base.natural) for folder in sorted(pictures, key=_base.natural)}
 
     def all_labels(self, root: Path) -> set[str]:
         """Names that labels of the pictures have, be they in the range or not."""
-        stems = (self._stem(path) for of_it in self._sequences(root).values() for path in of_it)
+        stems = (self._stem(path) for paths in self._sequences(root).values() for path in paths)
         return {self._label(stem) for stem in stems}
 
     def _label(self, stem: str) -> str:
@@ -194,38 +196,38 @@ class Frames:
         return str(PurePosixPath(path).relative_to(self.images or ".").with_suffix(""))
 
     def remarks(self, root: Path) -> list[str]:
-        """What the names give reason to ask about, a sentence each."""
-        told, sequences, top = [], self._sequences(root), (root / self.images).resolve().name
-        paths = sorted((path for of_it in sequences.values() for path in of_it), key=_base.natural)
+        """Doubts that the file names raise, a sentence each."""
+        remarks, sequences, top = [], self._sequences(root), (root / self.images).resolve().name
+        paths = sorted((path for pictures in sequences.values() for path in pictures), key=_base.natural)
         kinds = Counter(PurePosixPath(path).suffix.lower() for path in paths)
         if len(kinds) > 1:
-            told.append(f"the pictures are of several kinds, all are read: {_counts(kinds)}")
-        others = [path for path in _base.files_under(root, self.images)[0] if path.lower().endswith(UNREAD)]
-        if others:
-            counted = Counter(PurePosixPath(path).suffix.lower() for path in others)
-            told.append(f"not read, since they are of no kind that is read as a picture: {_counts(counted)}")
+            remarks.append(f"the pictures are of several kinds, all are read: {_counts(kinds)}")
+        unread = [path for path in _base.files_under(root, self.images)[0] if path.lower().endswith(UNREAD)]
+        if unread:
+            counted = Counter(PurePosixPath(path).suffix.lower() for path in unread)
+            remarks.append(f"not read, since they are of no kind that is read as a picture: {_counts(counted)}")
         if odd := [path for path in paths if LABELLED.search(f"{top}/{self._stem(path)}")]:
-            told.append(
+            remarks.append(
                 f"{len(odd)} of {len(paths)} pictures look like ground truth by their names, e.g. {odd[0]}; they are taken as "
                 "footage: give the folder of the pictures alone, or a frames.yaml with labels:"
             )
         if self.across_gaps is False and (
-            cut := [(of_it[k - 1], of_it[k]) for of_it in sequences.values() for k in gaps(of_it)]
+            cut := [(pictures[k - 1], pictures[k]) for pictures in sequences.values() for k in gaps(pictures)]
         ):
-            told.append(
+            remarks.append(
                 f"the numbering has {len(cut)} gap{'s' * (len(cut) > 1)}, e.g. {cut[0][0]} to {PurePosixPath(cut[0][1]).name}; "
                 "pictures on the two sides are not taken as consecutive (across_gaps: true in a frames.yaml does)"
             )
-        return told + self._label_remarks(root, {self._stem(path) for path in paths})
+        return remarks + self._label_remarks(root, {self._stem(path) for path in paths})
 
     def _label_remarks(self, root: Path, stems: set[str]) -> list[str]:
         if self.labels is None:
             return []
-        there = [p for p in _base.files_under(root, self.labels)[0] if p.lower().endswith(PICTURES)]
-        names = [str(PurePosixPath(path).relative_to(self.labels)) for path in there]
-        wanted = {f"{stem}{self.label_suffix}" for stem in stems}
-        lost = sorted((name for name in names if name not in wanted), key=_base.natural)
-        told = []
+        label_files = [p for p in _base.files_under(root, self.labels)[0] if p.lower().endswith(PICTURES)]
+        names = [str(PurePosixPath(path).relative_to(self.labels)) for path in label_files]
+        expected = {f"{stem}{self.label_suffix}" for stem in stems}
+        lost = sorted((name for name in names if name not in expected), key=_base.natural)
+        remarks = []
         if lost:
             endings = Counter(
                 name[size:]
@@ -235,10 +237,10 @@ class Frames:
             )
             likely = endings.most_common(1)[0][0] if endings else ""
             hint = f"; with label_suffix: {likely} in the YAML they would" if likely.lower().endswith(".png") else ""
-            told.append(f"{len(lost)} of {len(names)} labels belong to no picture, e.g. {lost[0]}{hint}")
+            remarks.append(f"{len(lost)} of {len(names)} labels belong to no picture, e.g. {lost[0]}{hint}")
         if missing := len(stems) - (len(names) - len(lost)):
-            told.append(f"{missing} of {len(stems)} pictures have no label")
-        return told
+            remarks.append(f"{missing} of {len(stems)} pictures have no label")
+        return remarks
 
     def read_frame(self, file: Path, size: Size | None = None, expect: Size | None = None) -> UInt8:
         """See `Dataset.read_frame`."""
@@ -247,9 +249,11 @@ class Frames:
     def read_label(self, file: Path, ids: Ids, size: Size | None = None, expect: Size | None = None) -> UInt8:
         """See `Dataset.read_label`. With ``resize_labels`` a label may have another size than ``expect``, and is brought to it."""
         if self.resize_labels and expect is not None:
-            own = picture_size(file)
-            if abs(own[0] * expect[1] - own[1] * expect[0]) > max(*own, *expect):
-                raise BadFile(file, "wrong size", f"is {shown(own)} pixels, which cannot be scaled to {shown(expect)}")
+            label_size = picture_size(file)
+            if abs(label_size[0] * expect[1] - label_size[1] * expect[0]) > max(*label_size, *expect):
+                raise BadFile(
+                    file, "wrong size", f"is {shown(label_size)} pixels, which cannot be scaled to {shown(expect)}"
+                )
             size, expect = size or expect, None
         return _base.to_train(_base.label_ids(file, size, expect, self.colours, self._holds), ids)
 
@@ -263,7 +267,7 @@ class Frames:
         return picture.height, picture.width
 
     def guards(self) -> Mapping[str, str]:
-        """The longer of two folders of which one lies in the other decides."""
+        """See `Dataset.guards`; where one folder lies in the other, the grant of the longer path holds."""
         guards = {self.images: "train"}
         if self.labels is not None:
             guards[self.labels] = "val/label"
@@ -296,15 +300,15 @@ def gaps(paths: Sequence[str]) -> list[int]:
     for text in set(texts):
         columns = zip(*(n for n, t in zip(numbers, texts, strict=True) if t == text), strict=True)
         varying[text] = max((c for c, column in enumerate(columns) if len(set(column)) > 1), default=-1)
-    found, steps = [], {}
+    breaks, steps = [], {}
     for k in range(1, len(paths)):
-        column, (before, now) = varying[texts[k]], (numbers[k - 1], numbers[k])
-        if texts[k - 1] != texts[k] or (column >= 0 and before[:column] != now[:column]):
-            found += [k] if before and now else []
+        column, (previous, current) = varying[texts[k]], (numbers[k - 1], numbers[k])
+        if texts[k - 1] != texts[k] or (column >= 0 and previous[:column] != current[:column]):
+            breaks += [k] if previous and current else []
         elif column >= 0:
-            steps[k] = now[column] - before[column]
+            steps[k] = current[column] - previous[column]
     usual = median_low(steps.values()) if len(steps) > 1 else 1
-    return sorted(found + [k for k, step in steps.items() if 2 * step > 3 * max(1, usual)])
+    return sorted(breaks + [k for k, step in steps.items() if 2 * step > 3 * max(1, usual)])
 
 
 def _counts(kinds: Mapping[str, int]) -> str:
@@ -321,55 +325,57 @@ def open_frames(path: Path, cache: Path, progress: Progress = quiet) -> tuple[Fr
         UsageError: nothing is there, or the YAML does not validate (with the field's path).
         RunError: the video cannot be decoded.
     """
-    given = find_frames(path)
-    images = given.path if given.path.is_dir() else extract(given.path, cache, progress)
-    if given.told is None:
+    footage = find_frames(path)
+    images = footage.path if footage.path.is_dir() else extract(footage.path, cache, progress)
+    if footage.description is None:
         return DATASET, images
-    told = given.told
-    return described(told, told.class_names, images, given.labels, size=told.size, span=told.range)
+    description = footage.description
+    return described(
+        description, description.class_names, images, footage.labels, size=description.size, span=description.range
+    )
 
 
 def described(
-    told: Looks, classes: tuple[str, ...], images: Path, labels: Path | None, **more: Any
+    looks: Looks, classes: tuple[str, ...], images: Path, labels: Path | None, **options: Any
 ) -> tuple[Frames, Path]:
-    """Footage and its root, from what is said of its pictures and labels, and where these are.
+    """Footage and its root, from its folders and a description of how its pictures and labels look.
 
     Args:
         classes: in train-id order.
-        more: other fields of :class:`Frames`.
+        options: other fields of :class:`Frames`.
     """
     images, labels = images.resolve(), labels and labels.resolve()
     root = images if labels is None else Path(os.path.commonpath([images, labels]))
-    names = dict(told.ids)
-    if told.colors:
-        names = {number: name for number, (name, _) in enumerate(told.coloured, 1)}
+    names = dict(looks.ids)
+    if looks.colors:
+        names = {number: name for number, (name, _) in enumerate(looks.coloured, 1)}
     frames = Frames(
         images=_inside(images, root),
         labels=None if labels is None else _inside(labels, root),
         names=names,
         classes=classes,
-        colours=_colours_of(told, classes),
-        coloured=bool(told.colors),
-        label_suffix=told.label_suffix,
-        resize_labels=told.resize_labels,
-        stride=told.stride,
-        across_gaps=told.across_gaps,
-        **more,
+        colours=_colours_of(looks, classes),
+        coloured=bool(looks.colors),
+        label_suffix=looks.label_suffix,
+        resize_labels=looks.resize_labels,
+        stride=looks.stride,
+        across_gaps=looks.across_gaps,
+        **options,
     )
     return frames, root
 
 
-def _colours_of(told: Looks, classes: tuple[str, ...]) -> dict[int, Colour]:
+def _colours_of(looks: Looks, classes: tuple[str, ...]) -> dict[int, Colour]:
     """By raw id: the labels' colours, or those of the classes that the ids stand for, where these are known."""
     from ..label_maps import label_space
 
-    if told.colors:
-        return {number: colour for number, (_, colour) in enumerate(told.coloured, 1)}
+    if looks.colors:
+        return {number: colour for number, (_, colour) in enumerate(looks.coloured, 1)}
     try:
         space = label_space(classes)
     except UsageError:
         return {}
-    return {raw: space.palette[space.classes.index(name)] for raw, name in told.ids.items() if name != IGNORED}
+    return {raw: space.palette[space.classes.index(name)] for raw, name in looks.ids.items() if name != IGNORED}
 
 
 def _inside(folder: Path, root: Path) -> str:

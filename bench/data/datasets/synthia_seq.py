@@ -62,9 +62,9 @@ class SynthiaSeq:
         """One clip per frame that has enough frames before it: 849 of 850 for two frames."""
         _base.check_split(self.name, split, self.splits, frames)
         video = next((name for name in VIDEOS if (root / name).is_dir()), VIDEOS[0])
-        found = _base.matches(root, f"{video}/RGB/{_VIEW}", _IMAGE)
-        found += _base.matches(root, f"{video}/GT/LABELS/{_VIEW}", _LABEL)
-        numbers = {int(m[2]) for m in found}
+        matches = _base.matches(root, f"{video}/RGB/{_VIEW}", _IMAGE)
+        matches += _base.matches(root, f"{video}/GT/LABELS/{_VIEW}", _LABEL)
+        numbers = {int(m[2]) for m in matches}
         return _base.in_order(
             (
                 Item(
@@ -84,13 +84,13 @@ class SynthiaSeq:
 
     def read_frame(self, file: Path, size: Size | None = None, expect: Size | None = None) -> UInt8:
         """Resized, then cut; ``size`` is the size after the cut."""
-        whole = _base.resized_rgb(_base.colour_picture(file, expect), before_cut(size))
-        return np.ascontiguousarray(whole[:, : size[0] if size else kept_rows(whole.shape[1])])
+        uncut = _base.resized_rgb(_base.colour_picture(file, expect), before_cut(size))
+        return np.ascontiguousarray(uncut[:, : size[0] if size else kept_rows(uncut.shape[1])])
 
     def read_label(self, file: Path, ids: Ids, size: Size | None = None, expect: Size | None = None) -> UInt8:
         """Resized, then cut; ``size`` is the size after the cut."""
-        whole = _base.nearest(Image.fromarray(self._classes(file, expect)), before_cut(size))
-        return _base.to_train(whole[: size[0] if size else kept_rows(whole.shape[0])], ids)
+        uncut = _base.nearest(Image.fromarray(self._classes(file, expect)), before_cut(size))
+        return _base.to_train(uncut[: size[0] if size else kept_rows(uncut.shape[0])], ids)
 
     def look(self, file: Path, label: bool) -> Size:
         """See `Dataset.look`."""
@@ -108,21 +108,21 @@ class SynthiaSeq:
         picture = reading.open_picture(file, data, expect)
         try:
             reading.check_sums(data, picture)  # OpenCV gives half a picture without a word
-            found: npt.NDArray[np.generic] | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+            image: npt.NDArray[np.generic] | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         except Exception as error:
             raise reading.damaged(file, error) from None
-        if found is None:
+        if image is None:
             raise BadFile(file, "damaged", "is damaged: OpenCV cannot decode it")
-        if found.dtype != np.uint16 or found.ndim != 3:
+        if image.dtype != np.uint16 or image.ndim != 3:
             raise BadFile(
                 file,
                 "wrong mode",
-                f"is no SYNTHIA label: a colour PNG with 16 bits is expected, got {found.dtype} {found.shape}",
+                f"is no SYNTHIA label: a colour PNG with 16 bits is expected, got {image.dtype} {image.shape}",
             )
-        ids = found[..., 2]  # OpenCV's order is BGR
+        ids = image[..., 2]  # OpenCV's order is BGR
         if (most := int(ids.max())) > 255:
-            why = ": they are 257 times too large, as of 8 bits stretched to 16" if not (ids % 257).any() else ""
-            raise BadFile(file, "wrong ids", f"holds id {most}; those of SYNTHIA are 0 to {max(self.names)}{why}")
+            hint = ": they are 257 times too large, as of 8 bits stretched to 16" if not (ids % 257).any() else ""
+            raise BadFile(file, "wrong ids", f"holds id {most}; those of SYNTHIA are 0 to {max(self.names)}{hint}")
         return ids.astype(np.uint8)
 
     def guards(self) -> Mapping[str, str]:

@@ -69,8 +69,8 @@ class Viper:
     def items(self, root: Path, split: str, frames: int = 2) -> list[Item]:
         """Clips at every tenth frame of which the image or the label is there (so that a lost file is missed, not skipped)."""
         _base.check_split(self.name, split, self.splits, frames)
-        found = _base.matches(root, f"{split}/img", _IMAGE) + _base.matches(root, f"{split}/cls", _LABEL)
-        places = {(m[2], int(m[3])) for m in found}
+        matches = _base.matches(root, f"{split}/img", _IMAGE) + _base.matches(root, f"{split}/cls", _LABEL)
+        places = {(m[2], int(m[3])) for m in matches}
         return _base.in_order(
             (
                 Item(

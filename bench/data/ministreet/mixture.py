@@ -35,21 +35,23 @@ def mixed(mixture: Mixture, base: DomainSpec, variants: Variants) -> DomainSpec:
     for group, shares in sorted(mixture.groups.items()):
         if group not in variants:
             raise ValueError(f"with: {unknown('group', group, variants)}")
-        own = getattr(base, group)
+        base_group = getattr(base, group)
         for name in shares:
             if name not in variants[group]:
                 raise ValueError(f"with.{group}: {unknown('variant', name, variants[group])}")
         if abs(sum(shares.values()) - 1) > 1e-6:
             raise ValueError(f"with.{group}: the shares must be 1 together, they are {sum(shares.values()):g}")
-        if all(variants[group][name] == own for name in shares):
+        if all(variants[group][name] == base_group for name in shares):
             raise ValueError(
                 f"with.{group}: '{', '.join(shares)}' is what the base '{base.name}' has already; leave it out"
             )
         # Sorted by name: two texts with one hash are one domain.
-        found = [(shares[name], towards(own, variants[group][name], mixture.severity)) for name in sorted(shares)]
-        changed[group] = found[0][1]
-        if len(found) > 1:
-            alternatives += [Alternative(group, share, spec) for share, spec in found]
+        weighted = [
+            (shares[name], towards(base_group, variants[group][name], mixture.severity)) for name in sorted(shares)
+        ]
+        changed[group] = weighted[0][1]
+        if len(weighted) > 1:
+            alternatives += [Alternative(group, share, spec) for share, spec in weighted]
     return dataclasses.replace(base, **changed, own_draws=True, alternatives=tuple(alternatives))
 
 
@@ -58,8 +60,10 @@ def towards(base: Any, variant: Any, severity: float) -> Any:
     if severity == 1:
         return variant
     if isinstance(base, tuple):
-        other = cast(dict[str, MaterialSpec], dict(variant))
-        return tuple((name, dataclasses.replace(m, other=other[name], other_share=severity)) for name, m in base)
+        variant_materials = cast(dict[str, MaterialSpec], dict(variant))
+        return tuple(
+            (name, dataclasses.replace(m, other=variant_materials[name], other_share=severity)) for name, m in base
+        )
     return dataclasses.replace(
         base,
         **{

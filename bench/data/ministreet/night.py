@@ -75,8 +75,8 @@ def scattered(rgb: Floats, light: Light, buffers: Buffers, camera: Camera, rng: 
 
 def _hidden(sun: npt.NDArray[np.float32], buffers: Buffers, camera: Camera) -> bool:
     """Whether something stands before a sun that is in the picture."""
-    one = np.ones(1, np.float32)
-    column, row, depth = (float(v[0]) for v in camera.project(sun[0] * one, sun[1] * one, sun[2] * one))
+    unit = np.ones(1, np.float32)
+    column, row, depth = (float(v[0]) for v in camera.project(sun[0] * unit, sun[1] * unit, sun[2] * unit))
     height, width = buffers.primitive.shape
     inside = depth > 0.05 and 0 <= round(row) < height and 0 <= round(column) < width
     return bool(inside and buffers.primitive[round(row), round(column)] != SKY)

@@ -95,7 +95,7 @@ def _cameras(spec: DomainSpec, part: Part, lane: float, height: int, width: int,
 
 
 def backward_flow(
-    world: World, now: Buffers, before: Buffers, camera: Camera, earlier: Camera
+    world: World, current: Buffers, previous: Buffers, camera: Camera, earlier: Camera
 ) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """Where each pixel's surface point was one frame earlier.
 
@@ -106,26 +106,26 @@ def backward_flow(
     Returns:
         ``flow (2, H, W)`` float32, pixels, x first; ``valid (H, W)`` bool.
     """
-    things: list[Patch | Solid] = [*world.patches, *world.solids]
-    velocity = np.array([(0.0, 0.0), (0.0, 0.0), *(thing.velocity for thing in things)], np.float32)
-    primitive = now.primitive.astype(np.intp)
+    bodies: list[Patch | Solid] = [*world.patches, *world.solids]
+    velocity = np.array([(0.0, 0.0), (0.0, 0.0), *(body.velocity for body in bodies)], np.float32)
+    primitive = current.primitive.astype(np.intp)
     sky = primitive == SKY
-    depth = np.where(sky, np.float32(1), now.depth)
+    depth = np.where(sky, np.float32(1), current.depth)
     shift = np.where(sky, np.float32(0), np.float32(1))
     moved = (camera.position - earlier.position).astype(np.float32)
-    x = depth * now.rays[0] + shift * (moved[0] - velocity[:, 0].take(primitive))
-    y = depth * now.rays[1] + shift * moved[1]
-    z = depth * now.rays[2] + shift * (moved[2] - velocity[:, 1].take(primitive))
+    x = depth * current.rays[0] + shift * (moved[0] - velocity[:, 0].take(primitive))
+    y = depth * current.rays[1] + shift * moved[1]
+    z = depth * current.rays[2] + shift * (moved[2] - velocity[:, 1].take(primitive))
     column, row, reach = earlier.project(x, y, z)
     height, width = depth.shape
     valid = (column >= 0) & (column <= width - 1) & (row >= 0) & (row <= height - 1) & (reach > 0.1)
-    i, j = (np.where(valid, np.rint(at), 0).astype(np.intp) for at in (row, column))
+    i, j = (np.where(valid, np.rint(position), 0).astype(np.intp) for position in (row, column))
     nearest = i * width + j
-    valid &= before.primitive.take(nearest) == primitive
+    valid &= previous.primitive.take(nearest) == primitive
     (folded,) = (primitive.reshape(-1) >= 2 + len(world.patches)).nonzero()
     if folded.size:
         reached = reach.reshape(-1).take(folded)
-        apart = np.abs(before.depth.take(nearest.reshape(-1).take(folded)) - reached)
+        apart = np.abs(previous.depth.take(nearest.reshape(-1).take(folded)) - reached)
         valid.reshape(-1)[folded] &= apart <= np.maximum(np.float32(0.15), np.float32(0.03) * reached)
     limit = np.float32(4 * (height + width))  # points beside or behind the earlier camera are invalid, not infinite
     flow = np.stack(

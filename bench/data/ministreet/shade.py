@@ -49,9 +49,9 @@ def tables(world: World) -> Tables:
     places = np.array([(p.x, 0.0, p.z, p.yaw) for p in world.patches]).reshape(-1, 4)
     yaw, zero = np.deg2rad(places[:, 3]), np.zeros(len(places))
     normals = np.stack([np.sin(yaw), zero, -np.cos(yaw)], 1)
-    for k, (p, normal, place) in enumerate(zip(world.patches, normals, places[:, :3], strict=True), start=2):
+    for k, (p, normal, position) in enumerate(zip(world.patches, normals, places[:, :3], strict=True), start=2):
         # The side that is seen faces the camera, which looks along z; sprites are round in truth, so they take half.
-        lit = max(0.0, -float(normal @ sun) if normal @ place > 0 else float(normal @ sun))
+        lit = max(0.0, -float(normal @ sun) if normal @ position > 0 else float(normal @ sun))
         out.sun[k] = 0.35 + 0.4 * lit if p.sprite is not None else lit
         out.shadow[k] = p.shadow
         out.contact[k] = 0.0 if p.thin or p.y > 0.05 else 0.35
@@ -116,10 +116,10 @@ def shade(
     return np.asarray(cv2.merge(list(rgb.reshape(3, *buffers.depth.shape))), np.float32)
 
 
-def _put(rgb: Floats, at: npt.NDArray[np.intp], colours: Floats) -> None:
+def _put(rgb: Floats, pixels: npt.NDArray[np.intp], colours: Floats) -> None:
     """Set pixels of ``(3, H * W)``; numpy is twice as fast with channels one by one."""
     for channel, values in zip(rgb, colours, strict=True):
-        channel[at] = values
+        channel[pixels] = values
 
 
 def _texture(surfaces: SurfaceTable, table: Tables, tiles: Floats, b: Buffers, foot: Floats) -> Floats:
@@ -182,12 +182,12 @@ def _windows(
 
 
 def _road_paint(
-    rgb: Floats, surfaces: SurfaceTable, ground: Ground, b: Buffers, on: npt.NDArray[np.intp], foot: Floats,
+    rgb: Floats, surfaces: SurfaceTable, ground: Ground, b: Buffers, pixels: npt.NDArray[np.intp], foot: Floats,
     stretch: Floats, factor: Floats,
 ) -> Floats:  # fmt: skip
     """Blend lines, crosswalk stripes and kerb stones into the ground; colours ``(3, N)``."""
-    x, z, factor = b.u.take(on), b.v.take(on), factor.take(on)
-    foot_x, foot_z = np.maximum(foot.take(on), np.float32(1e-3)), np.maximum(stretch.take(on), np.float32(1e-3))
+    x, z, factor = b.u.take(pixels), b.v.take(pixels), factor.take(pixels)
+    foot_x, foot_z = np.maximum(foot.take(pixels), np.float32(1e-3)), np.maximum(stretch.take(pixels), np.float32(1e-3))
 
     def band(d: Floats, half: float, f: Floats) -> Floats:
         # The paint of a band that is narrower than a pixel fades instead of flickering.
@@ -211,7 +211,7 @@ def _road_paint(
         for near, far in ground.crosswalks:
             walk = stripes * band(z - np.float32((near + far) / 2), (far - near) / 2, foot_z)
             paint = np.maximum(paint, walk)
-    under = rgb.take(on, 1)
+    under = rgb.take(pixels, 1)
     for weight, colour in ((paint, ground.marking), (kerb, ground.kerb)):
         over = factor * surfaces.base[colour, :, None]
         over -= under
@@ -278,13 +278,15 @@ def _feet_of_solids(solids: list[Solid], age: int) -> tuple[npt.NDArray[np.float
     rows = [(s.x, s.z, *s.velocity, s.heading, *s.size) for s in solids]
     x, z, *velocity, heading, length, height, width = np.array(rows, np.float64).reshape(-1, 8).T
     sin, cos = np.sin(np.deg2rad(heading)), np.cos(np.deg2rad(heading))
-    place, ahead, aside = (
+    centre, ahead, aside = (
         np.stack([x - age * velocity[0], z - age * velocity[1]], 1),
         np.stack([sin, cos], 1),
         np.stack([cos, -sin], 1),
     )
     corners = [
-        place + ((i * length / 2)[:, None] * ahead + (j * width / 2)[:, None] * aside) for i in (-1, 1) for j in (-1, 1)
+        centre + ((i * length / 2)[:, None] * ahead + (j * width / 2)[:, None] * aside)
+        for i in (-1, 1)
+        for j in (-1, 1)
     ]
     return np.stack(corners, 1), height * 0.9
 

@@ -43,20 +43,20 @@ def _joints(name: str) -> Floats:
     """Dark joints of a built surface, 1 on a joint, ``(SIZE, SIZE)``."""
     y, x = np.mgrid[0:SIZE, 0:SIZE]
     if name == "slabs":
-        on = (y % 32 < 2) | (x % 32 < 2)
+        joint = (y % 32 < 2) | (x % 32 < 2)
     elif name == "bricks":
-        on = (y % 16 < 2) | ((x + 16 * (y // 16 % 2)) % 32 < 2)
+        joint = (y % 16 < 2) | ((x + 16 * (y // 16 % 2)) % 32 < 2)
     elif name == "planks":
-        on = x % 16 < 3
+        joint = x % 16 < 3
     elif name == "cobbles":  # round stones in rows that are shifted by half a stone
-        on = ((x + 8 * (y // 16 % 2)) % 16 - 8) ** 2 + (y % 16 - 8) ** 2 > 46
+        joint = ((x + 8 * (y // 16 % 2)) % 16 - 8) ** 2 + (y % 16 - 8) ** 2 > 46
     elif name == "panels":
-        on = (y % 64 < 3) | (x % 64 < 3)
+        joint = (y % 64 < 3) | (x % 64 < 3)
     elif name == "ribs":
-        on = y % 8 < 3
+        joint = y % 8 < 3
     else:
-        on = np.zeros((SIZE, SIZE), bool)
-    return np.asarray(on, np.float32)
+        joint = np.zeros((SIZE, SIZE), bool)
+    return np.asarray(joint, np.float32)
 
 
 def _tile(name: str, spec: TextureSpec, rng: np.random.Generator) -> Floats:

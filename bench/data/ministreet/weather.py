@@ -31,21 +31,21 @@ def wet_ground(rgb: Floats, wet: float, buffers: Buffers, camera: Camera, tiles:
     if wet <= 0:
         return rgb
     b = buffers.flat()
-    on = np.flatnonzero(b.primitive == GROUND)
-    depth, x, y, z = b.depth[on], b.rays[0][on], b.rays[1][on], b.rays[2][on]
+    ground = np.flatnonzero(b.primitive == GROUND)
+    depth, x, y, z = b.depth[ground], b.rays[0][ground], b.rays[1][ground], b.rays[2][ground]
     further = np.maximum(np.float32(MIRRORED) - depth, 1)
     column, row, _ = camera.project(depth * x + further * x, depth * y - further * y, depth * z + further * z)
     blurred = cv2.blur(np.minimum(rgb, np.float32(1.5)), (1, max(3, rgb.shape[0] // 20 | 1)))
     mirrored = cv2.remap(
         blurred, column.reshape(1, -1), row.reshape(1, -1), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )[0]
-    u, v = b.u[on] * np.float32(0.13), b.v[on] * np.float32(0.13)
+    u, v = b.u[ground] * np.float32(0.13), b.v[ground] * np.float32(0.13)
     noise = sample(tiles, TILES.index("stains"), u, v, depth * np.float32(1e-3))
     puddle = np.clip(np.float32(0.45) + np.float32(0.5) * noise, np.float32(0.1), 1)
-    grazing = np.float32(0.15) + np.float32(0.85) * np.exp(-b.facing[on] * np.float32(3.5))
+    grazing = np.float32(0.15) + np.float32(0.85) * np.exp(-b.facing[ground] * np.float32(3.5))
     weight = (np.float32(wet) * puddle * grazing)[:, None]
     out = rgb.reshape(-1, 3).copy()
-    out[on] = out[on] * np.float32(1 - 0.4 * wet) * (1 - weight) + mirrored * weight
+    out[ground] = out[ground] * np.float32(1 - 0.4 * wet) * (1 - weight) + mirrored * weight
     return np.asarray(out.reshape(rgb.shape), np.float32)
 
 

@@ -64,11 +64,11 @@ def names(stem: str, previous: str, forward: bool) -> Iterator[str]:
     for ending in (".flo", ".png"):
         yield (previous if forward else stem) + ending
     number = re.search(r"\d+$", previous)
-    last = number[0] if number else ""
-    own = re.search(r"\d+$", stem)
-    yield f"{stem}_{last}_int16_x10.npy"  # Cityscapes-Seq as DA-VSN names it
-    yield f"{stem}{last}_int16_x10.npy"  # VIPER
-    yield f"{own[0] if own else stem}_int16_x10.npy"  # SYNTHIA-Seq
+    previous_number = number[0] if number else ""
+    current = re.search(r"\d+$", stem)
+    yield f"{stem}_{previous_number}_int16_x10.npy"  # Cityscapes-Seq as DA-VSN names it
+    yield f"{stem}{previous_number}_int16_x10.npy"  # VIPER
+    yield f"{current[0] if current else stem}_int16_x10.npy"  # SYNTHIA-Seq
     yield f"{previous}.npz"
 
 
@@ -93,17 +93,23 @@ def find(folder: Path, stem: str, previous: str, sequence: str, forward: bool) -
     Raises:
         RunError: there is none.
     """
-    own = [folder / sequence] if sequence not in ("", ".") else []
+    sequence_folders = [folder / sequence] if sequence not in ("", ".") else []
     numbered = stem.isdigit() or stem.startswith(synthia_seq.VIDEOS)
-    wanted = list(names(stem, previous, forward))
-    for place in (folder, folder / stem.split("_")[0], *own):
-        for name in wanted:
-            if (numbered or place in own or not NUMBER.fullmatch(name)) and (place / name).is_file():
-                return place / name
-    numbers = [name for name in wanted if NUMBER.fullmatch(name)] if not numbered else []
-    rest = f"; {', '.join(numbers)} only in {own[0] if own else 'a folder of its sequence'}" if numbers else ""
-    there = ", ".join(name for name in wanted if name not in numbers)
-    raise RunError(f"No flow of {stem} in {folder}: looked for {there or 'nothing'}, there and in its subfolders{rest}")
+    candidates = list(names(stem, previous, forward))
+    for parent in (folder, folder / stem.split("_")[0], *sequence_folders):
+        for name in candidates:
+            if (numbered or parent in sequence_folders or not NUMBER.fullmatch(name)) and (parent / name).is_file():
+                return parent / name
+    numbers = [name for name in candidates if NUMBER.fullmatch(name)] if not numbered else []
+    rest = (
+        f"; {', '.join(numbers)} only in {sequence_folders[0] if sequence_folders else 'a folder of its sequence'}"
+        if numbers
+        else ""
+    )
+    looked_for = ", ".join(name for name in candidates if name not in numbers)
+    raise RunError(
+        f"No flow of {stem} in {folder}: looked for {looked_for or 'nothing'}, there and in its subfolders{rest}"
+    )
 
 
 def fit(field: Field, size: tuple[int, int], path: Path) -> Field:

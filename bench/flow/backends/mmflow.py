@@ -59,9 +59,9 @@ def environment() -> Path:
 def identity() -> str:
     """Name of this backend's precomputed flow: config and hash of the checkpoint."""
     config, checkpoint = settings()
-    own = f"-{file_hash(Path(config))[:8]}" if config.endswith(".py") else ""
+    config_hash = f"-{file_hash(Path(config))[:8]}" if config.endswith(".py") else ""
     weights = RANDOM if checkpoint == RANDOM else file_hash(Path(checkpoint))[:8]
-    return f"mmflow-{Path(config).name.removesuffix('.py')}{own}-{weights}"
+    return f"mmflow-{Path(config).name.removesuffix('.py')}{config_hash}-{weights}"
 
 
 class Worker:
@@ -69,7 +69,7 @@ class Worker:
 
     def __init__(self) -> None:
         self.process: subprocess.Popen[bytes] | None = None
-        self.said: IO[bytes] | None = None
+        self.stderr: IO[bytes] | None = None
         self.versions: dict[str, str] = {}
 
     def __call__(self, previous: Frame, current: Frame) -> tuple[Flow, Flow]:
@@ -85,7 +85,7 @@ class Worker:
         flow = self._exchange(frames)[1]
         if flow is None or flow.shape != (2, 2, *frames.shape[2:]) or flow.dtype != np.float32:
             raise RunError("mmflow answered with something else than flow")
-        backward, forward = (np.ascontiguousarray(one[:, rows, columns]) for one in flow)
+        backward, forward = (np.ascontiguousarray(direction[:, rows, columns]) for direction in flow)
         return backward, forward
 
     def start(self) -> None:
@@ -94,7 +94,7 @@ class Worker:
         python = environment()
         if not python.is_file():
             raise RunError(f"mmflow has no environment at {python}; build it: make mmflow (or set {PYTHON})")
-        self.said = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the process)
+        self.stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the process)
         # As text: with our folder on its path it would take packages of this environment where we are installed in one.
         worker = Path(_mmflow_worker.__file__).read_text(encoding="utf-8")
         command = [str(python), "-c", worker, "--config", config, "--checkpoint", checkpoint]
@@ -102,7 +102,7 @@ class Worker:
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self.said,
+            stderr=self.stderr,
             env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
         )
         atexit.register(self.close)
@@ -123,14 +123,14 @@ class Worker:
 
     def _last_words(self) -> str:
         """Last line that the process said, after ending it."""
-        said = self.said
-        self.said = None
+        stderr = self.stderr
+        self.stderr = None
         self.close()
-        if said is None:
+        if stderr is None:
             return "without a word"
-        with said:
-            said.seek(0)
-            lines = said.read().decode(errors="replace").strip().splitlines()
+        with stderr:
+            stderr.seek(0)
+            lines = stderr.read().decode(errors="replace").strip().splitlines()
         return lines[-1][:200] if lines else "without a word"
 
     def close(self) -> None:
@@ -144,9 +144,9 @@ class Worker:
                         pipe.close()
             process.kill()
             process.wait()
-        if self.said is not None:
-            self.said.close()
-            self.said = None
+        if self.stderr is not None:
+            self.stderr.close()
+            self.stderr = None
 
 
 WORKER = Worker()

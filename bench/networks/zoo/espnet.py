@@ -143,10 +143,10 @@ def published_place(name: str) -> str:
     module = next((m for m in sorted(PUBLISHED, key=len, reverse=True) if name.startswith(f"{m}.")), None)
     if module is None:
         return ""
-    place, rest = PUBLISHED[module], name.removeprefix(f"{module}.")
-    in_block = place in ("down2", "stage2", "down3", "stage3", "merge2.1")
-    rest = re.sub(r"c1\.conv\.", "reduce.", rest)
-    rest = re.sub(r"d(1|2|4|8|16)\.conv\.", lambda m: f"branches.{DILATIONS.index(int(m[1]))}.", rest)
-    rest = re.sub(r"(?:bn\.)?bn\.(\w+)$", r"norm.0.\1" if in_block else r"0.\1", rest)
-    rest = re.sub(r"(?:bn\.)?act\.(\w+)$", r"norm.1.\1" if in_block else r"1.\1", rest)
-    return f"encoder.{place}.{rest}"
+    module_name, ending = PUBLISHED[module], name.removeprefix(f"{module}.")
+    in_block = module_name in ("down2", "stage2", "down3", "stage3", "merge2.1")
+    ending = re.sub(r"c1\.conv\.", "reduce.", ending)
+    ending = re.sub(r"d(1|2|4|8|16)\.conv\.", lambda m: f"branches.{DILATIONS.index(int(m[1]))}.", ending)
+    ending = re.sub(r"(?:bn\.)?bn\.(\w+)$", r"norm.0.\1" if in_block else r"0.\1", ending)
+    ending = re.sub(r"(?:bn\.)?act\.(\w+)$", r"norm.1.\1" if in_block else r"1.\1", ending)
+    return f"encoder.{module_name}.{ending}"

@@ -101,7 +101,7 @@ def test_runs_are_scored_and_the_page_is_made_of_what_is_kept(
     assert of_root(root).stale() == [root / f"{TINY}-scorers.md"]
     done = CliRunner().invoke(cli.app, ["scorers", "--root", str(root), "--json"])
     assert done.exit_code == 0 and of_root(root).stale() == []
-    assert [page.path for page in of_root(root).wanted] == [root / f"{TINY}-scorers.md"]
+    assert [page.path for page in of_root(root).expected] == [root / f"{TINY}-scorers.md"]
     text = (root / f"{TINY}-scorers.md").read_text(encoding="utf-8")
     assert "3 methods and variants, 1 replicates" in text and text.count("\n| ") > 5
     (root / f"{TINY}-scorers.md").write_text(text + " ", encoding="utf-8")

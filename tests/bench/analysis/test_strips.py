@@ -117,7 +117,7 @@ def test_flicker_by_hand() -> None:
     flow = np.zeros((2, 1, 4), np.float32)
     flow[0] = -1
     found = flicker(before, now, flow, np.ones((1, 4), bool), 10)
-    assert found.known.tolist() == [[False, True, True, True]]
+    assert found.visible.tolist() == [[False, True, True, True]]
     assert found.changed.tolist() == [[False, False, False, True]]
     assert found.share == pytest.approx(100 / 3)
     assert found.consistency == pytest.approx(100 / 3)  # class 3: 2 of 2; classes 5 and 7: 0

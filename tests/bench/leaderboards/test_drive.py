@@ -109,7 +109,7 @@ def page() -> str:
     made = [record(m, s, r + s) for m, r in (("source_only", 50), ("adabn", 60), ("stpl", 66)) for s in (0, 1)]
     sequences = {one.run: counts for one, counts in made}
     rendered = [group_of(one.config.method, (), {0: one}, {}) for one, _ in made[::2]]
-    return build(SHIFT, [one for one, _ in made], sequences, others={"ministreet": rendered})
+    return build(SHIFT, [one for one, _ in made], sequences, other_shifts={"ministreet": rendered})
 
 
 def test_the_page_says_what_it_is_of(page: str) -> None:

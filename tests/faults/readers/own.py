@@ -81,7 +81,7 @@ PREDICTED = '{"weights": "a", "label maps": 3, "mIoU": null}'
 
 OWN = [
     Reader("shift", data("own.yaml", SHIFT), _load_shift, m.a_yaml, False),
-    Reader("frames.yaml", _footage, lambda path: find_frames(path).told, m.a_yaml, False),
+    Reader("frames.yaml", _footage, lambda path: find_frames(path).description, m.a_yaml, False),
     Reader("an option", text("o", "0.25"), _option, m.a_word, False),
     Reader("a range", text("o", "2:5"), _range, m.a_word, False),
     Reader("adapt.yaml", _asked, lambda path: read_yaml(path, Request, "Request"), m.a_yaml, False),
