@@ -103,18 +103,18 @@ def fake_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
     folder = tmp_path / "fake methods"
     folder.mkdir()
     monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(folder)])
-    made: list[str] = []
+    names: list[str] = []
 
     def make(losses: str = "pass", setting: str = "SFDA", more: str = "") -> str:
-        name = f"fake{len(made)}"
+        name = f"fake{len(names)}"
         code = FAKE.format(name=name, setting=setting, losses=losses.replace("\n", "\n        "), more=more)
         (folder / f"{name}.py").write_text(code, encoding="utf-8")
-        made.append(name)
+        names.append(name)
         sys.modules.pop(f"methods.{name}", None)
         return name
 
     yield make
-    for name in made:
+    for name in names:
         sys.modules.pop(f"methods.{name}", None)
 
 
@@ -129,13 +129,13 @@ def shift_file(tmp_path: Path) -> Callable[..., str]:
         shift = yaml.safe_load((ROOT / "shifts" / "ministreet-tiny.yaml").read_text(encoding="utf-8"))
         for dotted, value in changes.items():
             *parents, last = dotted.split(".")
-            place = shift
-            for part in parents:
-                place = place[part]
+            section = shift
+            for key in parents:
+                section = section[key]
             if value is ...:
-                del place[last]
+                del section[last]
             else:
-                place[last] = value
+                section[last] = value
         path = tmp_path / f"variant-{made}.yaml"  # a new name each time: shifts are cached by name
         path.write_text(yaml.safe_dump(shift), encoding="utf-8")
         return str(path)
@@ -169,5 +169,5 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 @pytest.fixture
 def forget(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """As in another process: no file is known."""
+    """A function that forgets every file of one's own, as if in another process."""
     return lambda: monkeypatch.setattr(registry, "_files", {})

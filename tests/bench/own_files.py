@@ -59,11 +59,11 @@ def write_files(folder: Path) -> Files:
     texts = {"mine": METHOD, "micro": NETWORK, "still": FLOW}
     for name, text in texts.items():
         (folder / f"{name}.py").write_text(text)
-    told = yaml.safe_load((ROOT / "shifts" / "ministreet-tiny.yaml").read_text(encoding="utf-8"))
-    (folder / "small.yaml").write_text(yaml.safe_dump({**told, "name": "small", "purpose": "report"}))
+    shift = yaml.safe_load((ROOT / "shifts" / "ministreet-tiny.yaml").read_text(encoding="utf-8"))
+    (folder / "small.yaml").write_text(yaml.safe_dump({**shift, "name": "small", "purpose": "report"}))
     return {path.stem: path for path in folder.iterdir()}
 
 
 def config_of(files: Files, **options: Any) -> RunConfig:
-    given = {"network": str(files["micro"]), "flow": str(files["still"]), **options}
-    return make_run_config(str(files["mine"]), str(files["small"]), 0, given)
+    all_options = {"network": str(files["micro"]), "flow": str(files["still"]), **options}
+    return make_run_config(str(files["mine"]), str(files["small"]), 0, all_options)

@@ -47,20 +47,20 @@ def test_adapting_your_own_network(tmp_path: Path, trees: dict[str, Tree], examp
     pictures.mkdir()
     for number, picture in enumerate(sorted(trees["frames"].root.rglob("*.png"))[:4]):
         Image.open(picture).convert("RGB").resize((128, 64)).save(pictures / f"{number}.png")
-    told = example("adapt_your_network", pictures, 5)
-    assert [line.split()[0] for line in told.splitlines()] == list("01234") and "'contrast'" in told
+    output = example("adapt_your_network", pictures, 5)
+    assert [line.split()[0] for line in output.splitlines()] == list("01234") and "'contrast'" in output
 
 
 def test_comparing_two_methods(tmp_path: Path, example: Example) -> None:
-    told = example("compare_two_methods", "ministreet-tiny", 1)
-    assert told.split()[1:3] == ["adabn", "stpl"] and (tmp_path / "empty" / "comparison.png").is_file()
+    output = example("compare_two_methods", "ministreet-tiny", 1)
+    assert output.split()[1:3] == ["adabn", "stpl"] and (tmp_path / "empty" / "comparison.png").is_file()
     with Image.open(tmp_path / "empty" / "comparison.png") as picture:
         assert len(picture.convert("RGB").getcolors(10**6) or ()) > 20
 
 
 def test_writing_a_method(example: Example) -> None:
-    told = example("write_a_method", "ministreet-tiny")
-    assert [line.split()[0] for line in told.splitlines()] == ["Source", "AdaBN", "Two"] and "mIoU" in told
+    output = example("write_a_method", "ministreet-tiny")
+    assert [line.split()[0] for line in output.splitlines()] == ["Source", "AdaBN", "Two"] and "mIoU" in output
 
 
 def test_the_night_shift_can_be_looked_at_and_names_all_there_is(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What ``import bench`` offers: lazy, complete, with the words of the command line, and its examples run."""
+"""What ``import bench`` offers: lazy, complete, with the parameter names of the command line, and its examples run."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ SPELT = {
 
 def commands(group: Any, before: str = "") -> dict[str, Any]:
     """Every command by the name of its function: ``data check`` is ``data_check``."""
-    found: dict[str, Any] = {}
+    by_name: dict[str, Any] = {}
     for name, command in group.commands.items():
-        found |= commands(command, f"{before}{name}_") if hasattr(command, "commands") else {before + name: command}
-    return found
+        by_name |= commands(command, f"{before}{name}_") if hasattr(command, "commands") else {before + name: command}
+    return by_name
 
 
 COMMANDS = commands(get_command(cli.app))
@@ -41,15 +41,15 @@ COMMANDS = commands(get_command(cli.app))
 def test_it_loads_nothing_heavy() -> None:
     heavy = "{'torch', 'ray', 'pandas', 'matplotlib', 'numpy', 'pydantic', 'typer'}"
     code = f"import sys, bench; dir(bench); print(sorted({heavy} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
-    assert done.stdout.strip() == "[]"
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert completed.stdout.strip() == "[]"
 
 
 def test_every_name_is_there_and_documented() -> None:
     assert set(dir(bench)) == set(bench.__all__)
     for name in bench.__all__:
-        found = getattr(bench, name)
-        assert inspect.getdoc(found), name
+        member = getattr(bench, name)
+        assert inspect.getdoc(member), name
         assert name in (bench.__doc__ or "") or name.endswith("Error"), name
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         bench.nothing  # noqa: B018
@@ -71,12 +71,12 @@ def test_every_command_is_a_call_with_the_same_words(name: str) -> None:
 
 
 def test_names_of_types_are_those_of_the_functions() -> None:
-    """What type checkers are told is what is given."""
+    """The imports under TYPE_CHECKING are those of the lazy table."""
     text = (ROOT / "bench" / "__init__.py").read_text(encoding="utf-8")
-    told = text.split("if TYPE_CHECKING:")[1].split("_FACE")[0]
+    declared = text.split("if TYPE_CHECKING:")[1].split("_FACE")[0]
     for name, module in bench._MODULE.items():
         line = next(
-            line for line in told.splitlines() if line.strip().startswith(f"from {module} import") and name in line
+            line for line in declared.splitlines() if line.strip().startswith(f"from {module} import") and name in line
         )
         assert name in line
 
@@ -84,13 +84,13 @@ def test_names_of_types_are_those_of_the_functions() -> None:
 def test_its_examples_run(tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BENCH_CACHE", str(workspace.cache))
-    found = doctest.testmod(bench, optionflags=doctest.NORMALIZE_WHITESPACE)
-    assert found.attempted >= 8 and found.failed == 0
+    outcome = doctest.testmod(bench, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert outcome.attempted >= 8 and outcome.failed == 0
 
 
 def test_options_are_keywords(workspace: Workspace, no_figures: None) -> None:
-    place = {"runs": workspace.runs, "cache": workspace.cache, "device": "cpu", "threads": 1}
-    record = bench.run("stpl", "ministreet-tiny", steps=1, fusion="add", options={"temperature": 0.2}, **place)
+    options = {"runs": workspace.runs, "cache": workspace.cache, "device": "cpu", "threads": 1}
+    record = bench.run("stpl", "ministreet-tiny", steps=1, fusion="add", options={"temperature": 0.2}, **options)
     assert record.config.fusion == "add" and record.config.settings["temperature"] == 0.2 and record.config.steps == 1
     table = bench.records("ministreet-tiny", runs=workspace.runs)
     assert table.set_index("run").loc[record.run, "options"] == "fusion=add, temperature=0.2"

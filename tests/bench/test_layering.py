@@ -42,15 +42,15 @@ METHODS_MAY_NOT_USE = {"os", "pathlib", "io", "shutil", "logging", "subprocess",
 def imports(path: Path) -> set[str]:
     """Absolute dotted names imported anywhere in a file (``package.module.name``), relative ones resolved."""
     package = path.relative_to(ROOT).with_suffix("").parts
-    found = set()
+    names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = ".".join(package[: len(package) - node.level]) if node.level else ""
             module = ".".join(part for part in (base, node.module or "") if part)
-            found |= {f"{module}.{alias.name}" for alias in node.names}
-    return found
+            names |= {f"{module}.{alias.name}" for alias in node.names}
+    return names
 
 
 def files(package: str) -> list[Path]:
@@ -80,14 +80,14 @@ def modules() -> dict[str, Path]:
 
 def arrows() -> set[tuple[str, str]]:
     """Which file of bench imports which, imports inside functions and for types included."""
-    there, found = modules(), set()
-    for name, path in there.items():
+    paths, pairs = modules(), set()
+    for name, path in paths.items():
         for target in imports(path):
-            while target and target not in there:  # a name inside a module
+            while target and target not in paths:  # a name inside a module
                 target = target.rpartition(".")[0]
             if target and target != name:
-                found.add((name, target))
-    return found
+                pairs.add((name, target))
+    return pairs
 
 
 def room(module: str) -> int:
@@ -104,7 +104,7 @@ def upward() -> list[str]:
 
 def circles() -> list[list[str]]:
     graph = networkx.DiGraph(sorted(arrows()))
-    return [sorted(part) for part in networkx.strongly_connected_components(graph) if len(part) > 1]
+    return [sorted(component) for component in networkx.strongly_connected_components(graph) if len(component) > 1]
 
 
 def test_every_folder_of_bench_is_a_room() -> None:
@@ -131,8 +131,8 @@ def test_tests_stand_in_the_rooms_of_what_they_test() -> None:
 
 @pytest.mark.parametrize("shelf", ["networks/zoo", "flow/backends"])
 def test_a_shelf_holds_nothing_but_what_is_discovered_on_it(shelf: str) -> None:
-    there = {path.stem for path in (ROOT / "bench" / shelf).glob("*.py")} - {"__init__"}
-    assert there == set(names_in(f"bench.{shelf.replace('/', '.')}"))
+    stems = {path.stem for path in (ROOT / "bench" / shelf).glob("*.py")} - {"__init__"}
+    assert stems == set(names_in(f"bench.{shelf.replace('/', '.')}"))
 
 
 def test_stpl_needs_torch_only() -> None:
@@ -197,5 +197,5 @@ def test_the_check_sees_an_arrow_upwards_and_a_circle(tmp_path: Path, monkeypatc
 
 def test_command_line_starts_without_torch() -> None:
     code = "import sys, bench.cli; print(sorted({'torch', 'ray', 'pandas', 'matplotlib'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
-    assert done.stdout.strip() == "[]"
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert completed.stdout.strip() == "[]"

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def call(*command: object, cwd: Path, fails: bool = False) -> str:
     """What a command prints; with ``fails`` what it says when it fails."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "BENCH_", "GIT_"))}
-    done = subprocess.run(
+    completed = subprocess.run(
         list(map(str, command)),
         cwd=cwd,
         capture_output=True,
@@ -31,8 +31,8 @@ def call(*command: object, cwd: Path, fails: bool = False) -> str:
         env={**clean, "OMP_NUM_THREADS": "1"},
         timeout=900,
     )
-    assert (done.returncode != 0) == fails, f"{command}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
-    return done.stderr if fails else done.stdout
+    assert (completed.returncode != 0) == fails, f"{command}: {completed.stdout[-2000:]}{completed.stderr[-2000:]}"
+    return completed.stderr if fails else completed.stdout
 
 
 def source(into: Path) -> Path:
@@ -75,8 +75,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     python = project / "env" / "bin" / "python"
     (wheel,) = base.glob("*.whl")
     call(sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps", "--no-index", wheel, cwd=base)
-    own = Path(call(python, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])", cwd=base).strip())
-    (own / "packages-of-the-present-environment.pth").write_text(get_paths()["purelib"] + "\n")
+    site_packages = Path(
+        call(python, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])", cwd=base).strip()
+    )
+    (site_packages / "packages-of-the-present-environment.pth").write_text(get_paths()["purelib"] + "\n")
     return python.parent
 
 
@@ -89,9 +91,9 @@ def empty(tmp_path: Path) -> Path:
 
 
 def test_what_runs_is_the_wheel_and_it_knows_where_it_is_from(installed: Path, empty: Path) -> None:
-    said = "import json, bench, methods, stpl; from bench.core.provenance import code; "
-    said += "print(json.dumps([bench.__file__, methods.__file__, stpl.__file__, code()]))"
-    *files, code = json.loads(call(installed / "python", "-c", said, cwd=empty))
+    script = "import json, bench, methods, stpl; from bench.core.provenance import code; "
+    script += "print(json.dumps([bench.__file__, methods.__file__, stpl.__file__, code()]))"
+    *files, code = json.loads(call(installed / "python", "-c", script, cwd=empty))
     assert all(Path(file).is_relative_to(installed.parent) for file in files)
     changed = call("git", "status", "--porcelain", "--", "stpl", "methods", "bench", "pyproject.toml", cwd=ROOT)
     revision = call("git", "rev-parse", "--short=12", "HEAD", cwd=ROOT).strip()
@@ -101,16 +103,16 @@ def test_what_runs_is_the_wheel_and_it_knows_where_it_is_from(installed: Path, e
 
 def test_in_an_empty_folder_it_lists_runs_sweeps_studies_and_makes_boards(installed: Path, empty: Path) -> None:
     bench = installed / "bench"
-    there = json.loads(call(bench, "list", "--json", cwd=empty))
-    assert "stpl" in there["methods"] and "viper2cityscapes" in there["shifts"] and "mini" in there["networks"]
-    assert not any("broken" in entry for kind in there.values() for entry in kind.values())
+    listing = json.loads(call(bench, "list", "--json", cwd=empty))
+    assert "stpl" in listing["methods"] and "viper2cityscapes" in listing["shifts"] and "mini" in listing["networks"]
+    assert not any("broken" in entry for kind in listing.values() for entry in kind.values())
     record = json.loads(call(bench, "run", "-m", "adabn", "--shift", "ministreet-tiny", "--json", cwd=empty))
     assert record["result"]["miou"] > 0 and record["code"]["version"] == version("stpl-benchmark")
     assert (empty / "runs" / record["run"] / "checkpoint.safetensors").is_file()
     assert "temperature=0.07" in call(bench, "study", "temperature", "--seeds", "0:1", "--dry-run", cwd=empty)
     rows = [{"label": "its flow", "method": "adabn"}, {"label": "none", "method": "adabn", "options": {"flow": "zero"}}]
-    told = {"name": "still", "title": "Still", "question": "Flow?", "shift": "ministreet-tiny", "seeds": "0:1"}
-    (empty / "still.yaml").write_text(yaml.safe_dump({**told, "rows": rows}))
+    study = {"name": "still", "title": "Still", "question": "Flow?", "shift": "ministreet-tiny", "seeds": "0:1"}
+    (empty / "still.yaml").write_text(yaml.safe_dump({**study, "rows": rows}))
     call(bench, "study", "still.yaml", cwd=empty)  # the one that starts Ray, for the run that is missing
     assert "its flow" in (empty / "leaderboards" / "ministreet-tiny-still.md").read_text(encoding="utf-8")
     swept = json.loads(call(bench, "sweep", "-m", "adabn", "--shift", "ministreet-tiny", "--json", cwd=empty))
@@ -125,9 +127,9 @@ def test_in_an_empty_folder_it_lists_runs_sweeps_studies_and_makes_boards(instal
 
 
 def test_an_edited_installation_says_so(installed: Path, empty: Path) -> None:
-    said = "import json; from bench.core.provenance import code; print(json.dumps(code()['dirty']))"
+    script = "import json; from bench.core.provenance import code; print(json.dumps(code()['dirty']))"
     (file,) = installed.parent.glob("lib/python*/site-packages/methods/adabn.py")
     before = file.read_text()
     file.write_text(before + "# edited\n")
-    assert json.loads(call(installed / "python", "-c", said, cwd=empty)) is True
+    assert json.loads(call(installed / "python", "-c", script, cwd=empty)) is True
     file.write_text(before)

@@ -23,17 +23,17 @@ def fastest(functions: Sequence[Callable[[], Any]], runs: int = 5) -> list[float
 
 
 def measured(
-    benchmark: Any, what: str, against: str, value: float, *, least: float | None = None, most: float | None = None
+    benchmark: Any, label: str, against: str, value: float, *, least: float | None = None, most: float | None = None
 ) -> None:
     """Keep a row of the table: a ratio (times what it stands against) and its limit, where it has one."""
-    row = {"what": what, "against": against, "value": value, "least": least, "most": most}
+    row = {"what": label, "against": against, "value": value, "least": least, "most": most}
     benchmark.extra_info.setdefault("rows", []).append(row)
     _kept(benchmark)
 
 
-def grown(benchmark: Any, what: str, unit: str, sizes: Sequence[float], seconds: Sequence[float]) -> None:
+def grown(benchmark: Any, label: str, unit: str, sizes: Sequence[float], seconds: Sequence[float]) -> None:
     """Keep how CPU seconds grow with a size."""
-    benchmark.extra_info["growth"] = {"what": what, "unit": unit, "sizes": list(sizes), "seconds": list(seconds)}
+    benchmark.extra_info["growth"] = {"what": label, "unit": unit, "sizes": list(sizes), "seconds": list(seconds)}
     _kept(benchmark)
 
 

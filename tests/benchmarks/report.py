@@ -47,38 +47,38 @@ def kept(measured: Mapping[str, Any]) -> dict[str, Any]:
         "libraries": measured["libraries"],
         "benchmarks": [
             {
-                "fullname": one["fullname"],
-                "extra_info": {k: v for k, v in one["extra_info"].items() if k in ("rows", "growth")},
+                "fullname": benchmark["fullname"],
+                "extra_info": {k: v for k, v in benchmark["extra_info"].items() if k in ("rows", "growth")},
             }
-            for one in measured["benchmarks"]
+            for benchmark in measured["benchmarks"]
         ],
     }
 
 
 def report(measured: Mapping[str, Any]) -> str:
     """The page of a JSON."""
-    found = sorted(measured["benchmarks"], key=lambda one: one["fullname"])
+    benchmarks = sorted(measured["benchmarks"], key=lambda benchmark: benchmark["fullname"])
     rows = [
         {"what": row["what"], "against": row["against"], "ratio": f"{row['value']:.1f}", "limit": _limit(row)}
-        for one in found
-        for row in one["extra_info"].get("rows", [])
+        for benchmark in benchmarks
+        for row in benchmark["extra_info"].get("rows", [])
     ]
-    growth = [one["extra_info"]["growth"] for one in found if "growth" in one["extra_info"]]
+    growth = [benchmark["extra_info"]["growth"] for benchmark in benchmarks if "growth" in benchmark["extra_info"]]
     grown = [
         {
-            "what": of["what"],
-            "grows with": of["unit"],
-            "exponent": f"{exponent(of['sizes'], of['seconds']):.2f}",
-            "from": f"{of['sizes'][0]:,} ({1e3 * of['seconds'][0]:.1f} ms)",
-            "to": f"{of['sizes'][-1]:,} ({1e3 * of['seconds'][-1]:.1f} ms)",
+            "what": curve["what"],
+            "grows with": curve["unit"],
+            "exponent": f"{exponent(curve['sizes'], curve['seconds']):.2f}",
+            "from": f"{curve['sizes'][0]:,} ({1e3 * curve['seconds'][0]:.1f} ms)",
+            "to": f"{curve['sizes'][-1]:,} ({1e3 * curve['seconds'][-1]:.1f} ms)",
         }
-        for of in growth
+        for curve in growth
     ]
     libraries, cpu = measured["libraries"], measured["machine_info"]["cpu"]["brand_raw"]
-    ran = f"{measured['datetime']}, {cpu}, torch {libraries['torch']}, {libraries['threads']} thread(s)"
-    files = {one["fullname"].partition("::")[0].rpartition("/")[2] for one in found}
+    run_line = f"{measured['datetime']}, {cpu}, torch {libraries['torch']}, {libraries['threads']} thread(s)"
+    files = {benchmark["fullname"].partition("::")[0].rpartition("/")[2] for benchmark in benchmarks}
     absent = sorted(file.name for file in Path(__file__).parent.glob("test_*.py") if file.name not in files)
-    parts = [HEAD, f"Run: {ran}.\n"]
+    parts = [HEAD, f"Run: {run_line}.\n"]
     parts += [f"Not in this run: {listed(f'`{name}`' for name in absent)}.\n"] if absent else []
     parts += ["## Ratios\n", table(rows, left=("what", "against", "limit")) + "\n"]
     parts += ["## Growth\n", "CPU time of one thread; time grows as the size to the power of the exponent.\n"]
@@ -90,12 +90,14 @@ def draw(measured: Mapping[str, Any], path: Path) -> None:
     """Time against size, each over its smallest, on logarithmic axes."""
     figure = new_figure(6.4, 4.0)
     axes = figure.subplots()
-    growth = [one["extra_info"]["growth"] for one in measured["benchmarks"] if "growth" in one["extra_info"]]
-    for of, marker in zip(growth, "osD^vP*X", strict=False):
-        sizes, seconds = np.array(of["sizes"]), np.array(of["seconds"])
-        name = f"{of['what']}, {of['unit']}: {exponent(sizes, seconds):.2f}"
+    growth = [
+        benchmark["extra_info"]["growth"] for benchmark in measured["benchmarks"] if "growth" in benchmark["extra_info"]
+    ]
+    for curve, marker in zip(growth, "osD^vP*X", strict=False):
+        sizes, seconds = np.array(curve["sizes"]), np.array(curve["seconds"])
+        name = f"{curve['what']}, {curve['unit']}: {exponent(sizes, seconds):.2f}"
         axes.plot(sizes / sizes[0], seconds / seconds[0], marker=marker, label=name)
-    ends = np.array([1.0, max((of["sizes"][-1] / of["sizes"][0] for of in growth), default=2.0)])
+    ends = np.array([1.0, max((curve["sizes"][-1] / curve["sizes"][0] for curve in growth), default=2.0)])
     for power, style in ((1, ":"), (2, "--")):
         axes.plot(ends, ends**power, style, color="#999999", linewidth=1, zorder=0)
         axes.annotate(

@@ -64,11 +64,11 @@ def interleaved_medians(first, second, runs):
     times = [], []
     first(), second()
     for _ in range(runs):
-        for function, kept in zip((first, second), times, strict=True):
+        for function, samples in zip((first, second), times, strict=True):
             start = time.perf_counter()
             function()
-            kept.append(time.perf_counter() - start)
-    return [statistics.median(kept) for kept in times]
+            samples.append(time.perf_counter() - start)
+    return [statistics.median(samples) for samples in times]
 
 
 @pytest.mark.parametrize("denominator", ["pair", "supcon"])
@@ -82,16 +82,16 @@ def test_contrast_takes_at_most_twice_its_matrix_products(benchmark, count, deno
         features.grad = None
         pixel_contrast(features, labels, denominator=denominator).backward()
 
-    products, ours = interleaved_medians(three_products(features.detach()), contrast, 15 if count < 10_000 else 5)
+    products, seconds = interleaved_medians(three_products(features.detach()), contrast, 15 if count < 10_000 else 5)
     benchmark.pedantic(contrast, rounds=3)
-    what = f"contrast ({denominator}) of {count:,} pixels, 128-d"
-    measured(benchmark, what, "its three matrix products", ours / products, most=LIMIT)
-    assert ours <= LIMIT * products
+    label = f"contrast ({denominator}) of {count:,} pixels, 128-d"
+    measured(benchmark, label, "its three matrix products", seconds / products, most=LIMIT)
+    assert seconds <= LIMIT * products
 
 
 def test_contrast_of_16384_pixels_needs_at_most_half_a_gigabyte(benchmark):
-    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
-    extra = json.loads(done.stdout)
+    completed = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+    extra = json.loads(completed.stdout)
     benchmark.extra_info.update(extra_gib=extra, limit=0.5)
     benchmark.pedantic(lambda: None)  # a record to carry the number
     assert 0 < extra <= 0.5

@@ -39,8 +39,8 @@ def test_evaluation_at_full_size(stride: int, benchmark: Any) -> None:
 
     assert torch.equal(plain().view(CLASSES, CLASSES), ours())
     slow, fast = fastest([plain, ours])
-    what = f"evaluation of scores {shape[2]}×{shape[3]} at 1024×2048, 15 classes"
-    measured(benchmark, what, "interpolate, argmax, bincount", slow / fast, least=3)
+    title = f"evaluation of scores {shape[2]}×{shape[3]} at 1024×2048, 15 classes"
+    measured(benchmark, title, "interpolate, argmax, bincount", slow / fast, least=3)
     assert slow / fast >= 3
 
 
@@ -67,8 +67,8 @@ def thresholds_against_lists() -> float:
     confidence, label = (4 * smooth + 0.3 * torch.randn(smooth.shape, generator=g)).softmax(1).max(1)
 
     def lists() -> list[float]:
-        own = [confidence[label == k].tolist() for k in range(CLASSES)]
-        return [sorted(values)[min(round(0.66 * len(values)), len(values) - 1)] for values in own]
+        per_class = [confidence[label == k].tolist() for k in range(CLASSES)]
+        return [sorted(values)[min(round(0.66 * len(values)), len(values) - 1)] for values in per_class]
 
     def ours() -> Tensor:
         return class_quantiles(confidence, label, CLASSES, 0.66)[0]
@@ -97,6 +97,6 @@ def test_rendering(domain: str, benchmark: Any) -> None:
 
     slow, fast = fastest([clips, lambda: [torch.mul(numbers, numbers, out=numbers) for _ in range(16)]], 4)
     benchmark.extra_info["clips_per_second"] = 4 / slow
-    what = f"a clip of {domain}, two frames 128×256 ({4 / slow:.0f} clips per second of CPU)"
-    measured(benchmark, what, "a gigabyte of float32 squared in place", slow / 4 / fast, most=0.7)
+    title = f"a clip of {domain}, two frames 128×256 ({4 / slow:.0f} clips per second of CPU)"
+    measured(benchmark, title, "a gigabyte of float32 squared in place", slow / 4 / fast, most=0.7)
     assert slow / 4 / fast <= 0.7  # 0.42 to 0.53 were measured on two shared AVX2 cores

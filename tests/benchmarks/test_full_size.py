@@ -97,7 +97,7 @@ def train(folder: Path, kill_after: int) -> None:
 
     bench.runs.training.STATE_EVERY = 1
 
-    def progress(what: str, done: int, total: int) -> None:
+    def progress(task: str, done: int, total: int) -> None:
         if done == kill_after:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -113,24 +113,24 @@ def child(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("name", ["stpl", "self_training"])
 def test_a_step(name: str, precision: str, checkpointing: bool, benchmark: Any) -> None:
     arguments = name, precision, "checkpointing" if checkpointing else "plain"
-    done = benchmark.pedantic(child, args=arguments, rounds=1)
-    assert done.returncode == 0
-    found = json.loads(done.stdout)
-    benchmark.extra_info.update(found)
-    print(f"{' '.join(arguments)}: {json.dumps({k: round(v, 2) for k, v in found.items()})}")
-    assert found["peak_gb"] <= PEAK_GB
+    completed = benchmark.pedantic(child, args=arguments, rounds=1)
+    assert completed.returncode == 0
+    figures = json.loads(completed.stdout)
+    benchmark.extra_info.update(figures)
+    print(f"{' '.join(arguments)}: {json.dumps({k: round(v, 2) for k, v in figures.items()})}")
+    assert figures["peak_gb"] <= PEAK_GB
 
 
 def test_killed_in_the_middle_it_ends_with_the_same_bits(tmp_path: Path, benchmark: Any) -> None:
     from bench.networks.weights import load_tensors
 
-    def both() -> None:
+    def train_twice() -> None:
         assert child("train", str(tmp_path / "straight"), "0").returncode == 0
         assert child("train", str(tmp_path / "killed"), "1").returncode == -signal.SIGKILL
         assert not (tmp_path / "killed" / "state" / "snapshot-000002.safetensors").exists()
         assert child("train", str(tmp_path / "killed"), "0").returncode == 0
 
-    benchmark.pedantic(both, rounds=1)
+    benchmark.pedantic(train_twice, rounds=1)
     for file in ("snapshot-000002.safetensors", "state.safetensors"):
         straight, killed = (load_tensors(tmp_path / run / "state" / file)[0] for run in ("straight", "killed"))
         assert straight.keys() == killed.keys()

@@ -19,9 +19,9 @@ from tests.benchmarks.report import exponent
 from tests.threads import one_thread  # noqa: F401
 
 
-def fitted(benchmark: Any, what: str, unit: str, sizes: list[int], work: Callable[[int], Callable[[], Any]]) -> None:
+def fitted(benchmark: Any, label: str, unit: str, sizes: list[int], work: Callable[[int], Callable[[], Any]]) -> None:
     seconds = fastest([work(size) for size in sizes], 3)
-    grown(benchmark, what, unit, sizes, seconds)
+    grown(benchmark, label, unit, sizes, seconds)
     assert exponent(sizes, seconds) <= 2.1
 
 
@@ -63,7 +63,7 @@ def test_clips(benchmark: Any) -> None:
 
 def test_trials(benchmark: Any) -> None:
     def work(count: int) -> Callable[[], Any]:
-        asked = {"name": "many", "shift": "ministreet-tiny", "methods": ["stpl"], "seeds": f"0:{count}"}
-        return lambda: plan(Sweep.model_validate(asked))
+        fields = {"name": "many", "shift": "ministreet-tiny", "methods": ["stpl"], "seeds": f"0:{count}"}
+        return lambda: plan(Sweep.model_validate(fields))
 
     fitted(benchmark, "planning a sweep", "trials", [16, 32, 64, 128], work)

@@ -34,20 +34,25 @@ def copies(root: Path, number: int) -> list[Path]:
     (root / "records/ministreet/sequences").mkdir(parents=True)
     written: list[Path] = []
     while len(written) < number:
-        again = len(written) // len(files)
+        repetition = len(written) // len(files)
         for file in files[: number - len(written)]:
-            told = json.loads(file.read_text())
-            told["config"]["seed"] += 100 * again
-            told["run"] = RunConfig.model_validate(told["config"]).hash
-            if again and told["source_model"]:
-                told["source_model"] = hash_of([told["source_model"], again])
-            path = root / f"records/ministreet/{told['config']['method']}-s{told['config']['seed']}-{told['run']}.json"
-            path.write_text(json.dumps(told, indent=1, sort_keys=True) + "\n")
+            fields = json.loads(file.read_text())
+            fields["config"]["seed"] += 100 * repetition
+            fields["run"] = RunConfig.model_validate(fields["config"]).hash
+            if repetition and fields["source_model"]:
+                fields["source_model"] = hash_of([fields["source_model"], repetition])
+            path = (
+                root
+                / f"records/ministreet/{fields['config']['method']}-s{fields['config']['seed']}-{fields['run']}.json"
+            )
+            path.write_text(json.dumps(fields, indent=1, sort_keys=True) + "\n")
             head, *lines = place(file).read_text().splitlines()
             names = [line.partition(",")[0] for line in lines]
-            turned = [line.partition(",")[2] for line in (*lines[again:], *lines[:again])]  # pooled they are the same
-            told_lines = [f"{name},{counts}" for name, counts in zip(names, turned, strict=True)]
-            place(path).write_text("\n".join([head, *told_lines, ""]))
+            turned = [
+                line.partition(",")[2] for line in (*lines[repetition:], *lines[:repetition])
+            ]  # pooled they are the same
+            new_lines = [f"{name},{counts}" for name, counts in zip(names, turned, strict=True)]
+            place(path).write_text("\n".join([head, *new_lines, ""]))
             written.append(path)
     return written
 
@@ -79,7 +84,7 @@ def test_a_page_of_many_records(option: list[str], tmp_path: Path, benchmark: An
         f"{RECORDS} records: {cpu:.1f} s of CPU ({wall:.1f} s), {imports:.1f} of them imports, {read:.1f} s to read the files alone"
     )
     print(f"peak {peak:.0f} MB, {empty:.0f} of them libraries")
-    what = f"leaderboard of {RECORDS:,} records {' '.join(option)}".strip()
-    measured(benchmark, what, "reading their files", (cpu - imports) / read, most=RATIO)
-    measured(benchmark, f"{what}, libraries included ({cpu:.1f} s of CPU)", f"{SECONDS:.0f} s", cpu / SECONDS, most=1)
+    label = f"leaderboard of {RECORDS:,} records {' '.join(option)}".strip()
+    measured(benchmark, label, "reading their files", (cpu - imports) / read, most=RATIO)
+    measured(benchmark, f"{label}, libraries included ({cpu:.1f} s of CPU)", f"{SECONDS:.0f} s", cpu / SECONDS, most=1)
     assert peak - empty <= PEAK_MB and cpu - imports <= RATIO * read

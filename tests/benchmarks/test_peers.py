@@ -28,8 +28,8 @@ def square(z: Tensor, label: Tensor) -> Tensor:
     same = label[:, None] == label
     positive = same & ~torch.eye(len(z), dtype=torch.bool)
     negative = (scores.exp() * ~same).sum(1, keepdim=True)
-    each = (scores - (scores.exp() + negative).log()) * positive
-    return -(each.sum(1) / positive.sum(1)).mean()
+    log_ratio = (scores - (scores.exp() + negative).log()) * positive
+    return -(log_ratio.sum(1) / positive.sum(1)).mean()
 
 
 def compared(theirs: Callable[[Tensor, Tensor], Tensor], denominator: Any, count: int) -> float:

@@ -1,4 +1,4 @@
-"""What a person waits for: the help, a cold run, a warm one, one that trains its source model; takes minutes.
+"""Waiting times at the command line: the help, a cold run, a warm one, one that trains its source model; takes minutes.
 
 Limits in seconds are for two idle cores with AVX-512. Each run is a process of its own, as on the command line, with two threads.
 The figures are printed with ``-rP`` and stand in ``extra_info`` of the benchmark's JSON.
@@ -38,13 +38,15 @@ def test_help_is_there_at_once(benchmark: Any) -> None:
     """Absolute, and as a ratio to importing the libraries it is written with, in turns."""
     seconds(HELP), seconds(LIBRARIES)  # byte code is compiled
     pairs = [(seconds(HELP), seconds(LIBRARIES)) for _ in range(7)]
-    ours, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
-    benchmark.extra_info.update(help_seconds=ours, libraries_seconds=theirs, ratio=ours / theirs)
+    help_time, import_time = (statistics.median(column) for column in zip(*pairs, strict=True))
+    benchmark.extra_info.update(help_seconds=help_time, libraries_seconds=import_time, ratio=help_time / import_time)
     benchmark.pedantic(seconds, args=(HELP,), rounds=3)
-    measured(benchmark, "`bench --help`", "import of typer and rich", ours / theirs, most=HELP_RATIO)
-    print(f"bench --help {ours:.3f} s, import of typer and rich {theirs:.3f} s, ratio {ours / theirs:.2f}")
-    assert ours <= HELP_SECONDS
-    assert ours <= HELP_RATIO * theirs
+    measured(benchmark, "`bench --help`", "import of typer and rich", help_time / import_time, most=HELP_RATIO)
+    print(
+        f"bench --help {help_time:.3f} s, import of typer and rich {import_time:.3f} s, ratio {help_time / import_time:.2f}"
+    )
+    assert help_time <= HELP_SECONDS
+    assert help_time <= HELP_RATIO * import_time
 
 
 def command(folder: Path, *options: str) -> list[str]:
@@ -74,13 +76,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("run")
 
 
-def waited(benchmark: Any, what: str, elapsed: float, limit: float, peak: float) -> None:
+def waited(benchmark: Any, label: str, elapsed: float, limit: float, peak: float) -> None:
     """Keep and check what a run took."""
     benchmark.extra_info.update(seconds=elapsed, peak_mb=peak)
     measured(
-        benchmark, f"`bench run --method stpl`, {what} ({elapsed:.0f} s)", f"{limit:.0f} s", elapsed / limit, most=1
+        benchmark, f"`bench run --method stpl`, {label} ({elapsed:.0f} s)", f"{limit:.0f} s", elapsed / limit, most=1
     )
-    print(f"{what}: {elapsed:.1f} s, peak {peak:.0f} MB")
+    print(f"{label}: {elapsed:.1f} s, peak {peak:.0f} MB")
     assert elapsed <= limit and peak <= PEAK_MB
 
 
@@ -117,11 +119,11 @@ def first_step(folder: Path) -> float:
 def test_the_first_step_comes_soon(folder: Path, benchmark: Any) -> None:
     """With clips cached: from the command to the end of the first step; the median of three."""
     measured_run(folder)
-    taken = statistics.median(first_step(folder) for _ in range(3))
-    benchmark.extra_info.update(seconds=taken)
-    what = f"`bench run --method stpl`, warm, to its first step ({taken:.1f} s)"
-    measured(benchmark, what, f"{FIRST_SECONDS:.0f} s", taken / FIRST_SECONDS, most=1)
-    assert taken <= FIRST_SECONDS
+    elapsed = statistics.median(first_step(folder) for _ in range(3))
+    benchmark.extra_info.update(seconds=elapsed)
+    label = f"`bench run --method stpl`, warm, to its first step ({elapsed:.1f} s)"
+    measured(benchmark, label, f"{FIRST_SECONDS:.0f} s", elapsed / FIRST_SECONDS, most=1)
+    assert elapsed <= FIRST_SECONDS
 
 
 @pytest.mark.parametrize("method", ["self_training", "stpl"])
@@ -129,11 +131,11 @@ def test_a_step_is_little_more_than_its_passes(method: str, folder: Path, benchm
     """As `bench profile` sees it: forward passes, losses, backward and optimiser are what a step is for."""
     measured_run(folder)
     words = [sys.executable, "-m", "bench", "profile", "--method", method, "--json", "--threads", "1"]
-    told = [
+    profiles = [
         subprocess.run([*words, "--cache", str(folder / "cache")], cwd=ROOT, check=True, capture_output=True)
         for _ in range(3)
     ]
-    outside = statistics.median(json.loads(one.stdout)[0]["outside"] for one in told)
+    outside = statistics.median(json.loads(profile.stdout)[0]["outside"] for profile in profiles)
     ratio = 1 / (1 - outside / 100)
     measured(
         benchmark,

@@ -39,8 +39,8 @@ def spec(tmp_path: Path) -> Sweep:
     content = yaml.safe_load((ROOT / "shifts" / "ministreet-tiny.yaml").read_text(encoding="utf-8"))
     content["adaptation"]["steps"] = 700
     (tmp_path / "longer.yaml").write_text(yaml.safe_dump(content))
-    asked = {"name": "twelve", "shift": str(tmp_path / "longer.yaml"), "methods": ["stpl", "self_training"]}
-    return Sweep.model_validate({**asked, "seeds": "0:6"})
+    fields = {"name": "twelve", "shift": str(tmp_path / "longer.yaml"), "methods": ["stpl", "self_training"]}
+    return Sweep.model_validate({**fields, "seeds": "0:6"})
 
 
 def without_ray(configs: Sequence[RunConfig], at_once: int, folder: Path) -> float:
@@ -49,8 +49,8 @@ def without_ray(configs: Sequence[RunConfig], at_once: int, folder: Path) -> flo
     processes = []
     for first in range(at_once):
         command = [sys.executable, "-c", RUN, str(folder / "runs"), str(folder / "cache")]
-        known = {"OMP_NUM_THREADS": "1", "BENCH_PLUGINS": f"shift={folder.parent / 'longer.yaml'}"}
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, env={**os.environ, **known}, text=True)
+        variables = {"OMP_NUM_THREADS": "1", "BENCH_PLUGINS": f"shift={folder.parent / 'longer.yaml'}"}
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, env={**os.environ, **variables}, text=True)
         assert process.stdin is not None
         process.stdin.write("".join(f"{config.model_dump_json()}\n" for config in configs[first::at_once]))
         process.stdin.close()
@@ -62,7 +62,7 @@ def without_ray(configs: Sequence[RunConfig], at_once: int, folder: Path) -> flo
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two at once need two cores")
 def test_twelve_runs_through_ray_take_a_tenth_longer_at_most(tmp_path: Path, benchmark: Any) -> None:
     sweep = spec(tmp_path)
-    configs = [one.config for one in plan(sweep)]
+    configs = [entry.config for entry in plan(sweep)]
     # Replicates are dealt out whole, so that no process waits for the other's source model.
     configs = [*configs[0::4], *configs[2::4], *configs[1::4], *configs[3::4]]
     alone = {count: without_ray(configs, count, tmp_path / f"alone{count}") for count in (1, 2)}

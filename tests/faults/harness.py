@@ -46,7 +46,7 @@ MOST_MEMORY = 1 << 30
 
 
 def fingerprint(value: Any) -> str:
-    """Of a value of any kind, by content."""
+    """A digest of the content of a value of any kind."""
     digest = hashlib.sha256()
     for part in _parts(value):
         digest.update(part)
@@ -72,8 +72,8 @@ def _parts(value: Any) -> Iterator[bytes]:
         yield b"}"
     elif isinstance(value, (list, tuple)):
         yield b"["
-        for one in value:
-            yield from _parts(one)
+        for element in value:
+            yield from _parts(element)
         yield b"]"
     else:
         yield f"{type(value).__name__} {value!r}".encode("utf-8", "backslashreplace")
@@ -98,25 +98,25 @@ class Row:
         """Inputs with an outcome that should not be."""
         return sum(self.counts[name] for name in BAD)
 
-    def take(self, number: int, outcome: str, memory: float, said: str) -> None:
+    def take(self, number: int, outcome: str, memory: float, message: str) -> None:
         """Count an input."""
         self.counts[outcome] += 1
         self.memory = max(self.memory, memory)
         if outcome in BAD and len(self.examples) < 5:
-            self.examples.append(f"{self.reader.name}, input {number}: {outcome}: {said}")
+            self.examples.append(f"{self.reader.name}, input {number}: {outcome}: {message}")
 
 
 def examine(reader: Reader, numbers: Iterable[int]) -> Row:
     """Read damaged files of a kind in child processes; one that hangs or dies takes no other input with it."""
-    row, left, scratch = Row(reader), list(numbers), Path(tempfile.mkdtemp())
+    row, remaining, scratch = Row(reader), list(numbers), Path(tempfile.mkdtemp())
     try:
         (scratch / "whole").mkdir()
         name = reader.make(scratch / "whole").relative_to(scratch / "whole")
-        while left:
-            done, end = _batch(reader, name, scratch, left, row)
-            if done < len(left):
-                row.take(left[done], "hung" if end == "hung" else "untyped", 0.0, "the process ended")
-            left = left[done + 1 :]
+        while remaining:
+            done, end = _batch(reader, name, scratch, remaining, row)
+            if done < len(remaining):
+                row.take(remaining[done], "hung" if end == "hung" else "untyped", 0.0, "the process ended")
+            remaining = remaining[done + 1 :]
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return row
@@ -143,8 +143,8 @@ def _batch(reader: Reader, name: Path, scratch: Path, numbers: list[int], row: R
                     break
                 if not (line := lines.readline()):
                     break
-                outcome, memory, said = line.decode().rstrip("\n").split("\t")
-                row.take(numbers[done], outcome, float(memory), said)
+                outcome, memory, message = line.decode().rstrip("\n").split("\t")
+                row.take(numbers[done], outcome, float(memory), message)
                 done += 1
     finally:
         os.kill(child, signal.SIGKILL)
@@ -171,32 +171,32 @@ def _read_all(reader: Reader, name: Path, scratch: Path, numbers: list[int], sin
         (work / name).write_bytes(data)
         return reader.read(work / name)
 
-    wanted = read(content)
+    expected = read(content)
     for number in numbers:
         mutant = reader.mutate(content, random.Random(f"{reader.name}/{number}"))
         reset_peak_memory()
         before = peak_memory_mb()
-        outcome, said = _outcome(reader, lambda: read(mutant.content), wanted, mutant.forged)  # noqa: B023
+        outcome, message = _outcome(reader, lambda: read(mutant.content), expected, mutant.forged)  # noqa: B023
         memory = peak_memory_mb() - before
         if memory > MOST_MEMORY / 1e6:
             outcome = "memory"
-        said = " ".join(repr(said).split())[:300]
-        os.write(sink, f"{outcome}\t{memory}\t{said}\n".encode())
+        message = " ".join(repr(message).split())[:300]
+        os.write(sink, f"{outcome}\t{memory}\t{message}\n".encode())
 
 
-def _outcome(reader: Reader, read: Callable[[], Any], wanted: Any, forged: bool) -> tuple[str, str]:
+def _outcome(reader: Reader, read: Callable[[], Any], expected: Any, forged: bool) -> tuple[str, str]:
     try:
         value = read()
-        part = reader.loses and value.items() <= wanted.items()
-        if part or fingerprint(value) == fingerprint(wanted):
+        part = reader.loses and value.items() <= expected.items()
+        if part or fingerprint(value) == fingerprint(expected):
             return "same", ""
         return ("other", "") if forged or not reader.checksum else ("silent", str(value))
     except MemoryError as error:
         return "memory", str(error)
     except TYPED as error:
-        said = str(error)
-        short = said.isprintable() and 0 < len(said) <= LONGEST
-        return ("typed", "") if short else ("untyped", f"{len(said)} characters, {said[:200]}")
+        message = str(error)
+        short = message.isprintable() and 0 < len(message) <= LONGEST
+        return ("typed", "") if short else ("untyped", f"{len(message)} characters, {message[:200]}")
     except Exception as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         return "untyped", f"{type(error).__name__}: {error!s:.150} at {frame.filename[-40:]}:{frame.lineno}"
@@ -214,10 +214,10 @@ def table(rows: Iterable[Row]) -> pd.DataFrame:
         }
         for row in rows
     ]
-    whole = pd.DataFrame(lines)
-    numbers = whole.select_dtypes("number")
+    frame = pd.DataFrame(lines)
+    numbers = frame.select_dtypes("number")
     last = {"reader": "all", "checksum": "", **numbers.sum().to_dict(), "MB": numbers["MB"].max()}
-    return pd.concat([whole, pd.DataFrame([last])], ignore_index=True)
+    return pd.concat([frame, pd.DataFrame([last])], ignore_index=True)
 
 
 def main() -> int:
@@ -226,9 +226,9 @@ def main() -> int:
     parser.add_argument("--each", type=int, default=100, help="inputs of each reader")
     parser.add_argument("--reader", action="append", help="a part of its name; all by default")
     parser.add_argument("--only", type=int, help="this input alone")
-    asked = parser.parse_args()
-    chosen = [r for name, r in READERS.items() if not asked.reader or any(part in name for part in asked.reader)]
-    numbers = range(asked.each) if asked.only is None else [asked.only]
+    options = parser.parse_args()
+    chosen = [r for name, r in READERS.items() if not options.reader or any(part in name for part in options.reader)]
+    numbers = range(options.each) if options.only is None else [options.only]
     rows = []
     for reader in chosen:
         rows.append(examine(reader, numbers))

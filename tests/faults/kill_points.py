@@ -61,12 +61,12 @@ def watch(folder: Path, kill_at: int | None, log: Path) -> None:
     """Note the points of this process in ``log``, and kill it at one of them."""
     import sys
 
-    place, lines = os.path.realpath(folder), os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    root, lines = os.path.realpath(folder), os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     number = 0
 
-    def point(what: str, path: str, half: bool = False) -> None:
+    def point(event: str, path: str, half: bool = False) -> None:
         nonlocal number
-        os.write(lines, f"{what} {os.path.relpath(path, place)}{' half' if half else ''}\n".encode())
+        os.write(lines, f"{event} {os.path.relpath(path, root)}{' half' if half else ''}\n".encode())
         if number == kill_at:
             if half:
                 handle = os.open(path, os.O_WRONLY)
@@ -83,10 +83,14 @@ def watch(folder: Path, kill_at: int | None, log: Path) -> None:
         name = arguments[0]
         if not isinstance(name, (str, bytes, os.PathLike)) or (event == "open" and not arguments[2] & WRITES):
             return
-        folders = [one for one in arguments[1:] if isinstance(one, int) and one > 2] if event != "open" else []
+        folders = (
+            [argument for argument in arguments[1:] if isinstance(argument, int) and argument > 2]
+            if event != "open"
+            else []
+        )
         beside = os.readlink(f"/proc/self/fd/{folders[-1]}") if folders and not os.path.isabs(os.fsdecode(name)) else ""
         path = os.path.abspath(os.path.join(beside, os.fsdecode(name)))
-        if not path.startswith(f"{place}{os.sep}"):
+        if not path.startswith(f"{root}{os.sep}"):
             return
         busy = True
         point(event, path)
@@ -116,27 +120,27 @@ def go(act: Callable[[Path], None], folder: Path, kill_at: int | None = None, lo
 
 def tree(folder: Path) -> dict[str, Any]:
     """Everything in a folder by its name; of a record without what it cost and when."""
-    found: dict[str, Any] = {}
+    contents: dict[str, Any] = {}
     for path in sorted(folder.rglob("*")):
         content: Any = None if path.is_dir() else path.read_bytes()
         if path.name == "record.json" or (path.suffix == ".json" and path.parent.parent.name == "records"):
             content = {key: value for key, value in json.loads(content).items() if key not in ("cost", "date")}
-        found[path.relative_to(folder).as_posix()] = content
-    return found
+        contents[path.relative_to(folder).as_posix()] = content
+    return contents
 
 
-def chosen(points: int, wanted: int | None) -> list[int]:
+def chosen(points: int, sample: int | None) -> list[int]:
     """Points spread evenly over all that there are, the first and the last among them; all without a number."""
-    if wanted is None or wanted >= points:
+    if sample is None or sample >= points:
         return list(range(points))
-    return sorted({round(i * (points - 1) / (wanted - 1)) for i in range(wanted)})
+    return sorted({round(i * (points - 1) / (sample - 1)) for i in range(sample)})
 
 
-def kill_everywhere(case: Case, base: Path, wanted: int | None = None) -> Count:
+def kill_everywhere(case: Case, base: Path, sample: int | None = None) -> Count:
     """Kill a case at its points, each time from the start, do it again, and compare.
 
     Args:
-        wanted: number of points; all by default.
+        sample: number of points; all by default.
     """
     ready, right, log = base / "ready", base / "right", base / "points.log"
     ready.mkdir(parents=True)
@@ -145,17 +149,17 @@ def kill_everywhere(case: Case, base: Path, wanted: int | None = None) -> Count:
     go(case.work, right, log=log)
     expected, points = tree(right), log.read_text().splitlines()
     count = Count(len(points))
-    for number in chosen(len(points), wanted):
+    for number in chosen(len(points), sample):
         folder = base / "killed"
         shutil.copytree(ready, folder, symlinks=True)
         go(case.work, folder, number, log)
         go(case.work, folder)
-        found, at = tree(folder), f"{number} ({points[number]})"
+        contents, at = tree(folder), f"{number} ({points[number]})"
         count.kills += 1
         for kind, names in (
-            (count.wrong, [n for n in found.keys() & expected.keys() if found[n] != expected[n]]),
-            (count.missing, list(expected.keys() - found.keys())),
-            (count.stray, list(found.keys() - expected.keys())),
+            (count.wrong, [n for n in contents.keys() & expected.keys() if contents[n] != expected[n]]),
+            (count.missing, list(expected.keys() - contents.keys())),
+            (count.stray, list(contents.keys() - expected.keys())),
         ):
             if names:
                 kind[at] = sorted(names)

@@ -122,10 +122,10 @@ def places(content: Any) -> Iterator[tuple[Any, Any]]:
 def restructured(content: Any, draw: Draw) -> Any:
     """An object of JSON with a value replaced by :data:`HERE`, left out, renamed, doubled or put in."""
     content = json.loads(json.dumps(content))
-    found = list(places(content))
-    if not found:
+    positions = list(places(content))
+    if not positions:
         return HERE
-    inside, key = draw.choice(found)
+    inside, key = draw.choice(positions)
     kind = draw.randrange(6)
     if kind <= 2 or isinstance(inside, list):
         inside[key] = HERE
@@ -142,15 +142,15 @@ def a_json(content: bytes, draw: Draw) -> Mutant:
     """Bytes, or structure; of what is sealed the seal is left, or made anew, or goes with the rest of the file."""
     if draw.random() < 0.5:
         return some_bytes(content, draw)
-    changed = restructured(told := json.loads(content), draw)
+    changed = restructured(original := json.loads(content), draw)
     text = json.dumps(changed, indent=1, sort_keys=True).replace(f'"{HERE}"', draw.choice(NASTY))
-    if isinstance(told, dict) and KEY in told and draw.random() < 0.5:
+    if isinstance(original, dict) and KEY in original and draw.random() < 0.5:
         try:
-            rest = {key: value for key, value in json.loads(text).items() if key != KEY}
-            return Mutant(json.dumps(sealed(rest)).encode(), forged=True)
+            unsealed = {key: value for key, value in json.loads(text).items() if key != KEY}
+            return Mutant(json.dumps(sealed(unsealed)).encode(), forged=True)
         except (ValueError, AttributeError, RecursionError):
             pass
-    return Mutant(text.encode(), forged=isinstance(told, dict) and KEY in told and KEY not in text)
+    return Mutant(text.encode(), forged=isinstance(original, dict) and KEY in original and KEY not in text)
 
 
 def json_lines(content: bytes, draw: Draw) -> Mutant:
@@ -295,6 +295,6 @@ def a_safetensors(content: bytes, draw: Draw) -> Mutant:
         mutant = a_json(meta.encode(), draw)
         header["__metadata__"]["meta"], forged = mutant.content.decode("utf-8", "replace"), mutant.forged
         text = json.dumps(header)
-    written = text.encode("utf-8", "replace")
-    written += b" " * (-len(written) % 8)
-    return Mutant(struct.pack("<Q", len(written)) + written + body, forged)
+    encoded = text.encode("utf-8", "replace")
+    encoded += b" " * (-len(encoded) % 8)
+    return Mutant(struct.pack("<Q", len(encoded)) + encoded + body, forged)

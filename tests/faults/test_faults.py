@@ -27,8 +27,8 @@ def test_damaged_files_are_named_or_change_nothing(name: str) -> None:
 
 def fake(read: Callable[[Path], Any], checksum: bool = True) -> Reader:
     """A reader with a fault."""
-    whole = READERS["index"].make
-    return Reader("fake", whole, lambda path: read(path), mutations.some_bytes, checksum)
+    make = READERS["index"].make
+    return Reader("fake", make, lambda path: read(path), mutations.some_bytes, checksum)
 
 
 def raises(error: Exception) -> Callable[[Path], Any]:

@@ -42,11 +42,11 @@ def a_run(folder: Path, method: str = "self_training") -> None:
 
 def a_sweep(folder: Path) -> None:
     """Everything that a sweep writes beside its runs: what is asked for, records from other nodes, a failure's log."""
-    asked = {"name": "s", "shift": TINY, "methods": ["stpl", "adabn"], "seeds": "0:2"}
-    place = SweepFolder(folder, "s")
-    planned = place.open(Sweep.model_validate(asked))
-    with place.held():
-        jobs = Jobs(place, planned, note=False)
+    fields = {"name": "s", "shift": TINY, "methods": ["stpl", "adabn"], "seeds": "0:2"}
+    sweep_folder = SweepFolder(folder, "s")
+    planned = sweep_folder.open(Sweep.model_validate(fields))
+    with sweep_folder.held():
+        jobs = Jobs(sweep_folder, planned, note=False)
         while (job := jobs.next()) is not None:
             if job.kind == "run" and job.config.seed == 1 and job.config.method == "adabn":
                 jobs.fail(job, "it failed", "trace", again=False)
@@ -55,7 +55,7 @@ def a_sweep(folder: Path) -> None:
 
 
 def record_of(key: str, config: Any) -> str:
-    told = {
+    fields = {
         "schema": 1, "run": key, "config": config.model_dump(mode="json"), "shift_hash": config.shift_hash,
         "source_model": None, "method": {}, "versions": {}, "hardware": {}, "date": "2030-01-01", "code": {},
         "result": {"iou": {}, "miou": 40.0, "pixel_accuracy": 1, "temporal_consistency": 1},
@@ -64,19 +64,19 @@ def record_of(key: str, config: Any) -> str:
             "steps": 1, "seconds": 1, "cpu_seconds": 1, "total_seconds": 1, "peak_memory_mb": 1, "parameters": 1,
         },
     }  # fmt: skip
-    return json.dumps(told)
+    return json.dumps(fields)
 
 
 def register(folder: Path) -> None:
     """As if the repository held an even smaller tiny shift that is reported, and this code were committed."""
-    told = yaml.safe_load((ROOT / "shifts" / f"{TINY}.yaml").read_text(encoding="utf-8"))
+    shift = yaml.safe_load((ROOT / "shifts" / f"{TINY}.yaml").read_text(encoding="utf-8"))
     for side in ("source", "target"):
-        told["data"][side] |= {"train": 3, "val": 2}
-    told["source_training"]["steps"] = told["adaptation"]["steps"] = told["adaptation"]["snapshots"] = 2
+        shift["data"][side] |= {"train": 3, "val": 2}
+    shift["source_training"]["steps"] = shift["adaptation"]["steps"] = shift["adaptation"]["snapshots"] = 2
     shifts = folder.parent / "shifts"  # beside what is compared
     if not shifts.is_dir():
         shifts.mkdir()
-        (shifts / f"{REPORTED}.yaml").write_text(yaml.safe_dump(told | {"purpose": "report", "name": REPORTED}))
+        (shifts / f"{REPORTED}.yaml").write_text(yaml.safe_dump(shift | {"purpose": "report", "name": REPORTED}))
     if str(shifts) not in bench.shifts.__path__:
         bench.shifts.__path__ = [*bench.shifts.__path__, str(shifts)]
     evidence.source_at = {CODE["revision"]: CODE["source"]}.get  # type: ignore[assignment]

@@ -39,8 +39,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
-        here = Path(__file__).parent
-        for item in (item for item in items if here in item.path.parents):
+        folder = Path(__file__).parent
+        for item in (item for item in items if folder in item.path.parents):
             item.add_marker(pytest.mark.skip(reason="needs a GPU; torch sees none"))
 
 
@@ -53,16 +53,16 @@ def gpu() -> torch.device:
 def card() -> str | None:
     """The name of this card in the table of GPUs, None where it is not there."""
     name = torch.cuda.get_device_name()
-    return next((key for part, key in CARDS.items() if part in name), None)
+    return next((key for fragment, key in CARDS.items() if fragment in name), None)
 
 
 @pytest.fixture(scope="session")
 def plans(request: pytest.FixtureRequest) -> dict[str, Training]:
     """The planned step of every method whose full-size step is asked for, on all cores, before anything is timed."""
-    asked = {str(item.callspec.params["name"]) for item in request.session.items if item.name.startswith(STEP)}  # type: ignore[attr-defined]
+    names = {str(item.callspec.params["name"]) for item in request.session.items if item.name.startswith(STEP)}  # type: ignore[attr-defined]
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(8, os.cpu_count() or 1), spawn, torch.set_num_threads, (1,)) as pool:
-        return dict(zip(sorted(asked), pool.map(plan, sorted(asked)), strict=True))
+        return dict(zip(sorted(names), pool.map(plan, sorted(names)), strict=True))
 
 
 def plan(name: str) -> Training:
@@ -80,5 +80,5 @@ def measured() -> Iterator[Callable[..., None]]:
 
     yield note
     if path := os.environ.get("BENCH_GPU_REPORT"):
-        told = {"card": torch.cuda.get_device_name(), "torch": torch.__version__, "measured": rows}
-        Path(path).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        report = {"card": torch.cuda.get_device_name(), "torch": torch.__version__, "measured": rows}
+        Path(path).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

@@ -25,53 +25,53 @@ FOLDERS = ("/proc", "/sys", "/dev", "/dev/shm", "/tmp", "/run", "/var", "/etc", 
 def close_one_call(name: str) -> None:
     """Close this system call alone."""
     for table in (box._CALLS[os.uname().machine][1], box._SHARED):
-        for other in table.keys() - {name} - SPECIAL:
-            del table[other]
+        for call in table.keys() - {name} - SPECIAL:
+            del table[call]
     box._filter_calls()
 
 
-def close_files(place: str, allowed: str) -> None:
+def close_files(folder: str, allowed: str) -> None:
     """Close files alone, as a method's box does, but for one folder."""
     box._filter_calls = lambda driver=False: None
-    given = {
+    rules = {
         "read": [Path(f"/proc/{os.getpid()}"), *Around.of_now().code([])],
         "write": [],
         "devices": box.of_devices(gpu=True),
     }
-    given[allowed].append(Path(place))
-    box.close_box(**given)
+    rules[allowed].append(Path(folder))
+    box.close_box(**rules)
 
 
-def in_child(close: Callable[..., None], what: tuple[str, ...], device: str) -> None:
+def in_child(close: Callable[..., None], arguments: tuple[str, ...], device: str) -> None:
     """What a child does: close something, then compute."""
-    close(*what)
+    close(*arguments)
     os._exit(0 if (torch.ones(8, 8, device=device) @ torch.ones(8, 8, device=device)).sum().item() == 512 else 1)
 
 
-def computes(close: Callable[..., None], what: tuple[str, ...], device: str) -> bool:
+def computes(close: Callable[..., None], arguments: tuple[str, ...], device: str) -> bool:
     """Whether a device computes in a process that has closed something first; a fresh one, since CUDA does not survive a fork."""
-    child = multiprocessing.get_context("spawn").Process(target=in_child, args=(close, what, device))
+    child = multiprocessing.get_context("spawn").Process(target=in_child, args=(close, arguments, device))
     child.start()
     child.join(120)
     child.kill()
     return child.exitcode == 0
 
 
-def wanted(device: str) -> tuple[list[str], list[str]]:
+def find_needs(device: str) -> tuple[list[str], list[str]]:
     """Calls each of which alone, closed, stops a device; folders each of which alone, opened, lets it compute."""
     calls: list[Any] = [(name,) for name in sorted({*box._CALLS[os.uname().machine][1], *box._SHARED} - SPECIAL)]
     folders = list(itertools.product(FOLDERS, ("read", "write", "devices")))
     with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2)) as pool:
-        alive = list(pool.map(lambda what: computes(close_one_call, what, device), calls))
-        opened = list(pool.map(lambda what: computes(close_files, what, device), folders))
+        alive = list(pool.map(lambda arguments: computes(close_one_call, arguments, device), calls))
+        opened = list(pool.map(lambda arguments: computes(close_files, arguments, device), folders))
     stopping = [name for (name,), good in zip(calls, alive, strict=True) if not good]
-    return stopping, [" ".join(what) for what, good in zip(folders, opened, strict=True) if good]
+    return stopping, [" ".join(arguments) for arguments, good in zip(folders, opened, strict=True) if good]
 
 
 @pytest.mark.skipif(not box.available(), reason="no box on this system")
 def test_a_gpu_computes_in_a_box(measured: Callable[..., None]) -> None:
     """Where it does not, methods are watched only."""
     good = _computes("cuda")
-    calls, folders = ([], []) if good else wanted("cuda")
+    calls, folders = ([], []) if good else find_needs("cuda")
     measured(what="box", computes=good, stopping_calls=calls, helping_folders=folders)
     assert good, f"its driver wants of calls {calls}, and of folders one of {folders}"

@@ -55,7 +55,7 @@ def test_a_full_size_step(
     trainer.step(last, parts)
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
-    took = []
+    durations = []
     torch.cuda.set_sync_debug_mode("default" if name in WAITS else "error")
     try:
         for _ in range(3):
@@ -64,11 +64,11 @@ def test_a_full_size_step(
             trainer.step(last, parts)
             torch.cuda.set_sync_debug_mode("default")
             torch.cuda.synchronize()
-            took.append(time.perf_counter() - began)
+            durations.append(time.perf_counter() - began)
             torch.cuda.set_sync_debug_mode("default" if name in WAITS else "error")
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    peak, step = torch.cuda.max_memory_allocated(), statistics.median(took)
+    peak, step = torch.cuda.max_memory_allocated(), statistics.median(durations)
     ahead = seconds(planned.step.operations, GPUS[card]) if card else None
     measured(what="step", method=name, seconds=step, planned_seconds=ahead, peak=peak, planned_peak=planned.step.peak)
     assert MEMORY[0] <= peak / planned.step.peak <= MEMORY[1]
@@ -79,18 +79,18 @@ def test_a_full_size_step(
 @pytest.mark.parametrize("name", TRAINED)
 def test_its_losses_are_those_of_a_cpu(name: str, precision: str, gpu: torch.device) -> None:
     config = make_run_config(name, TINY)
-    found = []
+    losses = []
     for device in (torch.device("cpu"), gpu):
         trainer, parts = real_steps(config, device)
         trainer.schedule = trainer.schedule.model_copy(update={"precision": precision})
         noted: dict[str, torch.Tensor] = {}
-        trainer._note = lambda one, kept=noted: kept.update(one.values) if one.what == "loss" else None  # type: ignore[method-assign]
+        trainer._note = lambda note, store=noted: store.update(note.values) if note.what == "loss" else None  # type: ignore[method-assign]
         trainer.step(0, parts)
-        found.append({key: float(value) for key, value in noted.items()})
-    there, here = found
-    assert there and there.keys() == here.keys()
-    for key, value in there.items():
-        assert here[key] == pytest.approx(value, rel=max(LOSS[precision], FLIPS.get(name, 0.0)), abs=1e-3), key
+        losses.append({key: float(value) for key, value in noted.items()})
+    on_cpu, on_gpu = losses
+    assert on_cpu and on_cpu.keys() == on_gpu.keys()
+    for key, value in on_cpu.items():
+        assert on_gpu[key] == pytest.approx(value, rel=max(LOSS[precision], FLIPS.get(name, 0.0)), abs=1e-3), key
 
 
 class Killed(Exception):
@@ -105,7 +105,7 @@ def test_a_killed_run_goes_on(tmp_path: Path, gpu: torch.device, monkeypatch: py
     def run(folder: str, kill_after: int = 0) -> Trainer:
         trainer, parts = real_steps(config, gpu, folder=tmp_path / folder)
 
-        def progress(what: str, done: int, total: int) -> None:
+        def progress(task: str, done: int, total: int) -> None:
             if done == kill_after:
                 raise Killed
 
@@ -115,12 +115,12 @@ def test_a_killed_run_goes_on(tmp_path: Path, gpu: torch.device, monkeypatch: py
     straight = run("straight")
     with pytest.raises(Killed):
         run("killed", 3)
-    again = run("killed")
+    resumed = run("killed")
     last = straight.schedule.steps
-    one, other = (load_tensors(trainer.snapshot_path(last))[0] for trainer in (straight, again))
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        assert torch.allclose(value.float(), other[name].float(), rtol=1e-2, atol=1e-3), name
+    undisturbed, interrupted = (load_tensors(trainer.snapshot_path(last))[0] for trainer in (straight, resumed))
+    assert undisturbed.keys() == interrupted.keys()
+    for name, value in undisturbed.items():
+        assert torch.allclose(value.float(), interrupted[name].float(), rtol=1e-2, atol=1e-3), name
     lines = [(tmp_path / folder / "metrics.jsonl").read_text().splitlines() for folder in ("straight", "killed")]
     assert [[json.loads(line)["step"] for line in log] for log in lines] == [list(range(last))] * 2
 
@@ -145,17 +145,17 @@ def test_evaluation_at_the_labels_full_size(gpu: torch.device, measured: Callabl
     clip = noise(shift, "target", 1, False)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    found = predict(large, to_device(clip, gpu), corners)
-    found.labels()
-    found.previous_labels()
-    assert found.labels(size).shape == (1, *size)
+    prediction = predict(large, to_device(clip, gpu), corners)
+    prediction.labels()
+    prediction.previous_labels()
+    assert prediction.labels(size).shape == (1, *size)
     peak = torch.cuda.max_memory_allocated()
     measured(what="evaluation", peak=peak, planned_peak=planned.peak)
     assert MEMORY[0] <= peak / planned.peak <= MEMORY[1]
     small = build_segmenter("mini", "conv1x1", len(shift.classes)).eval()
-    wanted = predict(small, clip, corners).labels(size)
-    same = predict(small.to(gpu), to_device(clip, gpu), corners).labels(size).cpu() == wanted
-    assert same.float().mean() > 0.995
+    expected = predict(small, clip, corners).labels(size)
+    equal = predict(small.to(gpu), to_device(clip, gpu), corners).labels(size).cpu() == expected
+    assert equal.float().mean() > 0.995
 
 
 def test_two_runs_share_a_gpu(tmp_path: Path) -> None:

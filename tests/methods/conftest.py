@@ -60,9 +60,9 @@ class StandIn:
         torch.manual_seed(0)
         cls = loaded_class(name)
         segmenter = build_segmenter("mini", "conv1x1", classes)
-        made: Method = cls(segmenter, cls.Settings(**resolve_settings(name, settings)), Setup(classes, self.steps, 0))
-        made.restart()
-        return made.train()
+        built: Method = cls(segmenter, cls.Settings(**resolve_settings(name, settings)), Setup(classes, self.steps, 0))
+        built.restart()
+        return built.train()
 
     def clips(self, seed: int = 0, n: int = 2, t: int = 2, size: tuple[int, int] = (32, 64)) -> ClipBatch:
         """Clips of noise with flow of a few pixels, valid nearly everywhere."""

@@ -29,70 +29,70 @@ def test_domain_loss_by_hand() -> None:
 
 @pytest.mark.parametrize("clip_norm", [None, 0.01])
 def test_a_step_is_adam_on_half_of_both_losses(clip_norm: float | None) -> None:
-    ours = adversary(clip_norm=clip_norm)
-    net = copy.deepcopy(ours.discriminator).requires_grad_(True)
+    learner = adversary(clip_norm=clip_norm)
+    net = copy.deepcopy(learner.discriminator).requires_grad_(True)
     optimiser = torch.optim.Adam(net.parameters(), lr=1e-2, betas=(0.9, 0.99))
     for seed in range(3):
         source, target = maps(seed), maps(seed + 10)
-        ours.watch(source, target)
-        ours.learn()
+        learner.watch(source, target)
+        learner.learn()
         loss = (domain_loss(net(source), SOURCE) + domain_loss(net(target), TARGET)) / 2
         optimiser.zero_grad()
         loss.backward()
         if clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(net.parameters(), clip_norm)
         optimiser.step()
-    for a, b in zip(ours.discriminator.parameters(), net.parameters(), strict=True):
+    for a, b in zip(learner.discriminator.parameters(), net.parameters(), strict=True):
         torch.testing.assert_close(a, b.detach())
 
 
 def test_the_gradient_is_clipped_with_the_extra_term_in_it() -> None:
-    ours = adversary(clip_norm=1.0)
-    ours.watch(maps(0), maps(1))
-    ours.learn(lambda: 1e4 * ours.discriminator[0].weight.sum())  # type: ignore[union-attr,operator]
-    norm = torch.stack([p.grad.norm() for p in ours.parameters() if p.grad is not None]).norm()
+    learner = adversary(clip_norm=1.0)
+    learner.watch(maps(0), maps(1))
+    learner.learn(lambda: 1e4 * learner.discriminator[0].weight.sum())  # type: ignore[union-attr,operator]
+    norm = torch.stack([p.grad.norm() for p in learner.parameters() if p.grad is not None]).norm()
     assert float(norm) == pytest.approx(1.0, rel=1e-3)
 
 
 def test_what_the_extra_term_asks_of_another_discriminator_is_not_followed() -> None:
-    ours, other = adversary(0), adversary(1)
-    ours.discriminator.load_state_dict(other.discriminator.state_dict())
-    before = [p.clone() for p in other.parameters()]
-    start = float(weight_discrepancy(ours.discriminator, other.discriminator))
+    learner, second = adversary(0), adversary(1)
+    learner.discriminator.load_state_dict(second.discriminator.state_dict())
+    before = [p.clone() for p in second.parameters()]
+    start = float(weight_discrepancy(learner.discriminator, second.discriminator))
     for seed in range(5):
-        ours.watch(maps(seed), maps(seed))  # the same maps in both domains: nothing else to learn
-        ours.learn(lambda: weight_discrepancy(ours.discriminator, other.discriminator))
-    assert float(weight_discrepancy(ours.discriminator, other.discriminator)) < start - 0.01
-    assert all(torch.equal(p, q) and p.grad is None for p, q in zip(other.parameters(), before, strict=True))
+        learner.watch(maps(seed), maps(seed))  # the same maps in both domains: nothing else to learn
+        learner.learn(lambda: weight_discrepancy(learner.discriminator, second.discriminator))
+    assert float(weight_discrepancy(learner.discriminator, second.discriminator)) < start - 0.01
+    assert all(torch.equal(p, q) and p.grad is None for p, q in zip(second.parameters(), before, strict=True))
 
 
 def test_learning_reaches_neither_the_maps_nor_what_made_them() -> None:
     scores = torch.randn(2, 3, 32, 32, requires_grad=True)
-    ours = adversary()
-    ours.watch(scores.softmax(1), scores.softmax(1))
+    learner = adversary()
+    learner.watch(scores.softmax(1), scores.softmax(1))
     with torch.no_grad():  # the harness may call it so
-        ours.learn()
+        learner.learn()
     assert scores.grad is None
 
 
 def test_fooling_lowers_what_the_discriminator_says() -> None:
-    ours = adversary()
+    learner = adversary()
     target = maps(0).requires_grad_()
-    loss = ours.fool(target)
+    loss = learner.fool(target)
     (gradient,) = torch.autograd.grad(loss, target)
     with torch.no_grad():
         moved = target - 10 * gradient
-        assert float(ours.discriminator(moved).mean()) < float(ours.discriminator(target).mean())
+        assert float(learner.discriminator(moved).mean()) < float(learner.discriminator(target).mean())
 
 
 def test_bfloat16_gives_float32_losses() -> None:
-    ours = adversary()
+    learner = adversary()
     with torch.autocast("cpu", torch.bfloat16):
-        loss = ours.fool(maps(0))
-        ours.watch(maps(0), maps(1))
-        ours.learn()
+        loss = learner.fool(maps(0))
+        learner.watch(maps(0), maps(1))
+        learner.learn()
     assert loss.dtype == torch.float32 and torch.isfinite(loss)
-    assert all(p.dtype == torch.float32 and torch.isfinite(p).all() for p in ours.parameters())
+    assert all(p.dtype == torch.float32 and torch.isfinite(p).all() for p in learner.parameters())
 
 
 def test_weight_discrepancy_gradient() -> None:
@@ -110,8 +110,8 @@ def test_weight_discrepancy_gradient() -> None:
         return weight_discrepancy(twin, second)
 
     # Against the definition rather than by differences: the cosine of a single number is flat but for its sign.
-    found = torch.autograd.grad(discrepancy(*values), values)
-    for a, b, gradient in zip(values, second.parameters(), found, strict=True):
+    gradients = torch.autograd.grad(discrepancy(*values), values)
+    for a, b, gradient in zip(values, second.parameters(), gradients, strict=True):
         u, v = a.detach().flatten(), b.detach().flatten()
         expected = (v / v.norm() - (u @ v) / (u.norm() * v.norm()) * u / u.norm()) / u.norm() / len(values)
         torch.testing.assert_close(gradient.flatten(), expected, rtol=1e-7, atol=1e-12)

@@ -92,8 +92,12 @@ def test_a_draw_stays_inside_the_image_and_is_its_own_for_each_clip(seed: int) -
     assert g.zoom.min() >= 1 and g.zoom.max() <= 1.5 and g.zoom.std() > 0.1
     assert (g.offset.abs() + 1 / g.zoom[:, None] <= 1 + 1e-6).all()
     assert g.offset[:, 0].ne(g.offset[:, 1]).all()
-    again = Geometry.draw(200, 1.5, seeded(seed))
-    assert torch.equal(g.sign, again.sign) and torch.equal(g.zoom, again.zoom) and torch.equal(g.offset, again.offset)
+    repeated = Geometry.draw(200, 1.5, seeded(seed))
+    assert (
+        torch.equal(g.sign, repeated.sign)
+        and torch.equal(g.zoom, repeated.zoom)
+        and torch.equal(g.offset, repeated.offset)
+    )
     assert (Geometry.draw(50, 1.5, seeded(seed), mirror=False).sign == 1).all()
 
 
@@ -136,8 +140,8 @@ def test_the_grid_is_that_of_the_affine_matrix(height: int, width: int) -> None:
     moved = Geometry.draw(3, 3.0, seeded(), min_zoom=0.4)
     theta = torch.zeros(3, 2, 3)
     theta[:, 0, 0], theta[:, 1, 1], theta[:, :, 2] = moved.sign / moved.zoom, 1 / moved.zoom, moved.offset
-    wanted = F.affine_grid(theta, [3, 1, height, width], align_corners=False)
-    torch.testing.assert_close(moved._grid((height, width), torch.device("cpu")), wanted, rtol=0, atol=1e-6)
+    expected = F.affine_grid(theta, [3, 1, height, width], align_corners=False)
+    torch.testing.assert_close(moved._grid((height, width), torch.device("cpu")), expected, rtol=0, atol=1e-6)
 
 
 # Photometric noise ----------------------------------------------------------------------------------------------------

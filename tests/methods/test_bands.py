@@ -22,18 +22,18 @@ def chosen(n: int = 2, share: float = 0.3) -> Tensor:
 def test_swap_against_loops_over_components(size: tuple[int, int]) -> None:
     image, reference, share = images(0, *size), images(1, *size), chosen()
     band = band_map(*size).numpy()
-    found, apart = swap_bands(image, reference, share)
+    swapped, apart = swap_bands(image, reference, share)
     for n in range(2):
         for c in range(3):
-            spectrum, other = np.fft.fft2(image[n, c].numpy()), np.fft.fft2(reference[n, c].numpy())
+            spectrum, style = np.fft.fft2(image[n, c].numpy()), np.fft.fft2(reference[n, c].numpy())
             mixed = spectrum.copy()
             for k in range(BANDS):
-                here = band == k
-                distance = np.abs(np.abs(other) - np.abs(spectrum))[here].sum() / band.size
+                mask = band == k
+                distance = np.abs(np.abs(style) - np.abs(spectrum))[mask].sum() / band.size
                 assert float(apart[n, k, c]) == pytest.approx(distance)
                 if share[n, k, c]:
-                    mixed[here] = np.abs(other)[here] * np.exp(1j * np.angle(spectrum))[here]
-            np.testing.assert_allclose(found[n, c].numpy(), np.fft.ifft2(mixed).real, atol=1e-8)
+                    mixed[mask] = np.abs(style)[mask] * np.exp(1j * np.angle(spectrum))[mask]
+            np.testing.assert_allclose(swapped[n, c].numpy(), np.fft.ifft2(mixed).real, atol=1e-8)
 
 
 @pytest.mark.parametrize("size", [(8, 10), (33, 65), (66, 70)])
@@ -44,9 +44,9 @@ def test_bands_are_rings_and_their_energies_add_up(size: tuple[int, int]) -> Non
     power = torch.fft.fft2(image).abs().square()
     for k in range(BANDS):
         torch.testing.assert_close(energy[:, k], power[..., band == k].sum(-1))
-    kept = (band >= 0).sum()
+    in_bands = (band >= 0).sum()
     odd = size[0] % 2 * size[1] + size[1] % 2 * size[0] - size[0] % 2 * (size[1] % 2)
-    assert int(kept) + odd == size[0] * size[1]  # one middle row or column of an odd size is in no band
+    assert int(in_bands) + odd == size[0] * size[1]  # one middle row or column of an odd size is in no band
 
 
 def test_a_share_in_between_moves_amplitudes_in_between_and_passes_a_gradient() -> None:
@@ -62,9 +62,9 @@ def test_each_image_has_its_own_components() -> None:
     image, reference, share = images(0), images(1), chosen()
     together = swap_bands(image, reference, share)
     for n in range(2):
-        one = slice(n, n + 1)
-        for a, b in zip(together, swap_bands(image[one], reference[one], share[one]), strict=True):
-            torch.testing.assert_close(a[one], b)
+        single = slice(n, n + 1)
+        for a, b in zip(together, swap_bands(image[single], reference[single], share[single]), strict=True):
+            torch.testing.assert_close(a[single], b)
 
 
 def test_a_reference_of_another_size_is_resized_first() -> None:
@@ -101,7 +101,7 @@ def test_the_straight_through_gradient_is_the_sigmoids() -> None:
     scores = torch.randn(2, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
     weight = torch.arange(20.0, dtype=torch.float64).view(2, 10)
     hard = top_components(scores, 3)
-    (found,) = torch.autograd.grad((weight * hard).sum(), scores)
+    (gradient,) = torch.autograd.grad((weight * hard).sum(), scores)
     p = scores.detach().sigmoid()
-    torch.testing.assert_close(found, weight * p * (1 - p))
+    torch.testing.assert_close(gradient, weight * p * (1 - p))
     assert sorted({round(v, 6) for v in hard.detach().flatten().tolist()}) == [0.0, 1.0]

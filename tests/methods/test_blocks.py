@@ -79,8 +79,8 @@ def test_decoders_that_agree_cost_nothing_and_teach_not_the_main_head() -> None:
     scores = torch.randn(2, 3, 4, 4, generator=gen(), requires_grad=True)
     p = scores.softmax(1)
     assert float(decoder_disagreement([scores.detach(), scores.detach()], p)) == 0.0
-    other = torch.randn(2, 3, 4, 4, generator=gen(1), requires_grad=True)
-    assert torch.autograd.grad(decoder_disagreement([other], p), scores, allow_unused=True)[0] is None
+    decoder = torch.randn(2, 3, 4, 4, generator=gen(1), requires_grad=True)
+    assert torch.autograd.grad(decoder_disagreement([decoder], p), scores, allow_unused=True)[0] is None
 
 
 def test_dropped_channels_are_whole_and_the_rest_scaled() -> None:
@@ -148,13 +148,13 @@ def test_class_balanced_portion_against_loops(every: int) -> None:
     p[:, 2] *= 0.01  # hardly ever predicted
     p = p / p.sum(1, keepdim=True)
     confidence, label = p.max(1)
-    found = class_balanced_portion(confidence, label, 5, 0.3, every)
+    thresholds = class_balanced_portion(confidence, label, 5, 0.3, every)
     for c in range(5):
         values = [v for n in range(3) for v in confidence[n][label[n] == c].tolist()[::every]]
         m = int(0.3 * len(values))
-        assert float(found[c]) == pytest.approx(sorted(values, reverse=True)[m - 1] if m else 1.0), c
-    labels = relative_labels(p, found[:4])
-    assert ((labels == 255) == ((p / found[:4, None, None]).max(1).values < 1)).all()
+        assert float(thresholds[c]) == pytest.approx(sorted(values, reverse=True)[m - 1] if m else 1.0), c
+    labels = relative_labels(p, thresholds[:4])
+    assert ((labels == 255) == ((p / thresholds[:4, None, None]).max(1).values < 1)).all()
     with pytest.raises(ValueError, match=r"0\.\.1"):
         class_balanced_portion(confidence, label, 5, 1.5)
 
@@ -172,8 +172,8 @@ def test_offline_labels_drop_a_share_of_each_class_over_all_clips() -> None:
     p = torch.stack(list(maps.values())).softmax(1)
     labels, argmax = bank.of(tuple(maps)), p.argmax(1)
     for c in range(3):
-        kept = (labels == c).sum() / (argmax == c).sum()
-        assert 0.4 < float(kept) < 0.6, c
+        share = (labels == c).sum() / (argmax == c).sum()
+        assert 0.4 < float(share) < 0.6, c
     assert ((labels == 255) | (labels == argmax)).all()
     label_confident(bank, batches, predict, 1.0, 0.0)  # nothing is above a cap of 0
     assert torch.equal(bank.of(tuple(maps)), argmax)
@@ -198,9 +198,9 @@ def test_each_clip_of_a_batch_uses_its_own_flow() -> None:
     p = torch.randn(2, 3, 6, 8, generator=gen()).softmax(1)
     q = torch.randn(2, 3, 6, 8, generator=gen(1)).mul(5).softmax(1)
     flow = torch.stack([torch.zeros(2, 6, 8), torch.full((2, 6, 8), 2.0)])
-    both = intra_domain_consistency(p, q, flow)
+    together = intra_domain_consistency(p, q, flow)
     alone = [intra_domain_consistency(p[i : i + 1], q[i : i + 1], flow[i : i + 1]) for i in range(2)]
-    assert float(both) == pytest.approx(float(sum(alone)) / 2)
+    assert float(together) == pytest.approx(float(sum(alone)) / 2)
     assert not torch.equal(propagate(q[1:], flow[1:])[0], q[1:])
 
 
@@ -268,8 +268,8 @@ def test_contrast_leaves_out_what_has_no_label() -> None:
     f, h = (torch.nn.functional.normalize(torch.randn(1, 7, 4, generator=gen(k)), dim=2) for k in (0, 1))
     r = torch.rand(1, 7, generator=gen(2)) * 0.2 + 0.9
     y = torch.tensor([[0, 255, 1, 0, 255, 1, 1]])
-    kept = (y[0] != 255).nonzero().flatten()
-    alone = instance_contrast(f[:, kept], h[:, kept], y[:, kept], y[:, kept], r[:, kept], 0.07)
+    labelled = (y[0] != 255).nonzero().flatten()
+    alone = instance_contrast(f[:, labelled], h[:, labelled], y[:, labelled], y[:, labelled], r[:, labelled], 0.07)
     torch.testing.assert_close(instance_contrast(f, h, y, y, r, 0.07, ignore=255), alone)
     assert not torch.isclose(instance_contrast(f, h, y, y, r, 0.07), alone)  # published: a class like others
     nothing = torch.full_like(y, 255)

@@ -30,9 +30,9 @@ def test_percentiles_are_numpys(seed: int) -> None:
     label[7] = 3  # a class of one
     fractions = torch.rand(4, generator=g)
     fractions[0], fractions[1] = 0.0, 1.0
-    found = class_percentiles(confidence, label, fractions)
+    percentiles = class_percentiles(confidence, label, fractions)
     expected = [np.percentile(confidence[label == c].numpy(), 100 * float(fractions[c])) for c in range(4)]
-    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5)
+    np.testing.assert_allclose(percentiles.numpy(), expected, rtol=1e-5)
 
 
 def slow_thresholds(theta: list[float], confidence: Tensor, label: Tensor, share: float, power: float) -> list[float]:
@@ -52,15 +52,15 @@ def test_thresholds_follow_clip_by_clip_and_label_the_clip_they_come_from() -> N
         names = tuple(f"clip {2 * number + i}" for i in range(2))
         clips.append(ClipBatch(frames, torch.zeros(2, 1, 2, 4, 4), torch.ones(2, 1, 4, 4).bool(), names))
         p.append((3 * torch.randn(2, 4, 4, 4, generator=g)).softmax(1))
-    bank, found = LabelBank(), iter(p)
-    label_adaptively(bank, clips, lambda batch: next(found), 0.5, 2.0)
+    bank, predictions = LabelBank(), iter(p)
+    label_adaptively(bank, clips, lambda batch: next(predictions), 0.5, 2.0)
     theta = [0.9] * 4
     for batch, probabilities in zip(clips, p, strict=True):
-        for key, one in zip(batch.keys, probabilities, strict=True):
-            confidence, label = one.max(0)
+        for key, probability in zip(batch.keys, probabilities, strict=True):
+            confidence, label = probability.max(0)
             theta = slow_thresholds(theta, confidence, label, 0.5, 2.0)
-            kept = torch.tensor(theta)[label] <= confidence
-            assert torch.equal(bank.of((key,))[0], torch.where(kept, label, 255)), key
+            confident = torch.tensor(theta)[label] <= confidence
+            assert torch.equal(bank.of((key,))[0], torch.where(confident, label, 255)), key
     assert len(set(theta)) == 4 and 0 < int((bank.of(("clip 5",)) == 255).sum()) < 16
 
 
@@ -92,7 +92,7 @@ def test_means_of_classes_against_a_loop() -> None:
 
 
 def test_the_memory_is_a_ring_per_class_and_only_full_ones_count() -> None:
-    memory, kept = ClassMemory(3, 2, 4), [[], [], []]  # type: ignore[var-annotated]
+    memory, stored = ClassMemory(3, 2, 4), [[], [], []]  # type: ignore[var-annotated]
     for seed in range(4):
         means = torch.randn(2, 3, 4, generator=gen(seed))
         present = torch.tensor([[True, seed == 0, False], [True, False, False]])
@@ -100,14 +100,16 @@ def test_the_memory_is_a_ring_per_class_and_only_full_ones_count() -> None:
         for n in range(2):
             for c in range(3):
                 if present[n, c]:
-                    kept[c].append(means[n, c])
+                    stored[c].append(means[n, c])
     query = torch.randn(2, 3, 4, generator=gen(9), requires_grad=True)
-    there = torch.tensor([[True, True, True], [False, True, True]])
-    expected = min(float((query[0, 0] - f).abs().mean()) for f in kept[0][-2:]) / 2  # class 0 of the first image alone
+    in_query = torch.tensor([[True, True, True], [False, True, True]])
+    expected = (
+        min(float((query[0, 0] - f).abs().mean()) for f in stored[0][-2:]) / 2
+    )  # class 0 of the first image alone
     assert memory.count.tolist() == [8, 1, 0]
-    found = memory.distance(query, there)
-    assert float(found.detach()) == pytest.approx(expected, rel=1e-5)
-    found.backward()
+    distance = memory.distance(query, in_query)
+    assert float(distance.detach()) == pytest.approx(expected, rel=1e-5)
+    distance.backward()
     assert query.grad is not None and query.grad[0, 0].abs().sum() > 0 and query.grad[1].abs().sum() == 0
 
 
@@ -125,10 +127,10 @@ def test_three_quarters_of_the_classes_and_each_frames_own_mask(stand_in: Any) -
             assert torch.equal(clips.frames[n, t][:, ~pasted], target.frames[n, t][:, ~pasted])
             frames.append(pasted)
         labels = source.previous_label[n, 0], source.label[n]
-        classes = [set(of[mask].tolist()) for of, mask in zip(labels, frames, strict=True)]
+        classes = [set(frame_label[mask].tolist()) for frame_label, mask in zip(labels, frames, strict=True)]
         assert classes[0] == classes[1] and len(classes[0]) == round(0.75 * 5) and 255 not in classes[0]
-        for of, mask in zip(labels, frames, strict=True):
-            assert torch.equal(mask, torch.isin(of, torch.tensor(sorted(classes[0]))))
+        for frame_label, mask in zip(labels, frames, strict=True):
+            assert torch.equal(mask, torch.isin(frame_label, torch.tensor(sorted(classes[0]))))
         assert not torch.equal(*frames)
         assert torch.equal(label[n][frames[1]], source.label[n][frames[1]])
         bank = method.bank.of((target.keys[n],))[0].repeat_interleave(4, 0).repeat_interleave(4, 1)
@@ -154,13 +156,13 @@ def test_the_consensus_is_of_t_and_of_what_the_flow_brings(stand_in: Any) -> Non
     clips = ClipBatch(frames, flow, valid, ("clip",))
     painter = stand_in.painter()
     method.segmenter.classify, method.segmenter.fuse_alone = (lambda x: x), (lambda x: x)
-    found = method.consensus(painter(frames, flow, valid), clips, frames[:, -1])[0]
-    before, now = frames[0].argmax(1)
+    consensus = method.consensus(painter(frames, flow, valid), clips, frames[:, -1])[0]
+    previous, current = frames[0].argmax(1)
     for y in range(6):
         for x in range(8):
-            agreed = y > 0 and x < 7 and bool(before[y, min(x + 1, 7)] == now[y, x])
-            assert int(found[y, x]) == (int(now[y, x]) if agreed else 255), (y, x)
-    assert 0 < int((found != 255).sum()) < 40
+            agreed = y > 0 and x < 7 and bool(previous[y, min(x + 1, 7)] == current[y, x])
+            assert int(consensus[y, x]) == (int(current[y, x]) if agreed else 255), (y, x)
+    assert 0 < int((consensus != 255).sum()) < 40
 
 
 def test_only_recognised_source_pixels_are_remembered(stand_in: Any) -> None:
@@ -171,10 +173,10 @@ def test_only_recognised_source_pixels_are_remembered(stand_in: Any) -> None:
     method.memory = ClassMemory(3, 1, 3)
     method.segmenter.classify, method.segmenter.fuse_alone = (lambda x: x), (lambda x: x)
     method.remember(stand_in.painter()(frames, None, None), label)
-    now = frames[0, -1]
+    current = frames[0, -1]
     for c in range(2):
-        right = (label[0] == c) & (now.argmax(0) == c)
-        torch.testing.assert_close(method.memory.features[c, 0], now[:, right].mean(1))
+        right = (label[0] == c) & (current.argmax(0) == c)
+        torch.testing.assert_close(method.memory.features[c, 0], current[:, right].mean(1))
     assert method.memory.count.tolist() == [1, 1, 0]
 
 

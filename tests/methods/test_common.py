@@ -73,21 +73,21 @@ def test_the_teacher_labels_both_frames_by_its_running_thresholds() -> None:
     twin = frozen_copy(student)
     with torch.no_grad():
         out = twin(batch.frames, batch.flow, batch.valid)
-        before = twin.classify(twin.fuse_alone(out.encoded[-2])).softmax(1)
-    now = out.scores.softmax(1)
-    assert torch.equal(labels.current, confident_labels(now, teacher.thresholds.thresholds)[0])
-    assert torch.equal(previous, confident_labels(before, teacher.thresholds.thresholds)[0])
-    kept = (labels.current != 255).float().mean()
-    assert 0.4 < kept < 0.6  # half of each predicted class is dropped
+        earlier = twin.classify(twin.fuse_alone(out.encoded[-2])).softmax(1)
+    current = out.scores.softmax(1)
+    assert torch.equal(labels.current, confident_labels(current, teacher.thresholds.thresholds)[0])
+    assert torch.equal(previous, confident_labels(earlier, teacher.thresholds.thresholds)[0])
+    share = (labels.current != 255).float().mean()
+    assert 0.4 < share < 0.6  # half of each predicted class is dropped
 
 
 def test_the_teacher_restarts_as_the_student_and_follows_it() -> None:
-    student, other = segmenter(0), segmenter(1)
+    student, restarted = segmenter(0), segmenter(1)
     teacher = Teacher(student, CLASSES, 0.5, 0.9)
-    teacher.restart(other)
+    teacher.restart(restarted)
     assert all(
         torch.equal(a, b)
-        for a, b in zip(teacher.segmenter.state_dict().values(), other.state_dict().values(), strict=True)
+        for a, b in zip(teacher.segmenter.state_dict().values(), restarted.state_dict().values(), strict=True)
     )
     teacher.follow(student, 0.0)
     assert all(torch.equal(a, b) for a, b in zip(teacher.segmenter.parameters(), student.parameters(), strict=True))
@@ -120,8 +120,8 @@ def test_balanced_weights_by_hand() -> None:
 def test_everything_ignored_is_zero_with_zero_gradient() -> None:
     model, batch = segmenter(), clips()
     labelled = LabelledBatch(batch.frames, batch.flow, batch.valid, batch.keys, torch.full((2, 32, 48), 255))
-    for how in (Supervision(), Supervision(loss="plain")):
-        losses = supervised(model, labelled, how)
+    for supervision in (Supervision(), Supervision(loss="plain")):
+        losses = supervised(model, labelled, supervision)
         assert set(losses) == {"ce", "ce_aux"} and all(v.item() == 0 for v in losses.values())
     assert set(losses) == {"ce", "ce_aux"} and all(v.item() == 0 for v in losses.values())
     torch.stack(list(losses.values())).sum().backward()
@@ -157,16 +157,16 @@ def test_plain_supervision_is_the_published_one() -> None:
 def test_training_from_scratch_sees_the_views_that_the_shift_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
     import methods.common.supervised as module
 
-    seen: list[LabelledBatch] = []
-    monkeypatch.setattr(module, "supervised", lambda model, batch, how: seen.append(batch) or {})
+    batches: list[LabelledBatch] = []
+    monkeypatch.setattr(module, "supervised", lambda model, batch, supervision: batches.append(batch) or {})
     batch = clips()
     label = torch.randint(0, CLASSES, (2, 32, 48), generator=seeded())
     labelled = LabelledBatch(batch.frames, batch.flow, batch.valid, batch.keys, label)
 
-    def view(step: int, **asked: Any) -> LabelledBatch:
-        setup = Setup(CLASSES, 10, 0, Supervision(**asked))
+    def view(step: int, **options: Any) -> LabelledBatch:
+        setup = Setup(CLASSES, 10, 0, Supervision(**options))
         method_class("oracle")(segmenter(), None, setup).losses(labelled, None, step)
-        return seen[-1]
+        return batches[-1]
 
     assert view(0, mirror=False) is labelled  # untouched, not resampled
     turned = [not torch.equal(view(step).label, label) for step in range(4)]
@@ -182,17 +182,17 @@ def test_supervised_training_moves_labels_with_the_frames(monkeypatch: pytest.Mo
     """Frames that show their own label in grey still do so in the view that is trained on."""
     import methods.common.supervised as module
 
-    seen: list[LabelledBatch] = []
+    batches: list[LabelledBatch] = []
     monkeypatch.setattr("methods.common.augment.photometric", lambda frames, *_: frames)
-    monkeypatch.setattr(module, "supervised", lambda model, batch, how: seen.append(batch) or {})
+    monkeypatch.setattr(module, "supervised", lambda model, batch, supervision: batches.append(batch) or {})
     oracle: Method = method_class("oracle")(segmenter(), None, Setup(CLASSES, 10, 0))
     label = torch.randint(0, CLASSES, (2, 32, 48), generator=seeded())
     frames = (label / CLASSES).float()[:, None, None].expand(2, 2, 3, 32, 48).contiguous()
     batch = clips()
     for step in range(4):
         oracle.losses(LabelledBatch(frames, batch.flow, batch.valid, batch.keys, label), None, step)
-        assert torch.equal((seen[-1].frames[:, -1, 0] * CLASSES).round().long(), seen[-1].label)
-    moved = [not torch.equal(view.label[i], label[i]) for view in seen for i in range(2)]
+        assert torch.equal((batches[-1].frames[:, -1, 0] * CLASSES).round().long(), batches[-1].label)
+    moved = [not torch.equal(view.label[i], label[i]) for view in batches for i in range(2)]
     assert any(moved) and not all(moved)
 
 
@@ -211,10 +211,10 @@ def test_noise_replaces_a_share_of_the_labels_and_leaves_what_is_ignored() -> No
     labels = torch.randint(0, 5, (4, 40, 50), generator=torch.Generator().manual_seed(0))
     labels[:, :, :10] = 255
     assert noisy(labels, 0.0, 5, torch.Generator()) is labels
-    found = noisy(labels, 0.4, 5, torch.Generator().manual_seed(1))
-    assert torch.equal(found, noisy(labels, 0.4, 5, torch.Generator().manual_seed(1)))
-    assert (found[:, :, :10] == 255).all() and found[:, :, 10:].max() < 5
-    wrong = float((found != labels)[:, :, 10:].float().mean())
+    changed = noisy(labels, 0.4, 5, torch.Generator().manual_seed(1))
+    assert torch.equal(changed, noisy(labels, 0.4, 5, torch.Generator().manual_seed(1)))
+    assert (changed[:, :, :10] == 255).all() and changed[:, :, 10:].max() < 5
+    wrong = float((changed != labels)[:, :, 10:].float().mean())
     assert wrong == pytest.approx(0.4 * 4 / 5, abs=0.02)  # a fifth of the drawn classes is right by chance
-    everything = noisy(labels, 1.0, 5, torch.Generator().manual_seed(2))[:, :, 10:]
-    assert torch.bincount(everything.flatten(), minlength=5).float().div(everything.numel()).sub(0.2).abs().max() < 0.02
+    drawn = noisy(labels, 1.0, 5, torch.Generator().manual_seed(2))[:, :, 10:]
+    assert torch.bincount(drawn.flatten(), minlength=5).float().div(drawn.numel()).sub(0.2).abs().max() < 0.02

@@ -27,11 +27,11 @@ STEPS = 6
 
 def loadable() -> dict[str, type[Method]]:
     """Methods of this repository, of installed packages, and of ``--method``; a broken one has a test of its own."""
-    found = {}
+    methods = {}
     for name in names("method"):
         with contextlib.suppress(RunError, UsageError):
-            found[name] = loaded_class(name)
-    return found
+            methods[name] = loaded_class(name)
+    return methods
 
 
 METHODS = loadable()
@@ -162,7 +162,7 @@ def test_parameters_move_and_frozen_ones_do_not(name: str) -> None:
     assert all(torch.isfinite(torch.tensor(list(entry.values()))).all() for entry in log)
     moved = {k for k, v in method.named_parameters() if not torch.equal(v, before[k])}
     assert any(k.startswith("segmenter.encoder") for k in moved)
-    own = {
+    separate = {
         id(p) for optimiser in method.optimisers().values() for group in optimiser.param_groups for p in group["params"]
     }
     for key, parameter in method.named_parameters():
@@ -171,22 +171,22 @@ def test_parameters_move_and_frozen_ones_do_not(name: str) -> None:
             assert key not in moved, f"{key} is frozen but moved"
         if key.startswith("segmenter.classifier") and parameter.requires_grad:
             assert key in moved, key
-        if id(parameter) in own:  # a discriminator: trained, but by an optimiser of its own
+        if id(parameter) in separate:  # a discriminator: trained, but by an optimiser of its own
             assert key in moved and id(parameter) not in optimised, key
 
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_same_seed_gives_same_losses_and_resume_is_exact(name: str) -> None:
-    whole = make_method(name)
-    optimiser = torch.optim.SGD(whole.parameter_groups(0.01, 10.0), momentum=0.9)
+    uninterrupted = make_method(name)
+    optimiser = torch.optim.SGD(uninterrupted.parameter_groups(0.01, 10.0), momentum=0.9)
     kill = STEPS - 2  # in the last phase of methods that have phases
-    log = train(whole, 0, kill, optimiser)
-    state = {k: v.clone() for k, v in whole.state_dict().items()}
-    optimisers = copy.deepcopy([o.state_dict() for o in (optimiser, *whole.optimisers().values())])
-    log += train(whole, kill, STEPS, optimiser)
+    log = train(uninterrupted, 0, kill, optimiser)
+    state = {k: v.clone() for k, v in uninterrupted.state_dict().items()}
+    optimisers = copy.deepcopy([o.state_dict() for o in (optimiser, *uninterrupted.optimisers().values())])
+    log += train(uninterrupted, kill, STEPS, optimiser)
 
-    again = make_method(name)
-    assert train(again, 0, 2) == log[:2]
+    repeated = make_method(name)
+    assert train(repeated, 0, 2) == log[:2]
 
     resumed = make_method(name, seed=0)
     with torch.no_grad():
@@ -197,7 +197,7 @@ def test_same_seed_gives_same_losses_and_resume_is_exact(name: str) -> None:
     for o, saved in zip((optimiser, *resumed.optimisers().values()), optimisers, strict=True):
         o.load_state_dict(saved)
     assert train(resumed, kill, STEPS, optimiser) == log[kill:]
-    for (key, a), b in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
+    for (key, a), b in zip(uninterrupted.state_dict().items(), resumed.state_dict().values(), strict=True):
         assert torch.equal(a, b), key
 
 
@@ -252,7 +252,7 @@ def test_longer_clips_train_and_resume_to_the_same_bits(name: str, frames: int) 
 @pytest.mark.parametrize(("name", "frames"), LONGER)
 def test_every_frame_of_a_longer_clip_counts(name: str, frames: int) -> None:
     """With fusion in the network all methods learn from all frames, the oldest one included."""
-    told = []
+    losses = []
     for changed in (None, 0):
         method = make_method(name, frames=frames)
         for member in (m for m in method.modules() if isinstance(m, Conv1x1Fusion)):
@@ -263,8 +263,8 @@ def test_every_frame_of_a_longer_clip_counts(name: str, frames: int) -> None:
                 batch.frames[:, changed] = 1 - batch.frames[:, changed]
         if 0 in method.round_steps():
             method.start_round(0, [target])
-        told.append({key: float(v.detach()) for key, v in method.losses(target, source, 0).items()})
-    assert told[0] != told[1]
+        losses.append({key: float(v.detach()) for key, v in method.losses(target, source, 0).items()})
+    assert losses[0] != losses[1]
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -305,14 +305,18 @@ def test_a_source_batch_with_nothing_labelled_gives_zero_not_nan(name: str) -> N
 @pytest.mark.parametrize("name", ["oracle", *(n for n in TRAINED if loaded_class(n).card.setting == "UDA")])
 def test_labelled_clips_teach_as_the_shift_says(name: str) -> None:
     """Plain or balanced over classes, and the auxiliary head's share: none falls back on what MiniStreet does."""
-    told = {}
-    for how in (Supervision(mirror=False), Supervision("plain", False), Supervision("plain", False, auxiliary=0.7)):
+    losses = {}
+    for supervision in (
+        Supervision(mirror=False),
+        Supervision("plain", False),
+        Supervision("plain", False, auxiliary=0.7),
+    ):
         method = make_method(name)
-        method.setup = dataclasses.replace(method.setup, supervision=how)
-        told[how] = {key: float(v.detach()) for key, v in method.losses(*begin(method), 0).items()}
-    balanced, plain, more = told.values()
-    assert balanced["ce"] != plain["ce"] == more["ce"]
-    assert more["ce_aux"] == pytest.approx(7 * plain["ce_aux"])
+        method.setup = dataclasses.replace(method.setup, supervision=supervision)
+        losses[supervision] = {key: float(v.detach()) for key, v in method.losses(*begin(method), 0).items()}
+    balanced, plain, heavier = losses.values()
+    assert balanced["ce"] != plain["ce"] == heavier["ce"]
+    assert heavier["ce_aux"] == pytest.approx(7 * plain["ce_aux"])
 
 
 @pytest.mark.parametrize("name", [n for n in METHODS if n not in ("source_only", "oracle")])

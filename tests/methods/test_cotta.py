@@ -50,9 +50,9 @@ def test_frozen_weights_and_buffers_stay_and_the_draw_is_the_generators() -> Non
     model.bias.requires_grad_(False)
     restore_weights(model, anchor, 0.5, gen(1))
     assert (model.running_mean == 5).all() and (model.bias == 0).all()  # type: ignore[union-attr]
-    other = nn.BatchNorm2d(1000)
-    restore_weights(other, anchor, 0.5, gen(1))
-    assert torch.equal(model.weight, other.weight) and 400 < int((model.weight == 2).sum()) < 600
+    twin = nn.BatchNorm2d(1000)
+    restore_weights(twin, anchor, 0.5, gen(1))
+    assert torch.equal(model.weight, twin.weight) and 400 < int((model.weight == 2).sum()) < 600
 
 
 def test_the_teacher_follows_before_the_student_is_restored(stand_in: Any) -> None:
@@ -85,8 +85,8 @@ def slow_view(segmenter: nn.Module, clips: ClipBatch, percent: int, mirror: bool
 @pytest.mark.parametrize("view", VIEWS)
 def test_a_view_against_doing_it_by_hand(stand_in: Any, view: tuple[int, bool]) -> None:
     segmenter, clips = stand_in.painter(), stand_in.clips(size=(16, 32))
-    found = averaged_views(segmenter, clips, [view], (16, 32))
-    torch.testing.assert_close(found, slow_view(segmenter, clips, *view), atol=1e-5, rtol=0)
+    averaged = averaged_views(segmenter, clips, [view], (16, 32))
+    torch.testing.assert_close(averaged, slow_view(segmenter, clips, *view), atol=1e-5, rtol=0)
 
 
 def test_the_mean_is_over_views_and_the_size_of_the_first_view_is_the_default(stand_in: Any) -> None:
@@ -131,17 +131,17 @@ def test_the_anchor_decides_pixel_by_pixel(stand_in: Any) -> None:
 def test_views_are_drawn_without_repetition_anew_in_each_step(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import methods.cotta as module
 
-    asked: list[tuple[Any, ...]] = []
+    steps: list[tuple[Any, ...]] = []
 
     def spied(segmenter: Any, clips: Any, views: Any, size: Any) -> Tensor:
-        asked.append(tuple(views))
+        steps.append(tuple(views))
         return averaged_views(segmenter, clips, views, size)
 
     monkeypatch.setattr(module, "averaged_views", spied)
     method, clips = stand_in.method("cotta", threshold=0.0, views=3), stand_in.clips()
     for step in range(20):
         label = method.label(clips, step)
-    assert all(len(set(drawn)) == 3 and set(drawn) <= set(VIEWS) for drawn in asked)
-    assert len(set(asked)) > 15 and {view for drawn in asked for view in drawn} == set(VIEWS)
+    assert all(len(set(drawn)) == 3 and set(drawn) <= set(VIEWS) for drawn in steps)
+    assert len(set(steps)) > 15 and {view for drawn in steps for view in drawn} == set(VIEWS)
     plain = method.teacher(clips.frames, clips.flow, clips.valid).scores.float().softmax(1)
     torch.testing.assert_close(label, plain)  # every anchor is more confident than 0

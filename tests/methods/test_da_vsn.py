@@ -1,4 +1,4 @@
-"""da_vsn: who sees what, who learns from what. Terms and names: test_table."""
+"""da_vsn: what the discriminators see, and what they and the segmenter learn from. Terms and names: test_table."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def make(auxiliary: bool = True, frames: int = 2, **settings: Any) -> DAVSN:
 
 
 def test_weights_scale_their_terms_and_the_auxiliary_head_has_a_fifth() -> None:
-    one = make(itcr_weight=1.0, adversarial_weight=1.0).losses(batch(0), batch(1), 0)
-    other = make(itcr_weight=3.0, adversarial_weight=0.5).losses(batch(0), batch(1), 0)
+    base = make(itcr_weight=1.0, adversarial_weight=1.0).losses(batch(0), batch(1), 0)
+    scaled = make(itcr_weight=3.0, adversarial_weight=0.5).losses(batch(0), batch(1), 0)
     for head in ("main", "auxiliary"):
-        torch.testing.assert_close(other[f"itcr_{head}"], 3 * one[f"itcr_{head}"])
+        torch.testing.assert_close(scaled[f"itcr_{head}"], 3 * base[f"itcr_{head}"])
         for view in ("temporal", "spatial"):
-            torch.testing.assert_close(other[f"{view}_{head}"], 0.5 * one[f"{view}_{head}"])
+            torch.testing.assert_close(scaled[f"{view}_{head}"], 0.5 * base[f"{view}_{head}"])
     assert pytest.approx(0.0002 / 0.001) == AUXILIARY  # LAMBDA_ADV_AUX / LAMBDA_ADV_MAIN
-    ratio = float((one["temporal_auxiliary"] / one["temporal_main"]).detach())
+    ratio = float((base["temporal_auxiliary"] / base["temporal_main"]).detach())
     assert 0.1 < ratio < 0.4  # both discriminators are near chance: the ratio is near the share
 
 
@@ -82,10 +82,10 @@ def test_source_clips_teach_the_segmenter_by_labels_alone() -> None:
     target.frames.requires_grad_()
     losses = method.losses(target, source, 0)
     for name in ("temporal_main", "spatial_main", "itcr_main"):
-        ours, theirs = torch.autograd.grad(
+        target_gradient, source_gradient = torch.autograd.grad(
             losses[name], [target.frames, source.frames], retain_graph=True, allow_unused=True
         )
-        assert theirs is None and ours is not None and ours.abs().sum() > 0, name
+        assert source_gradient is None and target_gradient is not None and target_gradient.abs().sum() > 0, name
 
 
 def test_no_gradient_enters_through_the_previous_frame() -> None:

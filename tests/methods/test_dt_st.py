@@ -104,11 +104,11 @@ def test_three_clusters_of_ten_have_nine_neighbours_each_and_all_alike_is_the_mo
 
 def test_a_record_compares_the_same_pixels_of_the_same_pictures() -> None:
     record = DensityRecord()
-    asked: list[Tensor] = []
+    inputs: list[Tensor] = []
     sharp = {"factor": 1.0}
 
     def predict(frames: Tensor) -> Tensor:
-        asked.append(frames)
+        inputs.append(frames)
         return (sharp["factor"] * 8 * frames).softmax(1)
 
     pictures = torch.randint(0, 256, (3, 2, 3, 4, 6), generator=gen()).float() / 255
@@ -116,8 +116,8 @@ def test_a_record_compares_the_same_pixels_of_the_same_pictures() -> None:
     for frames, places in zip(pictures, pixels, strict=True):
         record.add(frames, places, predict)
     assert len(record) == 3 and float(record.improved(predict)) == 0.0
-    for frames, again in zip(pictures, asked[3:], strict=True):
-        assert torch.equal(frames, again)  # 8 bits lose nothing of an 8-bit picture
+    for frames, stored in zip(pictures, inputs[3:], strict=True):
+        assert torch.equal(frames, stored)  # 8 bits lose nothing of an 8-bit picture
     for k in range(3):
         flat = (8 * pictures[k]).softmax(1).movedim(1, -1).reshape(-1, 3)[pixels[k]]
         assert float(record.densities[k]) == pytest.approx(slow_density(flat, 0.05), rel=1e-3)
@@ -147,11 +147,11 @@ def test_the_confident_half_of_each_class() -> None:
 
 
 def test_the_consistent_half_of_the_images_of_each_class() -> None:
-    now = torch.tensor([[[0, 0, 0, 1]], [[0, 0, 1, 1]], [[0, 1, 1, 1]], [[1, 1, 1, 1]]])
-    then = torch.tensor([[[0, 0, 0, 1]], [[0, 1, 1, 1]], [[1, 0, 1, 1]], [[0, 0, 1, 1]]])
+    current = torch.tensor([[[0, 0, 0, 1]], [[0, 0, 1, 1]], [[0, 1, 1, 1]], [[1, 1, 1, 1]]])
+    earlier = torch.tensor([[[0, 0, 0, 1]], [[0, 1, 1, 1]], [[1, 0, 1, 1]], [[0, 0, 1, 1]]])
     # IoU of class 0: 1, 1/2, 0, 0 (gone); kept is the upper half of those above 0. Of class 1: 1, 2/3, 1/2, 1/2.
-    found = consistent(now, then, 2, 0.5)
-    assert found.tolist() == [[[0, 0, 0, 1]], [[255, 255, 1, 1]], [[255] * 4], [[255] * 4]]
+    labels = consistent(current, earlier, 2, 0.5)
+    assert labels.tolist() == [[[0, 0, 0, 1]], [[255, 255, 1, 1]], [[255] * 4], [[255] * 4]]
 
 
 def test_rare_classes_are_the_lower_half() -> None:
@@ -176,10 +176,10 @@ def test_candidates_are_frames_with_enough_of_their_class(stand_in: Any) -> None
     assert candidates.filled.tolist() == [[True, False], [False, False], [True, True]]
     pictures = (255 * frames).round().to(torch.uint8)
     for row, c in enumerate((3, 2, 1)):
-        for place in range(2):
-            if candidates.filled[row, place]:
-                clip = next(i for i in range(6) if torch.equal(pictures[i], candidates.frames[row, place]))
-                assert torch.equal(candidates.masks[row, place], labels[clip] == c)
+        for slot in range(2):
+            if candidates.filled[row, slot]:
+                clip = next(i for i in range(6) if torch.equal(pictures[i], candidates.frames[row, slot]))
+                assert torch.equal(candidates.masks[row, slot], labels[clip] == c)
                 assert clip == 5 if c == 3 else clip < 4
     chosen = {tuple(filled(stand_in)[0].frames[2].flatten().tolist()) for _ in range(2)}
     assert len(chosen) == 1  # the same draw again
@@ -194,9 +194,9 @@ def test_a_draw_follows_the_chances_and_leaves_empty_classes_out(stand_in: Any) 
     assert set(classes.tolist()) == {1, 3} and float((classes == 1).float().mean()) == pytest.approx(0.25, abs=0.04)
     of_one = frames[classes == 1].flatten(1)
     assert 0.4 < float((of_one == of_one[0]).all(1).float().mean()) < 0.6  # both frames of class 1
-    again = Candidates()
-    again.load_state_dict(candidates.state_dict())
-    assert torch.equal(again.draw(9, chances, gen())[1], candidates.draw(9, chances, gen())[1])
+    restored = Candidates()
+    restored.load_state_dict(candidates.state_dict())
+    assert torch.equal(restored.draw(9, chances, gen())[1], candidates.draw(9, chances, gen())[1])
 
 
 def test_where_nothing_is_trusted_nothing_is_drawn(stand_in: Any) -> None:

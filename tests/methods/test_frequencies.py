@@ -49,10 +49,10 @@ def test_band_map_against_loops() -> None:
 
 
 def test_swap_bands_identities_and_odd_sizes() -> None:
-    image, other = torch.rand(2, 3, 33, 65, generator=seeded()), torch.rand(2, 3, 33, 65, generator=seeded(1))
+    image, reference = torch.rand(2, 3, 33, 65, generator=seeded()), torch.rand(2, 3, 33, 65, generator=seeded(1))
     nothing = torch.zeros(2, 32, 3)
-    torch.testing.assert_close(swap_bands(image, other, nothing)[0], image, atol=1e-5, rtol=0)
-    lost = swap_bands(image, other, nothing, published=True)[0]
+    torch.testing.assert_close(swap_bands(image, reference, nothing)[0], image, atol=1e-5, rtol=0)
+    lost = swap_bands(image, reference, nothing, published=True)[0]
     assert float((lost - image).abs().max()) > 0.01  # the middle row and column of the spectrum, lost as published
     even = torch.rand(1, 3, 32, 64, generator=seeded())
     total = band_energy(even).sum((1, 2))
@@ -65,11 +65,11 @@ def test_the_gate_gets_a_gradient_and_it_is_reversed() -> None:
     assert chosen.detach().sum(1).tolist() == pytest.approx([9.0, 9.0])
     picked = scores.detach().masked_select(chosen.detach() > 0.5).view(2, 9).min(1).values
     assert (picked >= scores.detach().masked_select(chosen.detach() < 0.5).view(2, 87).max(1).values).all()
-    image, other = torch.rand(2, 3, 16, 32, generator=seeded(1)), torch.rand(2, 3, 16, 32, generator=seeded(2))
+    image, reference = torch.rand(2, 3, 16, 32, generator=seeded(1)), torch.rand(2, 3, 16, 32, generator=seeded(2))
 
     def gradient(turn: bool) -> Tensor:
         share = top_components(scores, 9).view(2, 32, 3)
-        out, _ = swap_bands(image, other, reverse_gradient(share) if turn else share)
+        out, _ = swap_bands(image, reference, reverse_gradient(share) if turn else share)
         return torch.autograd.grad((out - image).square().sum(), scores)[0]
 
     assert gradient(False).abs().sum() > 0

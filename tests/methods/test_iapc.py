@@ -35,12 +35,12 @@ def test_similarity_to_prototypes_against_a_loop(absent: tuple[int, ...]) -> Non
         for y in range(3):
             for x in range(5):
                 f = features[n, :, y, x]
-                found = [
+                expected = [
                     float(f @ means[n, c] / (f.norm() * means[n, c].norm())) if present[n, c] else 0.0 for c in range(3)
                 ]
-                assert cosine[n, :, y, x].tolist() == pytest.approx(found, abs=1e-5)
-                there = [c for c in range(3) if present[n, c]]
-                best = max(there, key=lambda c: found[c]) if there else 255
+                assert cosine[n, :, y, x].tolist() == pytest.approx(expected, abs=1e-5)
+                candidates = [c for c in range(3) if present[n, c]]
+                best = max(candidates, key=lambda c: expected[c]) if candidates else 255
                 assert int(nearest[n, y, x]) == best
 
 
@@ -71,11 +71,11 @@ def test_every_term_is_what_the_docstring_says(stand_in: Any) -> None:
         m(view.frames, view.flow, view.valid) for m in (method.segmenter, method.origin, method.memory)
     )
     scores, p1 = out.scores.detach(), of_source.scores.softmax(1).detach()
-    seen = memory.scores.argmax(1)[:, ::2, ::2]  # features have half of the scores' resolution
-    seen = F.interpolate(memory.scores.argmax(1)[:, None].float(), memory.features.shape[-2:], mode="nearest-exact")[
-        :, 0
-    ]
-    cosine, nearest = prototype_similarity(out.features, *class_means(memory.features, seen.long(), 5))
+    memory_label = memory.scores.argmax(1)[:, ::2, ::2]  # features have half of the scores' resolution
+    memory_label = F.interpolate(
+        memory.scores.argmax(1)[:, None].float(), memory.features.shape[-2:], mode="nearest-exact"
+    )[:, 0]
+    cosine, nearest = prototype_similarity(out.features, *class_means(memory.features, memory_label.long(), 5))
     n, _, height, width = scores.shape
     pixels, rare = height * width, 4096 / 131072
     counts = torch.bincount(label.flatten(), minlength=5)

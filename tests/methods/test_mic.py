@@ -37,8 +37,8 @@ def test_blocks_are_hidden_as_a_whole() -> None:
     blocks = shown.view(3, 4, 8, 8, 8).permute(0, 1, 3, 2, 4).flatten(3)
     assert shown.shape == (3, 32, 64) and ((blocks.all(3)) | (~blocks).all(3)).all()
     assert blocks[0, ..., 0].ne(blocks[1, ..., 0]).any()  # each clip has a mask of its own
-    many = block_mask(50, (64, 128), 8, 0.7, gen(1)).float().mean()
-    assert 0.27 < float(many) < 0.33
+    share = block_mask(50, (64, 128), 8, 0.7, gen(1)).float().mean()
+    assert 0.27 < float(share) < 0.33
     assert block_mask(2, (8, 8), 4, 0.0, gen()).all() and not block_mask(2, (8, 8), 4, 1.0, gen()).any()
 
 
@@ -58,22 +58,22 @@ def test_sizes_that_do_not_divide_are_read_at_the_nearest_block() -> None:
 def test_all_frames_lose_the_same_pixels(stand_in: Any) -> None:
     clips = stand_in.clips(t=3)
     shown = block_mask(2, (32, 64), 8, 0.5, gen())
-    found = hide(clips, shown)
+    hidden = hide(clips, shown)
     mean = torch.tensor([0.485, 0.456, 0.406])
     for n in range(2):
         for t in range(3):
-            assert torch.equal(found.frames[n, t][:, shown[n]], clips.frames[n, t][:, shown[n]])
-            assert (found.frames[n, t][:, ~shown[n]] == mean[:, None]).all()
-    assert found.flow is clips.flow and found.valid is clips.valid
+            assert torch.equal(hidden.frames[n, t][:, shown[n]], clips.frames[n, t][:, shown[n]])
+            assert (hidden.frames[n, t][:, ~shown[n]] == mean[:, None]).all()
+    assert hidden.flow is clips.flow and hidden.valid is clips.valid
 
 
 def test_the_block_scales_with_the_height(stand_in: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import methods.common.masking as module
 
-    asked: list[float] = []
+    sizes: list[float] = []
 
     def spied(n: int, size: tuple[int, int], block: float, hidden: float, generator: torch.Generator) -> Tensor:
-        asked.append(block)
+        sizes.append(block)
         return block_mask(n, size, block, hidden, generator)
 
     monkeypatch.setattr(module, "block_mask", spied)
@@ -81,7 +81,7 @@ def test_the_block_scales_with_the_height(stand_in: Any, monkeypatch: pytest.Mon
         clips = stand_in.clips(n=1, size=(height, 16))
         labels = DenseLabels(torch.zeros(1, height, 16, dtype=torch.int64), torch.ones(1))
         masked_consistency(stand_in.painter(), clips, labels, MaskedSettings(), gen())
-    assert asked == [16.0, 64.0]
+    assert sizes == [16.0, 64.0]
 
 
 # Dense labels ---------------------------------------------------------------------------------------------------------
@@ -104,9 +104,9 @@ def test_the_consistency_is_weighted_clip_by_clip(stand_in: Any) -> None:
     clips, painter = stand_in.clips(), stand_in.painter(4.0)
     label = torch.randint(0, 3, (2, 32, 64), generator=gen())
     s = MaskedSettings(hidden=0.0, strength=0.0, masked_weight=0.5)
-    found = masked_consistency(painter, clips, DenseLabels(label, torch.tensor([0.25, 0.75])), s, gen())
+    loss = masked_consistency(painter, clips, DenseLabels(label, torch.tensor([0.25, 0.75])), s, gen())
     terms = [F.cross_entropy(4 * clips.frames[n : n + 1, -1], label[n : n + 1]) for n in range(2)]
-    torch.testing.assert_close(found, 0.5 * (0.25 * terms[0] + 0.75 * terms[1]) / 2)
+    torch.testing.assert_close(loss, 0.5 * (0.25 * terms[0] + 0.75 * terms[1]) / 2)
 
 
 # Class mix ------------------------------------------------------------------------------------------------------------
@@ -141,11 +141,11 @@ def slow_mix(source: ClipBatch, target: ClipBatch, masks: Tensor) -> ClipBatch:
             for y in range(height):
                 for x in range(width):
                     pasted = bool(masks[i, k + 1, y, x])
-                    of = source if pasted else target
-                    flow[i, k, :, y, x] = of.flow[i, k, :, y, x]
-                    u, v = of.flow[i, k, :, y, x].tolist()
+                    origin = source if pasted else target
+                    flow[i, k, :, y, x] = origin.flow[i, k, :, y, x]
+                    u, v = origin.flow[i, k, :, y, x].tolist()
                     y0, x0 = min(max(y + int(v), 0), height - 1), min(max(x + int(u), 0), width - 1)
-                    valid[i, k, y, x] = bool(of.valid[i, k, y, x]) and bool(masks[i, k, y0, x0]) == pasted
+                    valid[i, k, y, x] = bool(origin.valid[i, k, y, x]) and bool(masks[i, k, y0, x0]) == pasted
     return ClipBatch(frames, flow, valid, target.keys)
 
 
@@ -154,18 +154,18 @@ def test_mixed_clips_against_a_loop(stand_in: Any, t: int) -> None:
     source, target = stand_in.labelled(t=t, size=(8, 12)), stand_in.clips(t=t, size=(8, 12))
     source, target = (ClipBatch(c.frames, c.flow.round(), c.valid, c.keys) for c in (source, target))  # whole pixels
     masks = torch.rand(2, t, 8, 12, generator=gen()) > 0.5
-    found, expected = mix_clips(source, target, masks), slow_mix(source, target, masks)
+    mixed, expected = mix_clips(source, target, masks), slow_mix(source, target, masks)
     for name in ("frames", "flow", "valid"):
-        assert torch.equal(getattr(found, name), getattr(expected, name)), name
-    assert found.keys == target.keys and 0 < int(found.valid.sum()) < int(target.valid.sum())
+        assert torch.equal(getattr(mixed, name), getattr(expected, name)), name
+    assert mixed.keys == target.keys and 0 < int(mixed.valid.sum()) < int(target.valid.sum())
 
 
 def test_nothing_pasted_is_the_target_and_all_pasted_the_source(stand_in: Any) -> None:
     source, target = stand_in.labelled(), stand_in.clips()
     masks = torch.zeros(2, 2, 32, 64, dtype=torch.bool)
     for mask, expected in ((masks, target), (~masks, source)):
-        found = mix_clips(source, target, mask)
-        assert all(torch.equal(getattr(found, k), getattr(expected, k)) for k in ("frames", "flow", "valid"))
+        mixed = mix_clips(source, target, mask)
+        assert all(torch.equal(getattr(mixed, k), getattr(expected, k)) for k in ("frames", "flow", "valid"))
     assert torch.equal(
         mix_labels(source.label, torch.ones_like(source.label), masks[:, 0]), torch.ones(2, 32, 64).long()
     )
@@ -174,9 +174,9 @@ def test_nothing_pasted_is_the_target_and_all_pasted_the_source(stand_in: Any) -
 def test_clips_of_another_size(stand_in: Any) -> None:
     batch = stand_in.labelled(t=3)
     assert at_size(batch, (32, 64)) is batch
-    found = at_size(batch, (16, 64))
-    assert found.frames.shape == (2, 3, 3, 16, 64) and found.previous_label.shape == (2, 2, 16, 64)  # type: ignore[union-attr]
-    assert torch.equal(found.label, batch.label[:, 1::2]) and found.label.dtype == torch.int64
+    scaled = at_size(batch, (16, 64))
+    assert scaled.frames.shape == (2, 3, 3, 16, 64) and scaled.previous_label.shape == (2, 2, 16, 64)  # type: ignore[union-attr]
+    assert torch.equal(scaled.label, batch.label[:, 1::2]) and scaled.label.dtype == torch.int64
     still = LabelledBatch(batch.frames, torch.full_like(batch.flow, 2.0), batch.valid, batch.keys, batch.label)
     shrunk = at_size(still, (16, 64))
     assert (shrunk.flow[:, :, 0] == 2).all() and (shrunk.flow[:, :, 1] == 1).all() and shrunk.previous_label is None
@@ -211,9 +211,12 @@ def test_a_source_of_another_size_is_brought_to_the_targets(stand_in: Any) -> No
 def test_the_source_free_variant_is_the_masked_term_alone(stand_in: Any) -> None:
     alike = {"threshold": 0.3, "masked_weight": 1.0, "hidden": 0.7}
     full, alone = stand_in.method("mic", **alike), stand_in.method("mic_sf", **alike)
-    theirs, ours = full.losses(stand_in.clips(), stand_in.labelled(), 0), alone.losses(stand_in.clips(), None, 0)
-    assert ours.keys() == {"masked"} and float(ours["masked"].detach()) > 0
-    torch.testing.assert_close(ours["masked"], theirs["masked"])
+    full_losses, alone_losses = (
+        full.losses(stand_in.clips(), stand_in.labelled(), 0),
+        alone.losses(stand_in.clips(), None, 0),
+    )
+    assert alone_losses.keys() == {"masked"} and float(alone_losses["masked"].detach()) > 0
+    torch.testing.assert_close(alone_losses["masked"], full_losses["masked"])
 
 
 def test_no_confident_pixel_no_loss(stand_in: Any) -> None:
@@ -225,12 +228,12 @@ def test_the_ramp_is_the_plain_mean_of_all_weights_until_it_ends(stand_in: Any) 
     assert [ramped_decay(step, 0.999) for step in range(3)] == pytest.approx([1 / 2, 2 / 3, 3 / 4])
     assert ramped_decay(997, 0.999) == pytest.approx(1 - 1 / 999) and ramped_decay(5000, 0.999) == 0.999
     method = stand_in.method("mic_sf")
-    seen = [stand_in.weights(method.segmenter)]
+    history = [stand_in.weights(method.segmenter)]
     for step in range(3):
         with torch.no_grad():
             for p in method.segmenter.parameters():
                 p.add_(float(step + 1))
         method.after_step(step)
-        seen.append(stand_in.weights(method.segmenter))
-    for mean, values in zip(stand_in.weights(method.teacher), zip(*seen, strict=True), strict=True):
+        history.append(stand_in.weights(method.segmenter))
+    for mean, values in zip(stand_in.weights(method.teacher), zip(*history, strict=True), strict=True):
         torch.testing.assert_close(mean, torch.stack(list(values)).mean(0))

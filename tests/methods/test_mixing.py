@@ -23,14 +23,14 @@ def test_histogram_matching_against_numpy() -> None:
     g = seeded()
     source = torch.randint(0, 256, (2, 3, 9, 11), generator=g).float()
     reference = torch.randint(40, 90, (2, 3, 7, 8), generator=g).float()
-    found = match_histograms(source, reference)
+    matched = match_histograms(source, reference)
     for n in range(2):
         for c in range(3):
             values, inverse, counts = np.unique(source[n, c].numpy(), return_inverse=True, return_counts=True)
-            known, known_counts = np.unique(reference[n, c].numpy(), return_counts=True)
+            levels, level_counts = np.unique(reference[n, c].numpy(), return_counts=True)
             quantile = np.cumsum(counts) / source[n, c].numel()
-            new = np.interp(quantile, np.cumsum(known_counts) / reference[n, c].numel(), known)
-            np.testing.assert_allclose(found[n, c].numpy().ravel(), new[inverse.ravel()], atol=1e-3)
+            new = np.interp(quantile, np.cumsum(level_counts) / reference[n, c].numel(), levels)
+            np.testing.assert_allclose(matched[n, c].numpy().ravel(), new[inverse.ravel()], atol=1e-3)
             assert len(values) == len(new)
     torch.testing.assert_close(match_histograms(source, source), source)
     flat = torch.full((1, 1, 4, 4), 9.0)
@@ -74,8 +74,8 @@ def test_boxes_are_the_published_draw() -> None:
 
 
 def test_cut_mix_pastes_labelled_source_clips_with_their_flow_and_labels() -> None:
-    target, other = clips(n=3), clips(n=3, height=48, width=96)
-    source = LabelledBatch(other.frames, other.flow, other.valid, other.keys, torch.full((3, 48, 96), 7))
+    target, larger = clips(n=3), clips(n=3, height=48, width=96)
+    source = LabelledBatch(larger.frames, larger.flow, larger.valid, larger.keys, torch.full((3, 48, 96), 7))
     boxes = random_boxes(3, (48, 96), seeded(2))
     pseudo = torch.arange(3)[:, None, None].expand(3, 8, 16)  # at the resolution of scores
     mixed = cut_mix(target, pseudo, source, boxes)

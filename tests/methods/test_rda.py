@@ -51,9 +51,9 @@ def test_all_frames_of_a_clip_are_attacked_in_the_same_tenth_of_components(t: in
     attacked, moved = make().attack(target, batch(1, t=t, size=(64, 64)))
     moved = moved.detach().view(2, t, BANDS, 3)
     for clip in range(2):
-        where = moved[clip] > 0
-        assert (where == where[0]).all()
-        assert int(where[0].sum()) == 9  # floor(0.1 * 96); every band has frequencies at this size
+        components = moved[clip] > 0
+        assert (components == components[0]).all()
+        assert int(components[0].sum()) == 9  # floor(0.1 * 96); every band has frequencies at this size
     assert attacked.flow is target.flow and attacked.valid is target.valid
 
 
@@ -62,9 +62,9 @@ def test_the_reference_is_the_next_clips_same_frame() -> None:
     attacked, _ = method.attack(target, batch(1, n=3))
     for i in range(3):
         for k in range(2):
-            mine, other = attacked.frames[i, k].detach(), target.frames[(i + 1) % 3, k]
+            image, reference = attacked.frames[i, k].detach(), target.frames[(i + 1) % 3, k]
             # Every amplitude in a band is the reference's; the mean colour is the first of them.
-            torch.testing.assert_close(mine.mean((1, 2)), other.mean((1, 2)), atol=1e-4, rtol=0)
+            torch.testing.assert_close(image.mean((1, 2)), reference.mean((1, 2)), atol=1e-4, rtol=0)
 
 
 def test_a_lone_clip_takes_the_source_as_reference() -> None:
@@ -76,8 +76,8 @@ def test_a_lone_clip_takes_the_source_as_reference() -> None:
 def test_the_gate_is_trained_to_raise_the_consistency_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     def gradient() -> Tensor:
         method = make(attack_weight=0.0)
-        (found,) = torch.autograd.grad(method.losses(batch(0), batch(1), 0)["consistency"], method.gate.bias)
-        return found
+        (of_bias,) = torch.autograd.grad(method.losses(batch(0), batch(1), 0)["consistency"], method.gate.bias)
+        return of_bias
 
     trained = gradient()
     monkeypatch.setattr(module, "reverse_gradient", lambda x: x)
@@ -138,8 +138,8 @@ def test_the_discriminator_sees_self_information_of_both_domains() -> None:
 
 def test_only_the_gate_is_added_to_the_harness_optimiser() -> None:
     method = make()
-    *_, own = method.parameter_groups(0.01, 10.0)
-    assert {id(p) for p in own["params"]} == {id(p) for p in method.gate.parameters()}
+    *_, gate_group = method.parameter_groups(0.01, 10.0)
+    assert {id(p) for p in gate_group["params"]} == {id(p) for p in method.gate.parameters()}
     assert method.optimisers().keys() == {"discriminator"}
 
 

@@ -21,8 +21,8 @@ def filled() -> LabelBank:
 
 
 def test_labels_come_back_by_key_in_any_order() -> None:
-    found = filled().of(("c", "a", "b", "a"))
-    assert found.dtype == torch.int64 and found[:, 0, 0].tolist() == [7, 1, 255, 1]
+    looked_up = filled().of(("c", "a", "b", "a"))
+    assert looked_up.dtype == torch.int64 and looked_up[:, 0, 0].tolist() == [7, 1, 255, 1]
 
 
 def test_a_new_round_replaces_the_old_one() -> None:

@@ -39,8 +39,8 @@ def trained(method: Method, steps: int) -> list[dict[str, float]]:
 
 
 def shared_settings() -> dict[str, Any]:
-    ours = resolve_settings("self_training", {})
-    return {key: ours[key] for key in set(ours) & set(resolve_settings("stpl", {}))}
+    settings = resolve_settings("self_training", {})
+    return {key: settings[key] for key in set(settings) & set(resolve_settings("stpl", {}))}
 
 
 def test_stpl_has_all_settings_of_self_training() -> None:
@@ -65,9 +65,9 @@ def test_without_a_teacher_the_student_labels_itself() -> None:
 
 def test_stpl_without_contrast_is_self_training_bit_for_bit() -> None:
     """Same views, same teacher, same labels, same cross entropy, over steps in which all of them change."""
-    ours, floor = make("stpl", contrast=False, **shared_settings()), make("self_training")
-    assert trained(ours, 3) == trained(floor, 3)
-    for (key, a), b in zip(ours.segmenter.state_dict().items(), floor.segmenter.state_dict().values(), strict=True):
+    method, floor = make("stpl", contrast=False, **shared_settings()), make("self_training")
+    assert trained(method, 3) == trained(floor, 3)
+    for (key, a), b in zip(method.segmenter.state_dict().items(), floor.segmenter.state_dict().values(), strict=True):
         assert torch.equal(a, b), key
 
 
@@ -77,15 +77,15 @@ def test_only_stpl_labels_frame_t_minus_1() -> None:
     for name in ("self_training", "stpl"):
         method, calls[name] = make(name), []
         for segmenter in (method.segmenter, method.teacher.segmenter):
-            segmenter.classifier.register_forward_hook(lambda *_, seen=calls[name]: seen.append(1))
+            segmenter.classifier.register_forward_hook(lambda *_, passes=calls[name]: passes.append(1))
         method.losses(clips(), None, 0)
     assert (len(calls["self_training"]), len(calls["stpl"])) == (2, 3)
 
 
 def test_the_first_cross_entropy_of_both_is_the_same_with_contrast_too() -> None:
-    ours, floor = trained(make("stpl", **shared_settings()), 2), trained(make("self_training"), 2)
-    assert ours[0]["ce"] == floor[0]["ce"] and ours[0]["contrast"] > 0
-    assert ours[1]["ce"] != floor[1]["ce"]  # the contrast has moved the features
+    logged, floor = trained(make("stpl", **shared_settings()), 2), trained(make("self_training"), 2)
+    assert logged[0]["ce"] == floor[0]["ce"] and logged[0]["contrast"] > 0
+    assert logged[1]["ce"] != floor[1]["ce"]  # the contrast has moved the features
 
 
 @pytest.mark.parametrize("weak_view", ["teacher", "student", "none"])
@@ -96,10 +96,10 @@ def test_what_enters_the_contrast(weak_view: str, times: str, monkeypatch: pytes
     maps: list[list[Tensor]] = []
     original = module.stpl_objective
 
-    def spy(scores: Tensor, labels: Tensor, embeddings: list[Tensor], theirs: list[Tensor], **rest: Any) -> Any:
+    def spy(scores: Tensor, labels: Tensor, embeddings: list[Tensor], map_labels: list[Tensor], **rest: Any) -> Any:
         maps.append(embeddings)
-        assert len(embeddings) == len(theirs)
-        return original(scores, labels, embeddings, theirs, **rest)
+        assert len(embeddings) == len(map_labels)
+        return original(scores, labels, embeddings, map_labels, **rest)
 
     monkeypatch.setattr(module, "stpl_objective", spy)
     make("stpl", weak_view=weak_view, times=times).losses(clips(), None, 0)
@@ -122,9 +122,9 @@ def test_without_ce_only_the_contrast_is_left() -> None:
 def test_the_contrast_reads_time() -> None:
     """The frame before matters: changing it alone changes the contrast."""
     batch = clips()
-    other = batch.frames.clone()
-    other[:, 0] = other[:, 0].flip(-1)
-    changed = ClipBatch(other, batch.flow, batch.valid, batch.keys)
+    frames = batch.frames.clone()
+    frames[:, 0] = frames[:, 0].flip(-1)
+    changed = ClipBatch(frames, batch.flow, batch.valid, batch.keys)
     assert make("stpl").losses(batch, None, 0)["contrast"] != make("stpl").losses(changed, None, 0)["contrast"]
 
 

@@ -1,4 +1,4 @@
-"""What makes each method of the paper's table that method."""
+"""What distinguishes each method of the paper's table: its terms, copies, phases and rounds."""
 
 from __future__ import annotations
 
@@ -81,11 +81,11 @@ def test_ur_without_dropped_channels_has_no_disagreement_at_the_start() -> None:
 
 def test_fda_trains_three_segmenters_and_then_one() -> None:
     method = make("fda")
-    others = weights(method.others)  # type: ignore[arg-type]
+    before = weights(method.others)  # type: ignore[arg-type]
     first = step(method, 0, labelled())
     assert {"ce", "entropy", "ce_L0.01", "ce_L0.09"} <= first.keys() and "pseudo" not in first
     moved = weights(method.others)  # type: ignore[arg-type]
-    assert not same(moved, others)
+    assert not same(moved, before)
     second = step(method, method.first, labelled())  # type: ignore[arg-type]
     assert second.keys() == {"ce", "ce_aux", "entropy", "pseudo"}
     assert same(weights(method.others), moved)  # type: ignore[arg-type]
@@ -98,8 +98,8 @@ def test_pixmatch_scores_its_average_whatever_the_readout() -> None:
     step(method, 0, labelled())
     average, student = weights(method.evaluated("student")), weights(method.segmenter)
     decay = method.settings.ema_decay
-    for old, mean, now in zip(before, average, student, strict=True):
-        torch.testing.assert_close(mean, decay * old + (1 - decay) * now)
+    for old, mean, new in zip(before, average, student, strict=True):
+        torch.testing.assert_close(mean, decay * old + (1 - decay) * new)
 
 
 @pytest.mark.parametrize("augmentation", ["photometric", "fourier", "cutmix"])
@@ -131,18 +131,18 @@ def test_hcl_resets_both_historical_models_to_the_student() -> None:
 
 def test_hcl_trusts_less_where_the_average_has_left_the_snapshot() -> None:
     """The weight is 1 after a reset and leaves it in between: it is of the student's way since then."""
-    method, seen = make("hcl", refresh=3, ema_decay=0.5), []
+    method, agreements = make("hcl", refresh=3, ema_decay=0.5), []
 
     def trust(*_: Any) -> None:
         with torch.no_grad():
             passes = [m(clips().frames, clips().flow, clips().valid).scores for m in (method.older, method.averaged)]
-        seen.append(float(agreement(*passes).mean()))
+        agreements.append(float(agreement(*passes).mean()))
 
     for number in range(4):
         trust()
         for _ in range(3 if number == 2 else 1):  # the optimiser of a test is weak
             step(method, number)
-    assert seen[0] == seen[3] == 1.0 and seen[0] > seen[1] > seen[2]
+    assert agreements[0] == agreements[3] == 1.0 and agreements[0] > agreements[1] > agreements[2]
 
 
 def test_hcl_has_a_projector_on_the_features_under_the_auxiliary_head() -> None:
@@ -205,8 +205,8 @@ def test_ur_labels_a_little_more_in_each_round() -> None:
 def test_fda_has_its_entropy_from_a_share_of_the_first_phase_on() -> None:
     """Published: step 50,000 of 100,000. Here 4 of 6 steps are the first phase, and half of them goes by without it."""
     method = make("fda", entropy_from=0.5, first_share=0.67)
-    told = [step(method, number, labelled())["entropy"] for number in range(STEPS)]
-    assert told[:2] == [0.0, 0.0] and min(told[2:]) > 0
+    entropies = [step(method, number, labelled())["entropy"] for number in range(STEPS)]
+    assert entropies[:2] == [0.0, 0.0] and min(entropies[2:]) > 0
     assert step(make("fda"), 0, labelled())["entropy"] > 0  # MiniStreet: at once
 
 
@@ -229,20 +229,20 @@ def test_da_vsn_has_four_discriminators_that_learn_and_differ() -> None:
 def test_the_source_free_da_vsn_is_the_target_term_alone() -> None:
     full, alone = make("da_vsn", itcr_weight=1.0), make("da_vsn_sf", itcr_weight=1.0)
     alone.segmenter.load_state_dict(full.segmenter.state_dict())
-    ours = alone.losses(clips(), None, 0)
-    theirs = full.losses(clips(), labelled(), 0)
-    assert ours.keys() == {"itcr_main", "itcr_auxiliary"}
-    for name, value in ours.items():
-        torch.testing.assert_close(value, theirs[name])
+    alone_losses = alone.losses(clips(), None, 0)
+    full_losses = full.losses(clips(), labelled(), 0)
+    assert alone_losses.keys() == {"itcr_main", "itcr_auxiliary"}
+    for name, value in alone_losses.items():
+        torch.testing.assert_close(value, full_losses[name])
 
 
 def test_the_source_free_tps_is_the_target_term_alone() -> None:
     full = make("tps", weight=1.0)
     alone = make("tps_sf", jitter=full.settings.jitter, blur_probability=full.settings.blur_probability)
-    theirs, ours = full.losses(clips(), labelled(), 0), alone.losses(clips(), None, 0)
-    assert ours.keys() == {"pseudo", "pseudo_aux"} and theirs.keys() == {"ce", "ce_aux", *ours}
-    for name, value in ours.items():
-        torch.testing.assert_close(value, theirs[name])
+    full_losses, alone_losses = full.losses(clips(), labelled(), 0), alone.losses(clips(), None, 0)
+    assert alone_losses.keys() == {"pseudo", "pseudo_aux"} and full_losses.keys() == {"ce", "ce_aux", *alone_losses}
+    for name, value in alone_losses.items():
+        torch.testing.assert_close(value, full_losses[name])
 
 
 def test_tps_labels_do_not_depend_on_the_mirror() -> None:
@@ -253,8 +253,8 @@ def test_tps_labels_do_not_depend_on_the_mirror() -> None:
     p, flow = torch.rand(2, 4, 8, 12), torch.zeros(2, 2, 8, 12)
     flow[:, 0], flow[:, 1] = 2.0, -1.0
     mirror = Geometry(-torch.ones(2), torch.ones(2), torch.zeros(2, 2))
-    there = warped_labels(mirror.maps(p), mirror.flow(flow))  # mirrored maps along the mirrored flow, x negated
-    back, plain = mirror.labels(there), warped_labels(p, flow)
+    mirrored = warped_labels(mirror.maps(p), mirror.flow(flow))  # mirrored maps along the mirrored flow, x negated
+    back, plain = mirror.labels(mirrored), warped_labels(p, flow)
     assert (back == plain)[..., 1:-1, 2:-2].all()
 
 
@@ -264,17 +264,17 @@ def test_tps_labels_come_from_the_clip_that_ends_one_frame_earlier(frames: int) 
     segmenter = build_segmenter("mini", "conv1x1", CLASSES, frames).eval()
     torch.nn.init.normal_(segmenter.fusion.mix.weight, std=0.1)
     g = torch.Generator().manual_seed(0)
-    whole = ClipBatch(
+    clip = ClipBatch(
         torch.rand(2, frames, 3, 32, 64, generator=g),
         torch.randn(2, frames - 1, 2, 32, 64, generator=g),
         torch.ones(2, frames - 1, 32, 64, dtype=torch.bool),
         ("a", "b"),
     )
     plain = Geometry(torch.ones(2), torch.ones(2), torch.zeros(2, 2))
-    before = earlier_scores(segmenter, whole, plain)
-    expected = segmenter(whole.frames[:, :-1], whole.flow[:, :-1], whole.valid[:, :-1])
+    before = earlier_scores(segmenter, clip, plain)
+    expected = segmenter(clip.frames[:, :-1], clip.flow[:, :-1], clip.valid[:, :-1])
     torch.testing.assert_close(before.main, expected.scores, atol=1e-4, rtol=1e-4)
-    alone = segmenter.classify(segmenter.fuse_alone(segmenter.encode(whole.frames[:, -2])[0]))
+    alone = segmenter.classify(segmenter.fuse_alone(segmenter.encode(clip.frames[:, -2])[0]))
     assert not torch.allclose(before.main, alone, atol=1e-2)
 
 
@@ -283,8 +283,8 @@ def test_vat_vst_aggregates_several_preceding_frames() -> None:
     segmenter = build_segmenter("mini", "none", CLASSES, 4).eval()
     frames = torch.rand(2, 4, 3, 32, 64, generator=torch.Generator().manual_seed(0))
     clip = ClipBatch(frames, torch.zeros(2, 3, 2, 32, 64), torch.ones(2, 3, 32, 64, dtype=torch.bool), ("a", "b"))
-    each = [segmenter.classify(segmenter.encode(frames[:, k])[0]).softmax(1) for k in range(4)]
-    torch.testing.assert_close(aggregated_prediction(segmenter, clip), torch.stack(each).mean(0))
+    predictions = [segmenter.classify(segmenter.encode(frames[:, k])[0]).softmax(1) for k in range(4)]
+    torch.testing.assert_close(aggregated_prediction(segmenter, clip), torch.stack(predictions).mean(0))
 
 
 def test_vat_vst_leaves_source_and_discriminators_in_its_second_phase() -> None:
@@ -316,10 +316,10 @@ def test_rda_trains_its_gate_against_the_segmenter() -> None:
 
 def test_rda_attacks_with_another_clip_and_a_lone_clip_with_the_source() -> None:
     method = make("rda", attacked_share=1.0)
-    two, _ = method.attack(clips(), labelled())  # type: ignore[operator]
-    assert float((two.frames - clips().frames).abs().mean().detach()) > 0.01
-    one, _ = method.attack(clips(n=1), labelled(n=1))  # type: ignore[operator]
-    assert float((one.frames - clips(n=1).frames).abs().mean().detach()) > 0.01
+    pair, _ = method.attack(clips(), labelled())  # type: ignore[operator]
+    assert float((pair.frames - clips().frames).abs().mean().detach()) > 0.01
+    lone, _ = method.attack(clips(n=1), labelled(n=1))  # type: ignore[operator]
+    assert float((lone.frames - clips(n=1).frames).abs().mean().detach()) > 0.01
     twins = clips()
     twins = ClipBatch(twins.frames[:1].expand(2, -1, -1, -1, -1), twins.flow, twins.valid, twins.keys)
     same_clip, _ = method.attack(twins, labelled())  # type: ignore[operator]

@@ -41,9 +41,9 @@ def slow(current: Tensor, previous: Tensor, flow: Tensor) -> float:
 def test_consistency_against_loops(size: float) -> None:
     flow = size * torch.randn(2, 2, 5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     current, previous = probabilities(0), probabilities(1)
-    found = intra_domain_consistency(current, previous, flow)
-    assert float(found) == pytest.approx(slow(current, previous, flow), rel=1e-9)
-    assert float(found) > 0
+    loss = intra_domain_consistency(current, previous, flow)
+    assert float(loss) == pytest.approx(slow(current, previous, flow), rel=1e-9)
+    assert float(loss) > 0
 
 
 def test_gradient_reaches_the_current_frame_only() -> None:
@@ -52,8 +52,8 @@ def test_gradient_reaches_the_current_frame_only() -> None:
     flow = torch.zeros(1, 2, 3, 4, dtype=torch.float64)
     current = scores.requires_grad_()
     loss = intra_domain_consistency(current.softmax(1), previous, flow)
-    mine, past = torch.autograd.grad(loss, [current, previous], allow_unused=True)
-    assert past is None and mine is not None and mine.abs().sum() > 0
+    present, past = torch.autograd.grad(loss, [current, previous], allow_unused=True)
+    assert past is None and present is not None and present.abs().sum() > 0
     assert torch.autograd.gradcheck(lambda s: intra_domain_consistency(s.softmax(1), previous, flow), current)
 
 
@@ -77,13 +77,13 @@ def test_frame_scores_are_those_of_a_clip_without_a_past(t: int) -> None:
     torch.manual_seed(0)
     segmenter = build_segmenter("mini", "conv1x1", 5, t).eval()
     frames, flow = torch.rand(2, t, 3, 32, 64), torch.randn(2, t - 1, 2, 32, 64)
-    seen, hidden = torch.ones(2, t - 1, 32, 64, dtype=torch.bool), torch.zeros(2, t - 1, 32, 64, dtype=torch.bool)
+    visible, hidden = torch.ones(2, t - 1, 32, 64, dtype=torch.bool), torch.zeros(2, t - 1, 32, 64, dtype=torch.bool)
     with torch.no_grad():
-        out, alone = segmenter(frames, flow, seen), segmenter(frames, flow, hidden)
+        out, alone = segmenter(frames, flow, visible), segmenter(frames, flow, hidden)
         backwards = segmenter(frames.flip(1), flow, hidden)
-        now, oldest = frame_scores(segmenter, out, -1), frame_scores(segmenter, out, 0)
-    torch.testing.assert_close(now.main, alone.scores)
-    torch.testing.assert_close(now.auxiliary, alone.auxiliary_scores)
+        latest, oldest = frame_scores(segmenter, out, -1), frame_scores(segmenter, out, 0)
+    torch.testing.assert_close(latest.main, alone.scores)
+    torch.testing.assert_close(latest.auxiliary, alone.auxiliary_scores)
     torch.testing.assert_close(oldest.main, backwards.scores, rtol=1e-4, atol=1e-5)
     segmenter.auxiliary_classifier = None
     assert frame_scores(segmenter, out, -1).auxiliary is None

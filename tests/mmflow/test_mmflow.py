@@ -24,17 +24,17 @@ RAFT = "raft_8x2_100k_mixed_368x768"
 @pytest.fixture
 def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], mmflow.Worker]]:
     """``worker(config)``: mmflow with that config and random weights."""
-    made: list[mmflow.Worker] = []
+    workers: list[mmflow.Worker] = []
 
     def make(config: str) -> mmflow.Worker:
         monkeypatch.setenv("BENCH_MMFLOW_CONFIG", config)
         monkeypatch.setenv("BENCH_MMFLOW_CHECKPOINT", "random")
-        made.append(mmflow.Worker())
-        return made[-1]
+        workers.append(mmflow.Worker())
+        return workers[-1]
 
     yield make
-    for one in made:
-        one.close()
+    for started in workers:
+        started.close()
 
 
 def frames(height: int, width: int) -> np.ndarray:
@@ -53,9 +53,9 @@ def test_raft_gives_both_directions_of_any_size_and_the_same_bits_each_time(
     swapped = first(current, previous)
     np.testing.assert_allclose(swapped[0], forward, atol=1e-2)
     np.testing.assert_allclose(swapped[1], backward, atol=1e-2)
-    again = worker(RAFT)(previous, current)
-    np.testing.assert_array_equal(again[0], backward)
-    np.testing.assert_array_equal(again[1], forward)
+    repeated = worker(RAFT)(previous, current)
+    np.testing.assert_array_equal(repeated[0], backward)
+    np.testing.assert_array_equal(repeated[1], forward)
     assert first.versions["mmflow"] == "0.5.2" and first.versions["mmcv"] == "1.7.2"
 
 
@@ -84,10 +84,10 @@ class Two(ClipStore):
 
 def test_its_flow_is_computed_ahead_and_found_by_a_run(worker: Callable[[str], mmflow.Worker], tmp_path: Path) -> None:
     worker(RAFT)
-    whole = open_split(load_shift("ministreet-tiny"), "target-val", 0, Workspace(cache=tmp_path))
-    store = whole.open()
+    full = open_split(load_shift("ministreet-tiny"), "target-val", 0, Workspace(cache=tmp_path))
+    store = full.open()
     assert isinstance(store, ClipStore)
-    split = Split(whole.name, {}, partial(Two, store.folder))
+    split = Split(full.name, {}, partial(Two, store.folder))
     try:
         summary = compute(split, "mmflow", tmp_path, workers=1, force=True)
     finally:

@@ -55,8 +55,8 @@ def pytest_configure(config):
 
 
 def folder_of(config):
-    given = config.getoption("--vectors", default=None)
-    return Path(given) if given else COMMITTED
+    option = config.getoption("--vectors", default=None)
+    return Path(option) if option else COMMITTED
 
 
 def load(folder, name):

@@ -46,8 +46,8 @@ def test_outputs_and_losses(case, close):
     views = {"": ("sta", "in_pred_kf"), "_sa": ("sa", "in_pred_cf")}
     for suffix, (name, second) in views.items():
         current = case.tensor("in_pred_cf").requires_grad_()
-        other = case.tensor(second) if suffix == "" else current
-        joint = torch.cat([current, other], 1)
+        paired = case.tensor(second) if suffix == "" else current
+        joint = torch.cat([current, paired], 1)
         maps = F.interpolate(joint, size, mode="bilinear", align_corners=True).softmax(1)
         if min(size) >= 32:
             torch.testing.assert_close(judged(joint, size, 1), maps)

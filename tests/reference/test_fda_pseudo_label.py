@@ -17,6 +17,6 @@ def test_thresholds_and_labels(case, close):
     thresholds = quantiles.clamp(max=0.9)
     close(thresholds, case["out_thres"])
     np.testing.assert_array_equal(present.numpy(), np.bincount(case["in_label"].ravel(), minlength=256)[:classes] > 0)
-    known = label < classes
-    kept = torch.where(known & (confidence >= thresholds[label.clamp(max=classes - 1)]), label, 255)
-    np.testing.assert_array_equal(kept.numpy(), case["out_pseudo_label"])
+    counted = label < classes
+    selected = torch.where(counted & (confidence >= thresholds[label.clamp(max=classes - 1)]), label, 255)
+    np.testing.assert_array_equal(selected.numpy(), case["out_pseudo_label"])

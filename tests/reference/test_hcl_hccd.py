@@ -27,5 +27,5 @@ def test_loss_and_gradient(case, close):
 def test_class_weights_over_batches(case, close):
     expected = case["out_class_weight_sequence"]
     weights = RareClassWeights(expected.shape[1], float(case["param_max_value"]))
-    for label, wanted in zip(case.tensor("in_labels"), expected, strict=True):
-        np.testing.assert_allclose(weights(label.long()).numpy(), wanted, rtol=1e-5)
+    for label, row in zip(case.tensor("in_labels"), expected, strict=True):
+        np.testing.assert_allclose(weights(label.long()).numpy(), row, rtol=1e-5)

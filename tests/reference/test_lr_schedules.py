@@ -13,7 +13,7 @@ def column(case, name):
     return case["out_rows"][:, names.index(name)]
 
 
-def ours(case):
+def poly_factors(case):
     """``poly`` with the published number of steps and power, as a factor of each row."""
     steps, power = int(case["param_max_iters"]), float(case["param_power"])
     return np.array([poly(int(t), steps, power) for t in column(case, "iteration")])
@@ -21,8 +21,8 @@ def ours(case):
 
 @pytest.mark.cases("out_rows", "param_max_iters")
 def test_scheduled_groups(case, close):
-    close(column(case, "base_lr") * ours(case), column(case, "group0_backbone"))
-    close(10 * column(case, "base_lr") * ours(case), column(case, "group1_score_fusion"))
+    close(column(case, "base_lr") * poly_factors(case), column(case, "group0_backbone"))
+    close(10 * column(case, "base_lr") * poly_factors(case), column(case, "group1_score_fusion"))
 
 
 @pytest.mark.cases("out_rows", "param_max_iters")
@@ -30,7 +30,7 @@ def test_the_classifiers_are_scheduled_too(case):
     """Repair: the published code leaves the third group at its first rate to the end; here it falls with the others."""
     base, published = column(case, "base_lr"), column(case, "group2_classifiers")
     np.testing.assert_allclose(published, 10 * base)
-    repaired, later = 10 * base * ours(case), column(case, "iteration") > 0
+    repaired, later = 10 * base * poly_factors(case), column(case, "iteration") > 0
     assert (repaired[later] < published[later]).all()
     np.testing.assert_allclose(repaired[~later], published[~later])
 

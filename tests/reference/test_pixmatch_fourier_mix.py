@@ -29,14 +29,14 @@ def test_published_mix(case):
     # A larger style, as published: its spectrum is cut with the content's indices, so bottom and right corners hit other
     # frequencies. Written out here alone: ours resizes the style instead.
     border = int(float(case["param_L"]) * min(height, width))
-    spectrum, other = torch.fft.fft2(content), torch.fft.fft2(style)[..., :height, :width]
+    spectrum, style_spectrum = torch.fft.fft2(content), torch.fft.fft2(style)[..., :height, :width]
     rows, columns = ((torch.arange(n) < border) | (torch.arange(n) >= n - border) for n in (height, width))
-    published = swap_amplitude(spectrum, other, rows[:, None] & columns)
+    published = swap_amplitude(spectrum, style_spectrum, rows[:, None] & columns)
     half = torch.fft.irfft2(published[..., : width // 2 + 1], s=(height, width))
     np.testing.assert_allclose(half.numpy(), case["out_mixed"], rtol=0, atol=5e-3)
     np.testing.assert_allclose(torch.fft.ifft2(published).real.numpy(), case["out_mixed_realpart"], rtol=0, atol=5e-3)
-    ours = fourier_mix(content, style, float(case["param_L"]))
+    repaired = fourier_mix(content, style, float(case["param_L"]))
     if border > 0:
-        assert float((ours - half).abs().max()) > 0.1, "the repair changes the picture"
+        assert float((repaired - half).abs().max()) > 0.1, "the repair changes the picture"
     resized = F.interpolate(style, (height, width), mode="bicubic", align_corners=False)
-    torch.testing.assert_close(ours, spectral_transfer(content, resized, float(case["param_L"])))
+    torch.testing.assert_close(repaired, spectral_transfer(content, resized, float(case["param_L"])))

@@ -38,9 +38,9 @@ def test_published_blur(case):
 def test_why_ours_acts_on_the_picture_itself(case):
     """Without any draw our strong view is the picture; the published one runs against it, 255 levels down for each level up."""
     pixels = torch.from_numpy(case["in_pixels_bgr"].copy()).float() / 255
-    nothing = StrongViewSettings(jitter_probability=0.0, grey_probability=0.0, blur_probability=0.0)
-    ours = strong_colours(pixels[None, None], nothing, torch.Generator().manual_seed(0))[0, 0]
-    assert torch.equal(ours, pixels)
+    off = StrongViewSettings(jitter_probability=0.0, grey_probability=0.0, blur_probability=0.0)
+    view = strong_colours(pixels[None, None], off, torch.Generator().manual_seed(0))[0, 0]
+    assert torch.equal(view, pixels)
     if case["in_pixels_bgr"].std() > 1:
         published = case["out_uint8_hwc"].transpose(2, 0, 1).astype(float)
         assert np.abs(published - case["in_pixels_bgr"]).mean() > 20

@@ -47,6 +47,6 @@ def test_terms_sums_and_gradients(case, close):
             for name in ("ce", "ent", "div"):
                 (gradient,) = torch.autograd.grad(values[name], scores, retain_graph=True)
                 close(gradient, case[f"out_grad_logits_{name}64"])
-            both = torch.autograd.grad(full, [scores, auxiliary])
-            close(both[0], case["out_grad_logits_full64"])
-            close(both[1], case["out_grad_aux_logits_full64"])
+            gradients = torch.autograd.grad(full, [scores, auxiliary])
+            close(gradients[0], case["out_grad_logits_full64"])
+            close(gradients[1], case["out_grad_aux_logits_full64"])

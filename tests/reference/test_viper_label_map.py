@@ -20,8 +20,10 @@ FILE = "viper_label_map"
 
 @pytest.fixture
 def maps(request):
-    given = request.config.getoption("--vectors", default=None)
-    folder = Path(given) if given and (Path(given) / "label_maps.json").is_file() else Path(__file__).parent / "vectors"
+    option = request.config.getoption("--vectors", default=None)
+    folder = (
+        Path(option) if option and (Path(option) / "label_maps.json").is_file() else Path(__file__).parent / "vectors"
+    )
     return json.loads((folder / "label_maps.json").read_text())
 
 
@@ -69,23 +71,23 @@ def table_of(pairs, default=255):
 
 
 def test_published_maps_of_viper(maps):
-    said, space = maps["viper_to_cityscapes_seq"], named_space("viper2cityscapes")
-    np.testing.assert_array_equal(space.ids["viper"], table_of(said["viper_id_to_train_id"]))
-    np.testing.assert_array_equal(space.ids["cityscapes_seq"], table_of(said["cityscapes_label_id_to_train_id"]))
-    assert [list(c) for c in space.palette] == said["palette_rgb"]
-    published = [name.replace("motocycle", "motorcycle") for name in said["class_names"]]
+    entry, space = maps["viper_to_cityscapes_seq"], named_space("viper2cityscapes")
+    np.testing.assert_array_equal(space.ids["viper"], table_of(entry["viper_id_to_train_id"]))
+    np.testing.assert_array_equal(space.ids["cityscapes_seq"], table_of(entry["cityscapes_label_id_to_train_id"]))
+    assert [list(c) for c in space.palette] == entry["palette_rgb"]
+    published = [name.replace("motocycle", "motorcycle") for name in entry["class_names"]]
     assert list(space.classes) == published == list(MINISTREET)
     assert space.palette == PALETTE and space.skipped == () and space.scored == tuple(range(15))
-    assert [name for name, _ in CLASSES] == said["viper_raw_id_names"]
+    assert [name for name, _ in CLASSES] == entry["viper_raw_id_names"]
 
 
 def test_published_maps_of_synthia(maps):
-    said, space = maps["synthia_seq_to_cityscapes_seq"], named_space("synthia2cityscapes")
-    np.testing.assert_array_equal(space.ids["synthia_seq"], table_of(said["synthia_id_to_train_id"]))
-    np.testing.assert_array_equal(space.ids["cityscapes_seq"], table_of(said["cityscapes_label_id_to_train_id"]))
-    assert [list(c) for c in space.palette] == said["palette_rgb"]
-    assert list(space.classes) == said["class_names"]
-    assert list(space.scored) == said["evaluated_train_ids"] and space.skipped == ("fence",)
+    entry, space = maps["synthia_seq_to_cityscapes_seq"], named_space("synthia2cityscapes")
+    np.testing.assert_array_equal(space.ids["synthia_seq"], table_of(entry["synthia_id_to_train_id"]))
+    np.testing.assert_array_equal(space.ids["cityscapes_seq"], table_of(entry["cityscapes_label_id_to_train_id"]))
+    assert [list(c) for c in space.palette] == entry["palette_rgb"]
+    assert list(space.classes) == entry["class_names"]
+    assert list(space.scored) == entry["evaluated_train_ids"] and space.skipped == ("fence",)
     assert label_space(space.classes) is space
 
 
@@ -114,10 +116,10 @@ def test_the_rule_comes_after_the_resize(tmp_path):
     Image.fromarray(raw).save(buffer, "PNG")
     (tmp_path / "a.png").write_bytes(buffer.getvalue())
     table = named_space("viper2cityscapes").ids["viper"]
-    whole = dataset("viper").read_label(tmp_path / "a.png", table)
+    full = dataset("viper").read_label(tmp_path / "a.png", table)
     half = dataset("viper").read_label(tmp_path / "a.png", table, (20, 30))
     car = MINISTREET.index("car")
-    assert (whole[20:, 25:36] == 255).all() and (whole[20:, 37:50] == car).all()
+    assert (full[20:, 25:36] == 255).all() and (full[20:, 37:50] == car).all()
     small = np.asarray(Image.fromarray(raw).resize((30, 20), Image.Resampling.NEAREST))
     np.testing.assert_array_equal(half, table[by_breadth_first_search(small)])
     assert not (half == car).any()  # the gap is gone

@@ -32,8 +32,8 @@ def slow_contrast(x, labels, temperature, denominator, anchors=None):
             continue
         counted += 1
         for p in positives:
-            others = [p, *negatives] if denominator == "pair" else positives + negatives
-            total = total + (torch.logsumexp(torch.stack([s[j] for j in others]), 0) - s[p]) / len(positives)
+            compared = [p, *negatives] if denominator == "pair" else positives + negatives
+            total = total + (torch.logsumexp(torch.stack([s[j] for j in compared]), 0) - s[p]) / len(positives)
     return total, counted
 
 
@@ -54,20 +54,22 @@ def test_value_and_gradient_equal_the_loops(labels, seed, denominator, chunk_siz
 
 
 @given(label_lists, label_lists, st.integers(0, 99), denominators, st.booleans())
-def test_further_samples_serve_but_are_no_anchors(labels, more, seed, denominator, detached):
-    labels, more = (torch.tensor(x, dtype=torch.long) for x in (labels, more))
+def test_further_samples_serve_but_are_no_anchors(labels, further, seed, denominator, detached):
+    labels, further = (torch.tensor(x, dtype=torch.long) for x in (labels, further))
     x, y = (embeddings(len(labels), seed).requires_grad_() for _ in range(2))
-    c, d = (embeddings(len(more), seed + 1).requires_grad_() for _ in range(2))
+    c, d = (embeddings(len(further), seed + 1).requires_grad_() for _ in range(2))
     loss = pixel_contrast(
         x,
         labels,
         denominator=denominator,
         contrast=c.detach() if detached else c,
-        contrast_labels=more,
+        contrast_labels=further,
         chunk_size=2,
         reduction="sum",
     )
-    total, counted = slow_contrast(torch.cat((y, d)), torch.cat((labels, more)), 0.1, denominator, anchors=len(labels))
+    total, counted = slow_contrast(
+        torch.cat((y, d)), torch.cat((labels, further)), 0.1, denominator, anchors=len(labels)
+    )
     assert torch.allclose(loss, total, rtol=1e-10, atol=1e-12)
     loss.backward()
     if counted:
@@ -100,13 +102,13 @@ def test_the_two_denominators_differ_by_the_other_positives():
 def test_gradcheck(denominator, scale):
     labels = torch.tensor([0, 1, 0, 2, 1, 255, 0, 2])
     x = (scale * embeddings(8)).requires_grad_()
-    more = (scale * embeddings(3, 1)).requires_grad_()
-    more_labels = torch.tensor([2, 0, 255])
+    further = (scale * embeddings(3, 1)).requires_grad_()
+    further_labels = torch.tensor([2, 0, 255])
     assert gradcheck(
         lambda a, b: pixel_contrast(
-            a, labels, denominator=denominator, contrast=b, contrast_labels=more_labels, chunk_size=2
+            a, labels, denominator=denominator, contrast=b, contrast_labels=further_labels, chunk_size=2
         ),
-        (x, more),
+        (x, further),
     )
 
 
@@ -129,11 +131,13 @@ def test_order_and_chunks_do_not_matter(seed, denominator, chunk_size):
     g = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, 5, (40,), generator=g)
     x, order = embeddings(40, seed), torch.randperm(40, generator=g)
-    whole = pixel_contrast(x, labels, denominator=denominator)
-    assert torch.allclose(pixel_contrast(x[order], labels[order], denominator=denominator), whole, rtol=1e-12)
-    assert torch.allclose(pixel_contrast(x, labels, denominator=denominator, chunk_size=chunk_size), whole, rtol=1e-12)
+    expected = pixel_contrast(x, labels, denominator=denominator)
+    assert torch.allclose(pixel_contrast(x[order], labels[order], denominator=denominator), expected, rtol=1e-12)
+    assert torch.allclose(
+        pixel_contrast(x, labels, denominator=denominator, chunk_size=chunk_size), expected, rtol=1e-12
+    )
     renamed = torch.tensor([9, 3, 250, 0, 41])[labels]
-    assert torch.allclose(pixel_contrast(x, renamed, denominator=denominator), whole, rtol=1e-12)
+    assert torch.allclose(pixel_contrast(x, renamed, denominator=denominator), expected, rtol=1e-12)
 
 
 def test_rotating_all_embeddings_changes_nothing():
@@ -148,10 +152,10 @@ def test_ignored_samples_are_as_good_as_absent(seed, denominator):
     labels = torch.tensor([0, 255, 1, 1, 255, 0, 2, 2])
     x = embeddings(8, seed).requires_grad_()
     loss = pixel_contrast(x, labels, denominator=denominator)
-    kept = labels != 255
-    assert torch.allclose(loss, pixel_contrast(x[kept], labels[kept], denominator=denominator), rtol=1e-12)
+    labelled = labels != 255
+    assert torch.allclose(loss, pixel_contrast(x[labelled], labels[labelled], denominator=denominator), rtol=1e-12)
     loss.backward()
-    assert not x.grad[~kept].any() and x.grad[kept].any()
+    assert not x.grad[~labelled].any() and x.grad[labelled].any()
 
 
 def test_a_step_along_the_gradient_separates_classes():

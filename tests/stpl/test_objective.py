@@ -115,9 +115,15 @@ def test_module_equals_function():
     module = STPLObjective(**options)
     weight = torch.rand(2, 8, 16)
 
-    def with_seed(function, **more):
+    def with_seed(function, **overrides):
         return function(
-            scores, labels, maps, [labels] * 3, ce_weight=weight, generator=torch.Generator().manual_seed(0), **more
+            scores,
+            labels,
+            maps,
+            [labels] * 3,
+            ce_weight=weight,
+            generator=torch.Generator().manual_seed(0),
+            **overrides,
         )
 
     assert with_seed(module) == with_seed(stpl_objective, **options)

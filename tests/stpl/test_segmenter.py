@@ -56,13 +56,13 @@ def test_two_frames_step_by_step():
     """The forward pass is the composition that the paper writes."""
     segmenter, (frames, flow, valid) = build(), clips()
     out = segmenter(frames, flow, valid)
-    (before, _), (now, aux) = segmenter.encode(frames[:, 0]), segmenter.encode(frames[:, 1])
+    (previous, _), (current, aux) = segmenter.encode(frames[:, 0]), segmenter.encode(frames[:, 1])
     small = resize_flow(flow[:, 0], (4, 8))
-    warped = backward_warp(before, small, padding="border")
+    warped = backward_warp(previous, small, padding="border")
     x = torch.arange(32) + flow[:, 0, 0]
     y = torch.arange(16)[:, None] + flow[:, 0, 1]
     inside = (x >= 0) & (x <= 31) & (y >= 0) & (y <= 15)
-    fused = segmenter.fuse(now, [warped], [resize_mask(valid[:, 0] & inside, (4, 8))])
+    fused = segmenter.fuse(current, [warped], [resize_mask(valid[:, 0] & inside, (4, 8))])
     assert torch.allclose(out.previous[0], warped, atol=1e-6)
     assert torch.allclose(out.features, fused, atol=1e-6)
     assert torch.allclose(out.scores, segmenter.classify(fused), atol=1e-6)
@@ -81,8 +81,8 @@ def test_a_frame_is_fused_with_its_own_past(fusion, length):
     alone = segmenter.fuse_alone(out.encoded[0])
     assert torch.equal(segmenter.fuse_at(out.encoded, flow, valid, -length), alone)
     if fusion != "none":
-        now = out.encoded[-2]
-        assert not torch.allclose(shorter.features, segmenter.fuse_alone(now), atol=1e-4)
+        middle = out.encoded[-2]
+        assert not torch.allclose(shorter.features, segmenter.fuse_alone(middle), atol=1e-4)
 
 
 @pytest.mark.parametrize("fusion", sorted(set(FUSIONS) - {"none"}))
@@ -90,9 +90,11 @@ def test_every_frame_of_a_longer_clip_is_fused(fusion):
     segmenter, (frames, flow, valid) = build(fusion, 4), clips(4)
     before = segmenter(frames, flow, valid).scores
     for k in range(3):
-        other = frames.clone()
-        other[:, k] = 1 - other[:, k]
-        assert not torch.allclose(segmenter(other, flow, valid).scores, before, atol=1e-4), f"frame {k} does not count"
+        changed = frames.clone()
+        changed[:, k] = 1 - changed[:, k]
+        assert not torch.allclose(segmenter(changed, flow, valid).scores, before, atol=1e-4), (
+            f"frame {k} does not count"
+        )
 
 
 def test_encoded_frames_keep_their_clip_and_time():
@@ -179,12 +181,14 @@ def test_accel_mode(propagate):
     nn.init.normal_(segmenter.score_fusion.mix.weight)
     frames.requires_grad_()
     out = segmenter(frames, flow, valid)
-    before, now = (segmenter.classify(segmenter.fuse_alone(f)) for f in out.encoded)
+    previous, current = (segmenter.classify(segmenter.fuse_alone(f)) for f in out.encoded)
     scaled = resize_flow(flow[:, 0].double(), (8, 16), align_corners=True, ratio=8 / 16)
     moved = (
-        forward_splat(before, scaled)[0] if propagate == "splat" else backward_warp(before, scaled, padding="border")
+        forward_splat(previous, scaled)[0]
+        if propagate == "splat"
+        else backward_warp(previous, scaled, padding="border")
     )
-    assert torch.allclose(out.scores, segmenter.score_fusion.mix(torch.cat((now, moved), 1)), atol=1e-5)
+    assert torch.allclose(out.scores, segmenter.score_fusion.mix(torch.cat((current, moved), 1)), atol=1e-5)
     (out.scores.sum() + out.auxiliary_scores.sum()).backward()
     assert (frames.grad[:, 0] == 0).all(), "no gradient through the previous frame"
     assert (frames.grad[:, 1] != 0).any()

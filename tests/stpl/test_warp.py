@@ -178,11 +178,11 @@ def test_composed_flow_equals_two_warps_for_whole_pixels():
     image = torch.randn(1, 3, 7, 9, generator=g)
     newer = torch.randint(-1, 2, (1, 2, 7, 9), generator=g).float()
     older = torch.randint(-1, 2, (1, 2, 7, 9), generator=g).float()
-    seen = inside_mask(newer) & (backward_warp(inside_mask(older)[:, None].float(), newer)[:, 0] == 1)
+    inside = inside_mask(newer) & (backward_warp(inside_mask(older)[:, None].float(), newer)[:, 0] == 1)
     twice = backward_warp(backward_warp(image, older), newer)
     once = backward_warp(image, compose_flow(newer, older))
-    where = seen[:, None].expand_as(image)
-    assert seen.any() and torch.equal(once[where], twice[where])
+    mask = inside[:, None].expand_as(image)
+    assert inside.any() and torch.equal(once[mask], twice[mask])
 
 
 def test_composed_validity_needs_both_steps():
@@ -204,8 +204,8 @@ def test_splat_equals_the_published_loop(size, seed, scale):
     image, flow = random_pair(size, seed, scale)
     flow = (flow * 2).round() / 2  # many ties, many collisions
     splatted, written = forward_splat(image, flow)
-    expected, where = slow_splat(image, flow)
-    assert torch.equal(splatted, expected) and torch.equal(written, where)
+    expected, expected_written = slow_splat(image, flow)
+    assert torch.equal(splatted, expected) and torch.equal(written, expected_written)
 
 
 def test_splat_by_hand():

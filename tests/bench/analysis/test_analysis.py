@@ -28,14 +28,14 @@ def pixels(n: int = 700, channels: int = 12, classes: int = 4, seed: int = 0) ->
 
 
 def brute(features: Tensor, groups: Tensor, k: int) -> Tensor:
-    """scikit-learn's brute force over all pixels; own group left out; equal distances by the pixel's number."""
+    """The k nearest pixels of other groups by scikit-learn's brute force; equal distances go by the pixel's number."""
     model = NearestNeighbors(n_neighbors=len(features), algorithm="brute", metric="cosine")
     distances, order = model.fit(features.double().numpy()).kneighbors(features.double().numpy())
-    found = []
-    for row, (far, who) in enumerate(zip(np.round(distances, 12), order, strict=True)):
-        ranked = sorted((d, int(w)) for d, w in zip(far, who, strict=True) if groups[w] != groups[row])
-        found.append([who for _, who in ranked[:k]])
-    return torch.tensor(found)
+    neighbours = []
+    for row, (far, candidates) in enumerate(zip(np.round(distances, 12), order, strict=True)):
+        ranked = sorted((d, int(w)) for d, w in zip(far, candidates, strict=True) if groups[w] != groups[row])
+        neighbours.append([pixel for _, pixel in ranked[:k]])
+    return torch.tensor(neighbours)
 
 
 # Neighbours -----------------------------------------------------------------------------------------------------------
@@ -43,17 +43,17 @@ def brute(features: Tensor, groups: Tensor, k: int) -> Tensor:
 
 def test_neighbours_and_percentages_are_those_of_scikit_learn_exactly() -> None:
     features, labels, _ = pixels()
-    each = torch.arange(len(features))
-    ours = knn.nearest(features, each, 50)
+    groups = torch.arange(len(features))
+    neighbours = knn.nearest(features, groups, 50)
     model = NearestNeighbors(n_neighbors=51, algorithm="brute", metric="cosine").fit(features.double().numpy())
-    theirs = model.kneighbors(features.double().numpy(), return_distance=False)[:, 1:]  # the first is the pixel itself
-    assert torch.equal(ours, torch.from_numpy(theirs.copy()))
-    overall, by_class = knn.same_class(labels, ours, 4)
-    same = labels.numpy()[theirs] == labels.numpy()[:, None]
+    truth = model.kneighbors(features.double().numpy(), return_distance=False)[:, 1:]  # the first is the pixel itself
+    assert torch.equal(neighbours, torch.from_numpy(truth.copy()))
+    overall, by_class = knn.same_class(labels, neighbours, 4)
+    same_class = labels.numpy()[truth] == labels.numpy()[:, None]
     for k in (1, 7, 50):
-        assert float(overall[k - 1]) == pytest.approx(100 * same[:, :k].mean(), abs=1e-12)
+        assert float(overall[k - 1]) == pytest.approx(100 * same_class[:, :k].mean(), abs=1e-12)
         for number in range(4):
-            expected = 100 * same[labels.numpy() == number, :k].mean()
+            expected = 100 * same_class[labels.numpy() == number, :k].mean()
             assert float(by_class[number, k - 1]) == pytest.approx(expected, abs=1e-12)
 
 
@@ -61,16 +61,20 @@ def test_ties_go_to_the_lower_number_and_own_clips_are_left_out() -> None:
     distinct, _, _ = pixels(60)
     features = distinct.repeat(5, 1)[torch.randperm(300, generator=torch.Generator().manual_seed(1))]
     labels, clips = torch.arange(300) % 3, torch.arange(300) // 12
-    ours = knn.nearest(features, clips, 11)  # five copies of each: 11 cuts through the third group of equals
-    assert torch.equal(ours, brute(features, clips, 11))
-    assert (clips[ours] != clips[:, None]).all()
-    assert knn.same_class(labels, ours, 3)[0].shape == (11,)
+    neighbours = knn.nearest(features, clips, 11)  # five copies of each: 11 cuts through the third group of equals
+    assert torch.equal(neighbours, brute(features, clips, 11))
+    assert (clips[neighbours] != clips[:, None]).all()
+    assert knn.same_class(labels, neighbours, 3)[0].shape == (11,)
 
 
 def test_more_equal_pixels_than_candidates_are_still_ordered() -> None:
     features = torch.ones(200, 5)
-    ours = knn.nearest(features, torch.arange(200), 3)
-    assert ours[0].tolist() == [1, 2, 3] and ours[1].tolist() == [0, 2, 3] and ours[150].tolist() == [0, 1, 2]
+    neighbours = knn.nearest(features, torch.arange(200), 3)
+    assert (
+        neighbours[0].tolist() == [1, 2, 3]
+        and neighbours[1].tolist() == [0, 2, 3]
+        and neighbours[150].tolist() == [0, 1, 2]
+    )
 
 
 def test_nearly_equal_cosines_are_told_apart_in_float64() -> None:
@@ -78,8 +82,8 @@ def test_nearly_equal_cosines_are_told_apart_in_float64() -> None:
     features = torch.stack([angles.cos(), angles.sin()], 1).float()
     unit = torch.nn.functional.normalize(features.double(), dim=1)
     exact = (unit @ unit.T).fill_diagonal_(-2)
-    ours = knn.nearest(features, torch.arange(120), 20)
-    worst = exact.gather(1, ours).amin(1)
+    neighbours = knn.nearest(features, torch.arange(120), 20)
+    worst = exact.gather(1, neighbours).amin(1)
     assert ((exact > worst[:, None] + 1e-15).sum(1) <= 20).all()
 
 
@@ -90,11 +94,11 @@ def test_the_chunk_does_not_change_the_result(chunk: int) -> None:
 
 
 def test_no_square_matrix_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[int, ...]] = []
+    shapes: list[tuple[int, ...]] = []
     inner = knn._nearest_of
 
     def watched(queries: Tensor, unit: Tensor, rough: Tensor, k: int, available: int) -> Tensor:
-        seen.append(tuple(rough.shape))
+        shapes.append(tuple(rough.shape))
         return inner(queries, unit, rough, k, available)
 
     monkeypatch.setattr(knn, "_nearest_of", watched)
@@ -102,7 +106,7 @@ def test_no_square_matrix_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(knn.rows_per_chunk, "__defaults__", (70_000,))
     features, _, clips = pixels()
     knn.nearest(features, clips, 5)
-    assert seen == [(100, 700)] * 7
+    assert shapes == [(100, 700)] * 7
     assert knn.rows_per_chunk(100_000, 2**24) == 167 and knn.rows_per_chunk(10**9) == 1
 
 
@@ -118,8 +122,8 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 
 
 def test_memory_stays_far_below_the_square() -> None:
-    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 500 < 16_000**2 * 4 / 2**20  # MB; the square would take 977
+    process = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+    assert int(process.stdout) < 500 < 16_000**2 * 4 / 2**20  # MB; the square would take 977
 
 
 def test_a_share_worked_out_by_hand() -> None:
@@ -175,13 +179,13 @@ def test_a_balanced_sample_has_equally_many_of_each_class_or_all() -> None:
 
 def test_separation_is_the_reciprocal_of_davies_and_bouldin() -> None:
     features, labels, _ = pixels()
-    found = embedding.separation(features.numpy(), labels.numpy(), 5)
+    ratios = embedding.separation(features.numpy(), labels.numpy(), 5)
     assert (
-        np.isnan(found[4]).all()
-        and np.isnan(np.diag(found)).all()
-        and np.allclose(found[:4, :4], found.T[:4, :4], equal_nan=True)
+        np.isnan(ratios[4]).all()
+        and np.isnan(np.diag(ratios)).all()
+        and np.allclose(ratios[:4, :4], ratios.T[:4, :4], equal_nan=True)
     )
-    index = np.nanmax(1 / found[:4, :4], axis=1).mean()
+    index = np.nanmax(1 / ratios[:4, :4], axis=1).mean()
     unit = embedding.unit_length(features.numpy())
     assert index == pytest.approx(davies_bouldin_score(unit, labels.numpy()), rel=1e-10)
     assert embedding.davies_bouldin(features.numpy(), labels.numpy()) == pytest.approx(index)
@@ -189,8 +193,8 @@ def test_separation_is_the_reciprocal_of_davies_and_bouldin() -> None:
 
 def test_separation_by_hand() -> None:
     features = np.array([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0], [0.0, -3.0]])
-    found = embedding.separation(features, np.array([0, 0, 1, 1]), 2)
-    assert found[0, 1] == pytest.approx(1.0)  # centres (1, 0) and (0, 0): 1 apart; spreads 0 and 1
+    ratios = embedding.separation(features, np.array([0, 0, 1, 1]), 2)
+    assert ratios[0, 1] == pytest.approx(1.0)  # centres (1, 0) and (0, 0): 1 apart; spreads 0 and 1
 
 
 def test_silhouette_rises_with_the_distance_of_the_classes() -> None:
@@ -214,13 +218,13 @@ def test_embeddings_keep_clusters_apart_and_are_the_same_again(kind: Any) -> Non
 # Calibration ----------------------------------------------------------------------------------------------------------
 
 
-def slow_error(confidence: list[float], right: list[bool], bins: int = 15) -> float:
+def slow_error(confidence: list[float], correct: list[bool], bins: int = 15) -> float:
     """The definition, bin by bin and pixel by pixel."""
     error = 0.0
     for b in range(bins):
         inside = [i for i, p in enumerate(confidence) if b / bins < p <= (b + 1) / bins]
         if inside:
-            accuracy = sum(right[i] for i in inside) / len(inside)
+            accuracy = sum(correct[i] for i in inside) / len(inside)
             mean = sum(confidence[i] for i in inside) / len(inside)
             error += len(inside) / len(confidence) * abs(accuracy - mean)
     return error
@@ -229,13 +233,13 @@ def slow_error(confidence: list[float], right: list[bool], bins: int = 15) -> fl
 def test_calibration_error_equals_the_slow_loop_in_any_batches() -> None:
     draw = np.random.default_rng(0)
     confidence = draw.uniform(1 / 15, 1, 500)
-    right = draw.uniform(size=500) < confidence**2
-    whole = Reliability()
-    for part in np.array_split(np.arange(500), 7):
-        whole.update(torch.from_numpy(confidence[part]), torch.from_numpy(right[part]))
-    assert int(whole.count.sum()) == 500
-    means = (whole.count, whole.confidence / whole.count, whole.right / whole.count)
-    expected = slow_error(confidence.tolist(), right.tolist())
+    correct = draw.uniform(size=500) < confidence**2
+    reliability = Reliability()
+    for batch in np.array_split(np.arange(500), 7):
+        reliability.update(torch.from_numpy(confidence[batch]), torch.from_numpy(correct[batch]))
+    assert int(reliability.count.sum()) == 500
+    means = (reliability.count, reliability.confidence / reliability.count, reliability.right / reliability.count)
+    expected = slow_error(confidence.tolist(), correct.tolist())
     assert expected_calibration_error(*means) == pytest.approx(expected, abs=1e-12) and expected > 0.1
 
 
@@ -245,8 +249,8 @@ def test_calibration_error_by_hand() -> None:
     assert reliability.count.tolist() == [1, 2]  # a confidence on an edge falls into the lower bin
     count, accuracy = reliability.count, reliability.right / reliability.count
     # |1 - 0.5| on a third of the pixels, |0.5 - 0.875| on two thirds
-    found = expected_calibration_error(count, reliability.confidence / count, accuracy)
-    assert found == pytest.approx(0.5 / 3 + 0.375 * 2 / 3)
+    error = expected_calibration_error(count, reliability.confidence / count, accuracy)
+    assert error == pytest.approx(0.5 / 3 + 0.375 * 2 / 3)
 
 
 def test_empty_bins_count_nothing() -> None:

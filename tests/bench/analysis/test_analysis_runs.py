@@ -91,7 +91,7 @@ def test_every_kept_step_and_the_source_model_are_saved(finished: Finished) -> N
 
 
 def test_labels_stay_closed_while_predictions_are_saved(finished: Finished, tmp_path: Path, no_figures: None) -> None:
-    """What is granted then is read off the hook itself: opening labels is tried where the predictions are made."""
+    """The function that saves predictions is replaced by one that first tries to open the labels, which must be refused."""
     workspace, _ = finished
     tried: list[str] = []
     inner = pseudo_labels.save_predictions
@@ -127,19 +127,19 @@ def test_quality_equals_the_slow_loop() -> None:
 # Runs -----------------------------------------------------------------------------------------------------------------
 
 
-def places(workspace: Workspace) -> list[str]:
+def options(workspace: Workspace) -> list[str]:
     return ["--runs", str(workspace.runs), "--cache", str(workspace.cache), "--threads", "1"]
 
 
 def test_runs_are_analysed_and_a_page_is_made(finished: Finished, tmp_path: Path) -> None:
     workspace, records = finished
     root, names = tmp_path / "boards", [r.run for r in records.values()]
-    result = call("analyse", *names, "--root", str(root), *places(workspace), "--cells", "400", "--json")
+    result = call("analyse", *names, "--root", str(root), *options(workspace), "--cells", "400", "--json")
     assert result.exit_code == 0, result.output
     written = [Path(path) for path in json.loads(result.stdout)["written"]]
-    kept = [data.read(p, data.RunAnalysis) for p in written if p.parent.name == "runs"]
-    assert [k.who.method for k in kept] == ["source_only", "self_training"]
-    for analysis, record in zip(kept, records.values(), strict=True):
+    analyses = [data.read(p, data.RunAnalysis) for p in written if p.parent.name == "runs"]
+    assert [k.who.method for k in analyses] == ["source_only", "self_training"]
+    for analysis, record in zip(analyses, records.values(), strict=True):
         assert analysis.who.miou == record.result.miou and analysis.knn is not None and analysis.calibration is not None
         assert sum(map(sum, analysis.confusion or [])) == sum(analysis.calibration.count)
         assert set(analysis.knn) == set(data.VARIANTS) and len(analysis.knn["headline"].mean) == 50
@@ -147,15 +147,15 @@ def test_runs_are_analysed_and_a_page_is_made(finished: Finished, tmp_path: Path
     # One more part leaves the others as they were.
     result = call(
         "analyse", "--methods", "source_only,self_training", "--shift", TINY, "--seeds", "0", "--separation",
-        "--embedding", "pca", "--root", str(root), *places(workspace), "--cells", "400",
+        "--embedding", "pca", "--root", str(root), *options(workspace), "--cells", "400",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     folder = data.folder_of(root, TINY)
-    assert data.read_all(folder / "runs", data.RunAnalysis) == sorted(kept, key=lambda k: k.who.name)
+    assert data.read_all(folder / "runs", data.RunAnalysis) == sorted(analyses, key=lambda k: k.who.name)
     embedding = data.read(folder / "embedding.json", data.Embedding)
     assert list(embedding.points) == ["Source only", "Self-training (mean teacher)"] and embedding.kind == "pca"
     assert {len(p) for p in embedding.points.values()} == {len(embedding.labels)}
-    result = call("analyse", names[1], "--pseudo-labels", "--root", str(root), *places(workspace))
+    result = call("analyse", names[1], "--pseudo-labels", "--root", str(root), *options(workspace))
     assert result.exit_code == 0, result.output
     (judged,) = data.read_all(folder / "pseudo-labels", data.PseudoLabels)
     assert judged.clips == CLIPS and judged.steps[0] == 0 and len(judged.steps) == 4
@@ -186,39 +186,46 @@ def test_labels_cannot_be_looked_at_during_adaptation(finished: Finished) -> Non
 def test_a_checkpoint_that_scores_otherwise_is_refused(finished: Finished) -> None:
     workspace, records = finished
     record = records["source_only"]
-    seen = look.look(RunFolder.open(workspace.runs / record.run), workspace, 400)
-    other = record.model_copy(update={"result": record.result.model_copy(update={"miou": record.result.miou + 1})})
+    features = look.look(RunFolder.open(workspace.runs / record.run), workspace, 400)
+    altered = record.model_copy(update={"result": record.result.model_copy(update={"miou": record.result.miou + 1})})
     with pytest.raises(RunError, match=f"Run {record.run}: its record says .* run it again"):
-        analyse.analyse_run(other, seen, load_shift(TINY).classes, ())
+        analyse.analyse_run(altered, features, load_shift(TINY).classes, ())
 
 
 def test_too_few_clips_for_the_neighbours_are_one_line(finished: Finished) -> None:
     workspace, records = finished
     record = records["source_only"]
-    seen = look.look(RunFolder.open(workspace.runs / record.run), workspace, 400)
-    alone = dataclasses.replace(seen, clips=torch.zeros_like(seen.clips))
+    features = look.look(RunFolder.open(workspace.runs / record.run), workspace, 400)
+    alone = dataclasses.replace(features, clips=torch.zeros_like(features.clips))
     with pytest.raises(RunError, match=rf"Run {record.run}: neighbours in feature space: k must be in 1..0"):
         analyse.analyse_run(record, alone, load_shift(TINY).classes, ("knn",))
 
 
 def test_a_run_that_saved_nothing_or_other_clips_is_not_judged(finished: Finished, tmp_path: Path) -> None:
     workspace, records = finished
-    few = call(
-        "analyse", records["source_only"].run, "--pseudo-labels", "--root", str(tmp_path / "boards"), *places(workspace)
+    result = call(
+        "analyse",
+        records["source_only"].run,
+        "--pseudo-labels",
+        "--root",
+        str(tmp_path / "boards"),
+        *options(workspace),
     )
-    assert few.exit_code == 1 and "No predictions in" in error_of(few) and "--save-predictions 8" in error_of(few)
-    other = tmp_path / "predictions"
-    other.mkdir()
+    assert (
+        result.exit_code == 1 and "No predictions in" in error_of(result) and "--save-predictions 8" in error_of(result)
+    )
+    folder = tmp_path / "predictions"
+    folder.mkdir()
     saved = next((workspace.runs / records["self_training"].run / "predictions").glob("*.npz"))
     with np.load(saved, allow_pickle=False) as file:
         arrays = dict(file)
     store = prepare(load_shift(TINY), "target", "train", 0, workspace).open()
-    np.savez(other / "step-000000.npz", **arrays | {"keys": arrays["keys"][::-1]})
+    np.savez(folder / "step-000000.npz", **arrays | {"keys": arrays["keys"][::-1]})
     with pytest.raises(RunError, match="is of other clips than this run's"):
-        pseudo_labels.judge(other, store)
-    (other / "step-000000.npz").write_bytes(saved.read_bytes()[:1000])
+        pseudo_labels.judge(folder, store)
+    (folder / "step-000000.npz").write_bytes(saved.read_bytes()[:1000])
     with pytest.raises(RunError, match="is damaged"):
-        pseudo_labels.judge(other, store)
+        pseudo_labels.judge(folder, store)
 
 
 @pytest.mark.parametrize(

@@ -33,14 +33,14 @@ def records(finished_tiny: Path) -> dict[str, Record]:
 
 def altered(record: Record, **changes: Any) -> Record:
     """A record with some values changed by dotted path (``__`` for the dot)."""
-    told = record.model_dump(mode="json", by_alias=True)
+    content = record.model_dump(mode="json", by_alias=True)
     for path, value in changes.items():
         *parents, last = path.split("__")
-        place = told
-        for part in parents:
-            place = place[part]
-        place[last] = value
-    return Record.model_validate(told)
+        section = content
+        for parent in parents:
+            section = section[parent]
+        section[last] = value
+    return Record.model_validate(content)
 
 
 def call(*arguments: str) -> Any:
@@ -55,9 +55,9 @@ def test_flat_names() -> None:
 
 
 def test_a_record_is_the_same_as_itself(records: dict[str, Record]) -> None:
-    found = differences(records["adabn"], records["adabn"])
-    assert found == {"config": {}, "environment": {}, "result": {}, "cost": {}} and same(found)
-    assert verdict(found) == "The two records are the same in config, environment, result and cost."
+    by_section = differences(records["adabn"], records["adabn"])
+    assert by_section == {"config": {}, "environment": {}, "result": {}, "cost": {}} and same(by_section)
+    assert verdict(by_section) == "The two records are the same in config, environment, result and cost."
 
 
 def test_each_difference_stands_in_its_section(records: dict[str, Record]) -> None:
@@ -66,13 +66,13 @@ def test_each_difference_stands_in_its_section(records: dict[str, Record]) -> No
         a, config__seed=1, versions__torch="9.9", hardware__threads=7, code__revision="f" * 12, result__miou=50.0,
         result__iou__bus=1.0, result__iou__car=None, cost__seconds=99.0,
     )  # fmt: skip
-    found = differences(a, b)
-    assert {key: (d.a, d.b) for key, d in found["config"].items()} == {"seed": (0, 1)}
-    assert set(found["environment"]) == {"code.revision", "versions.torch", "hardware.threads"}
-    assert set(found["result"]) == {"miou", "iou.bus", "iou.car"} and set(found["cost"]) == {"seconds"}
-    assert found["result"]["miou"].change == pytest.approx(50 - a.result.miou)
-    assert found["result"]["iou.car"].change is None and found["environment"]["versions.torch"].change is None
-    assert not same(found) and verdict(found) == "They differ in config, environment, result and cost."
+    by_section = differences(a, b)
+    assert {key: (d.a, d.b) for key, d in by_section["config"].items()} == {"seed": (0, 1)}
+    assert set(by_section["environment"]) == {"code.revision", "versions.torch", "hardware.threads"}
+    assert set(by_section["result"]) == {"miou", "iou.bus", "iou.car"} and set(by_section["cost"]) == {"seconds"}
+    assert by_section["result"]["miou"].change == pytest.approx(50 - a.result.miou)
+    assert by_section["result"]["iou.car"].change is None and by_section["environment"]["versions.torch"].change is None
+    assert not same(by_section) and verdict(by_section) == "They differ in config, environment, result and cost."
     only_faster = differences(a, altered(a, cost__seconds=1.0, date="2000-01-01"))
     assert (
         same(only_faster)
@@ -81,25 +81,27 @@ def test_each_difference_stands_in_its_section(records: dict[str, Record]) -> No
 
 
 def test_other_methods_have_other_settings(records: dict[str, Record]) -> None:
-    told = as_json(records["adabn"], records["self_training"])
-    rows = told["differences"]["config"]
+    comparison = as_json(records["adabn"], records["self_training"])
+    rows = comparison["differences"]["config"]
     assert rows["method"] == {"a": "adabn", "b": "self_training"}
     assert rows["settings.ema_decay"]["a"] is None and rows["settings.ema_decay"]["b"] > 0
-    classes = [key for key in told["differences"]["result"] if key.startswith("iou.")]
+    classes = [key for key in comparison["differences"]["result"] if key.startswith("iou.")]
     assert classes == [f"iou.{name}" for name in CLASSES if f"iou.{name}" in classes]  # in train-id order
 
 
 def test_compare_command(finished_tiny: Path, records: dict[str, Record], tmp_path: Path) -> None:
     a, b = records["adabn"].run, records["self_training"].run
-    where = ("--runs", str(finished_tiny), "--root", str(tmp_path))
-    shown = call("compare", a, b, *where)
-    assert shown.exit_code == 0 and "They differ in config, result and cost; environment is the same." in shown.stdout
-    assert "ema_decay" in shown.stdout and f"{records['adabn'].result.miou:.2f}" in shown.stdout
+    options = ("--runs", str(finished_tiny), "--root", str(tmp_path))
+    printed = call("compare", a, b, *options)
+    assert (
+        printed.exit_code == 0 and "They differ in config, result and cost; environment is the same." in printed.stdout
+    )
+    assert "ema_decay" in printed.stdout and f"{records['adabn'].result.miou:.2f}" in printed.stdout
     folder, file = str(finished_tiny / b), str(finished_tiny / a / "record.json")
-    told = json.loads(call("compare", file, folder, *where, "--json").stdout)
-    assert told == as_json(records["adabn"], records["self_training"]) and told["same"] is False
-    assert json.loads(call("compare", a, a, *where, "--json").stdout)["same"] is True
-    result = call("compare", a, "0123456789ab", *where)
+    comparison = json.loads(call("compare", file, folder, *options, "--json").stdout)
+    assert comparison == as_json(records["adabn"], records["self_training"]) and comparison["same"] is False
+    assert json.loads(call("compare", a, a, *options, "--json").stdout)["same"] is True
+    result = call("compare", a, "0123456789ab", *options)
     assert result.exit_code == 2 and "'0123456789ab' is no finished run" in result.stderr and result.stdout == ""
 
 
@@ -128,9 +130,9 @@ def seeds(record: Record, **by_class: list[float | None]) -> dict[int, Record]:
 def test_gains_are_paired_and_sorted(records: dict[str, Record]) -> None:
     ours = seeds(records["adabn"], road=[60.0, 62.0], bus=[5.0, None], car=[40.0, 44.0])
     theirs = seeds(records["source_only"], road=[61.0, 63.0], bus=[2.0, 9.0], car=[30.0, 30.0], sky=[1.0, 1.0])
-    found = sorted_gains(ours, theirs, CLASSES)
-    assert [gain.name for gain in found] == ["car", "bus", "road"]
-    car, bus, road = found
+    gains = sorted_gains(ours, theirs, CLASSES)
+    assert [gain.name for gain in gains] == ["car", "bus", "road"]
+    car, bus, road = gains
     assert (car.ours, car.theirs, car.values, car.mean) == (42.0, 30.0, (10.0, 14.0), 12.0)
     assert car.half == pytest.approx(12.706 * 2, abs=0.01)  # t(0.975, 1) times the standard error 2
     assert (bus.ours, bus.theirs, bus.values, bus.half) == (5.0, 2.0, (3.0,), None)  # only where both have it
@@ -144,8 +146,8 @@ def test_gains_of_methods_and_of_single_runs(finished_tiny: Path, records: dict[
     assert result["seeds"] == [0] and result["miou"] == {"difference": pytest.approx(a.miou - b.miou), "half": None}
     gains = {row["name"]: row["mean"] for row in result["classes"]}
     assert list(gains.values()) == sorted(gains.values(), reverse=True)
-    both = {n: (a.iou[n], b.iou[n]) for n in CLASSES if a.iou[n] is not None and b.iou[n] is not None}
-    assert gains == {name: pytest.approx(x - y) for name, (x, y) in both.items()}  # type: ignore[operator]
+    ious = {n: (a.iou[n], b.iou[n]) for n in CLASSES if a.iou[n] is not None and b.iou[n] is not None}
+    assert gains == {name: pytest.approx(x - y) for name, (x, y) in ious.items()}  # type: ignore[operator]
     assert out.read_bytes().startswith(b"\x89PNG")
     runs = records["self_training"].run, str(finished_tiny / records["source_only"].run)
     assert run_gains(*runs, TINY, None, finished_tiny, tmp_path) == {**result, "figure": None}
@@ -164,30 +166,30 @@ def test_a_method_is_not_a_folder_of_its_name(
 
 def test_gains_that_cannot_be_shown(finished_tiny: Path, records: dict[str, Record], tmp_path: Path) -> None:
     def fails(ours: str, theirs: str, says: str, shift: str = TINY) -> None:
-        with pytest.raises(UsageError) as told:
+        with pytest.raises(UsageError) as caught:
             run_gains(ours, theirs, shift, None, finished_tiny, tmp_path)
-        assert says in str(told.value)
+        assert says in str(caught.value)
 
     fails("stpl", "adabn", "No record of 'stpl' on 'ministreet-tiny'")
     fails("tsp", "adabn", "Unknown method 'tsp'")
     fails("adabn:fusion=non", "adabn", "Unknown fusion 'non'")
     fails("adabn:fusion=none", "adabn", "No record of 'adabn:fusion=none'")
-    other = tmp_path / "other.json"
-    other.write_text(altered(records["adabn"], config__seed=3).to_json())
-    fails(str(other), "adabn", "share no replicate")
-    other.write_text(altered(records["adabn"], shift_hash="0" * 12).to_json())
-    fails(str(other), "adabn", "was made under protocol 000000000000")
+    path = tmp_path / "other.json"
+    path.write_text(altered(records["adabn"], config__seed=3).to_json())
+    fails(str(path), "adabn", "share no replicate")
+    path.write_text(altered(records["adabn"], shift_hash="0" * 12).to_json())
+    fails(str(path), "adabn", "was made under protocol 000000000000")
     result = call("gains", "adabn", "source_only", "--shift", TINY, "--runs", str(finished_tiny), "--out", "a.gif")
     assert result.exit_code == 2 and "--out must be a .png file" in result.stderr
 
 
 def test_matching_records_and_their_names(records: dict[str, Record]) -> None:
     a, b = records["adabn"], altered(records["adabn"], config__seed=4)
-    other = altered(records["adabn"], config__fusion="none")
+    unfused = altered(records["adabn"], config__fusion="none")
     config = make_run_config("adabn", TINY, 0)
-    assert matching([b, other, a, records["source_only"], a], config) == {0: a, 4: b}
-    assert matching([a, other], make_run_config("adabn", TINY, 0, {"fusion": "none"})) == {0: other}
-    assert run_name(other) == f"{run_name(a)} (fusion=none)"
+    assert matching([b, unfused, a, records["source_only"], a], config) == {0: a, 4: b}
+    assert matching([a, unfused], make_run_config("adabn", TINY, 0, {"fusion": "none"})) == {0: unfused}
+    assert run_name(unfused) == f"{run_name(a)} (fusion=none)"
 
 
 # export
@@ -215,10 +217,10 @@ def test_logs_that_are_being_written_or_damaged(
 ) -> None:
     folder = shutil.copytree(finished_tiny / records["self_training"].run, tmp_path / "run")
     log = folder / "metrics.jsonl"
-    whole = log.read_text()
-    log.write_text(whole + '{"step": 6, "ce')  # killed, or still running
-    assert len(read_log(folder)) == len(whole.splitlines()) == len(metrics_frame([folder]))
-    log.write_text(whole + "nonsense\n" + whole)
+    text = log.read_text()
+    log.write_text(text + '{"step": 6, "ce')  # killed, or still running
+    assert len(read_log(folder)) == len(text.splitlines()) == len(metrics_frame([folder]))
+    log.write_text(text + "nonsense\n" + text)
     with pytest.raises(RunError, match=r"metrics\.jsonl:7 is not a line of a training log"):
         read_log(folder)
     (folder / "config.yaml").write_text("nothing")
@@ -227,9 +229,9 @@ def test_logs_that_are_being_written_or_damaged(
 
 
 def test_nothing_to_export(finished_tiny: Path, records: dict[str, Record], tmp_path: Path) -> None:
-    where = ("--runs", str(finished_tiny), "--csv", str(tmp_path / "a.csv"))
-    result = call("export", records["source_only"].run, *where)
+    options = ("--runs", str(finished_tiny), "--csv", str(tmp_path / "a.csv"))
+    result = call("export", records["source_only"].run, *options)
     assert result.exit_code == 2 and "did not train" in result.stderr and not (tmp_path / "a.csv").exists()
-    result = call("export", "0123456789ab", *where)
+    result = call("export", "0123456789ab", *options)
     assert result.exit_code == 2 and "'0123456789ab' is no run" in result.stderr
     assert find_folder(records["adabn"].run, finished_tiny) == finished_tiny / records["adabn"].run

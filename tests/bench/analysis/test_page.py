@@ -24,7 +24,7 @@ RECORDS = Path(__file__).resolve().parents[3] / "leaderboards" / "records" / "mi
 DESIGNS = {"source_only": "-", "oracle": "-", "hcl": "image"}
 
 
-def made(method: str, seed: int, share: float, miou: float, run: str = "") -> RunAnalysis:
+def analysis(method: str, seed: int, share: float, miou: float, run: str = "") -> RunAnalysis:
     """An analysis whose same-class share falls linearly from ``share`` at k = 1, in every variant and class."""
     falling = [share - 0.1 * k for k in range(50)]
     classes = {name: falling for name in SHIFT.classes} | {SHIFT.classes[4]: None}
@@ -59,12 +59,14 @@ SCORES = {
 
 
 def runs(scores: Mapping[str, tuple[float, float]] = SCORES, seeds: int = 3) -> list[RunAnalysis]:
-    """Every replicate the same but for a common offset."""
-    return [made(m, seed, share + seed, miou + seed) for m, (share, miou) in scores.items() for seed in range(seeds)]
+    """Analyses of all methods; replicate ``s`` has share and mIoU of replicate 0 plus ``s``."""
+    return [
+        analysis(m, seed, share + seed, miou + seed) for m, (share, miou) in scores.items() for seed in range(seeds)
+    ]
 
 
 PSEUDO = PseudoLabels(
-    who=made("stpl", 0, 66, 52).who, clips=8, thresholds=[0.0, 0.9], steps=[0, 50, 150],
+    who=analysis("stpl", 0, 66, 52).who, clips=8, thresholds=[0.0, 0.9], steps=[0, 50, 150],
     coverage=[[100.0, 20.0], [100.0, 30.0], [100.0, 50.0]], accuracy=[[55.0, None], [70.0, 90.0], [75.0, 94.5]],
 )  # fmt: skip
 EMBEDDING = Embedding(
@@ -115,11 +117,11 @@ def test_two_methods_have_no_order() -> None:
 
 def test_replicates_of_a_share_and_its_score_are_drawn_together() -> None:
     """Where share and mIoU swap places in the same replicate, the order agrees in every draw."""
-    a = [made("stpl", s, 60 + d, 50 + d) for s, d in enumerate((-3, 3, 1))]
-    b = [made("hcl", s, 60 - d, 50 - d) for s, d in enumerate((-3, 3, 1))]
-    c = [made("tps_sf", s, 40, 20) for s in range(3)]
-    found = tables.agreement(tables.groups_of(a + b + c), "headline", "mean", 10)
-    assert found is not None and (found.low, found.high) == (1.0, 1.0)
+    a = [analysis("stpl", s, 60 + d, 50 + d) for s, d in enumerate((-3, 3, 1))]
+    b = [analysis("hcl", s, 60 - d, 50 - d) for s, d in enumerate((-3, 3, 1))]
+    c = [analysis("tps_sf", s, 40, 20) for s in range(3)]
+    rho = tables.agreement(tables.groups_of(a + b + c), "headline", "mean", 10)
+    assert rho is not None and (rho.low, rho.high) == (1.0, 1.0)
 
 
 # Tables ---------------------------------------------------------------------------------------------------------------
@@ -143,7 +145,7 @@ def test_tables_show_what_was_kept() -> None:
 
 def test_a_replicate_analysed_twice_is_refused() -> None:
     with pytest.raises(RunError, match=r"STPL, seed 0, is analysed twice"):
-        tables.groups_of([made("stpl", 0, 60, 50, "a" * 12), made("stpl", 0, 61, 50, "b" * 12)])
+        tables.groups_of([analysis("stpl", 0, 60, 50, "a" * 12), analysis("stpl", 0, 61, 50, "b" * 12)])
 
 
 # Figures --------------------------------------------------------------------------------------------------------------
@@ -166,11 +168,11 @@ def test_the_knn_figure_draws_means_and_names_intervals() -> None:
 
 
 def test_colours_are_distinct_and_do_not_depend_on_the_order() -> None:
-    some = series("stpl", "hcl", "tps_sf", "oracle", "source_only")
-    found = dict(zip([s.label for s in some], plots.colours(some), strict=True))
-    assert len(set(found.values())) == 5 and found["ORACLE"] == plots.REFERENCE["oracle"]
-    again = some[::-1]
-    assert dict(zip([s.label for s in again], plots.colours(again), strict=True)) == found
+    forwards = series("stpl", "hcl", "tps_sf", "oracle", "source_only")
+    colours = dict(zip([s.label for s in forwards], plots.colours(forwards), strict=True))
+    assert len(set(colours.values())) == 5 and colours["ORACLE"] == plots.REFERENCE["oracle"]
+    backwards = forwards[::-1]
+    assert dict(zip([s.label for s in backwards], plots.colours(backwards), strict=True)) == colours
 
 
 def test_the_agreement_figure_puts_each_replicate_in_its_place() -> None:
@@ -182,13 +184,13 @@ def test_the_agreement_figure_puts_each_replicate_in_its_place() -> None:
 
 
 def test_confusion_rows_are_percent_and_the_difference_is_to_the_floor() -> None:
-    ours, floor = np.array([[3, 1], [0, 0]]), np.array([[1, 1], [0, 0]])
-    assert plots.row_percent(ours)[0].tolist() == [75, 25] and np.isnan(plots.row_percent(ours)[1]).all()
-    figure = plots.confusion_figure(ours, floor, ["a", "b"], "STPL")
+    counts, floor = np.array([[3, 1], [0, 0]]), np.array([[1, 1], [0, 0]])
+    assert plots.row_percent(counts)[0].tolist() == [75, 25] and np.isnan(plots.row_percent(counts)[1]).all()
+    figure = plots.confusion_figure(counts, floor, ["a", "b"], "STPL")
     panels: list[Any] = [axes for axes in figure.axes if axes.images and axes.get_xlabel()]
     assert [text.get_text() for text in panels[0].texts] == ["75", "25"]
     assert [text.get_text() for text in panels[1].texts] == ["+25", "−25"]
-    assert len(plots.confusion_figure(ours, None, ["a", "b"], "x").axes) == 2  # matrix and colour bar
+    assert len(plots.confusion_figure(counts, None, ["a", "b"], "x").axes) == 2  # matrix and colour bar
 
 
 def test_classes_that_look_alike_have_marks_of_their_own() -> None:
@@ -224,7 +226,7 @@ def test_separation_is_averaged_below_the_diagonal() -> None:
 
 
 def test_files_come_back_as_they_were_and_stay_small(tmp_path: Path) -> None:
-    run = made("stpl", 0, 66, 52)
+    run = analysis("stpl", 0, 66, 52)
     path = data.write(tmp_path / "run.json", run)
     assert data.read(path, RunAnalysis) == run and path.stat().st_size < 12_000
     assert len(path.read_text(encoding="utf-8").splitlines()) == 2 + len(RunAnalysis.model_fields)
@@ -249,15 +251,15 @@ def test_a_page_is_the_same_again_and_notices_staleness(tmp_path: Path) -> None:
     written = page.write(tmp_path)
     assert page.check(tmp_path) == []
     names = {path.stem.removeprefix("ministreet-") for path in written}
-    wanted = {"knn", "knn-miou", "knn-classes", "embedding", "separation", "calibration", "pseudo-labels", "analysis"}
-    assert names == wanted | {f"confusion-{m}" for m in SCORES}
+    expected = {"knn", "knn-miou", "knn-classes", "embedding", "separation", "calibration", "pseudo-labels", "analysis"}
+    assert names == expected | {f"confusion-{m}" for m in SCORES}
     text = (tmp_path / "ministreet-analysis.md").read_text(encoding="utf-8")
     assert all(f"figures/{path.name}" in text for path in written if path.suffix == ".png")
     assert text.startswith(page.HEAD) and "**Largely**" in text and "nan" not in text
     before = written[0].read_bytes()
     page.write(tmp_path)
     assert written[0].read_bytes() == before and (tmp_path / "ministreet-analysis.md").read_text("utf-8") == text
-    fill(tmp_path, [made("ur", 0, 60, 50)])
+    fill(tmp_path, [analysis("ur", 0, 60, 50)])
     assert page.check(tmp_path) == [tmp_path / "ministreet-analysis.md"]
     shutil.rmtree(tmp_path / "analysis")
     assert page.check(tmp_path) == [tmp_path / "ministreet-analysis.md"]
@@ -267,16 +269,16 @@ def test_a_page_is_the_same_again_and_notices_staleness(tmp_path: Path) -> None:
 def test_an_analysis_of_another_training_than_the_record_is_named(tmp_path: Path) -> None:
     source = sorted(RECORDS.glob("stpl-s0-*.json"))[0]
     record = read_record(source)
-    who = data.who(record)
-    assert who.label.startswith("STPL") and who.miou == record.result.miou
-    target = tmp_path / "records" / "ministreet" / f"{who.name}.json"
+    identity = data.who(record)
+    assert identity.label.startswith("STPL") and identity.miou == record.result.miou
+    target = tmp_path / "records" / "ministreet" / f"{identity.name}.json"
     target.parent.mkdir(parents=True)
     shutil.copy(source, target)
-    run = made("stpl", 0, 60, 50)
-    path = data.folder_of(tmp_path, "ministreet") / "runs" / f"{who.name}.json"
-    data.write(path, run.model_copy(update={"who": who}))
+    run = analysis("stpl", 0, 60, 50)
+    path = data.folder_of(tmp_path, "ministreet") / "runs" / f"{identity.name}.json"
+    data.write(path, run.model_copy(update={"who": identity}))
     assert page.foreign(tmp_path, "ministreet") == []
-    data.write(path, run.model_copy(update={"who": who.model_copy(update={"miou": who.miou + 0.5})}))
+    data.write(path, run.model_copy(update={"who": identity.model_copy(update={"miou": identity.miou + 0.5})}))
     assert page.foreign(tmp_path, "ministreet") == [path]
     page.write(tmp_path)
     result = CliRunner().invoke(cli.app, ["analyse", "--check", "--root", str(tmp_path)])
@@ -284,11 +286,11 @@ def test_an_analysis_of_another_training_than_the_record_is_named(tmp_path: Path
 
 
 def test_parts_may_be_missing(tmp_path: Path) -> None:
-    whole = made("stpl", 0, 66, 52)
+    complete = analysis("stpl", 0, 66, 52)
     for part in ("knn", "separation", "confusion", "calibration"):
-        bare = whole.model_copy(
+        bare = complete.model_copy(
             update={p: None for p in ("knn", "separation", "confusion", "calibration") if p != part}
         )
         folder = tmp_path / part
-        data.write(data.folder_of(folder, "ministreet") / "runs" / f"{whole.who.name}.json", bare)
+        data.write(data.folder_of(folder, "ministreet") / "runs" / f"{complete.who.name}.json", bare)
         assert len(page.write(folder)) >= 2 and page.check(folder) == []

@@ -54,9 +54,9 @@ def test_miou_of_a_clip_by_hand() -> None:
 
 def test_error_map_by_hand() -> None:
     frame = np.full((1, 4, 3), (30, 60, 90), np.uint8)
-    shown, share = error_map(frame, np.array([[0, 1, 255, 1]]), np.array([[0, 2, 2, 1]]))
+    image, share = error_map(frame, np.array([[0, 1, 255, 1]]), np.array([[0, 2, 2, 1]]))
     grey = [187, 187, 187]  # 0.35 * 60 + 0.65 * 255
-    assert shown.tolist() == [[grey, list(WRONG), [0, 0, 0], grey]]
+    assert image.tolist() == [[grey, list(WRONG), [0, 0, 0], grey]]
     assert share == pytest.approx(100 / 3)
     assert np.isnan(error_map(frame, np.full((1, 4), 255), np.zeros((1, 4), int))[1])
 
@@ -71,8 +71,8 @@ def panel(name: str = "clip 7") -> Panel:
 
 
 def test_a_panel_has_a_row_for_the_clip_and_one_for_each_model() -> None:
-    shown = panel()
-    figure = panels_figure([shown, panel("clip 9")], "title")
+    clip_panel = panel()
+    figure = panels_figure([clip_panel, panel("clip 9")], "title")
     tiles = [axes for axes in figure.axes if axes.images]
     images = [np.asarray(axes.images[0].get_array()) for axes in tiles]
     captions = [axes.get_title() for axes in tiles]
@@ -80,10 +80,12 @@ def test_a_panel_has_a_row_for_the_clip_and_one_for_each_model() -> None:
     assert captions[3:6] == ["Good, t-1", "Good, t: mIoU 100.0 %", "wrong (red): 0.0 % of pixels"]
     assert captions[6:9] == ["Bad, t-1", "Bad, t: mIoU 0.0 %", "wrong (red): 100.0 % of pixels"]
     assert captions[9] == "clip 9: frame t-1"
-    assert (images[0] == shown.frames[1].transpose(1, 2, 0)).all()  # of three frames the last two
-    assert (images[1] == shown.frames[2].transpose(1, 2, 0)).all() and (images[2] == colourise(shown.label)).all()
+    assert (images[0] == clip_panel.frames[1].transpose(1, 2, 0)).all()  # of three frames the last two
+    assert (images[1] == clip_panel.frames[2].transpose(1, 2, 0)).all() and (
+        images[2] == colourise(clip_panel.label)
+    ).all()
     assert (images[3] == PALETTE[10]).all() and (images[7] == PALETTE[14]).all()
-    assert (images[8][shown.label != 255] == WRONG).all()
+    assert (images[8][clip_panel.label != 255] == WRONG).all()
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend == ["road", "sidewalk", "building", "car", "truck", "bicycle", "ignored"]
 
@@ -91,10 +93,10 @@ def test_a_panel_has_a_row_for_the_clip_and_one_for_each_model() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one clip"):
         panels_figure([], "title")
-    shown = panel()
-    shown.predictions["Small"] = Prediction(np.zeros((8, 15), int), np.zeros((8, 15), int))
+    clip_panel = panel()
+    clip_panel.predictions["Small"] = Prediction(np.zeros((8, 15), int), np.zeros((8, 15), int))
     with pytest.raises(ValueError, match="prediction 'Small' must be"):
-        panels_figure([shown], "title")
+        panels_figure([clip_panel], "title")
 
 
 # Finished runs
@@ -108,11 +110,11 @@ def test_a_finished_runs_model_is_its_checkpoint(finished_tiny: Path, tiny_cache
     runs = finished_runs(["source_only", "self_training"], SHIFT, [0], finished_tiny)
     panels = make_panels(runs, 99, Workspace(cache=tiny_cache))
     assert [p.name for p in panels] == ["clip 0", "clip 1", "clip 2", "clip 3"]
-    for done in runs:
+    for finished in runs:
         pooled = ConfusionMatrix(len(shift.classes))
-        for shown in panels:
-            pooled.update(shown.label, shown.predictions[done.name].current)
-        assert 100 * mean_iou(iou_from_confusion(pooled.matrix)) == pytest.approx(done.record.result.miou, abs=1e-6)
+        for clip_panel in panels:
+            pooled.update(clip_panel.label, clip_panel.predictions[finished.name].current)
+        assert 100 * mean_iou(iou_from_confusion(pooled.matrix)) == pytest.approx(finished.record.result.miou, abs=1e-6)
 
 
 def test_labels_are_opened_in_a_stage_of_their_own(finished_tiny: Path, tiny_cache: Path) -> None:
@@ -123,10 +125,10 @@ def test_labels_are_opened_in_a_stage_of_their_own(finished_tiny: Path, tiny_cac
 
 
 def test_runs_that_are_not_there(finished_tiny: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError) as told:
+    with pytest.raises(UsageError) as caught:
         finished_run("stpl:fusion=none:flow=dis", SHIFT, 0, finished_tiny)
     assert "first: bench run --method stpl --shift ministreet-tiny --seed 0 -o fusion=none -o flow=dis" in str(
-        told.value
+        caught.value
     )
     with pytest.raises(UsageError, match="Unknown method 'tsp'"):
         finished_run("tsp", SHIFT, 0, finished_tiny)
@@ -145,22 +147,22 @@ def test_runs_that_are_not_there(finished_tiny: Path, tmp_path: Path) -> None:
 def test_panels_of_recorded_video_are_at_the_frames_size(
     trees: dict[str, Tree], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = yaml.safe_load((ROOT / "shifts" / "viper2cityscapes.yaml").read_text(encoding="utf-8"))
-    told["data"]["source"] |= {"height": 64, "width": 96}
-    told["data"]["target"] |= {"height": 64, "width": 128}
-    told["evaluation"] |= {"height": 128, "width": 256}
-    told |= {"network": {"name": "mini", "fusion": "none"}, "flow": "dis"}
-    (tmp_path / "video.yaml").write_text(yaml.safe_dump(told), encoding="utf-8")
+    shift = yaml.safe_load((ROOT / "shifts" / "viper2cityscapes.yaml").read_text(encoding="utf-8"))
+    shift["data"]["source"] |= {"height": 64, "width": 96}
+    shift["data"]["target"] |= {"height": 64, "width": 128}
+    shift["evaluation"] |= {"height": 128, "width": 256}
+    shift |= {"network": {"name": "mini", "fusion": "none"}, "flow": "dis"}
+    (tmp_path / "video.yaml").write_text(yaml.safe_dump(shift), encoding="utf-8")
     workspace = Workspace(tmp_path / "runs", tmp_path / "cache", data_root=trees["viper"].root.parent)
     config = make_run_config("source_only", str(tmp_path / "video.yaml"), steps=1)
     record = run(config, workspace)
-    done = RunFolder.open(workspace.runs / config.hash)
-    monkeypatch.setattr("bench.analysis.panels.finished_runs", lambda *_: [done])  # whose runs are not cut short
-    found = run_panels(["source_only"], config.shift, 0, 2, tmp_path / "a.png", workspace)
-    assert (tmp_path / "a.png").is_file() and set(found["miou"]) == {"clip 0", "clip 2"}  # type: ignore[call-overload]
-    (first, _) = make_panels([done], 2, workspace)
-    assert first.label.shape == first.predictions[done.name].current.shape == (64, 128)
-    assert look(done, workspace, 200).confusion.sum() > 0 and record.flow == "dis-medium"
+    folder = RunFolder.open(workspace.runs / config.hash)
+    monkeypatch.setattr("bench.analysis.panels.finished_runs", lambda *_: [folder])  # whose runs are not cut short
+    scores = run_panels(["source_only"], config.shift, 0, 2, tmp_path / "a.png", workspace)
+    assert (tmp_path / "a.png").is_file() and set(scores["miou"]) == {"clip 0", "clip 2"}  # type: ignore[call-overload]
+    (first, _) = make_panels([folder], 2, workspace)
+    assert first.label.shape == first.predictions[folder.name].current.shape == (64, 128)
+    assert look(folder, workspace, 200).confusion.sum() > 0 and record.flow == "dis-medium"
 
 
 def test_what_is_rendered_for_a_picture_alone_is_refused_of_recorded_video(tmp_path: Path) -> None:
@@ -173,18 +175,18 @@ def call(*arguments: str) -> Any:
 
 
 def test_the_command(finished_tiny: Path, tiny_cache: Path, tmp_path: Path) -> None:
-    where = ("--shift", SHIFT, "--runs", str(finished_tiny), "--cache", str(tiny_cache))
+    options = ("--shift", SHIFT, "--runs", str(finished_tiny), "--cache", str(tiny_cache))
     out = tmp_path / "new" / "panels.png"
-    result = call("panels", "-m", "source_only,adabn", "--clips", "2", "--out", str(out), *where, "--json")
+    result = call("panels", "-m", "source_only,adabn", "--clips", "2", "--out", str(out), *options, "--json")
     assert result.exit_code == 0, result.output
-    told = json.loads(result.stdout)
-    assert told["panels"] == str(out) and out.read_bytes().startswith(b"\x89PNG")
+    scores = json.loads(result.stdout)
+    assert scores["panels"] == str(out) and out.read_bytes().startswith(b"\x89PNG")
     titles = {read_record(finished_run(m, SHIFT, 0, finished_tiny).folder / "record.json").method["title"]
               for m in ("source_only", "adabn")}  # fmt: skip
-    assert set(told["miou"]) == {"clip 0", "clip 3"} and set(told["miou"]["clip 0"]) == titles
-    for wrong, says in (
+    assert set(scores["miou"]) == {"clip 0", "clip 3"} and set(scores["miou"]["clip 0"]) == titles
+    for arguments, says in (
         (("-m", "stpl"), "No finished run of 'stpl' (seed 0)"),
         (("-m", "adabn", "--out", "a.gif"), "--out must be a .png file, got 'a.gif'"),
     ):
-        result = call("panels", *wrong, *where)
+        result = call("panels", *arguments, *options)
         assert result.exit_code == 2 and result.stdout == "" and says in result.stderr

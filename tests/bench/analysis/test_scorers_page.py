@@ -23,21 +23,21 @@ TINY = "ministreet-tiny"
 
 
 def scored(method: str, seed: int, miou: float, setting: str = "SFDA", **scores: float) -> Scored:
-    who = Who(
+    identity = Who(
         run="0" * 12, method=method, title=method, design="image", setting=setting, altered=(), seed=seed, shift=TINY,
         shift_hash="1" * 12, miou=miou,
     )  # fmt: skip
-    return Scored(who=who, clips=8, scores=scores)
+    return Scored(who=identity, clips=8, scores=scores)
 
 
 def runs() -> list[Scored]:
-    """Entropy orders both replicates rightly, density the first backwards; the oracle does not count."""
-    found = []
+    """Scored runs of two replicates: entropy orders both as mIoU does, density the first in reverse; an oracle in each."""
+    scored_runs = []
     for seed, density in ((0, (3.0, 2.0, 1.0)), (1, (1.0, 2.0, 3.0))):
         for number, miou in enumerate((30.0, 40.0, 50.0)):
-            found.append(scored(f"m{number}", seed, miou + seed, entropy=-1 / miou, density=density[number]))
-        found.append(scored("oracle", seed, 70.0, "oracle", entropy=-9.0, density=9.0))
-    return found
+            scored_runs.append(scored(f"m{number}", seed, miou + seed, entropy=-1 / miou, density=density[number]))
+        scored_runs.append(scored("oracle", seed, 70.0, "oracle", entropy=-9.0, density=9.0))
+    return scored_runs
 
 
 def test_rows_by_hand() -> None:
@@ -58,7 +58,7 @@ def test_two_runs_are_no_order() -> None:
 
 
 class Snapshots:
-    """A record as far as its snapshots go."""
+    """Stands in for a record: it has snapshots (step, score, mIoU) and nothing else."""
 
     def __init__(self, *rows: tuple[int, float, float]) -> None:
         self.selection = self
@@ -92,21 +92,21 @@ def test_runs_are_scored_and_the_page_is_made_of_what_is_kept(
         folders.append(RunFolder.open(workspace.runs / config.hash))
     root = tmp_path / "boards"
     written = score_runs(folders, root, workspace)
-    kept = [json.loads(path.read_text(encoding="utf-8")) for path in written]
+    contents = [json.loads(path.read_text(encoding="utf-8")) for path in written]
     assert [path.name.split("-")[0] for path in written] == ["source_only", "adabn", "tent"]
-    for found in kept:
-        assert found["scores"].keys() == SCORERS.keys() - {"teacher"} and found["clips"] == 8
+    for content in contents:
+        assert content["scores"].keys() == SCORERS.keys() - {"teacher"} and content["clips"] == 8
     assert score_runs(folders, root, workspace) == written  # again, with the same numbers
-    assert [json.loads(path.read_text(encoding="utf-8")) for path in written] == kept
+    assert [json.loads(path.read_text(encoding="utf-8")) for path in written] == contents
     assert of_root(root).stale() == [root / f"{TINY}-scorers.md"]
-    done = CliRunner().invoke(cli.app, ["scorers", "--root", str(root), "--json"])
-    assert done.exit_code == 0 and of_root(root).stale() == []
+    result = CliRunner().invoke(cli.app, ["scorers", "--root", str(root), "--json"])
+    assert result.exit_code == 0 and of_root(root).stale() == []
     assert [page.path for page in of_root(root).expected] == [root / f"{TINY}-scorers.md"]
     text = (root / f"{TINY}-scorers.md").read_text(encoding="utf-8")
     assert "3 methods and variants, 1 replicates" in text and text.count("\n| ") > 5
     (root / f"{TINY}-scorers.md").write_text(text + " ", encoding="utf-8")
-    done = CliRunner().invoke(cli.app, ["scorers", "--root", str(root), "--check"])
-    assert done.exit_code == 1 and "Stale" in done.output
+    result = CliRunner().invoke(cli.app, ["scorers", "--root", str(root), "--check"])
+    assert result.exit_code == 1 and "Stale" in result.output
 
 
 @pytest.mark.parametrize(
@@ -118,5 +118,5 @@ def test_runs_are_scored_and_the_page_is_made_of_what_is_kept(
     ],
 )
 def test_wrong_use(arguments: list[str], says: str, tmp_path: Path) -> None:
-    done = CliRunner().invoke(cli.app, ["scorers", *arguments, "--root", str(tmp_path)])
-    assert done.exit_code == 2 and says in done.output
+    result = CliRunner().invoke(cli.app, ["scorers", *arguments, "--root", str(tmp_path)])
+    assert result.exit_code == 2 and says in result.output

@@ -65,16 +65,16 @@ def test_labels_of_all_frames(footage: Footage) -> None:
     """The label of frame t is the clip's; that of an earlier frame is the last one of the clip that ends there, which has the
     same surfaces, so labels carried along exact flow agree where it is valid."""
     shift = load_shift(TINY)
-    what = ("cam", demonstration_world(0, shift.data.family), 0, 64, 128, 5)
-    clip, labels = render_clip(*what), render_labels(*what)
+    scene = ("cam", demonstration_world(0, shift.data.family), 0, 64, 128, 5)
+    clip, labels = render_clip(*scene), render_labels(*scene)
     assert labels.shape == (5, 64, 128) and labels.dtype == np.uint8
     assert (labels[-1] == clip.label).all() and (labels == footage.labels).all()
     assert (footage.clip.frames == clip.frames).all() and not hasattr(footage.clip, "label")
     for k in range(4):
-        found = flicker(labels[k], labels[k + 1], clip.flow[k], clip.valid[k], 15)
-        assert found.share < 2  # rounding to pixels at edges
+        followed = flicker(labels[k], labels[k + 1], clip.flow[k], clip.valid[k], 15)
+        assert followed.share < 2  # rounding to pixels at edges
         still = flicker(labels[k], labels[k + 1], np.zeros_like(clip.flow[k]), clip.valid[k], 15)
-        assert still.share > 3 * found.share  # it is the flow that makes them agree
+        assert still.share > 3 * followed.share  # it is the flow that makes them agree
 
 
 def test_no_frame_is_rendered_within_a_stage() -> None:
@@ -83,9 +83,9 @@ def test_no_frame_is_rendered_within_a_stage() -> None:
 
 
 def test_windows_are_what_the_segmenter_takes(footage: Footage) -> None:
-    found = windows(footage.clip, 2)
-    assert len(found) == 4 and len({clip.key for clip in found}) == 4
-    for k, clip in enumerate(found):
+    clips = windows(footage.clip, 2)
+    assert len(clips) == 4 and len({clip.key for clip in clips}) == 4
+    for k, clip in enumerate(clips):
         assert (clip.frames == footage.clip.frames[k : k + 2]).all()
         assert (clip.flow[0] == footage.clip.flow[k]).all() and (clip.valid[0] == footage.clip.valid[k]).all()
     assert [len(clip.flow) for clip in windows(footage.clip, 4)] == [3, 3]
@@ -113,16 +113,16 @@ def test_predictions_of_windows_are_those_of_evaluation(finished_tiny: Path, tin
 
 def test_flicker_by_hand() -> None:
     """A row that moves one pixel to the right: what enters at the left is not known."""
-    before, now = np.array([[3, 3, 5, 5]]), np.array([[9, 3, 3, 7]])
+    previous, current = np.array([[3, 3, 5, 5]]), np.array([[9, 3, 3, 7]])
     flow = np.zeros((2, 1, 4), np.float32)
     flow[0] = -1
-    found = flicker(before, now, flow, np.ones((1, 4), bool), 10)
-    assert found.visible.tolist() == [[False, True, True, True]]
-    assert found.changed.tolist() == [[False, False, False, True]]
-    assert found.share == pytest.approx(100 / 3)
-    assert found.consistency == pytest.approx(100 / 3)  # class 3: 2 of 2; classes 5 and 7: 0
-    assert flicker_map(found).tolist() == [[list(UNKNOWN), list(STAYED), list(STAYED), list(CHANGED)]]
-    hidden = flicker(before, now, flow, np.zeros((1, 4), bool), 10)
+    measured = flicker(previous, current, flow, np.ones((1, 4), bool), 10)
+    assert measured.visible.tolist() == [[False, True, True, True]]
+    assert measured.changed.tolist() == [[False, False, False, True]]
+    assert measured.share == pytest.approx(100 / 3)
+    assert measured.consistency == pytest.approx(100 / 3)  # class 3: 2 of 2; classes 5 and 7: 0
+    assert flicker_map(measured).tolist() == [[list(UNKNOWN), list(STAYED), list(STAYED), list(CHANGED)]]
+    hidden = flicker(previous, current, flow, np.zeros((1, 4), bool), 10)
     assert np.isnan(hidden.share) and np.isnan(hidden.consistency) and not hidden.changed.any()
 
 
@@ -134,9 +134,9 @@ def test_a_prediction_that_follows_its_surfaces_does_not_flicker(footage: Footag
     assert all(f.share < 2 and f.consistency > 80 for f in followed.flicker)
     assert all(f.share > 90 for f in random.flicker)
     assert len(followed.labels) == len(followed.flicker) == 4
-    told = summary({"a": followed})["a"]
-    assert told["miou"] == 100 and len(told["changed"]) == len(told["consistency"]) == 4
-    assert not {"mvc8", "mvc16"} & set(told)  # the film is shorter than a window
+    numbers = summary({"a": followed})["a"]
+    assert numbers["miou"] == 100 and len(numbers["changed"]) == len(numbers["consistency"]) == 4
+    assert not {"mvc8", "mvc16"} & set(numbers)  # the film is shorter than a window
 
 
 def test_a_long_film_has_a_video_consistency() -> None:
@@ -144,16 +144,16 @@ def test_a_long_film_has_a_video_consistency() -> None:
     first = np.where(film.labels[:1] == 255, 0, film.labels[:1])
     still = track(np.repeat(first, 10, 0).astype(np.int64), film.clip, 15, film.labels[1:])
     drawn = np.random.default_rng(0).integers(0, 15, film.labels.shape)
-    told = summary({"still": still, "random": track(drawn, film.clip, 15, film.labels[1:])})
-    assert told["still"]["mvc8"] == 100 and told["random"]["mvc8"] < 1 and "mvc16" not in told["still"]
+    numbers = summary({"still": still, "random": track(drawn, film.clip, 15, film.labels[1:])})
+    assert numbers["still"]["mvc8"] == 100 and numbers["random"]["mvc8"] < 1 and "mvc16" not in numbers["still"]
 
 
 # Pictures
 
 
 def test_a_picture_shows_frame_truth_prediction_and_flicker(footage: Footage) -> None:
-    of = track(footage.labels.astype(np.int64), footage.clip, 15, footage.labels[1:])
-    pictures = compose(footage.clip.frames[1:], footage.labels[1:], {"A": of, "B": of}, "title")
+    prediction = track(footage.labels.astype(np.int64), footage.clip, 15, footage.labels[1:])
+    pictures = compose(footage.clip.frames[1:], footage.labels[1:], {"A": prediction, "B": prediction}, "title")
     assert len(pictures) == 4 and len({p.shape for p in pictures}) == 1
     height, width = 128, 256  # twice 64 x 128, since captions need the room
     top, step = 2 * CAPTION + GAP, CAPTION + height
@@ -163,10 +163,10 @@ def test_a_picture_shows_frame_truth_prediction_and_flicker(footage: Footage) ->
     ]
     for k in range(4):
         assert (tiles[k][0] == footage.clip.frames[k + 1].transpose(1, 2, 0)).all()
-        assert (tiles[k][1] == colourise(of.labels[k])).all() and (tiles[k][2] == tiles[k][1]).all()
+        assert (tiles[k][1] == colourise(prediction.labels[k])).all() and (tiles[k][2] == tiles[k][1]).all()
         assert (tiles[k][3] == colourise(footage.labels[k + 1])).all()
-        assert (tiles[k][4] == flicker_map(of.flicker[k])).all()
-    without = compose(footage.clip.frames[1:], None, {"A": of}, "title")
+        assert (tiles[k][4] == flicker_map(prediction.flicker[k])).all()
+    without = compose(footage.clip.frames[1:], None, {"A": prediction}, "title")
     assert (without[0][top + step :][:height, GAP:][:, :width] == 255).all()
 
 
@@ -194,14 +194,14 @@ def test_the_command_writes_gif_mp4_and_png(finished_tiny: Path, tmp_path: Path)
         )
         return CliRunner().invoke(cli.app, [*base, *arguments])
 
-    told = {}
+    numbers = {}
     for name in ("a.gif", "a.mp4", "a.png"):
         result = call("--out", str(tmp_path / name), "--json")
         assert result.exit_code == 0, result.output
-        told[name] = json.loads(result.stdout)["models"]
-        (of, _) = told[name].values()
-        assert len(of["changed"]) == len(of["consistency"]) == 3 and 0 <= of["miou"] <= 100
-    assert told["a.gif"] == told["a.mp4"] == told["a.png"]
+        numbers[name] = json.loads(result.stdout)["models"]
+        (scores, _) = numbers[name].values()
+        assert len(scores["changed"]) == len(scores["consistency"]) == 3 and 0 <= scores["miou"] <= 100
+    assert numbers["a.gif"] == numbers["a.mp4"] == numbers["a.png"]
     film = Image.open(tmp_path / "a.gif")
     assert film.n_frames == 3 and readable(tmp_path / "a.mp4") == 3  # type: ignore[attr-defined]
     width, height = film.size
@@ -214,8 +214,8 @@ def test_the_command_writes_gif_mp4_and_png(finished_tiny: Path, tmp_path: Path)
         film_name(TINY, "self_training"): (3 * 64, 128),
         film_name(TINY, FRAMES): (3 * 64, 128, 3),
     }
-    shown = demonstration(load_shift(TINY), 0, 0, 5).clip.frames[-3:]
-    assert (films[film_name(TINY, FRAMES)].reshape(3, 64, 128, 3) == shown.transpose(0, 2, 3, 1)).all()
+    frames = demonstration(load_shift(TINY), 0, 0, 5).clip.frames[-3:]
+    assert (films[film_name(TINY, FRAMES)].reshape(3, 64, 128, 3) == frames.transpose(0, 2, 3, 1)).all()
     assert len(np.unique(films[film_name(TINY, "source_only")])) > 1
     result = call("--out", str(tmp_path / "a.avi"))
     assert result.exit_code == 2 and "use one of .mp4, .gif, .png" in result.stderr

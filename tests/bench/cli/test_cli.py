@@ -1,4 +1,4 @@
-"""The command line as a person meets it: exit codes, one-line errors, pure JSON, help with examples."""
+"""The command line: exit codes, errors in one line, JSON with nothing else on stdout, help with examples."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ ROOT = Path(__file__).resolve().parents[3]
 TINY = ("--shift", "ministreet-tiny")
 
 
-def commands(group: Any, before: str = "") -> dict[str, Any]:
-    """Every command by what is typed, those of groups (``data check``) included."""
-    found: dict[str, Any] = {}
+def commands(group: Any, prefix: str = "") -> dict[str, Any]:
+    """Each command of a typer group by its name as it is typed, subcommands (``data check``) included."""
+    tree: dict[str, Any] = {}
     for name, command in group.commands.items():
-        found |= commands(command, f"{before}{name} ") if hasattr(command, "commands") else {before + name: command}
-    return found
+        tree |= commands(command, f"{prefix}{name} ") if hasattr(command, "commands") else {prefix + name: command}
+    return tree
 
 
 TREE = commands(get_command(cli.app))
@@ -42,7 +42,7 @@ def call(*arguments: str) -> Any:
 
 
 def error_of(result: Any) -> str:
-    """The one line that names the error."""
+    """The line on stderr that names the error; it must be the last one, without a traceback."""
     assert "Traceback" not in result.stderr and not isinstance(result.exception, (RuntimeError, ValueError)), result
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("bench: ")]
     assert result.stderr.strip().splitlines()[-1] == line
@@ -57,9 +57,9 @@ def test_help_has_an_example_that_parses(command: str) -> None:
     result = call(*command.split(), "--help")
     assert result.exit_code == 0
     text = " ".join(re.sub(r"[│╭╰─╮╯]", " ", result.stdout).split())
-    found = re.search(rf"Example: bench {command}(.*)$", text)
-    assert found, f"no example in the help of {command}"
-    TREE[command].make_context(command, found[1].split(), resilient_parsing=False)
+    match = re.search(rf"Example: bench {command}(.*)$", text)
+    assert match, f"no example in the help of {command}"
+    TREE[command].make_context(command, match[1].split(), resilient_parsing=False)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -74,10 +74,10 @@ def test_without_a_command_it_shows_what_a_newcomer_needs() -> None:
 
 
 def test_the_help_lists_every_command_run_first() -> None:
-    told = call("--help").output
-    assert all(command.split()[0] in told for command in COMMANDS)
-    places = [told.index(f"─ {panel} ─") for panel in PANELS]
-    assert places == sorted(places) and "run" in told[places[0] : places[1]]
+    text = call("--help").output
+    assert all(command.split()[0] in text for command in COMMANDS)
+    places = [text.index(f"─ {panel} ─") for panel in PANELS]
+    assert places == sorted(places) and "run" in text[places[0] : places[1]]
 
 
 def test_the_version() -> None:
@@ -227,11 +227,19 @@ def test_a_run_ends_with_a_panel(workspace: Workspace, monkeypatch: pytest.Monke
         (workspace.runs / "broken" / "record.json").write_text("{")  # of another run: none of this run's business
         result = call("run", "-m", method, *TINY, *folders(workspace))
         assert result.exit_code == 0, result.output
-    told = result.stdout
-    for what in ("mIoU", "gain over source", "gap", "pixel accuracy", "temporal consistency", "peak memory", "bicycle"):
-        assert what in told, what
-    assert "unknown" not in told  # floor and ceiling of this replicate are among the local runs
-    assert "no such source model" not in told
+    panel = result.stdout
+    for label in (
+        "mIoU",
+        "gain over source",
+        "gap",
+        "pixel accuracy",
+        "temporal consistency",
+        "peak memory",
+        "bicycle",
+    ):
+        assert label in panel, label
+    assert "unknown" not in panel  # floor and ceiling of this replicate are among the local runs
+    assert "no such source model" not in panel
     floor = next(
         r for r in map(read_record, workspace.runs.glob("[!b]*/record.json")) if r.config.method == "source_only"
     )
@@ -239,36 +247,36 @@ def test_a_run_ends_with_a_panel(workspace: Workspace, monkeypatch: pytest.Monke
     assert floor.digests is not None
     digests = floor.digests.model_copy(update={"source_model": "0" * 64})
     path.write_text(floor.model_copy(update={"digests": digests}).to_json())
-    again = call("run", "-m", "adabn", *TINY, *folders(workspace))
-    assert "points, of a record that names no such source model" in again.stdout
-    assert str(workspace.runs) in told and "record.json" in told
+    rerun = call("run", "-m", "adabn", *TINY, *folders(workspace))
+    assert "points, of a record that names no such source model" in rerun.stdout
+    assert str(workspace.runs) in panel and "record.json" in panel
 
 
 @pytest.mark.parametrize("kind", ["methods", "shifts", "fusions", "flows", "networks"])
 def test_lists(kind: str) -> None:
-    found = json.loads(call("list", kind, "--json").stdout)
-    assert list(found) == [kind] and found[kind]
+    listing = json.loads(call("list", kind, "--json").stdout)
+    assert list(listing) == [kind] and listing[kind]
     plain = call("list", kind)
-    assert plain.exit_code == 0 and all(name in plain.stdout for name in found[kind])
+    assert plain.exit_code == 0 and all(name in plain.stdout for name in listing[kind])
     if kind != "shifts":
-        assert all(all(str(value).strip() for value in entry.values()) for entry in found[kind].values())
+        assert all(all(str(value).strip() for value in entry.values()) for entry in listing[kind].values())
 
 
 def test_everything_at_once() -> None:
-    found = json.loads(call("list", "--json").stdout)
-    assert set(found) == {"methods", "shifts", "fusions", "flows", "networks", "datasets"}
-    assert {"stpl", "self_training", "adabn", "source_only", "oracle"} <= set(found["methods"])
-    assert found["methods"]["stpl"]["setting"] == "SFDA"
+    listing = json.loads(call("list", "--json").stdout)
+    assert set(listing) == {"methods", "shifts", "fusions", "flows", "networks", "datasets"}
+    assert {"stpl", "self_training", "adabn", "source_only", "oracle"} <= set(listing["methods"])
+    assert listing["methods"]["stpl"]["setting"] == "SFDA"
 
 
 def test_the_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    where = ("--runs", str(tmp_path / "r"), "--cache", str(tmp_path / "c"))
-    result = call("doctor", *where, "--json")
+    options = ("--runs", str(tmp_path / "r"), "--cache", str(tmp_path / "c"))
+    result = call("doctor", *options, "--json")
     report = json.loads(result.stdout)
     assert result.exit_code == (1 if report["missing"] else 0)
     assert {"versions", "disk", "data", "gpus", "missing"} <= set(report)
     monkeypatch.setattr("bench.runs.doctor.NEEDED_GB", 1e9)
-    result = call("doctor", *where)
+    result = call("doctor", *options)
     assert result.exit_code == 1 and "GB needed" in " ".join(result.stdout.split())
 
 
@@ -286,8 +294,8 @@ def test_a_process_of_its_own_has_the_exit_codes_too(tmp_path: Path) -> None:
     script = shutil.which("bench", path=str(Path(sys.executable).parent))
     command = [script] if script else [sys.executable, "-m", "bench"]
     for arguments, code in ((["run", "-m", "tsp"], 2), (["run"], 2), (["--help"], 0)):
-        done = subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=ROOT)
-        assert done.returncode == code, done.stderr
-        assert "Traceback" not in done.stderr
+        process = subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=ROOT)
+        assert process.returncode == code, process.stderr
+        assert "Traceback" not in process.stderr
         if arguments[-1] == "tsp":
-            assert done.stderr.count("\n") == 1 and done.stderr.startswith("bench: Unknown method 'tsp'")
+            assert process.stderr.count("\n") == 1 and process.stderr.startswith("bench: Unknown method 'tsp'")

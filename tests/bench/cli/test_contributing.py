@@ -31,9 +31,9 @@ TEXT = (ROOT.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
 def example(name: str) -> str:
-    found = re.search(rf"<!-- example: {name} -->\n```\w+\n(.*?)```", TEXT, re.S)
-    assert found, f"no example '{name}' in CONTRIBUTING.md"
-    return found[1]
+    match = re.search(rf"<!-- example: {name} -->\n```\w+\n(.*?)```", TEXT, re.S)
+    assert match, f"no example '{name}' in CONTRIBUTING.md"
+    return match[1]
 
 
 def test_the_method_and_the_network_of_the_guide_run(
@@ -55,8 +55,8 @@ def test_the_method_of_the_guide_passes_the_contract_suite_that_it_names(tmp_pat
     path = tmp_path / "entropy.py"
     path.write_text(example("method"), encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/methods/test_contract.py"]
-    done = subprocess.run([*command, "--method", str(path)], cwd=ROOT.parent, capture_output=True, text=True)
-    assert done.returncode == 0 and "17 passed" in done.stdout, done.stdout[-3000:]
+    process = subprocess.run([*command, "--method", str(path)], cwd=ROOT.parent, capture_output=True, text=True)
+    assert process.returncode == 0 and "17 passed" in process.stdout, process.stdout[-3000:]
 
 
 @pytest.fixture
@@ -66,12 +66,12 @@ def project(tmp_path: Path, trees: dict[str, Tree]) -> Path:
     folder.mkdir()
     for name, block in (("entropy", "method"), ("micro", "network"), ("yard", "dataset")):
         (folder / f"{name}.py").write_text(example(block), encoding="utf-8")
-    told = yaml.safe_load((ROOT / "shifts" / "viper2cityscapes.yaml").read_text(encoding="utf-8"))
-    told |= {"name": "viper2yard", "purpose": "test", "flow": "zero", **yaml.safe_load(example("shift"))}
-    told["evaluation"] = {"align_corners": True, "readout": "student"}
+    shift = yaml.safe_load((ROOT / "shifts" / "viper2cityscapes.yaml").read_text(encoding="utf-8"))
+    shift |= {"name": "viper2yard", "purpose": "test", "flow": "zero", **yaml.safe_load(example("shift"))}
+    shift["evaluation"] = {"align_corners": True, "readout": "student"}
     for side in ("source", "target"):
-        told["data"][side] |= {"height": 64, "width": 128}
-    (folder / "viper2yard.yaml").write_text(yaml.safe_dump(told), encoding="utf-8")
+        shift["data"][side] |= {"height": 64, "width": 128}
+    (folder / "viper2yard.yaml").write_text(yaml.safe_dump(shift), encoding="utf-8")
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
         for part, values in ((split, (48, 96, 3)), (f"{split}_ids", (48, 96))):
@@ -89,7 +89,9 @@ def test_the_files_of_the_guide_run_from_outside(
     monkeypatch.chdir(project)
     checked = CliRunner().invoke(cli.app, ["data", "check", "./yard.py", "--root", "data", "--json"])
     assert checked.exit_code == 0, checked.output
-    assert [(one["split"], one["clips"], one["findings"]) for one in json.loads(checked.stdout)["reports"]] == [
+    assert [
+        (report["split"], report["clips"], report["findings"]) for report in json.loads(checked.stdout)["reports"]
+    ] == [
         ("train", 3, []),
         ("val", 3, []),
     ]
@@ -122,7 +124,7 @@ def test_the_package_of_the_guide_offers_its_names(
     monkeypatch.syspath_prepend(str(site))
     registry._installed.cache_clear()
     try:
-        told: dict[str, Any] = json.loads(CliRunner().invoke(cli.app, ["list", "--json"]).stdout)
+        listing: dict[str, Any] = json.loads(CliRunner().invoke(cli.app, ["list", "--json"]).stdout)
         brought = {
             "methods": "entropy",
             "networks": "micro",
@@ -130,7 +132,7 @@ def test_the_package_of_the_guide_offers_its_names(
             "datasets": "yard",
             "shifts": "viper2yard",
         }
-        broken = {name: said["broken"] for kind, name in brought.items() if "broken" in (said := told[kind][name])}
+        broken = {name: entry["broken"] for kind, name in brought.items() if "broken" in (entry := listing[kind][name])}
         assert not broken
         config = make_run_config("entropy", "viper2yard", 0, {"network": "micro", "flow": "still"})
         hashes = {f"{kind}/{name}": source_hash(kind, name) for kind, name in
@@ -139,5 +141,5 @@ def test_the_package_of_the_guide_offers_its_names(
         assert load_shift("viper2yard").data.target.dataset == "yard"
     finally:
         registry._installed.cache_clear()
-        for module in [one for one in sys.modules if one.startswith("our_package")]:
+        for module in [name for name in sys.modules if name.startswith("our_package")]:
             del sys.modules[module]

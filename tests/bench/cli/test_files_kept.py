@@ -35,8 +35,8 @@ def test_a_file_of_the_users_stays(command: str, tmp_path: Path, monkeypatch: py
 
 def test_what_a_command_wrote_it_writes_again(tmp_path: Path) -> None:
     def preview(clips: int) -> int:
-        given = ["preview", "--shift", "ministreet-tiny", "--clips", str(clips), "--out", str(tmp_path / "p.png")]
-        return CliRunner().invoke(cli.app, given).exit_code
+        arguments = ["preview", "--shift", "ministreet-tiny", "--clips", str(clips), "--out", str(tmp_path / "p.png")]
+        return CliRunner().invoke(cli.app, arguments).exit_code
 
     assert preview(1) == 0
     first = (tmp_path / "p.png").read_bytes()

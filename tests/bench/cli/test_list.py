@@ -23,14 +23,14 @@ SHOWN = {"method": "methods", "network": "networks", "flow": "flows", "dataset":
 @pytest.fixture
 def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     """In each folder of the repository a file ``bad`` that cannot be loaded."""
-    made = {}
+    paths = {}
     for name, kind in KINDS.items():
-        made[name] = tmp_path / name / f"bad{kind.suffixes[0]}"
-        made[name].parent.mkdir()
-        made[name].write_text("\nx = undefined\n" if kind.holds else "name: [\n")
+        paths[name] = tmp_path / name / f"bad{kind.suffixes[0]}"
+        paths[name].parent.mkdir()
+        paths[name].write_text("\nx = undefined\n" if kind.holds else "name: [\n")
         package = importlib.import_module(kind.package)
-        monkeypatch.setattr(package, "__path__", [*package.__path__, str(made[name].parent)])
-    return made
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(paths[name].parent)])
+    return paths
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -41,10 +41,10 @@ def test_one_broken_file_hides_no_other(kind: str, broken: dict[str, Path]) -> N
     assert "\nbad: " in result.stdout and "".join(says.split()) in "".join(
         result.stdout.split()
     )  # long lines are wrapped
-    told = json.loads(CliRunner().invoke(cli.app, ["list", SHOWN[kind], "--json"]).stdout)[SHOWN[kind]]
-    assert set(told) >= set(built_in(kind)) and list(told["bad"]) == ["broken"]
-    assert not any("broken" in entry for name, entry in told.items() if name != "bad")
-    assert all(name in result.stdout for name in told)
+    entries = json.loads(CliRunner().invoke(cli.app, ["list", SHOWN[kind], "--json"]).stdout)[SHOWN[kind]]
+    assert set(entries) >= set(built_in(kind)) and list(entries["bad"]) == ["broken"]
+    assert not any("broken" in entry for name, entry in entries.items() if name != "bad")
+    assert all(name in result.stdout for name in entries)
 
 
 def test_using_it_is_an_error_of_one_line(broken: dict[str, Path]) -> None:
@@ -82,5 +82,7 @@ def test_the_contract_suite_is_collected_with_a_broken_file_in_it(tmp_path: Path
         "tests/methods/test_contract.py",
     ]
     environment = {**os.environ, "BENCH_PLUGINS": f"method={tmp_path / 'bad.py'}"}
-    done = subprocess.run(command, cwd=ROOT.parent, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0 and done.stdout.count("[bad]") == 1 and "[stpl]" in done.stdout, done.stdout[-2000:]
+    process = subprocess.run(command, cwd=ROOT.parent, env=environment, capture_output=True, text=True)
+    assert process.returncode == 0 and process.stdout.count("[bad]") == 1 and "[stpl]" in process.stdout, (
+        process.stdout[-2000:]
+    )

@@ -1,4 +1,4 @@
-"""What the tests of access share."""
+"""A fixture for the tests of file access: the splits on disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the child processes of test_child.py do."""
+"""Functions that test_child.py calls in child processes."""
 
 from __future__ import annotations
 
@@ -17,68 +17,68 @@ from bench.core.errors import BadFile, UsageError
 
 
 def work(payload: str, say: child.Say) -> Any:
-    """Does what the payload says."""
-    what, _, rest = payload.partition(" ")
-    return globals()[what](rest, say)
+    """Calls the function named by the first word of the payload with the rest of the payload."""
+    name, _, argument = payload.partition(" ")
+    return globals()[name](argument, say)
 
 
-def answers(rest: str, say: child.Say) -> Any:
+def answers(argument: str, say: child.Say) -> Any:
     say("progress", ["adapt", 1, 2])
-    print("printed", rest)
+    print("printed", argument)
     sys.stderr.write("said\n")
-    return {"inside": child.inside(), "pid": os.getpid(), "rest": rest}
+    return {"inside": child.inside(), "pid": os.getpid(), "rest": argument}
 
 
-def raises(rest: str, say: child.Say) -> None:
-    known = {"UsageError": UsageError("no such thing"), "BadFile": BadFile("a.png", "damaged", "is damaged")}
-    known |= {"ZeroDivisionError": ZeroDivisionError("by zero"), "SystemExit": SystemExit(3)}
-    raise known.get(rest) or type(rest, (Exception,), {})("of a library")
+def raises(argument: str, say: child.Say) -> None:
+    errors = {"UsageError": UsageError("no such thing"), "BadFile": BadFile("a.png", "damaged", "is damaged")}
+    errors |= {"ZeroDivisionError": ZeroDivisionError("by zero"), "SystemExit": SystemExit(3)}
+    raise errors.get(argument) or type(argument, (Exception,), {})("of a library")
 
 
-def opens(rest: str, say: child.Say) -> None:
-    Path(rest).read_bytes()
+def opens(argument: str, say: child.Say) -> None:
+    Path(argument).read_bytes()
 
 
-def dies(rest: str, say: child.Say) -> None:
-    os.kill(os.getpid(), int(rest))
+def dies(argument: str, say: child.Say) -> None:
+    os.kill(os.getpid(), int(argument))
 
 
-def waits(rest: str, say: child.Say) -> None:
+def waits(argument: str, say: child.Say) -> None:
     say("pid", os.getpid())
     time.sleep(60)
 
 
-def babbles(rest: str, say: child.Say) -> None:
+def babbles(argument: str, say: child.Say) -> None:
     import gc
     from multiprocessing.connection import Connection
 
-    (connection,) = [one for one in gc.get_objects() if isinstance(one, Connection)]
-    connection.send_bytes({"pickle": b"cos\nsystem\n(S'true'\ntR.", "deep": b"[" * 100_000, "text": b"5"}[rest])
+    (connection,) = [candidate for candidate in gc.get_objects() if isinstance(candidate, Connection)]
+    connection.send_bytes({"pickle": b"cos\nsystem\n(S'true'\ntR.", "deep": b"[" * 100_000, "text": b"5"}[argument])
     time.sleep(60)
 
 
-def lingers(rest: str, say: child.Say) -> str:
-    """A thread that would write once the parent has gone on."""
+def lingers(argument: str, say: child.Say) -> str:
+    """Starts a thread that writes a file after the function has returned."""
 
     def late() -> None:
         time.sleep(0.3)
-        Path(rest, "late").write_text("here")
+        Path(argument, "late").write_text("here")
 
     threading.Thread(target=late).start()
     return "done"
 
 
-def drives(rest: str, say: child.Say) -> dict[str, str]:
-    """What a GPU's driver does, and what it does not: by attempt, how the system answers."""
+def drives(argument: str, say: child.Say) -> dict[str, str]:
+    """Tries what a GPU's driver does and some things that it does not do; by attempt, "works" or the name of the errno."""
     seqpacket, name = socket.SOCK_SEQPACKET, f"\0stpl-{os.getpid()}"
-    found: dict[str, str] = {}
+    outcomes: dict[str, str] = {}
 
-    def tries(what: str, attempt: Callable[[], object]) -> None:
+    def tries(label: str, attempt: Callable[[], object]) -> None:
         try:
             attempt()
-            found[what] = "works"
+            outcomes[label] = "works"
         except OSError as error:
-            found[what] = errno.errorcode[error.errno or 0]
+            outcomes[label] = errno.errorcode[error.errno or 0]
 
     def write(path: str) -> None:  # as glibc names threads
         handle = os.open(path, os.O_RDWR)
@@ -97,12 +97,12 @@ def drives(rest: str, say: child.Say) -> dict[str, str]:
         tries(kind, lambda kind=kind: socket.socket(socket.AF_UNIX, getattr(socket, kind)).close())
     tries("AF_INET", lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM).close())
     tries("socket", lambda: socket.socket(socket.AF_UNIX, seqpacket).close())
-    if found["socket"] == "works":
-        with socket.socket(socket.AF_UNIX, seqpacket) as own, socket.socket(socket.AF_UNIX, seqpacket) as other:
-            own.settimeout(0)
-            tries("bind to a file", lambda: other.bind(f"{rest}/socket"))
-            tries("bind", lambda: own.bind(name))
-            tries("listen", own.listen)
-            tries("connect", lambda: other.connect(name))
-            tries("accept", own.accept)
-    return found
+    if outcomes["socket"] == "works":
+        with socket.socket(socket.AF_UNIX, seqpacket) as server, socket.socket(socket.AF_UNIX, seqpacket) as client:
+            server.settimeout(0)
+            tries("bind to a file", lambda: client.bind(f"{argument}/socket"))
+            tries("bind", lambda: server.bind(name))
+            tries("listen", server.listen)
+            tries("connect", lambda: client.connect(name))
+            tries("accept", server.accept)
+    return outcomes

@@ -1,4 +1,4 @@
-"""Who may read what: stages, grants, loaders. Methods that try to cheat: test_cheats.py."""
+"""Which files can be read in which stage of a run: stages, grants, loaders. Methods that try to cheat: test_cheats.py."""
 
 from __future__ import annotations
 
@@ -189,9 +189,9 @@ def test_what_a_method_is_handed(setting: str, fake_method: Callable[..., str], 
     losses = "type(self).seen.append((target, source))"
     name = fake_method(losses=losses, setting=setting, more="    seen = []\n")
     run(make_run_config(name, TINY), workspace)
-    seen = sys.modules[f"methods.{name}"].METHOD.seen  # type: ignore[attr-defined]
-    assert len(seen) == load_shift(TINY).adaptation.steps
-    for target, source in seen:
+    batches = sys.modules[f"methods.{name}"].METHOD.seen  # type: ignore[attr-defined]
+    assert len(batches) == load_shift(TINY).adaptation.steps
+    for target, source in batches:
         assert isinstance(target, LabelledBatch) == (setting == "oracle")
         assert all(key.startswith("target-train-") for key in target.keys)
         assert (source is not None) == (setting == "UDA")
@@ -199,7 +199,7 @@ def test_what_a_method_is_handed(setting: str, fake_method: Callable[..., str], 
             assert isinstance(source, LabelledBatch)
             assert all(key.startswith("source-train-") for key in source.keys)
     if setting != "oracle":
-        assert {f.name for f in dataclasses.fields(seen[0][0])} == {"frames", "flow", "valid", "keys"}
+        assert {f.name for f in dataclasses.fields(batches[0][0])} == {"frames", "flow", "valid", "keys"}
 
 
 @pytest.fixture

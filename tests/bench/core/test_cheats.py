@@ -82,10 +82,10 @@ CHEATS = {
 }
 
 
-def written(code: str, splits: dict[str, Path], cache: Path) -> str:
-    """A cheat with the paths filled in."""
-    places = {name: str(path) for name, path in splits.items()} | {"cache": str(cache)}
-    for name, path in places.items():
+def filled(code: str, splits: dict[str, Path], cache: Path) -> str:
+    """The code of a cheat with the paths filled in."""
+    paths = {name: str(path) for name, path in splits.items()} | {"cache": str(cache)}
+    for name, path in paths.items():
         code = code.replace("{" + name + "!r}", repr(path))
     return textwrap.dedent(code).strip()
 
@@ -95,13 +95,13 @@ def written(code: str, splits: dict[str, Path], cache: Path) -> str:
 def test_a_source_free_method_cannot_cheat(
     cheat: str, where: str, fake_method: Callable[..., str], splits: dict[str, Path], workspace: Workspace
 ) -> None:
-    code = written(CHEATS[cheat], splits, workspace.cache)
+    code = filled(CHEATS[cheat], splits, workspace.cache)
     if where == "losses":
         name = fake_method(losses=code)
     else:
         body = textwrap.indent(code, " " * 8)
-        more = f"    def __init__(self, *a):\n        super().__init__(*a)\n{body}\n"
-        name = fake_method(more=more)
+        members = f"    def __init__(self, *a):\n        super().__init__(*a)\n{body}\n"
+        name = fake_method(more=members)
     config = make_run_config(name, TINY)
     with pytest.raises(AccessError, match=r"closed|No process"):
         run(config, workspace)
@@ -112,7 +112,7 @@ def test_a_source_free_method_cannot_cheat(
 def test_a_cheat_is_one_line_and_exit_code_1(
     fake_method: Callable[..., str], splits: dict[str, Path], workspace: Workspace
 ) -> None:
-    name = fake_method(losses=written(CHEATS["target-train labels"], splits, workspace.cache))
+    name = fake_method(losses=filled(CHEATS["target-train labels"], splits, workspace.cache))
     folders = ["--runs", str(workspace.runs), "--cache", str(workspace.cache)]
     result = CliRunner().invoke(cli.app, ["run", "-m", name, "--shift", TINY, *folders])
     assert result.exit_code == 1
@@ -124,7 +124,7 @@ def test_a_cheat_is_one_line_and_exit_code_1(
 def test_a_method_file_cannot_read_while_it_is_imported(
     fake_method: Callable[..., str], splits: dict[str, Path], workspace: Workspace
 ) -> None:
-    code = written(CHEATS["target-train labels"], splits, workspace.cache)
+    code = filled(CHEATS["target-train labels"], splits, workspace.cache)
     with pytest.raises(AccessError, match="open are: nothing"):
         make_run_config(fake_method(more=code), TINY)
 
@@ -132,17 +132,17 @@ def test_a_method_file_cannot_read_while_it_is_imported(
 def test_settings_cannot_read_either(
     fake_method: Callable[..., str], splits: dict[str, Path], workspace: Workspace
 ) -> None:
-    body = textwrap.indent(written(CHEATS["target-train labels"], splits, workspace.cache), " " * 8)
-    more = f"import dataclasses\n@dataclasses.dataclass\nclass S:\n    def __post_init__(self):\n{body}\nFake.Settings = S\n"
+    body = textwrap.indent(filled(CHEATS["target-train labels"], splits, workspace.cache), " " * 8)
+    members = f"import dataclasses\n@dataclasses.dataclass\nclass S:\n    def __post_init__(self):\n{body}\nFake.Settings = S\n"
     with pytest.raises(AccessError, match="open are: nothing"):
-        make_run_config(fake_method(more=more), TINY)
+        make_run_config(fake_method(more=members), TINY)
 
 
 def test_a_method_cannot_smuggle_a_reader_into_evaluation(
     fake_method: Callable[..., str], splits: dict[str, Path], workspace: Workspace
 ) -> None:
     """The network is replaced by one that prefers to read the labels, which are open in evaluation. It is never asked."""
-    more = """
+    members = """
     calls = 0
 
     def __init__(self, segmenter, *a):
@@ -158,13 +158,13 @@ def test_a_method_cannot_smuggle_a_reader_into_evaluation(
 """
     # The harness asks the method's network for the target-only score, 3 snapshots x 2 batches, and never after that.
     for allowed in (5, 6):
-        name = fake_method(more=written_more(more.replace("{allowed}", str(allowed)), splits, workspace.cache))
+        name = fake_method(more=filled_members(members.replace("{allowed}", str(allowed)), splits, workspace.cache))
         with pytest.raises(AccessError) if allowed == 5 else contextlib.nullcontext():
             run(make_run_config(name, TINY), workspace)
         assert not (workspace.cache / "cheated").exists()
 
 
-def written_more(code: str, splits: dict[str, Path], cache: Path) -> str:
-    for place, path in {**splits, "cache": cache}.items():
-        code = code.replace("{" + place + "!r}", repr(str(path)))
+def filled_members(code: str, splits: dict[str, Path], cache: Path) -> str:
+    for name, path in {**splits, "cache": cache}.items():
+        code = code.replace("{" + name + "!r}", repr(str(path)))
     return code

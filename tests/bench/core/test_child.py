@@ -1,4 +1,4 @@
-"""A function in a boxed child process: what comes back of it, however it ends, and that it has ended."""
+"""A function run in a boxed child process: its messages, its result or error, and that the process has ended."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ pytestmark = pytest.mark.skipif(not box.available(), reason="no Landlock here")
 HERE = Path(__file__).parent
 
 
-def do(what: str, told: child.Say = lambda kind, what: None, write: tuple[Path, ...] = (), device: str = "cpu") -> Any:
+def do(
+    payload: str, listener: child.Say = lambda kind, content: None, write: tuple[Path, ...] = (), device: str = "cpu"
+) -> Any:
     read = [*Around.of_now().code([]), HERE / "for_child.py"]
     path = [str(HERE), *sys.path]
-    call = child.Call("for_child:work", what, read, write, device, path=path)
-    return child.run_boxed(call, told).result
+    call = child.Call("for_child:work", payload, read, write, device, path=path)
+    return child.run_boxed(call, listener).result
 
 
 def gone(pid: int) -> bool:
@@ -35,10 +37,10 @@ def gone(pid: int) -> bool:
 
 
 def test_what_it_says_and_gives(capsys: pytest.CaptureFixture[str]) -> None:
-    said: list[Any] = []
-    found = do("answers abc", lambda kind, what: said.append((kind, what)))
-    assert found["inside"] and not child.inside() and found["rest"] == "abc" and gone(found["pid"])
-    assert said == [("progress", ["adapt", 1, 2])]
+    messages: list[Any] = []
+    answer = do("answers abc", lambda kind, content: messages.append((kind, content)))
+    assert answer["inside"] and not child.inside() and answer["rest"] == "abc" and gone(answer["pid"])
+    assert messages == [("progress", ["adapt", 1, 2])]
     assert capsys.readouterr() == ("printed abc\n", "said\n")
 
 
@@ -80,8 +82,8 @@ def test_what_is_no_message_is_refused_and_never_unpickled(what: str) -> None:
 def test_an_error_of_the_listener_ends_it() -> None:
     pids: list[int] = []
 
-    def stop(kind: str, what: Any) -> None:
-        pids.append(what)
+    def stop(kind: str, content: Any) -> None:
+        pids.append(content)
         raise KeyboardInterrupt
 
     began = time.monotonic()
@@ -98,12 +100,14 @@ def test_nothing_of_it_goes_on_when_it_has_answered(tmp_path: Path) -> None:
 
 def test_a_driver_may_name_threads_and_listen_and_nobody_is_let_in(tmp_path: Path) -> None:
     """What CUDA does when it starts; all else of its kind stays closed, and all of it where no GPU is used."""
-    may = {"name a thread", "socket", "bind", "listen"}
+    allowed = {"name a thread", "socket", "bind", "listen"}
     closed = {"SOCK_STREAM", "SOCK_DGRAM", "AF_INET", "connect", "accept"}
     for device in ("cuda:0", "cpu"):
-        found = do(f"drives {tmp_path}", write=(tmp_path,), device=device)
-        assert {what for what, answer in found.items() if answer == "works"} == (may if device != "cpu" else set())
-        assert {found[what] for what in closed & found.keys()} == {"EPERM"}
-        assert found["name another's"] == found["write elsewhere of its own"] == "EACCES"
-        assert found.get("bind to a file", "EACCES") == "EACCES" and not list(tmp_path.iterdir())
-    assert may | closed <= do(f"drives {tmp_path}", write=(tmp_path,), device="cuda").keys()
+        outcomes = do(f"drives {tmp_path}", write=(tmp_path,), device=device)
+        assert {attempt for attempt, answer in outcomes.items() if answer == "works"} == (
+            allowed if device != "cpu" else set()
+        )
+        assert {outcomes[attempt] for attempt in closed & outcomes.keys()} == {"EPERM"}
+        assert outcomes["name another's"] == outcomes["write elsewhere of its own"] == "EACCES"
+        assert outcomes.get("bind to a file", "EACCES") == "EACCES" and not list(tmp_path.iterdir())
+    assert allowed | closed <= do(f"drives {tmp_path}", write=(tmp_path,), device="cuda").keys()

@@ -1,4 +1,4 @@
-"""What is left when a process is killed: scratch files, locks, processes that work for it."""
+"""Cleaning up after a killed process: its scratch files, locks and worker processes."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ with whole(Path(sys.argv[1]), sys.argv[2]) as scratch:
 
 
 def kill_while_writing(path: Path, ending: str = "") -> Path:
-    """The scratch file of a process that was killed."""
+    """Kills a process while it writes ``path``; gives the scratch file that it left."""
     before = set(path.parent.iterdir()) if path.parent.is_dir() else set()
-    done = subprocess.run([sys.executable, "-c", KILLED, str(path), ending])
-    assert done.returncode == -signal.SIGKILL
-    (left,) = set(path.parent.iterdir()) - before
-    return left
+    process = subprocess.run([sys.executable, "-c", KILLED, str(path), ending])
+    assert process.returncode == -signal.SIGKILL
+    (scratch,) = set(path.parent.iterdir()) - before
+    return scratch
 
 
 def test_the_next_process_that_writes_in_a_folder_removes_what_a_killed_one_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left = kill_while_writing(tmp_path / "page.md"), kill_while_writing(tmp_path / "film.gif", ".gif")
-    assert left[1].suffix == ".gif"
+    scratch = kill_while_writing(tmp_path / "page.md"), kill_while_writing(tmp_path / "film.gif", ".gif")
+    assert scratch[1].suffix == ".gif"
     monkeypatch.setattr(files, "_cleared", set())
     write_atomically(tmp_path / "other.md", "whole")
     assert [path.name for path in tmp_path.iterdir()] == ["other.md"]
@@ -51,17 +51,17 @@ def test_only_scratch_files_of_processes_that_ended_go(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "frames.npy").touch()
     elsewhere = ended.with_name(ended.name[:-8] + "0" * 8)  # another machine's process of that number
-    mine = [elsewhere, tmp_path / ".page.md.12345", tmp_path / ".bench-1-00000000", tmp_path / "a.bench-1-00000000"]
-    for path in mine:
+    kept = [elsewhere, tmp_path / ".page.md.12345", tmp_path / ".bench-1-00000000", tmp_path / "a.bench-1-00000000"]
+    for path in kept:
         path.write_text("stays")
     with whole(tmp_path / "film.gif", ".gif") as running:
         running.touch()
         clear_scratch(tmp_path)
-        assert sorted(tmp_path.iterdir()) == sorted([*mine, running])
+        assert sorted(tmp_path.iterdir()) == sorted([*kept, running])
     long_ago = time.time() - 2 * files.FORGOTTEN
     os.utime(elsewhere, (long_ago, long_ago))
     clear_scratch(tmp_path)
-    assert sorted(tmp_path.iterdir()) == sorted([*mine[1:], tmp_path / "film.gif"])
+    assert sorted(tmp_path.iterdir()) == sorted([*kept[1:], tmp_path / "film.gif"])
 
 
 def test_a_lock_leaves_no_file_and_still_keeps_others_out(tmp_path: Path) -> None:
@@ -72,9 +72,9 @@ def test_a_lock_leaves_no_file_and_still_keeps_others_out(tmp_path: Path) -> Non
     def raise_it() -> None:
         for _ in range(20):
             with locked(tmp_path / "it", timeout=30):
-                found = int(number.read_text())
+                count = int(number.read_text())
                 time.sleep(0.0005)
-                number.write_text(str(found + 1))
+                number.write_text(str(count + 1))
 
     threads = [threading.Thread(target=raise_it) for _ in range(4)]
     for thread in threads:
@@ -89,19 +89,19 @@ def test_a_lock_that_was_removed_while_it_was_waited_for_is_taken_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between opening the file and locking it, its holder may have removed it: two would hold locks of one name."""
-    told = []
+    held = []
     original = files._is_held
 
     def removed_once(lock: files.BaseFileLock, file: Path) -> bool:
-        if not told:
+        if not held:
             file.unlink()
-        told.append(original(lock, file))
-        return told[-1]
+        held.append(original(lock, file))
+        return held[-1]
 
     monkeypatch.setattr(files, "_is_held", removed_once)
     with locked(tmp_path / "it"):
         assert (tmp_path / "it.lock").is_file()
-    assert told == [False, True]
+    assert held == [False, True]
 
 
 def test_what_a_kill_behind_a_result_left_goes_unless_somebody_is_at_work(tmp_path: Path) -> None:
@@ -136,16 +136,16 @@ if __name__ == "__main__":
 
 
 def workers_of(pid: int) -> list[int]:
-    """Processes that render for a process."""
-    found = []
+    """Process numbers of the render workers that a process has started."""
+    pids = []
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
             text = status.read_text()
             if f"\nPPid:\t{pid}\n" in text and "spawn_main" in (status.parent / "cmdline").read_text():
-                found.append(int(status.parent.name))
+                pids.append(int(status.parent.name))
         except OSError:
             continue
-    return found
+    return pids
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux ends them")

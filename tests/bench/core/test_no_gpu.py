@@ -1,4 +1,4 @@
-"""The GPU that is not there: what is counted, held and waited for on it, and its backward pass."""
+"""The simulated GPU: operations counted, memory held, waits of the processor for it, and its backward pass."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.core.no_gpu import BLOCK, Ledger, no_gpu, onto_gpu
 from stpl import pixel_contrast
 
 
-def places(ledger: Ledger) -> set[str]:
+def wait_names(ledger: Ledger) -> set[str]:
     return {wait.what for wait in ledger.waits}
 
 
@@ -21,7 +21,7 @@ def test_a_product_is_counted_and_what_lives_is_held() -> None:
         a, b = torch.empty(256, 64, device="cuda"), torch.empty(64, 128, device="cuda")
         assert ledger.live == ledger.peak == 4 * (256 * 64 + 64 * 128)
         c = a @ b
-        assert c.device.type == "cuda" and sum(one.flops for one in ledger.operations) == 2 * 256 * 64 * 128
+        assert c.device.type == "cuda" and sum(operation.flops for operation in ledger.operations) == 2 * 256 * 64 * 128
         assert ledger.operations[-1].bytes == 4 * (256 * 64 + 64 * 128 + 256 * 128)
         del c
         assert ledger.live == 4 * (256 * 64 + 64 * 128) and ledger.peak == ledger.live + 4 * 256 * 128
@@ -46,20 +46,20 @@ def test_a_tensor_on_the_wrong_device_is_an_error() -> None:
 def test_what_makes_the_processor_wait_is_noted() -> None:
     with no_gpu(3) as ledger:
         x = torch.empty(4, 5, device="cuda")
-        assert float(x.sum()) == 1.0 and places(ledger) == {"_local_scalar_dense"}
+        assert float(x.sum()) == 1.0 and wait_names(ledger) == {"_local_scalar_dense"}
         ledger.reset()
-        assert x[x > 0].shape == (20,) and places(ledger) == {"index"}
+        assert x[x > 0].shape == (20,) and wait_names(ledger) == {"index"}
         ledger.reset()
         assert torch.ones(3).to("cuda", non_blocking=True).device.type == "cuda" and not ledger.waits
         torch.ones(3).to("cuda")
         x.new_tensor([1.0, 2.0])
-        assert sum(ledger.waits.values()) == 2 and places(ledger) == {"copy to the GPU"}
+        assert sum(ledger.waits.values()) == 2 and wait_names(ledger) == {"copy to the GPU"}
         ledger.reset()
-        assert x.cpu().tolist() == [[0.0] * 5] * 4 and places(ledger) == {"copy from the GPU"}
+        assert x.cpu().tolist() == [[0.0] * 5] * 4 and wait_names(ledger) == {"copy from the GPU"}
         ledger.reset()
         x[x > 0] = 0.0
         torch.bincount(x.flatten().long(), minlength=3).tolist()
-        assert {"index_put_", "bincount"} <= places(ledger)
+        assert {"index_put_", "bincount"} <= wait_names(ledger)
         assert not bool((x > 0).any()) and bool((x > 0).all())
 
 
@@ -83,8 +83,8 @@ def test_the_backward_pass_is_autograds() -> None:
     torch.manual_seed(0)
     net, x = Net(), torch.rand(2, 3, 8, 8)
     net(x).backward()
-    wanted = {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
-    assert wanted.keys() == dict(net.named_parameters()).keys()
+    expected = {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
+    assert expected.keys() == dict(net.named_parameters()).keys()
     net.zero_grad()
     for _ in range(2):  # the second time it adds
         with torch.autograd.graph.saved_tensors_hooks(Kept, Kept.get):
@@ -92,7 +92,7 @@ def test_the_backward_pass_is_autograds() -> None:
         backward(loss)
     for name, p in net.named_parameters():
         assert p.grad is not None and p.grad.dtype == p.dtype
-        assert torch.equal(p.grad, 2 * wanted[name]), name
+        assert torch.equal(p.grad, 2 * expected[name]), name
 
 
 def test_it_runs_on_the_gpu_that_is_not_there_and_lets_go_of_what_it_kept() -> None:

@@ -13,48 +13,48 @@ from bench.core.files import locked, whole, write_atomically
 from bench.core.outputs import MANIFEST, Output, apart
 
 
-def wrote(folder: Path, command: str = "predict", **files: str) -> None:
+def write_output(folder: Path, command: str = "predict", **files: str) -> None:
     with Output(folder, command):
         for name, text in files.items():
             write_atomically(folder / name.replace("__", "/"), text)
 
 
 def test_what_was_written_is_known_by_name_size_and_content(tmp_path: Path) -> None:
-    wrote(tmp_path / "out", labels__a="1", predict="{}")
+    write_output(tmp_path / "out", labels__a="1", predict="{}")
     lines = [json.loads(line) for line in (tmp_path / "out" / MANIFEST).read_text().splitlines()]
-    one = "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"  # printf 1 | sha256sum
-    assert lines[0] == {"file": "labels/a", "by": "predict", "size": 1, "sha256": one} and len(lines) == 2
-    again = Output(tmp_path / "out", "predict")
-    assert again.owns("labels/a") and again.owns("not there")
+    digest = "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"  # printf 1 | sha256sum
+    assert lines[0] == {"file": "labels/a", "by": "predict", "size": 1, "sha256": digest} and len(lines) == 2
+    output = Output(tmp_path / "out", "predict")
+    assert output.owns("labels/a") and output.owns("not there")
     (tmp_path / "out" / "labels" / "a").write_text("2")  # of the same size
-    assert not again.owns("labels/a")
+    assert not output.owns("labels/a")
     assert not Output(tmp_path / "out", "adapt").owns("predict")  # another command's
 
 
 def test_a_file_of_the_users_is_never_replaced(tmp_path: Path) -> None:
-    mine = tmp_path / "labels" / "a.png"
-    mine.parent.mkdir()
-    mine.write_text("by hand")
+    mask = tmp_path / "labels" / "a.png"
+    mask.parent.mkdir()
+    mask.write_text("by hand")
     output = Output(tmp_path, "predict")
     with pytest.raises(
         UsageError, match=r"labels/a\.png was not written by `bench predict`, or was changed since; move"
     ):
         output.check(["labels/b.png", "labels/a.png"])
     with output, pytest.raises(UsageError):
-        write_atomically(mine, "a mask")
-    assert mine.read_text() == "by hand" and sorted(p.name for p in mine.parent.iterdir()) == ["a.png"]
+        write_atomically(mask, "a mask")
+    assert mask.read_text() == "by hand" and sorted(p.name for p in mask.parent.iterdir()) == ["a.png"]
     with output:
-        write_atomically(mine, "by hand")  # the same content: nothing is lost
+        write_atomically(mask, "by hand")  # the same content: nothing is lost
     assert output.owns("labels/a.png")
 
 
 def test_clear_removes_what_was_written_and_leaves_the_rest(tmp_path: Path) -> None:
-    wrote(tmp_path, labels__a="1", labels__b="2", model="m")
-    wrote(tmp_path, "adapt", state="s")
+    write_output(tmp_path, labels__a="1", labels__b="2", model="m")
+    write_output(tmp_path, "adapt", state="s")
     (tmp_path / "labels" / "notes.txt").write_text("mine")
     Output(tmp_path, "predict").clear(keep=["model"])
-    left = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
-    assert left == [MANIFEST, "labels/notes.txt", "model", "state"]
+    files = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
+    assert files == [MANIFEST, "labels/notes.txt", "model", "state"]
     Output(tmp_path, "predict").clear()
     assert not (tmp_path / "model").exists() and Output(tmp_path, "adapt").owns("state")
     Output(tmp_path, "adapt").clear()
@@ -62,7 +62,7 @@ def test_clear_removes_what_was_written_and_leaves_the_rest(tmp_path: Path) -> N
 
 
 def test_nothing_is_removed_if_one_file_was_changed(tmp_path: Path) -> None:
-    wrote(tmp_path, a="1", b="2")
+    write_output(tmp_path, a="1", b="2")
     (tmp_path / "b").write_text("corrected by hand")
     with pytest.raises(UsageError, match=r"/b was not written by `bench predict`, or was changed since"):
         Output(tmp_path, "predict").clear()
@@ -71,7 +71,7 @@ def test_nothing_is_removed_if_one_file_was_changed(tmp_path: Path) -> None:
 
 def test_a_kill_at_any_line_keeps_both_promises(tmp_path: Path) -> None:
     """The note comes before the move: whichever of two contents is in place after a kill, it is the command's."""
-    wrote(tmp_path, a="old")
+    write_output(tmp_path, a="old")
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
@@ -127,7 +127,7 @@ def test_files_beside_others(tmp_path: Path) -> None:
 
 
 def test_links_and_folders_are_the_users(tmp_path: Path) -> None:
-    wrote(tmp_path / "out", a="1")
+    write_output(tmp_path / "out", a="1")
     (tmp_path / "out" / "a").rename(tmp_path / "kept")
     (tmp_path / "out" / "a").symlink_to(tmp_path / "kept")
     output = Output(tmp_path / "out", "predict")

@@ -56,11 +56,11 @@ def test_operands_and_results_are_rounded_and_sums_are_not(name: str) -> None:
     exact_x, exact_w = (rounded(v.detach()).requires_grad_() for v in (x, w))
     exact = operation(exact_x, exact_w)
     exact.backward(direction.double())
-    for found, expected in ((y, exact), (x.grad, exact_x.grad), (w.grad, exact_w.grad)):
-        assert found is not None and expected is not None
+    for actual, expected in ((y, exact), (x.grad, exact_x.grad), (w.grad, exact_w.grad)):
+        assert actual is not None and expected is not None
         # Equal to what is rounded from the exact sum, but where float32's own error tips it over a half.
-        wrong = (found.double() - rounded(expected)).abs()
-        assert bool((wrong <= expected.abs() * 2**-7 + 1e-6).all()) and float((wrong > 0).float().mean()) < 0.02
+        error = (actual.double() - rounded(expected)).abs()
+        assert bool((error <= expected.abs() * 2**-7 + 1e-6).all()) and float((error > 0).float().mean()) < 0.02
 
 
 def test_what_autocast_leaves_alone_is_left_alone() -> None:

@@ -21,9 +21,9 @@ def bench(encoding: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_no_command_stops_at_a_character(encoding: str) -> None:
-    done = bench(encoding, "list", "shifts")
-    assert done.returncode == 0, done.stderr
-    assert b"\\u2192" in done.stdout  # the arrow of VIPER → Cityscapes-Seq
+    process = bench(encoding, "list", "shifts")
+    assert process.returncode == 0, process.stderr
+    assert b"\\u2192" in process.stdout  # the arrow of VIPER → Cityscapes-Seq
     lost = bench(encoding, "data", "check", "frames", "--root", "straße→\udcff")
     assert lost.returncode == 2 and b"is not there" in lost.stderr and b"Traceback" not in lost.stderr
 

@@ -1,4 +1,4 @@
-"""Where numbers come from: the dirty flag sees changed code, and the processor is more than its name."""
+"""Provenance of results: revision, dirty flag and digest of the code, name of the processor or GPU."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("bench/a.py", "methods/b.py", "stpl/c.py", "README.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("1\n")
-    who = ["-c", "user.name=n", "-c", "user.email=e"]
-    for command in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "first"]):
+    author = ["-c", "user.name=n", "-c", "user.email=e"]
+    for command in (["init", "-q"], ["add", "."], [*author, "commit", "-qm", "first"]):
         subprocess.run(["git", *command], cwd=tmp_path, check=True)
     monkeypatch.setattr(provenance, "ROOT", tmp_path / "bench")
     return tmp_path
@@ -35,8 +35,8 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_clean_checkout_is_not_dirty(checkout: Path) -> None:
     (checkout / "README.md").write_text("2\n")  # not code
-    found = provenance.code.__wrapped__()
-    assert found["dirty"] is False and len(found["revision"]) == 12
+    code = provenance.code.__wrapped__()
+    assert code["dirty"] is False and len(code["revision"]) == 12
 
 
 @pytest.mark.parametrize("name", ["bench/a.py", "methods/b.py", "stpl/c.py", "bench/new.py", "methods/new.py"])
@@ -57,16 +57,16 @@ def test_outside_a_checkout_nothing_is_claimed(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(provenance, "ROOT", tmp_path / "bench")
     (tmp_path / "bench").mkdir()
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    known = {"revision": None, "dirty": None, "version": installed_version()}
-    assert provenance.code.__wrapped__() == {**known, "source": provenance.source_here()}
+    expected = {"revision": None, "dirty": None, "version": installed_version()}
+    assert provenance.code.__wrapped__() == {**expected, "source": provenance.source_here()}
 
 
 def test_a_repository_around_an_installed_package_is_not_ours(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     site = checkout / "env" / "site-packages"
     (site / "bench" / "core").mkdir(parents=True)
     monkeypatch.setattr(provenance, "ROOT", site / "bench")
-    known = {"revision": None, "dirty": None, "version": installed_version()}
-    assert provenance.code.__wrapped__() == {**known, "source": provenance.source_here()}
+    expected = {"revision": None, "dirty": None, "version": installed_version()}
+    assert provenance.code.__wrapped__() == {**expected, "source": provenance.source_here()}
     (site / "bench" / provenance.BUILT).write_text('{"revision": "0123456789ab", "dirty": true}\n')
     assert (
         provenance.code.__wrapped__()["revision"] == "0123456789ab" and provenance.code.__wrapped__()["dirty"] is True
@@ -101,24 +101,29 @@ def test_a_revision_that_is_not_in_the_history_has_no_code(checkout: Path) -> No
     home = git("symbolic-ref", "--short", "HEAD", cwd=checkout)
     git("checkout", "-qb", "elsewhere", cwd=checkout)
     git("commit", "-q", "--allow-empty", "-m", "other", cwd=checkout)
-    other = git("rev-parse", "HEAD", cwd=checkout)
-    assert provenance.source_at(other) is not None
+    elsewhere = git("rev-parse", "HEAD", cwd=checkout)
+    assert provenance.source_at(elsewhere) is not None
     git("checkout", "-q", home, cwd=checkout)
-    assert [provenance.source_at(revision) for revision in (other, "0123456789ab", "--all", "")] == [None] * 4
+    assert [provenance.source_at(revision) for revision in (elsewhere, "0123456789ab", "--all", "")] == [None] * 4
 
 
 def test_the_processor_is_named_by_model_and_instructions() -> None:
-    found = provenance.hardware(torch.device("cpu"), 1)
-    assert found["cpu_model"].endswith(torch.backends.cpu.get_cpu_capability())
-    told = Path("/proc/cpuinfo").read_text()
-    if "\nmodel\t\t: " in told:
-        assert f"model {told.split(chr(10) + 'model' + chr(9) * 2 + ': ')[1].splitlines()[0]}," in found["cpu_model"]
+    hardware = provenance.hardware(torch.device("cpu"), 1)
+    assert hardware["cpu_model"].endswith(torch.backends.cpu.get_cpu_capability())
+    cpuinfo = Path("/proc/cpuinfo").read_text()
+    if "\nmodel\t\t: " in cpuinfo:
+        assert (
+            f"model {cpuinfo.split(chr(10) + 'model' + chr(9) * 2 + ': ')[1].splitlines()[0]}," in hardware["cpu_model"]
+        )
 
 
 def test_a_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two cards sum in different orders, as two processors do."""
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"A card at {device}")
     card, cpu = torch.device("cuda:1"), torch.device("cpu")
-    told, where = provenance.hardware(card, 1), provenance.environment(card, 1)
-    assert (told["device"], told["gpu"], where["device"], where["gpu"]) == ("cuda", "A card at cuda:1") * 2
+    hardware, environment = provenance.hardware(card, 1), provenance.environment(card, 1)
+    assert (hardware["device"], hardware["gpu"], environment["device"], environment["gpu"]) == (
+        "cuda",
+        "A card at cuda:1",
+    ) * 2
     assert not {"gpu"} & (provenance.hardware(cpu, 1).keys() | provenance.environment(cpu, 1).keys())

@@ -1,4 +1,4 @@
-"""Names from three places: this repository, files of one's own, installed packages."""
+"""Names of methods, networks, flows, data sets and shifts: from this repository, users' files, installed packages."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def write(path: Path, text: str = "build = print\n") -> str:
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Package]:
     """``package("ours", {"net.py": "..."}, networks={"net": "ours.net"})`` installs a package with entry points."""
-    made: list[str] = []
+    installed: list[str] = []
 
     def forget() -> None:
         registry._installed.cache_clear()
         loading._package_hash.cache_clear()
-        for module in [one for one in sys.modules if one.split(".")[0] in made]:
+        for module in [name for name in sys.modules if name.split(".")[0] in installed]:
             del sys.modules[module]
 
     def make(name: str, files: dict[str, str], **points: dict[str, str]) -> Path:
-        made.append(name)
+        installed.append(name)
         site = tmp_path / f"site-{name}"
         for file, text in files.items():
             write(site / name / file, text)
@@ -107,12 +107,12 @@ def test_what_runs_is_what_was_hashed_until_the_file_is_named_again(tmp_path: Pa
 
 def test_another_process_needs_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     resolve("network", write(tmp_path / "mine.py", "build = 7\n"))
-    told, digest = json.loads(json.dumps(packed())), source_hash("network", "mine")
+    files, digest = json.loads(json.dumps(packed())), source_hash("network", "mine")
     (tmp_path / "mine.py").unlink()
     monkeypatch.setattr(registry, "_files", {})
     with pytest.raises(UsageError, match="Unknown network 'mine'"):
         load("network", "mine")
-    unpack(told)
+    unpack(files)
     assert load("network", "mine").build == 7 and source_hash("network", "mine") == digest
 
 
@@ -140,8 +140,8 @@ def test_the_environment_names_files(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("BENCH_PLUGINS", f"network={a}:method={b}")
     assert load("network", "a").build == 1 and load("method", "b").METHOD == 2
     assert "b" not in names("network")
-    for wrong in ("a.py", f"net={a}", "network=a", f"shift={a}"):
-        monkeypatch.setenv("BENCH_PLUGINS", wrong)
+    for setting in ("a.py", f"net={a}", "network=a", f"shift={a}"):
+        monkeypatch.setenv("BENCH_PLUGINS", setting)
         with pytest.raises(UsageError, match=r"\$BENCH_PLUGINS: '.*' is not KIND=FILE; kinds are method, network, "):
             names("network")
     monkeypatch.setenv("BENCH_PLUGINS", f"network={tmp_path / 'gone.py'}")
@@ -201,14 +201,14 @@ def test_a_package_offers_names_and_its_hash_is_of_all_its_python_files(package:
     )  # fmt: skip
     assert "ours_net" in names("network") and "ours_net" not in built_in("network")
     assert load("network", "ours_net").build == 5
-    whole = hashlib.sha256()
+    digest = hashlib.sha256()
     for file in ("__init__.py", "deep/__init__.py", "net.py"):
         source = (folder / file).read_bytes()
-        whole.update(f"{file}\0{len(source)}\0".encode() + source)
-    assert source_hash("network", "ours_net") == whole.hexdigest()[:12]
+        digest.update(f"{file}\0{len(source)}\0".encode() + source)
+    assert source_hash("network", "ours_net") == digest.hexdigest()[:12]
     (folder / "deep" / "__init__.py").write_text("VALUE = 6")
     loading._package_hash.cache_clear()
-    assert source_hash("network", "ours_net") != whole.hexdigest()[:12]
+    assert source_hash("network", "ours_net") != digest.hexdigest()[:12]
 
 
 def test_a_package_brings_shifts(package: Package) -> None:

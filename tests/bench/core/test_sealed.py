@@ -1,4 +1,4 @@
-"""JSON from anywhere, and objects that carry the checksum of their values."""
+"""Reading untrusted JSON, and objects that carry the checksum of their values."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def test_every_flipped_bit_is_found_or_changes_nothing() -> None:
             changed = bytearray(text)
             changed[at] ^= 1 << bit
             try:
-                found = unsealed(load_json(changed.decode()))
+                content = unsealed(load_json(changed.decode()))
             except ValueError:
                 continue
-            assert found == CONTENT, (at, bit)
+            assert content == CONTENT, (at, bit)
 
 
 def test_the_checksum_is_zips(tmp_path: Path) -> None:

@@ -41,29 +41,29 @@ def test_every_part_counts() -> None:
 
 
 def test_worlds_of_families_splits_and_replicates_are_pairwise_disjoint() -> None:
-    found = worlds(range(10))
-    assert len(found) == len(FAMILIES) * 4 * 10
-    assert len(set(found.values())) == len(found)
+    by_split = worlds(range(10))
+    assert len(by_split) == len(FAMILIES) * 4 * 10
+    assert len(set(by_split.values())) == len(by_split)
 
 
 def test_clips_of_disjoint_worlds_differ() -> None:
     from bench.data.ministreet import render_clip
 
     data: Data = load_shift("ministreet-tiny").data
-    seen = []
+    frames = []
     for replicate in (0, 1):
         for role, split in (("target", "train"), ("target", "val")):
             world = split_identity(data, role, split, replicate)["world"]
-            seen += [render_clip("cam", world, i, 32, 64).frames for i in (0, 1)]
-    for i, a in enumerate(seen):
-        for b in seen[i + 1 :]:
+            frames += [render_clip("cam", world, i, 32, 64).frames for i in (0, 1)]
+    for i, a in enumerate(frames):
+        for b in frames[i + 1 :]:
             assert np.abs(a.astype(int) - b).mean() > 3  # another street, not another noise
 
 
 @pytest.mark.parametrize("role", ["source", "target"])
 def test_a_split_depends_on_nothing_but_its_own_side(role: str) -> None:
     data = load_shift("ministreet-tiny").data
-    other = "target" if role == "source" else "source"
-    changed = data.model_copy(update={other: getattr(data, other).model_copy(update={"train": 99, "val": 99})})
+    opposite = "target" if role == "source" else "source"
+    changed = data.model_copy(update={opposite: getattr(data, opposite).model_copy(update={"train": 99, "val": 99})})
     for split in ("train", "val"):
         assert split_identity(data, role, split, 0) == split_identity(changed, role, split, 0)

@@ -1,4 +1,4 @@
-"""Tables and lists in markdown; nothing that others wrote is read as markup."""
+"""Tables and lists in markdown; text from outside is escaped, so that none of it is read as markup."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def test_no_text_becomes_markup(text: str) -> None:
     shown = plain(text)
     assert not re.search(r"[<>\n\r]", shown)
     assert not re.search(r"[`*\[\]~$]", re.sub(r"\\.", "", shown))
-    wanted = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    assert html.unescape(re.sub(r"\\(.)", r"\1", shown)) == wanted  # what a reader sees
+    expected = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    assert html.unescape(re.sub(r"\\(.)", r"\1", shown)) == expected  # what a reader sees
     assert "`" not in code(text)[1:-1] and "\n" not in code(text)
 
 

@@ -1,4 +1,4 @@
-"""Folders and devices."""
+"""Workspace: folders, devices, threads; what ``doctor`` reports of them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def test_a_workspace_from_what_a_person_says(monkeypatch: pytest.MonkeyPatch, tm
     for name in ("RUNS", "CACHE", "DATA"):
         monkeypatch.setenv(f"BENCH_{name}", f"/{name}")
     assert Workspace.at(device="cpu") == Workspace(Path("/RUNS"), Path("/CACHE"), data_root=Path("/DATA"))
-    given = Workspace.at("here", tmp_path, "there", "cpu", force=True, workers=3)
-    assert given == Workspace(Path("here"), tmp_path, data_root=Path("there"), force=True, workers=3)
+    workspace = Workspace.at("here", tmp_path, "there", "cpu", force=True, workers=3)
+    assert workspace == Workspace(Path("here"), tmp_path, data_root=Path("there"), force=True, workers=3)
     torch.set_num_threads(2)
     Workspace.at(device="cpu")
     assert torch.get_num_threads() == 2  # 0 leaves them as they are

@@ -1,4 +1,4 @@
-"""YAML as people mean it."""
+"""How YAML is read: ``on``, ``off``, ``yes`` and ``no`` as text; repeated keys, aliases and huge numbers are refused."""
 
 from __future__ import annotations
 

@@ -61,10 +61,10 @@ def test_every_kind_of_damage_is_found_by_path(name: str, kind: str, trees: dict
     expected = FOUND[kind]
     if (name, kind) == ("synthia_seq", "missing_previous"):
         expected = FOUND["missing_frame"]  # every frame is labelled, so it is frame t of the clip before too
-    told = {(f.kind, f.path) for f in report.findings}
-    assert (expected, culprit) in told
+    findings = {(f.kind, f.path) for f in report.findings}
+    assert (expected, culprit) in findings
     emptied = ("empty folder", culprit.rpartition("/")[0])  # the folder of the only label
-    assert {path for kind, path in told - {emptied} if kind != "stray"} <= {culprit}  # and nothing else is
+    assert {path for kind, path in findings - {emptied} if kind != "stray"} <= {culprit}  # and nothing else is
     assert bool(report.wrong) == (kind != "stray")
 
 
@@ -96,12 +96,12 @@ def test_own_footage(trees: dict[str, Tree], tmp_path: Path) -> None:
 
 def labelled(folder: Path, ids: str, labels: dict[str, int]) -> Path:
     """Footage whose labels hold 0 and, in their right half, one other id."""
-    for name, other in labels.items():
+    for name, other_id in labels.items():
         for kind in ("images", "labels"):
             (folder / kind).mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.zeros((8, 12, 3), np.uint8)).save(folder / "images" / f"{name}.png")
         label = np.zeros((8, 12), np.uint8)
-        label[:, 6:] = other
+        label[:, 6:] = other_id
         Image.fromarray(label).save(folder / "labels" / f"{name}.png")
     (folder / "frames.yaml").write_text(f"folder: images\nlabels: labels\nids: {ids}\n")
     return folder
@@ -110,25 +110,27 @@ def labelled(folder: Path, ids: str, labels: dict[str, int]) -> Path:
 def test_ids_that_nothing_names_and_classes_that_never_occur(tmp_path: Path) -> None:
     """Labels of 0 and 255 where 0 and 1 are declared: 255 is car's id of someone else."""
     root = labelled(tmp_path, "{0: road, 1: car}", {"a": 255, "b": 255, "c": 0})
-    ((data, place, split),) = targets("frames", None, root, tmp_path / "cache")
-    report = check_split(data, place, split)
+    ((data, folder, split),) = targets("frames", None, root, tmp_path / "cache")
+    report = check_split(data, folder, split)
     assert not report.wrong and report.notes == [
         "labels/a.png has id 255, which ids: does not name: 96 pixels in 2 of 3 labels, all ignored",
         "no label has a pixel of car",
     ]
-    said = call("check", "frames", "--root", str(root))
-    assert said.exit_code == 0 and "  note: no label has a pixel of car\n" in said.stdout
-    right = labelled(tmp_path / "right", "{0: road, 255: car}", {"a": 255})
-    ((data, place, split),) = targets("frames", None, right, tmp_path / "cache")
-    assert check_split(data, place, split).notes == []
+    result = call("check", "frames", "--root", str(root))
+    assert result.exit_code == 0 and "  note: no label has a pixel of car\n" in result.stdout
+    named = labelled(tmp_path / "right", "{0: road, 255: car}", {"a": 255})
+    ((data, folder, split),) = targets("frames", None, named, tmp_path / "cache")
+    assert check_split(data, folder, split).notes == []
     on_purpose = labelled(tmp_path / "ignored", "{0: road, 255: ignore}", {"a": 255})
-    ((data, place, split),) = targets("frames", None, on_purpose, tmp_path / "cache")
-    assert check_split(data, place, split).notes == []
+    ((data, folder, split),) = targets("frames", None, on_purpose, tmp_path / "cache")
+    assert check_split(data, folder, split).notes == []
 
 
 def test_labels_that_are_ignored_throughout(tmp_path: Path) -> None:
-    ((data, place, split),) = targets("frames", None, labelled(tmp_path, "{7: road}", {"a": 7, "b": 1}), tmp_path / "c")
-    notes = check_split(data, place, split).notes
+    ((data, folder, split),) = targets(
+        "frames", None, labelled(tmp_path, "{7: road}", {"a": 7, "b": 1}), tmp_path / "c"
+    )
+    notes = check_split(data, folder, split).notes
     assert "1 of 2 labels are ignored throughout, e.g. labels/b.png" in notes
     tree = write_viper(tmp_path, 16, sequences=1)
     for path in (tree.root / "train/cls").rglob("*.png"):
@@ -153,34 +155,38 @@ def test_a_shifts_classes_are_what_counts(tmp_path: Path) -> None:
     tree = write_cityscapes(tmp_path, 16, complete=False)
     for path in (tree.root / "gtFine/val").rglob("*.png"):
         Image.fromarray(np.full(tree.size, 26, np.uint8)).save(path)  # car
-    both = check_split(tree.data, tree.root, "val", partial=True)
-    one = check_split(tree.data, tree.root, "val", partial=True, classes=load_shift("synthia2cityscapes").classes)
-    rest = "road, sidewalk, building, fence, pole, light, sign, vegetation, sky, person, rider"
-    assert one.notes == [f"no label has a pixel of {rest}"] and one.notes[0] in both.notes and len(both.notes) == 2
-    assert both.as_json()["notes"] == both.notes
+    report = check_split(tree.data, tree.root, "val", partial=True)
+    narrowed = check_split(tree.data, tree.root, "val", partial=True, classes=load_shift("synthia2cityscapes").classes)
+    names = "road, sidewalk, building, fence, pole, light, sign, vegetation, sky, person, rider"
+    assert (
+        narrowed.notes == [f"no label has a pixel of {names}"]
+        and narrowed.notes[0] in report.notes
+        and len(report.notes) == 2
+    )
+    assert report.as_json()["notes"] == report.notes
 
 
 def test_labels_outside_a_range_are_not_lost(tmp_path: Path) -> None:
     root = labelled(tmp_path, "{0: road}", {f"a{k}": 0 for k in range(4)})
     with (root / "frames.yaml").open("a") as file:
         file.write("range: [1, 3]\n")
-    ((data, place, split),) = targets("frames", None, root, tmp_path)
-    report = check_split(data, place, split)
+    ((data, folder, split),) = targets("frames", None, root, tmp_path)
+    report = check_split(data, folder, split)
     assert report.findings == [] and report.clips == 2 and report.notes == []
     (root / "images" / "a0.png").unlink()
-    (finding,) = check_split(data, place, split).wrong
+    (finding,) = check_split(data, folder, split).wrong
     assert (finding.kind, finding.path) == ("label without image", "labels/a0.png")
 
 
 def test_odd_files_among_footage(tmp_path: Path) -> None:
     root = labelled(tmp_path / "f", "{0: road}", {"a1": 0, "a2": 0})
     os.mkfifo(root / "images" / "a3.png")
-    ((data, place, split),) = targets("frames", None, root, tmp_path)
-    report = check_split(data, place, split)
+    ((data, folder, split),) = targets("frames", None, root, tmp_path)
+    report = check_split(data, folder, split)
     assert [(f.path, f.what) for f in report.wrong] == [("images/a3.png", "is a pipe, a file is expected")]
     (root / "images" / "up").symlink_to("..")
-    said = call("check", "frames", "--root", str(root))
-    assert said.exit_code == 1 and "images/up is a link to a folder that it lies in" in said.stderr
+    result = call("check", "frames", "--root", str(root))
+    assert result.exit_code == 1 and "images/up is a link to a folder that it lies in" in result.stderr
 
 
 def test_pictures_are_checked_upright(tmp_path: Path) -> None:
@@ -190,24 +196,24 @@ def test_pictures_are_checked_upright(tmp_path: Path) -> None:
     exif[0x0112] = 6
     Image.fromarray(np.zeros((12, 8, 3), np.uint8)).save(root / "images" / "a2.png", exif=exif)
     Image.fromarray(np.zeros((12, 8), np.uint8)).save(root / "labels" / "a2.png", exif=exif)
-    ((data, place, split),) = targets("frames", None, root, tmp_path)
-    report = check_split(data, place, split)
+    ((data, folder, split),) = targets("frames", None, root, tmp_path)
+    report = check_split(data, folder, split)
     assert not report.wrong and report.size == (8, 12)
 
 
 def test_progress_and_workers(trees: dict[str, Tree]) -> None:
     tree = trees["viper"]
-    told: list[tuple[str, int, int]] = []
-    one = check_split(tree.data, tree.root, "train", workers=1, progress=lambda *what: told.append(what))
-    many = check_split(tree.data, tree.root, "train", workers=7)
-    assert one == many and one.files == 12
-    assert told == [("check viper", k, 12) for k in range(1, 13)]
+    events: list[tuple[str, int, int]] = []
+    serial = check_split(tree.data, tree.root, "train", workers=1, progress=lambda *event: events.append(event))
+    parallel = check_split(tree.data, tree.root, "train", workers=7)
+    assert serial == parallel and serial.files == 12
+    assert events == [("check viper", k, 12) for k in range(1, 13)]
 
 
 def test_a_shift_is_its_two_data_sets(trees: dict[str, Tree], tmp_path: Path) -> None:
     shift, root = load_shift("viper2cityscapes"), trees["viper"].root.parent
-    found = [(data.name, place, split) for data, place, split in targets(shift, None, root, tmp_path)]
-    assert found == [
+    splits = [(data.name, folder, split) for data, folder, split in targets(shift, None, root, tmp_path)]
+    assert splits == [
         ("viper", root / "VIPER", "train"),
         ("cityscapes_seq", root / "Cityscapes", "train"),
         ("cityscapes_seq", root / "Cityscapes", "val"),
@@ -280,11 +286,11 @@ def test_index_is_stored(trees: dict[str, Tree], tmp_path: Path) -> None:
 
 
 def test_fixture_writes_what_check_accepts(tmp_path: Path) -> None:
-    made = call("fixture", "--out", str(tmp_path / "d"), "--small", "--json")
-    assert made.exit_code == 0, made.output
-    assert set(json.loads(made.stdout)) == {"viper", "cityscapes_seq", "synthia_seq", "frames"}
+    result = call("fixture", "--out", str(tmp_path / "d"), "--small", "--json")
+    assert result.exit_code == 0, result.output
+    assert set(json.loads(result.stdout)) == {"viper", "cityscapes_seq", "synthia_seq", "frames"}
     for name in REAL:
         assert call("check", name, "--root", str(tmp_path / "d"), "--partial").exit_code == 0
     assert call("check", "frames", "--root", str(tmp_path / "d" / "site")).exit_code == 0
-    again = call("fixture", "--out", str(tmp_path / "d"), "--small")
-    assert again.exit_code == 2 and "is there already; choose another folder" in again.stderr
+    repeated = call("fixture", "--out", str(tmp_path / "d"), "--small")
+    assert repeated.exit_code == 2 and "is there already; choose another folder" in repeated.stderr

@@ -140,10 +140,10 @@ def test_snippets_that_touch_are_told_apart() -> None:
 
 @given(st.sets(st.integers(0, 400), max_size=90))
 def test_snippets_are_a_partition_of_at_most_thirty_numbers(numbers: set[int]) -> None:
-    found = list(snippets(numbers))
-    assert [k for run in found for k in run] == sorted(numbers)
-    assert all(run[-1] - run[0] < 30 for run in found)
-    assert all(later[0] - earlier[0] >= 30 for earlier, later in pairwise(found))
+    runs = list(snippets(numbers))
+    assert [k for run in runs for k in run] == sorted(numbers)
+    assert all(run[-1] - run[0] < 30 for run in runs)
+    assert all(later[0] - earlier[0] >= 30 for earlier, later in pairwise(runs))
 
 
 @given(st.sets(st.integers(1, 29), max_size=28), st.booleans())
@@ -171,8 +171,8 @@ def test_guards_tell_frames_from_labels(name: str, trees: dict[str, Tree]) -> No
     assert set(guards.values()) <= {"train", "train/label", "val", "val/label"}
 
     def grant(path: str) -> str:
-        (found,) = [g for folder, g in guards.items() if path.startswith(f"{folder}/")]
-        return found
+        (access,) = [g for folder, g in guards.items() if path.startswith(f"{folder}/")]
+        return access
 
     for split in tree.data.counts:
         for item in tree.data.items(tree.root, split):
@@ -192,11 +192,11 @@ def test_labels_are_what_was_drawn(name: str, trees: dict[str, Tree]) -> None:
             expected = tree.label(item.key, space)
             if name == "synthia_seq":
                 expected = expected[: expected.shape[0] * 640 // 760]
-            found = tree.data.read_label(tree.root / str(item.label), table)
-            np.testing.assert_array_equal(found, expected)
-            assert found.dtype == np.uint8
+            label = tree.data.read_label(tree.root / str(item.label), table)
+            np.testing.assert_array_equal(label, expected)
+            assert label.dtype == np.uint8
             as_dict = {raw: int(train) for raw, train in enumerate(table)}
-            np.testing.assert_array_equal(tree.data.read_label(tree.root / str(item.label), as_dict), found)
+            np.testing.assert_array_equal(tree.data.read_label(tree.root / str(item.label), as_dict), label)
 
 
 def test_viper_in_colours_is_viper_in_ids(tmp_path: Path) -> None:
@@ -223,8 +223,8 @@ def test_strange_colours_are_refused_but_a_few_are_ignored(tmp_path: Path) -> No
     pixels = np.full((20, 30, 3), (128, 64, 128), np.uint8)  # road
     pixels[3, 4] = (1, 2, 3)
     Image.fromarray(pixels).save(tmp_path / "few.png")
-    found = dataset("viper").read_label(tmp_path / "few.png", table)
-    assert found[3, 4] == 255 and (np.delete(found.ravel(), 3 * 30 + 4) == 0).all()
+    label = dataset("viper").read_label(tmp_path / "few.png", table)
+    assert label[3, 4] == 255 and (np.delete(label.ravel(), 3 * 30 + 4) == 0).all()
     pixels[:10] = (1, 2, 3)
     Image.fromarray(pixels).save(tmp_path / "many.png")
     with pytest.raises(BadFile, match=r"many.png: 50 % of the pixels are in the colour of no class, e.g. \(1, 2, 3\)"):
@@ -237,13 +237,13 @@ def test_frames_are_resized_as_published(name: str, trees: dict[str, Tree]) -> N
     tree = trees[name]
     file = tree.root / tree.data.items(tree.root, "train")[1].frames[-1]
     size = (64, 112)
-    whole = (76, 112) if name == "synthia_seq" else size
-    expected = np.asarray(Image.open(file).convert("RGB").resize(whole[::-1], Image.Resampling.BICUBIC))[: size[0]]
-    found = tree.data.read_frame(file, size)
-    assert found.shape == (3, *size) and found.dtype == np.uint8 and found.flags.c_contiguous
-    np.testing.assert_array_equal(found.transpose(1, 2, 0), expected)
-    own = tree.data.read_frame(file)
-    np.testing.assert_array_equal(own.transpose(1, 2, 0), np.asarray(Image.open(file))[: own.shape[1]])
+    uncut = (76, 112) if name == "synthia_seq" else size
+    expected = np.asarray(Image.open(file).convert("RGB").resize(uncut[::-1], Image.Resampling.BICUBIC))[: size[0]]
+    frame = tree.data.read_frame(file, size)
+    assert frame.shape == (3, *size) and frame.dtype == np.uint8 and frame.flags.c_contiguous
+    np.testing.assert_array_equal(frame.transpose(1, 2, 0), expected)
+    original = tree.data.read_frame(file)
+    np.testing.assert_array_equal(original.transpose(1, 2, 0), np.asarray(Image.open(file))[: original.shape[1]])
 
 
 def test_the_cut_of_synthia() -> None:
@@ -257,8 +257,8 @@ def test_synthia_labels_are_the_first_of_two_16_bit_channels(trees: dict[str, Tr
     assert pixels.dtype == np.uint16
     np.testing.assert_array_equal(pixels[..., 2], tree.raw[item.key])
     assert (pixels[..., 1] == np.arange(pixels.shape[1])).all()  # instances
-    seen = set(np.unique(tree.label(item.key, "synthia2cityscapes")))
-    assert len(seen) >= 8 and {4, 10} & seen  # pole, rider: classes that MiniStreet has not
+    classes = set(np.unique(tree.label(item.key, "synthia2cityscapes")))
+    assert len(classes) >= 8 and {4, 10} & classes  # pole, rider: classes that MiniStreet has not
 
 
 @settings(max_examples=25, deadline=None)
@@ -273,9 +273,9 @@ def test_labels_of_any_size_keep_to_their_ids(h: int, w: int, to_h: int, to_w: i
         file = Path(folder) / "l.png"
         Image.fromarray(raw).save(file)
         resized = dataset("cityscapes_seq").read_label(file, table, (to_h, to_w))
-        same = dataset("cityscapes_seq").read_label(file, table, (h, w))
+        unresized = dataset("cityscapes_seq").read_label(file, table, (h, w))
     assert resized.shape == (to_h, to_w) and set(np.unique(resized)) <= set(np.unique(table[raw]))
-    np.testing.assert_array_equal(same, table[raw])
+    np.testing.assert_array_equal(unresized, table[raw])
 
 
 def test_tables_of_ids() -> None:
@@ -333,15 +333,15 @@ def test_a_bad_file_is_one_line_with_its_path(
         assert Image.open(file).size == (120, 90)  # the header is fine
     elif content == "cut png":
         shape = (90, 120) if label else (90, 120, 3)
-        whole = write_png(file, rng.integers(0, 34, shape).astype(np.uint8))
-        file.write_bytes(whole[: len(whole) // 2])
+        encoded = write_png(file, rng.integers(0, 34, shape).astype(np.uint8))
+        file.write_bytes(encoded[: len(encoded) // 2])
     elif content in ("cut 16", "flipped 16"):
-        whole = bytearray(write_png(file, rng.integers(0, 16, (90, 120, 3)).astype(np.uint16)))
+        encoded = bytearray(write_png(file, rng.integers(0, 16, (90, 120, 3)).astype(np.uint16)))
         if content == "cut 16":
-            whole = whole[:-9]  # a cut through the closing chunk: OpenCV says nothing
+            encoded = encoded[:-9]  # a cut through the closing chunk: OpenCV says nothing
         else:
-            whole[len(whole) // 2] ^= 255
-        file.write_bytes(bytes(whole))
+            encoded[len(encoded) // 2] ^= 255
+        file.write_bytes(bytes(encoded))
     elif content == "colours":
         write_png(file, rng.integers(0, 255, (9, 12, 3)).astype(np.uint8))
     elif content == "16 grey":
@@ -369,8 +369,8 @@ def test_a_wrong_size_is_told_with_both_sizes(trees: dict[str, Tree]) -> None:
 
 def test_a_bad_file_travels_between_processes() -> None:
     error = BadFile(Path("/a/b.jpg"), "missing", "no such file")
-    again = pickle.loads(pickle.dumps(error))
-    assert str(again) == str(error) == "/a/b.jpg: no such file" and again.kind == "missing"
+    copy = pickle.loads(pickle.dumps(error))
+    assert str(copy) == str(error) == "/a/b.jpg: no such file" and copy.kind == "missing"
     assert str(BadFile("as one text")) == "as one text"  # how torch's workers rebuild it
 
 
@@ -378,20 +378,20 @@ def test_files_are_opened_by_python(trees: dict[str, Tree]) -> None:
     """The audit hook sees every file that is read; a reader in C++ would not be seen."""
     import sys
 
-    seen: list[str] = []
+    opened: list[str] = []
     watching = True
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
         if watching and event == "open":
-            seen.append(os.fspath(arguments[0]) if isinstance(arguments[0], (str, os.PathLike)) else "")
+            opened.append(os.fspath(arguments[0]) if isinstance(arguments[0], (str, os.PathLike)) else "")
 
     sys.addaudithook(hook)
     for name in REAL:
         tree = trees[name]
         item = tree.data.items(tree.root, "train")[0]
         for path, label in ((item.frames[-1], False), (str(item.label), True)):
-            seen.clear()
+            opened.clear()
             file = tree.root / path
             tree.data.read_label(file, {}) if label else tree.data.read_frame(file)
-            assert [s for s in seen if s == str(file)] == [str(file)], (name, label)
+            assert [s for s in opened if s == str(file)] == [str(file)], (name, label)
     watching = False

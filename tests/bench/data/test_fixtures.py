@@ -1,4 +1,4 @@
-"""The generator of stand-ins: reproducible, at the published sizes, with what the readers must tell apart in them."""
+"""Generated stand-ins for the recorded data sets: reproducible, at the published sizes, with the cases that matter to readers."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def test_sizes_are_fractions_of_the_published_ones(trees: dict[str, Tree], tmp_p
     assert {n: t.size for n, t in trees.items() if n != "frames"} == {
         "viper": (135, 240), "cityscapes_seq": (128, 256), "synthia_seq": (95, 160),
     }  # fmt: skip
-    whole = write_synthia(tmp_path, frames=2)
-    file = whole.root / whole.data.items(whole.root, "train")[0].frames[0]
+    full_size = write_synthia(tmp_path, frames=2)
+    file = full_size.root / full_size.data.items(full_size.root, "train")[0].frames[0]
     assert Image.open(file).size == (1280, 760)
-    assert whole.data.read_frame(file).shape == (3, 640, 1280)
+    assert full_size.data.read_frame(file).shape == (3, 640, 1280)
     with pytest.raises(UsageError, match=r"scale must be 1\.\.22 for 'viper', got 40"):
         write_viper(tmp_path, 40)
 

@@ -1,4 +1,4 @@
-"""Footage of one's own: folders, natural order, the YAML, video files."""
+"""A user's footage (data set ``frames``): folders, natural order, the YAML, video files."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def test_a_bare_folder_in_natural_order(tmp_path: Path) -> None:
     assert data.items(root, "val") == items
     longer = {item.key: item.frames for item in data.items(root, "val", 4)}
     assert longer["img2"] == ("img1.JPG", "img1.JPG", "img1.JPG", "img2.jpg")
-    whole = {item.key: item.frames for item in replace(data, across_gaps=True).items(root, "val", 4)}
-    assert whole["img10"] == ("img1.JPG", "img1.JPG", "img2.jpg", "img10.png")
+    across = {item.key: item.frames for item in replace(data, across_gaps=True).items(root, "val", 4)}
+    assert across["img10"] == ("img1.JPG", "img1.JPG", "img2.jpg", "img10.png")
 
 
 def test_two_pictures_of_one_name_are_refused(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_wrong_description_is_one_line(changes: dict[str, object], says: str, 
     assert "\n" not in str(raised.value)
 
 
-def told(tmp_path: Path, text: str) -> tuple[Frames, Path]:
+def opened(tmp_path: Path, text: str) -> tuple[Frames, Path]:
     (tmp_path / "d.yaml").write_text(text)
     return open_frames(tmp_path / "d.yaml", tmp_path / "c")
 
@@ -133,20 +133,20 @@ def told(tmp_path: Path, text: str) -> tuple[Frames, Path]:
 def test_on_and_off_are_class_names_and_an_id_is_named_once(tmp_path: Path) -> None:
     picture(tmp_path / "v" / "1.png")
     (tmp_path / "l").mkdir()
-    data, _ = told(tmp_path, "folder: v\nlabels: l\nids: {1: on, 2: off}\nclasses: [off, on]\n")
+    data, _ = opened(tmp_path, "folder: v\nlabels: l\nids: {1: on, 2: off}\nclasses: [off, on]\n")
     assert data.classes == ("off", "on") and data.id_table()[[0, 1, 2]].tolist() == [255, 1, 0]
     with pytest.raises(UsageError, match=r"d\.yaml is not YAML that is read here: line 3: '7' is there twice"):
-        told(tmp_path, "folder: v\nlabels: l\nids: {7: road, 7: car}\n")
+        opened(tmp_path, "folder: v\nlabels: l\nids: {7: road, 7: car}\n")
 
 
 def test_a_range_and_a_stride(tmp_path: Path) -> None:
     for k in range(12):
         picture(tmp_path / "v" / f"{k:03d}.png")
-    data, root = told(tmp_path, "folder: v\nrange: [2, 9]\nstride: 3\n")
+    data, root = opened(tmp_path, "folder: v\nrange: [2, 9]\nstride: 3\n")
     assert [item.frames for item in data.items(root, "val")] == [
         ("002.png", "002.png"), ("004.png", "005.png"), ("007.png", "008.png"),
     ]  # fmt: skip  # the picture just before, and nothing before the range
-    data, root = told(tmp_path, "folder: v\nrange: [12, 20]\n")
+    data, root = opened(tmp_path, "folder: v\nrange: [12, 20]\n")
     with pytest.raises(RunError, match=r"v: range \[12, 20\] leaves none of 12 pictures"):
         data.items(root, "val")
 
@@ -159,13 +159,13 @@ def test_labels_named_with_a_suffix(tmp_path: Path) -> None:
     for k in (1, 2):
         (tmp_path / f"x{k}_L.png").rename(tmp_path / "l" / f"x{k}_L.png")
     text = "folder: v\nlabels: l\nids: {1: road, 2: car}\n"
-    data, root = told(tmp_path, text)
+    data, root = opened(tmp_path, text)
     assert [item.label for item in data.items(root, "val")] == [None, None]
     assert data.remarks(root) == [
         "2 of 2 labels belong to no picture, e.g. x1_L.png; with label_suffix: _L.png in the YAML they would",
         "2 of 2 pictures have no label",
     ]
-    data, root = told(tmp_path, text + "label_suffix: _L.png\n")
+    data, root = opened(tmp_path, text + "label_suffix: _L.png\n")
     assert [item.label for item in data.items(root, "val")] == ["l/x1_L.png", "l/x2_L.png"] and data.remarks(root) == []
 
 
@@ -176,18 +176,18 @@ def test_labels_in_colours(mode: str, tmp_path: Path) -> None:
         "RGB": [[10, 20, 30], [1, 1, 1], [2, 2, 9], [0, 0, 0]],
         "L": [[9, 9, 9], [1, 1, 1], [2, 2, 2], [0, 0, 0]],
     }
-    four = np.array(colours.get(mode, colours["RGB"]), np.uint8)
+    palette = np.array(colours.get(mode, colours["RGB"]), np.uint8)
     truth = RNG.integers(0, 4, (20, 30))
-    shown = Image.fromarray(four[truth])
-    shown = shown.quantize(8) if mode == "P" else shown.convert(mode)
+    image = Image.fromarray(palette[truth])
+    image = image.quantize(8) if mode == "P" else image.convert(mode)
     picture(tmp_path / "v" / "1.jpg")
     (tmp_path / "l").mkdir()
-    shown.save(tmp_path / "l" / "1.png")
-    named = {"road": four[0].tolist(), "car": four[1:3].tolist()}
-    data, root = told(tmp_path, yaml.safe_dump({"folder": "v", "labels": "l", "colors": named}))
-    found = data.read_label(root / "l" / "1.png", data.id_table(), None, (20, 30))
+    image.save(tmp_path / "l" / "1.png")
+    named = {"road": palette[0].tolist(), "car": palette[1:3].tolist()}
+    data, root = opened(tmp_path, yaml.safe_dump({"folder": "v", "labels": "l", "colors": named}))
+    label = data.read_label(root / "l" / "1.png", data.id_table(), None, (20, 30))
     car = named_space("viper2cityscapes").classes.index("car")
-    np.testing.assert_array_equal(found, np.array([0, car, car, 255])[truth])
+    np.testing.assert_array_equal(label, np.array([0, car, car, 255])[truth])
 
 
 def test_labels_of_another_size_are_resized_where_it_is_asked_for(tmp_path: Path) -> None:
@@ -196,10 +196,10 @@ def test_labels_of_another_size_are_resized_where_it_is_asked_for(tmp_path: Path
     (tmp_path / "l").mkdir()
     Image.fromarray(ids).save(tmp_path / "l" / "1.png")
     text = "folder: v\nlabels: l\nids: {1: road, 2: sidewalk}\n"
-    data, root = told(tmp_path, text)
+    data, root = opened(tmp_path, text)
     with pytest.raises(BadFile, match="is 15x10 pixels, expected 30x20"):
         VideoStore(root, data, data.items(root, "val"), data.id_table(), (32, 32)).label(0)
-    data, root = told(tmp_path, text + "resize_labels: true\n")
+    data, root = opened(tmp_path, text + "resize_labels: true\n")
     store = VideoStore(root, data, data.items(root, "val"), data.id_table(), (32, 32))
     np.testing.assert_array_equal(store.label(0), np.kron(ids, np.ones((2, 2), np.uint8)) - 1)
     assert store.labelled(0).label.shape == (32, 32)
@@ -216,10 +216,10 @@ def test_a_palette_that_contradicts_the_ids_is_refused(tmp_path: Path) -> None:
     label = Image.fromarray(np.array([[0, 1]], np.uint8).repeat(20, 0).repeat(15, 1))
     label.putpalette([*space.palette[1], *space.palette[0]])  # 0 shows sidewalk, 1 shows road
     label.save(tmp_path / "l" / "1.png")
-    data, root = told(tmp_path, "folder: v\nlabels: l\nids: {0: road, 1: sidewalk}\n")
+    data, root = opened(tmp_path, "folder: v\nlabels: l\nids: {0: road, 1: sidewalk}\n")
     with pytest.raises(BadFile, match="indices may be ids or stand for colours"):
         data.read_label(root / "l" / "1.png", data.id_table())
-    data, root = told(tmp_path, "folder: v\nlabels: l\nids: {1: road, 0: sidewalk}\n")
+    data, root = opened(tmp_path, "folder: v\nlabels: l\nids: {1: road, 0: sidewalk}\n")
     assert data.read_label(root / "l" / "1.png", data.id_table())[0, [0, -1]].tolist() == [1, 0]
 
 
@@ -287,19 +287,19 @@ def video(path: Path, frames: int = 5, codec: str = "MJPG") -> Path:
 
 def test_a_video_is_taken_apart_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = video(tmp_path / "drive.avi")
-    told: list[tuple[str, int, int]] = []
-    data, root = open_frames(file, tmp_path / "c", lambda *what: told.append(what))
+    events: list[tuple[str, int, int]] = []
+    data, root = open_frames(file, tmp_path / "c", lambda *event: events.append(event))
     items = data.items(root, "train")
     assert [item.key for item in items] == [f"{k:06d}" for k in range(5)]
-    assert told[-1] == ("extract drive.avi", 5, 5)
+    assert events[-1] == ("extract drive.avi", 5, 5)
     red = [int(data.read_frame(root / item.frames[-1])[0].mean()) for item in items]
     np.testing.assert_allclose(red, [0, 40, 80, 120, 160], atol=6)
     assert int(data.read_frame(root / items[-1].frames[-1])[2].max()) < 12
     monkeypatch.setattr("bench.data.datasets._video._decode_into", None)  # a second time it is found
     assert extract(file, tmp_path / "c") == root
     (tmp_path / "d.yaml").write_text("video: drive.avi\nsize: [32, 48]\n")
-    described, again = open_frames(tmp_path / "d.yaml", tmp_path / "c")
-    assert again == root.resolve() and described.size == (32, 48)
+    described, described_root = open_frames(tmp_path / "d.yaml", tmp_path / "c")
+    assert described_root == root.resolve() and described.size == (32, 48)
 
 
 @pytest.mark.parametrize(
@@ -354,8 +354,12 @@ def test_damaged_frames_are_taken_from_the_video_again(
         (folder / (frame := SUMS)).write_bytes(before[SUMS].replace(b"1", b"2", 1))
     extract(film, tmp_path / "c")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    said = capsys.readouterr().err
-    assert said == "" if damage is None else f"{folder / frame} is damaged; v.avi is taken apart again" in said
+    error_output = capsys.readouterr().err
+    assert (
+        error_output == ""
+        if damage is None
+        else f"{folder / frame} is damaged; v.avi is taken apart again" in error_output
+    )
 
 
 def test_frames_of_before_they_had_a_list(tmp_path: Path) -> None:
@@ -369,10 +373,10 @@ def test_broken_videos(tmp_path: Path) -> None:
     (tmp_path / "v.mp4").write_bytes(b"nonsense")
     with pytest.raises(BadFile, match=r"v\.mp4: no frame of it can be decoded"):
         extract(tmp_path / "v.mp4", tmp_path / "c")
-    whole = video(tmp_path / "w.avi", 40)
-    whole.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    film = video(tmp_path / "w.avi", 40)
+    film.write_bytes(film.read_bytes()[: film.stat().st_size // 2])
     with pytest.raises(BadFile, match=r"w\.avi: (stops after \d+ of 40 frames|no frame of it can be decoded)"):
-        extract(whole, tmp_path / "c")
+        extract(film, tmp_path / "c")
     with pytest.raises(BadFile, match=r"gone\.mp4: cannot be read: No such file"):
         extract(tmp_path / "gone.mp4", tmp_path / "c")
     os.mkfifo(tmp_path / "pipe.mp4")

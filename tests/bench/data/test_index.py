@@ -1,4 +1,4 @@
-"""The stored list of clips: round trip, identity, a disk that is away."""
+"""The stored list of clips: round trip, identity, use while the disk with the data is not mounted."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def test_round_trip(name: str, trees: dict[str, Tree], tmp_path: Path) -> None:
     index = build_index(tree.data, tree.root, "train")
     assert index.found == len(index.items) and index.published == tree.data.counts["train"] and index.size == tree.size
     store_index(index, tmp_path / "i.json")
-    again = read_index(tmp_path / "i.json")
-    assert again.items == index.items and again.hash == index.hash and again.size == index.size
+    stored = read_index(tmp_path / "i.json")
+    assert stored.items == index.items and stored.hash == index.hash and stored.size == index.size
 
 
 def test_identity_is_that_of_the_names(trees: dict[str, Tree], tmp_path: Path) -> None:
@@ -29,23 +29,23 @@ def test_identity_is_that_of_the_names(trees: dict[str, Tree], tmp_path: Path) -
     shutil.copytree(tree.root, moved)
     shutil.rmtree(moved / "gtFine" / "train")
     assert build_index(tree.data, moved, "train").hash == index.hash
-    others = {build_index(tree.data, tree.root, "val").hash, build_index(tree.data, tree.root, "train", 3).hash}
+    hashes = {build_index(tree.data, tree.root, "val").hash, build_index(tree.data, tree.root, "train", 3).hash}
     shutil.rmtree(moved / "leftImg8bit_sequence" / "train" / "aachen")
-    others.add(build_index(tree.data, moved, "train").hash)
-    assert len(others | {index.hash}) == 4
+    hashes.add(build_index(tree.data, moved, "train").hash)
+    assert len(hashes | {index.hash}) == 4
 
 
 def test_the_stored_list_serves_while_the_disk_is_away(trees: dict[str, Tree], tmp_path: Path) -> None:
     tree, cache = trees["viper"], tmp_path / "cache"
     root = tmp_path / "v"
     shutil.copytree(tree.root, root)
-    there = prepare_index(tree.data, root, "train", 2, cache)
+    index = prepare_index(tree.data, root, "train", 2, cache)
     shutil.rmtree(root / "train" / "img" / "002")
     shutil.rmtree(root / "train" / "cls" / "002")
     assert prepare_index(tree.data, root, "train", 2, cache).found == 2  # the disk is right while it is there
-    store_index(there, index_file(cache, tree.data, root, "train", 2))
+    store_index(index, index_file(cache, tree.data, root, "train", 2))
     shutil.rmtree(root)
-    assert prepare_index(tree.data, root, "train", 2, cache).items == there.items
+    assert prepare_index(tree.data, root, "train", 2, cache).items == index.items
     with pytest.raises(RunError, match="No frames of 'viper'"):
         prepare_index(tree.data, root, "train", 3, cache)  # no such list was kept
     with pytest.raises(UsageError, match="has no split 'test'"):

@@ -1,4 +1,4 @@
-"""Batches: unreadable clips, reading ahead."""
+"""Loaders of batches: clips that cannot be read, reading ahead in threads."""
 
 from __future__ import annotations
 
@@ -113,19 +113,19 @@ def test_where_all_are_bad_it_stops() -> None:
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_reading_ahead_gives_the_same_batches(workers: int) -> None:
-    plain, other = (ClipLoader(Store(7), zero, 3, 5) for _ in range(2))  # type: ignore[arg-type]
-    reader = Ahead(other, workers)
+    plain, wrapped = (ClipLoader(Store(7), zero, 3, 5) for _ in range(2))  # type: ignore[arg-type]
+    reader = Ahead(wrapped, workers)
     for step in [*range(9), 4, 20]:  # jumps too: a resumed run starts anywhere
         assert torch.equal(reader(step).frames, plain(step).frames)
     reader.close()
 
 
 def test_the_next_batches_are_read_while_one_is_used_and_not_more(tmp_path: Path) -> None:
-    read: list[int] = []
+    steps: list[int] = []
     ready = threading.Event()
 
     def loader(step: int) -> Any:
-        read.append(step)
+        steps.append(step)
         if step == 2:
             ready.set()
         return step
@@ -134,7 +134,7 @@ def test_the_next_batches_are_read_while_one_is_used_and_not_more(tmp_path: Path
     assert reader(0) == 0
     assert ready.wait(10), "steps 1 and 2 are read without being asked for"
     time.sleep(0.05)
-    assert sorted(read) == [0, 1, 2]
+    assert sorted(steps) == [0, 1, 2]
     reader.close()
 
 
@@ -152,7 +152,7 @@ def test_an_error_comes_with_its_own_step() -> None:
 
 
 def test_without_workers_the_loader_is_used_as_it_is(tmp_path: Path) -> None:
-    with ahead(len, Workspace(tmp_path, tmp_path)) as same, ahead(None, Workspace(tmp_path, tmp_path)) as nothing:  # type: ignore[arg-type]
-        assert same is len and nothing is None
+    with ahead(len, Workspace(tmp_path, tmp_path)) as unchanged, ahead(None, Workspace(tmp_path, tmp_path)) as nothing:  # type: ignore[arg-type]
+        assert unchanged is len and nothing is None
     with ahead(lambda step: step, Workspace(tmp_path, tmp_path, workers=1)) as reader:  # type: ignore[arg-type, return-value]
         assert reader(3) == 3  # type: ignore[misc, comparison-overlap]

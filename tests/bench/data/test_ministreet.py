@@ -25,11 +25,11 @@ DEV_WORLD = 970_000
 """A world that no split uses."""
 
 
-def flat_world(**things: list) -> World:
+def flat_world(**primitives: list) -> World:
     """A real world's ground and light with only the given things standing in it."""
     spec = DOMAINS["sim"]
     world = sample_scene(spec, random_parts("sim", DEV_WORLD, 0), 32, 64, 2).world
-    world.patches, world.solids = things.get("patches", []), things.get("solids", [])
+    world.patches, world.solids = primitives.get("patches", []), primitives.get("solids", [])
     return world
 
 
@@ -53,7 +53,7 @@ def warp(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
     return cv2.remap(pixels, x + flow[0], y + flow[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
-def same(a, b) -> bool:
+def same_clip(a, b) -> bool:
     return all(np.array_equal(getattr(a, f), getattr(b, f)) for f in ("frames", "flow", "valid", "label"))
 
 
@@ -64,7 +64,7 @@ def same(a, b) -> bool:
 def test_same_arguments_same_bytes_in_a_fresh_process(domain: str) -> None:
     clip = render_clip(domain, DEV_WORLD, 3, 32, 64)
     render_clip(domain, DEV_WORLD, 4, 32, 64)
-    assert same(clip, render_clip(domain, DEV_WORLD, 3, 32, 64))
+    assert same_clip(clip, render_clip(domain, DEV_WORLD, 3, 32, 64))
     code = (
         "import zlib; from bench.data.ministreet import render_clip;"
         f"c = render_clip({domain!r}, {DEV_WORLD}, 3, 32, 64);"
@@ -78,14 +78,14 @@ def test_same_arguments_same_bytes_in_a_fresh_process(domain: str) -> None:
 
 def test_world_index_and_domain_each_change_the_scene() -> None:
     base = render_clip("sim", DEV_WORLD, 0, 32, 64)
-    for other in (
+    for arguments in (
         ("sim", DEV_WORLD + 1, 0),
         ("sim", DEV_WORLD, 1),
         ("cam", DEV_WORLD, 0),
         ("sim", DEV_WORLD + 2**32, 0),
     ):
-        clip = render_clip(*other, 32, 64)
-        assert (clip.label != base.label).mean() > 0.05, other
+        clip = render_clip(*arguments, 32, 64)
+        assert (clip.label != base.label).mean() > 0.05, arguments
         assert clip.key != base.key
 
 
@@ -165,9 +165,9 @@ def test_every_class_is_present_in_useful_amounts(domain: str) -> None:
     for index in range(clips):
         scene = sample_scene(DOMAINS[domain], random_parts(domain, DEV_WORLD + 5, index), 64, 128, 1)
         label = scene.world.surfaces.freeze().label[render_buffers(scene.world, scene.cameras[0], 0).surface]
-        found = np.bincount(label.ravel(), minlength=256)
-        counts += found
-        present += found[: len(CLASSES)] > 4
+        pixels = np.bincount(label.ravel(), minlength=256)
+        counts += pixels
+        present += pixels[: len(CLASSES)] > 4
     share = counts / counts.sum()
     assert share[: len(CLASSES)].min() > 0.003, dict(zip(CLASSES, share.round(4), strict=False))
     assert present.min() > 0.3 * clips, dict(zip(CLASSES, present, strict=False))
@@ -196,8 +196,10 @@ def test_ground_flow_of_a_camera_driving_straight_on() -> None:
     """
     step, height, focal = 2.0, 1.5, 100.0
     world = flat_world()
-    now, before = look(0.0), look(-step)
-    flow, valid = backward_flow(world, render_buffers(world, now, 0), render_buffers(world, before, 1), now, before)
+    current, previous = look(0.0), look(-step)
+    flow, valid = backward_flow(
+        world, render_buffers(world, current, 0), render_buffers(world, previous, 1), current, previous
+    )
     for row, column in ((64, 64), (50, 20), (45, 128), (60, 0), (64, 100)):
         x, y = column - 64, row - 32
         depth = focal * height / y
@@ -210,8 +212,10 @@ def test_ground_flow_of_a_camera_driving_straight_on() -> None:
 
 def test_sky_turns_with_the_camera_and_does_not_move_with_it() -> None:
     world = flat_world()
-    now, before = look(0.0), look(-3.0, x=1.0, yaw=2.0)
-    flow, valid = backward_flow(world, render_buffers(world, now, 0), render_buffers(world, before, 1), now, before)
+    current, previous = look(0.0), look(-3.0, x=1.0, yaw=2.0)
+    flow, valid = backward_flow(
+        world, render_buffers(world, current, 0), render_buffers(world, previous, 1), current, previous
+    )
     # The optical axis of the current camera is seen f tan(2 degrees) to the left by one that looks 2 degrees right.
     np.testing.assert_allclose(flow[0, :30, 64], -100 * np.tan(np.deg2rad(2)), atol=1e-3)
     left_out = np.arange(129) + flow[0, 8] < 0
@@ -223,9 +227,9 @@ def test_sky_turns_with_the_camera_and_does_not_move_with_it() -> None:
 def test_moving_thing_before_a_standing_camera() -> None:
     """A box whose front is 8 m away moves 0.6 m to the right per frame: 0.6 * 100 / 8 = 7.5 pixels."""
     world = flat_world(solids=[crate(9.0, (0.6, 0.0))])
-    now = before = look(0.0)
-    buffers = [render_buffers(world, now, age) for age in (0, 1)]
-    flow, valid = backward_flow(world, buffers[0], buffers[1], now, before)
+    current = previous = look(0.0)
+    buffers = [render_buffers(world, current, age) for age in (0, 1)]
+    flow, valid = backward_flow(world, buffers[0], buffers[1], current, previous)
     box, ground = buffers[0].primitive == 2, buffers[0].primitive == GROUND
     front = box & (np.abs(buffers[0].depth - 8) < 1e-3)
     assert front.sum() > 500
@@ -242,9 +246,9 @@ def test_what_a_wall_hid_is_invalid() -> None:
     """A wall 5 m ahead hides a band of what lies behind it; stepping 1 m aside moves the wall more than the rest."""
     wall = Patch(0.0, 0.0, 5.0, 0.0, 2.0, 3.0, (0,))
     world = flat_world(patches=[wall])
-    now, before = look(0.0, x=1.0), look(0.0, x=0.0)
-    buffers = render_buffers(world, now, 0), render_buffers(world, before, 1)
-    flow, valid = backward_flow(world, *buffers, now, before)
+    current, previous = look(0.0, x=1.0), look(0.0, x=0.0)
+    buffers = render_buffers(world, current, 0), render_buffers(world, previous, 1)
+    flow, valid = backward_flow(world, *buffers, current, previous)
     # Now: the wall spans x - 1 = -1..1 m, columns 64 +- 20. Before: 0..2 m, columns 64..104.
     on_wall = buffers[0].primitive[40] == 2
     assert list(np.flatnonzero(on_wall)[[0, -1]]) in ([44, 84], [44, 83])
@@ -261,22 +265,22 @@ def test_validity_agrees_with_a_renderer_of_eight_times_the_resolution(domain: s
     for index in range(3):
         parts = random_parts(domain, DEV_WORLD + 7, index)
         scene = sample_scene(DOMAINS[domain], parts, 48, 96, 2)
-        now, before = scene.cameras
-        b0, b1 = render_buffers(scene.world, now, 0), render_buffers(scene.world, before, 1)
-        flow, valid = backward_flow(scene.world, b0, b1, now, before)
-        fine = Camera(before.position, before.rotation, before.focal * 8, 48 * 8, 96 * 8)
+        current, previous = scene.cameras
+        b0, b1 = render_buffers(scene.world, current, 0), render_buffers(scene.world, previous, 1)
+        flow, valid = backward_flow(scene.world, b0, b1, current, previous)
+        fine = Camera(previous.position, previous.rotation, previous.focal * 8, 48 * 8, 96 * 8)
         sharp = render_buffers(scene.world, fine, 1).primitive
         y, x = np.mgrid[0:48, 0:96] + flow[::-1]
         inside = (x >= 0) & (x <= 95) & (y >= 0) & (y <= 47)
-        seen = []
+        visible = []
         for dy, dx in ((0, 0), (-4, -4), (-4, 4), (4, -4), (4, 4)):  # the point itself and half a pixel around it
             i = np.clip(np.rint((y + 0.5) * 8 - 0.5) + dy, 0, 48 * 8 - 1).astype(int)
             j = np.clip(np.rint((x + 0.5) * 8 - 0.5) + dx, 0, 96 * 8 - 1).astype(int)
-            seen.append(inside & (sharp[i, j] == b0.primitive))
+            visible.append(inside & (sharp[i, j] == b0.primitive))
         assert not valid[~inside].any()
-        clear = np.logical_and.reduce(seen) | ~np.logical_or.reduce(seen)
+        clear = np.logical_and.reduce(visible) | ~np.logical_or.reduce(visible)
         assert clear.mean() > 0.7
-        agreements.append((seen[0] == valid)[clear].mean())
+        agreements.append((visible[0] == valid)[clear].mean())
     assert np.mean(agreements) > 0.985, agreements
 
 
@@ -290,15 +294,15 @@ def test_warping_the_previous_frame_reproduces_the_current_one(domain: str) -> N
         clip = render_clip(domain, DEV_WORLD + 8, index, noise_free=True)
         current, flow, valid = clip.frames[1].transpose(1, 2, 0).astype(np.float32), clip.flow[0], clip.valid[0]
 
-        def error(f: np.ndarray, where: np.ndarray, clip=clip, current=current) -> np.ndarray:
-            return np.abs(warp(clip.frames[0], f) - current).mean(-1)[where]
+        def error(f: np.ndarray, mask: np.ndarray, clip=clip, current=current) -> np.ndarray:
+            return np.abs(warp(clip.frames[0], f) - current).mean(-1)[mask]
 
         for name, f in (("right", flow), ("zero", np.zeros_like(flow)), ("negated", -flow)):
             errors[name].extend(error(f, valid))
         first = 2 + len(scene.world.patches)
-        seen = render_buffers(scene.world, scene.cameras[0], 0).primitive
+        primitives = render_buffers(scene.world, scene.cameras[0], 0).primitive
         moving = valid & np.isin(
-            seen, [first + k for k, s in enumerate(scene.world.solids) if s.velocity != (0.0, 0.0)]
+            primitives, [first + k for k, s in enumerate(scene.world.solids) if s.velocity != (0.0, 0.0)]
         )
         frozen = dataclasses.replace(
             scene.world, solids=[dataclasses.replace(s, velocity=(0.0, 0.0)) for s in scene.world.solids]
@@ -350,7 +354,7 @@ def test_noise_is_independent_between_frames_and_coarser_in_the_target() -> None
                 frame = expose(grey.copy(), sensor, part("sensor", age)).transpose(1, 2, 0).astype(np.float32)
                 fast = frame - cv2.GaussianBlur(frame, (0, 0), 8.0)
                 residuals[age].append(cv2.resize(fast, (32, 16), interpolation=cv2.INTER_AREA)[3:-3, 3:-3].ravel())
-        now, before = (np.concatenate(r) for r in residuals)
-        assert abs(np.corrcoef(now, before)[0, 1]) < 0.1, domain
-        spread[domain] = float(now.std())
+        current, previous = (np.concatenate(r) for r in residuals)
+        assert abs(np.corrcoef(current, previous)[0, 1]) < 0.1, domain
+        spread[domain] = float(current.std())
     assert spread["cam"] > 1.4 * spread["sim"] > 0.5, spread

@@ -1,4 +1,4 @@
-"""What MiniStreet's drawing is made of: pixels of rectangles, groups of things, what hides what."""
+"""The steps of MiniStreet's drawing: pixels of rectangles, groups of things drawn together, hiding by depth."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def test_the_nearer_hides_and_the_first_of_two_as_near_stays() -> None:
     """Three pixels and two things; the second sees pixel 0 behind the first, pixel 1 as near, pixel 2 in front of the buffer."""
     buffer = np.array([9, 9, 4], np.float32)
     depth = np.array([1, 2, 5, 3, 2, 3], np.float32)
-    at, seen = reveal(buffer, np.array([0, 1, 2, 0, 1, 2]), depth, np.array([3, 3]))
-    assert at.tolist() == [0, 1, 2] and seen.tolist() == [0, 1, 5] and buffer.tolist() == [1, 2, 3]
+    at, fragments = reveal(buffer, np.array([0, 1, 2, 0, 1, 2]), depth, np.array([3, 3]))
+    assert at.tolist() == [0, 1, 2] and fragments.tolist() == [0, 1, 5] and buffer.tolist() == [1, 2, 3]
 
 
 def test_what_is_seen_through_hides_nothing() -> None:
     buffer = np.array([9, 9], np.float32)
-    at, seen = reveal(
+    at, fragments = reveal(
         buffer, np.array([0, 1]), np.array([1, 1], np.float32), np.array([2]), lambda k, front: front[front != 0]
     )
-    assert at.tolist() == [1] and seen.tolist() == [1] and buffer.tolist() == [9, 1]
+    assert at.tolist() == [1] and fragments.tolist() == [1] and buffer.tolist() == [9, 1]
 
 
 @pytest.mark.parametrize("domain", sorted(DOMAINS))
@@ -48,7 +48,9 @@ def test_things_drawn_together_are_things_drawn_one_by_one(domain: str, monkeypa
     scene = sample_scene(DOMAINS[domain], random_parts(domain, 31_337, 0), 64, 128, 2)
     together = render_buffers(scene.world, scene.cameras[1], 1)
     for module in (patches, solids):
-        monkeypatch.setattr(module, "groups", lambda *given: [k for g in groups(*given) for k in np.split(g, len(g))])
+        monkeypatch.setattr(
+            module, "groups", lambda *arguments: [k for g in groups(*arguments) for k in np.split(g, len(g))]
+        )
     alone = render_buffers(scene.world, scene.cameras[1], 1)
     assert len(np.unique(together.primitive)) > 10
     for name in ("depth", "primitive", "surface", "u", "v", "facing", "tone"):
@@ -56,6 +58,6 @@ def test_things_drawn_together_are_things_drawn_one_by_one(domain: str, monkeypa
 
 
 def test_pick_draws_what_choice_draws() -> None:
-    one, other = np.random.default_rng(1), np.random.default_rng(1)
+    pick_rng, choice_rng = np.random.default_rng(1), np.random.default_rng(1)
     options = [0.0, 0.0, 0.6, 1.5, -1.0]
-    assert [pick(one, options) for _ in range(50)] == [float(other.choice(options)) for _ in range(50)]
+    assert [pick(pick_rng, options) for _ in range(50)] == [float(choice_rng.choice(options)) for _ in range(50)]

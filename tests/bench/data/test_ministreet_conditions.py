@@ -145,10 +145,10 @@ def test_fog_hides_by_distance() -> None:
     buffers = render_buffers(scene.world, scene.cameras[0], 0)
     before, after = (render_clip(s, WORLD, 1, 64, 128, noise_free=True).frames[-1].astype(float) for s in (thin, thick))
     air = 255 * scene.world.light.haze_colour[:, None, None]
-    seen = (buffers.primitive != SKY) & (before.max(0) < 255)
-    assert np.ptp(buffers.depth[seen]) > 25
+    visible = (buffers.primitive != SKY) & (before.max(0) < 255)
+    assert np.ptp(buffers.depth[visible]) > 25
     expected = air + (before - air) * np.exp(-0.05 * buffers.depth)
-    np.testing.assert_allclose(after[:, seen], expected[:, seen], atol=1.1)  # two roundings
+    np.testing.assert_allclose(after[:, visible], expected[:, visible], atol=1.1)  # two roundings
 
 
 def test_wet_ground_is_darker_and_mirrors_what_stands_ahead() -> None:
@@ -175,24 +175,24 @@ def test_streaks_are_another_rain_in_every_frame() -> None:
     grey = np.full((48, 96, 3), 0.3, np.float32)
     spec = WeatherSpec(rain=(1, 1))
     frames = [fallen(grey, Weather(rain=1.0), spec, part, age) for age in (0, 1)]
-    where = [f[..., 0] != grey[..., 0] for f in frames]
-    assert all(0.05 < w.mean() < 0.6 for w in where)
-    assert np.corrcoef(where[0].ravel(), where[1].ravel())[0, 1] < 0.2
+    masks = [f[..., 0] != grey[..., 0] for f in frames]
+    assert all(0.05 < w.mean() < 0.6 for w in masks)
+    assert np.corrcoef(masks[0].ravel(), masks[1].ravel())[0, 1] < 0.2
     light_rain = fallen(grey, Weather(rain=0.2), spec, part, 0)[..., 0] != grey[..., 0]
-    assert light_rain.mean() < 0.4 * where[0].mean()
+    assert light_rain.mean() < 0.4 * masks[0].mean()
 
 
 def test_drops_stay_until_a_wiper_passes() -> None:
     rng = np.random.default_rng(0)
     picture = rng.random((48, 96, 3), dtype=np.float32)
     spec = WeatherSpec(drops=(5, 5), drop_size=(0.08, 0.1))
-    now, before = (fallen(picture, Weather(), spec, part, age) for age in (0, 1))
-    np.testing.assert_array_equal(now, before)
-    hidden = np.abs(now - picture).max(-1) > 0.01
+    current, previous = (fallen(picture, Weather(), spec, part, age) for age in (0, 1))
+    np.testing.assert_array_equal(current, previous)
+    hidden = np.abs(current - picture).max(-1) > 0.01
     assert 0.03 < hidden.mean() < 0.25
     wiped = dataclasses.replace(spec, wiper=1.0)
-    now, before = (fallen(picture, Weather(), wiped, part, age) for age in (0, 1))
-    assert (np.abs(now - before).max(-1) > 0.01).mean() > 0.05
+    current, previous = (fallen(picture, Weather(), wiped, part, age) for age in (0, 1))
+    assert (np.abs(current - previous).max(-1) > 0.01).mean() > 0.05
 
 
 def test_a_wiper_crosses_as_often_as_said_and_hides_a_part() -> None:
@@ -242,15 +242,15 @@ def test_a_jerk_blurs_along_one_direction_and_keeps_the_light() -> None:
 def test_a_lost_band_is_grey_or_repeats_the_line_above() -> None:
     spec = dataclasses.replace(still(CITY.sensor), loss_share=0.5, loss=(0.25, 0.25))
     picture = np.random.default_rng(5).random((64, 128, 3), dtype=np.float32)
-    whole = frames_of(still(CITY.sensor), picture, 1)[0]
+    clean = frames_of(still(CITY.sensor), picture, 1)[0]
     kinds = []
     for frame in frames_of(spec, picture):
-        rows = np.flatnonzero((frame != whole).any((0, 2)))
+        rows = np.flatnonzero((frame != clean).any((0, 2)))
         if not len(rows):
             kinds.append("whole")
             continue
         assert 14 <= np.ptp(rows) + 1 <= 16  # a quarter of 64 lines, a line that repeats itself changes nothing
-        columns = (frame != whole).any((0, 1))
+        columns = (frame != clean).any((0, 1))
         lost = frame[:, rows[0] : rows[-1] + 1, columns]
         kinds.append("grey" if (lost == 110).all() else "repeated")
         if kinds[-1] == "repeated":

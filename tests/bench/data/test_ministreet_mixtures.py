@@ -32,9 +32,9 @@ WORLD = 970_100
 ShiftFile = Callable[[dict[str, Any]], str]
 
 
-def side(**told: Any) -> dict[str, Any]:
+def side(**settings: Any) -> dict[str, Any]:
     """A shift's side as its YAML has it."""
-    return {"domain": "sim", "train": 8, "val": 4, **told}
+    return {"domain": "sim", "train": 8, "val": 4, **settings}
 
 
 def mixture(base: str = "city", severity: float = 1.0, **groups: Any) -> Mixture:
@@ -124,8 +124,8 @@ CLIPS = {
 @pytest.mark.skipif(libraries() != RENDERED_WITH, reason="pixels depend on the libraries' versions")
 @pytest.mark.parametrize(("group", "variant"), sorted(CLIPS))
 def test_frozen_variants_give_the_clips_that_they_gave(group: str, variant: str) -> None:
-    own = not group or getattr(DOMAINS["city"], group) == VARIANTS[group][variant]
-    clip = render_clip("city" if own else mixture(**{group: variant}), WORLD, 1, 48, 96, 3)
+    unchanged = not group or getattr(DOMAINS["city"], group) == VARIANTS[group][variant]
+    clip = render_clip("city" if unchanged else mixture(**{group: variant}), WORLD, 1, 48, 96, 3)
     assert zlib.crc32(clip.frames.tobytes() + clip.flow.tobytes() + clip.label.tobytes()) == CLIPS[group, variant]
 
 
@@ -166,20 +166,20 @@ def test_each_kind_of_parameter_is_interpolated_as_said() -> None:
 
 
 def test_groups_go_from_base_to_variant() -> None:
-    base, other = DOMAINS["sim"], DOMAINS["cam"]
+    base, variant = DOMAINS["sim"], DOMAINS["cam"]
     half = get_domain(mixture("sim", 0.5, camera="cam"))
     assert half.camera.step == pytest.approx((1.25, 2.5))  # sim 1..2, cam 1.5..3
     assert half.camera.pitch_jitter == pytest.approx(0.25)  # 0.15, 0.35
     assert half.layout == base.layout and half.traffic == base.traffic
-    assert get_domain(mixture("sim", camera="cam")).camera == other.camera
+    assert get_domain(mixture("sim", camera="cam")).camera == variant.camera
     assert get_domain(mixture("sim", 1e-9, camera="cam")).camera.step == pytest.approx(base.camera.step)
 
 
 def test_a_share_of_the_surfaces_is_of_the_other_material() -> None:
     """A quarter of 400 kerbs has the colour of a kerb that is pure red; the others have the base's own."""
     red = dataclasses.replace(DOMAINS["sim"].material("kerb"), palette=((255, 0, 0),), brightness=0, hue=0)
-    other = tuple((name, red if name == "kerb" else m) for name, m in DOMAINS["sim"].materials)
-    spec = dataclasses.replace(DOMAINS["sim"], materials=towards(DOMAINS["sim"].materials, other, 0.25))
+    reddened = tuple((name, red if name == "kerb" else m) for name, m in DOMAINS["sim"].materials)
+    spec = dataclasses.replace(DOMAINS["sim"], materials=towards(DOMAINS["sim"].materials, reddened, 0.25))
     surfaces = Surfaces(spec, np.random.default_rng(0))
     kerbs = [surfaces.add("kerb", TRAIN_ID["sidewalk"]) for _ in range(400)]
     green = surfaces.freeze().base[kerbs, 1]
@@ -196,7 +196,7 @@ def test_every_type_of_parameter_can_be_interpolated() -> None:
 
 def test_materials_of_every_variant_have_the_same_names() -> None:
     names = {name: [m for m, _ in materials] for name, materials in VARIANTS["materials"].items()}  # type: ignore[union-attr]
-    assert all(found == names["city"] for found in names.values())
+    assert all(material_names == names["city"] for material_names in names.values())
 
 
 # ------------------------------------------------------------------------------------------------------- identity
@@ -205,28 +205,28 @@ def test_materials_of_every_variant_have_the_same_names() -> None:
 def test_old_domains_are_named_as_before() -> None:
     """Hashes of the splits of the first MiniStreet, replicate 0, as they were before there were mixtures."""
     data = load_shift("ministreet").data
-    found = [
+    hashes = [
         hash_of(split_identity(data, role, split, 0)) for role in ("source", "target") for split in ("train", "val")
     ]
-    assert found == ["f612c9036fc3", "6bf7fde20a02", "eef40560e850", "595cc30a61e0"]
+    assert hashes == ["f612c9036fc3", "6bf7fde20a02", "eef40560e850", "595cc30a61e0"]
     assert "weather" not in spec_json("sim") and "own_draws" not in spec_json("cam")
 
 
 def test_the_mixture_is_part_of_the_identity(shift_file: ShiftFile) -> None:
-    def identity(told: Any) -> dict[str, Any]:
-        return split_identity(load_shift(shift_file({"data.target": side(**told)})).data, "target", "val", 0)
+    def identity(target: Any) -> dict[str, Any]:
+        return split_identity(load_shift(shift_file({"data.target": side(**target)})).data, "target", "val", 0)
 
     base = {"domain": "city", "with": {"light": "night", "sensor": "cam"}}
     turned = {"domain": "city", "with": {"sensor": "cam", "light": "night"}, "severity": 1}
     assert hash_of(identity(base)) == hash_of(identity(turned))
-    others = [
+    variants = [
         {**base, "severity": 0.5},
         {**base, "domain": "sim"},
         {**base, "with": {"light": "night"}},
         {**base, "with": {"light": "low_sun", "sensor": "cam"}},
         {"domain": "city"},
     ]
-    hashes = [hash_of(identity(told)) for told in [base, *others]]
+    hashes = [hash_of(identity(target)) for target in [base, *variants]]
     assert len(set(hashes)) == len(hashes)
     assert identity(base)["spec"]["light"]["lamps"] and json.dumps(identity(base))
 
@@ -246,8 +246,8 @@ def test_a_mixture_says_what_it_is() -> None:
 def test_a_shift_with_a_mixture_is_read_back_whole(shift_file: ShiftFile) -> None:
     """Its text for another process gives the same shift; what has no groups has the text that it had before."""
     shift = load_shift(shift_file({"data.target": side(severity=0.5, **{"with": {"light": {"night": 1}}})}))
-    again = Shift.model_validate_json(whole_text(shift))
-    assert again.data == shift.data and again.hash == shift.hash
+    restored = Shift.model_validate_json(whole_text(shift))
+    assert restored.data == shift.data and restored.hash == shift.hash
     assert shift.hash != load_shift(shift_file({"data.target": side(**{"with": {"light": "night"}})})).hash
     assert load_shift("ministreet").data.target.model_dump() == {"domain": "cam", "train": 300, "val": 100}
 
@@ -266,10 +266,10 @@ def test_one_cause_moves_nothing_else(group: str, variant: str) -> None:
     """Light, weather, sensor, materials and texture leave the street where it is: labels and flow are the base's."""
     domain = get_domain(mixture(**{group: variant}))
     for index in range(3):
-        base, other = render_clip("city", WORLD, index, 48, 96, 3), render_clip(domain, WORLD, index, 48, 96, 3)
+        base, varied = render_clip("city", WORLD, index, 48, 96, 3), render_clip(domain, WORLD, index, 48, 96, 3)
         for name in ("label", "flow", "valid"):
-            np.testing.assert_array_equal(getattr(base, name), getattr(other, name))
-        assert np.abs(base.frames.astype(int) - other.frames).mean() > 2
+            np.testing.assert_array_equal(getattr(base, name), getattr(varied, name))
+        assert np.abs(base.frames.astype(int) - varied.frames).mean() > 2
 
 
 def test_camera_and_layout_move_the_street() -> None:

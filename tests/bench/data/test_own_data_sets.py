@@ -1,4 +1,4 @@
-"""Data sets from files of one's own, named by a shift beside them."""
+"""Data sets defined in a user's Python file, named by a shift beside it."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ def yard(files: Files, tmp_path: Path) -> tuple[Path, Path]:
             ids = rng.choice(np.array([0, 3, 9], np.uint8), (40, 64))
             Image.fromarray(ids).save(tmp_path / "data" / "yard" / f"{split}_ids" / file)
     (files["small"].parent / "yard.py").write_text(DATA)
-    told = yaml.safe_load(files["small"].read_text())
+    shift = yaml.safe_load(files["small"].read_text())
     side = {"dataset": "./yard.py", "height": 32, "width": 64}
-    told |= {"name": "yards", "classes": ["road", "vegetation"], "flow": "./still.py", "purpose": "test"}
-    told["data"] = {"kind": "video", "frames": 2, "source": side, "target": dict(side)}
-    told["network"]["name"] = "./micro.py"
+    shift |= {"name": "yards", "classes": ["road", "vegetation"], "flow": "./still.py", "purpose": "test"}
+    shift["data"] = {"kind": "video", "frames": 2, "source": side, "target": dict(side)}
+    shift["network"]["name"] = "./micro.py"
     path = files["small"].with_name("yards.yaml")
-    path.write_text(yaml.safe_dump(told))
+    path.write_text(yaml.safe_dump(shift))
     return path, tmp_path / "data"
 
 
@@ -98,8 +98,8 @@ def test_a_shift_names_files_beside_it(
     )
     record = run(config, workspace)
     assert set(record.result.iou) == {"road", "vegetation"} and record.result.miou > 0
-    places = json.loads((workspace.runs / config.hash / "plugins.json").read_text())
-    assert set(places) == {*config.plugins, "shift/yards"}
+    paths = json.loads((workspace.runs / config.hash / "plugins.json").read_text())
+    assert set(paths) == {*config.plugins, "shift/yards"}
     forget()
     monkeypatch.chdir(tmp_path)
     assert read_record(workspace.runs / config.hash / "record.json").config.protocol.hash == record.shift_hash
@@ -123,10 +123,10 @@ def test_workers_read_a_data_set_whose_file_they_have_not_loaded(
     files["still"].write_text(FLOW + '\n\ndef identity():\n    return "still-1"\n')
     workspace = Workspace(tmp_path, tmp_path / "cache", torch.device("cpu"), data_root=yard[1])
     split = prepare(load_shift(str(yard[0])), "target", "val", 0, workspace)
-    told = compute(
+    report = compute(
         split, registry.resolve("flow", str(files["still"])), workspace.cache, workers=2, per_shard=2, force=True
     )
-    assert told["clips"] == 4 and not told["bad"]
+    assert report["clips"] == 4 and not report["bad"]
 
 
 @pytest.mark.parametrize(

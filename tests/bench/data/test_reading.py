@@ -67,8 +67,8 @@ def test_exif_orientation_turns_pictures(orientation: int, ending: str, tmp_path
     file = tmp_path / f"a{ending}"
     stored = Image.fromarray(np.ascontiguousarray(store[orientation](upright)))
     stored.save(file, exif=exif, **({"lossless": True} if ending == ".webp" else {}))
-    found = np.asarray(colour_picture(file)).astype(int)
-    assert found.shape == upright.shape and np.abs(found - upright).mean() < (12 if ending == ".jpg" else 1e-9)
+    picture = np.asarray(colour_picture(file)).astype(int)
+    assert picture.shape == upright.shape and np.abs(picture - upright).mean() < (12 if ending == ".jpg" else 1e-9)
     assert picture_size(file) == upright.shape[:2] == dataset("frames").look(file, label=False)
     assert dataset("cityscapes_seq").read_frame(file, None, (48, 80)).shape == (3, 48, 80)
 
@@ -90,8 +90,8 @@ def test_grey_ids_of_few_bits_are_ids(depth: int, tmp_path: Path) -> None:
     bits = "".join(f"{i:0{depth}b}" for i in ids)
     file = png(tmp_path / "a.png", 8, 1, depth, 0, b"\0" + int(bits, 2).to_bytes(len(bits) // 8, "big"))
     for data in ("cityscapes_seq", "viper", "frames"):
-        found = dataset(data).read_label(file, np.arange(256, dtype=np.uint8))
-        np.testing.assert_array_equal(found, ids[None])
+        label = dataset(data).read_label(file, np.arange(256, dtype=np.uint8))
+        np.testing.assert_array_equal(label, ids[None])
 
 
 @pytest.mark.parametrize("ending", [".png", ".tif"])
@@ -110,8 +110,8 @@ def test_ids_that_synthia_does_not_have(tmp_path: Path) -> None:
     label = np.zeros((2, 8, 3), np.uint16)
     label[..., 2] = IDS
     cv2.imwrite(str(tmp_path / "right.png"), label)
-    found = dataset("synthia_seq").read_label(tmp_path / "right.png", np.arange(256, dtype=np.uint8), (2, 8))
-    np.testing.assert_array_equal(found, IDS)
+    ids = dataset("synthia_seq").read_label(tmp_path / "right.png", np.arange(256, dtype=np.uint8), (2, 8))
+    np.testing.assert_array_equal(ids, IDS)
     cv2.imwrite(str(tmp_path / "a.png"), label * 257)
     with pytest.raises(BadFile, match="holds id 3855; those of SYNTHIA are 0 to 15: they are 257 times too large"):
         dataset("synthia_seq").read_label(tmp_path / "a.png", {})
@@ -140,9 +140,9 @@ def test_a_palette_of_the_classes_colours_is_read_by_its_colours(tmp_path: Path)
     ids[-1, 4] = 26  # not below the middle of the last row, where the player's own car would be
     np.testing.assert_array_equal(dataset("viper").read_label(tmp_path / "a.png", table), table[ids])
     for size in ((3, 4), (12, 16)):
-        whole = dataset("viper").read_label(tmp_path / "a.png", table, size)
+        resized = dataset("viper").read_label(tmp_path / "a.png", table, size)
         np.testing.assert_array_equal(
-            whole, np.asarray(Image.fromarray(table[ids]).resize(size[::-1], Image.Resampling.NEAREST))
+            resized, np.asarray(Image.fromarray(table[ids]).resize(size[::-1], Image.Resampling.NEAREST))
         )
 
 
@@ -179,19 +179,19 @@ def test_every_flipped_bit_of_a_label_is_found(tmp_path: Path) -> None:
     ids = RNG.integers(0, 30, (24, 32)).astype(np.uint8)
     readers = {"cityscapes_seq": ids, "viper": ids, "frames": ids}
     Image.fromarray(ids).save(tmp_path / "whole.png")
-    whole, silent, tried = (tmp_path / "whole.png").read_bytes(), 0, 0
-    for bit in range(0, 8 * len(whole), 13):
-        data = bytearray(whole)
+    content, silent, tried = (tmp_path / "whole.png").read_bytes(), 0, 0
+    for bit in range(0, 8 * len(content), 13):
+        data = bytearray(content)
         data[bit // 8] ^= 1 << bit % 8
         (tmp_path / "flipped.png").write_bytes(data)
         for name, truth in readers.items():
             tried += 1
             try:
-                found = dataset(name).read_label(tmp_path / "flipped.png", np.arange(256, dtype=np.uint8))
+                label = dataset(name).read_label(tmp_path / "flipped.png", np.arange(256, dtype=np.uint8))
             except BadFile as error:
                 assert "\n" not in str(error)
             else:
-                silent += not np.array_equal(found, truth)
+                silent += not np.array_equal(label, truth)
     assert tried > 1000 and silent == 0
 
 
@@ -219,12 +219,12 @@ def test_nothing_is_allocated_for_a_header(tmp_path: Path) -> None:
 def test_a_picture_that_its_file_cannot_hold_is_truncated(tmp_path: Path) -> None:
     """Pillow would fill up 700 MB with black."""
     file = png(tmp_path / "a.png", 32, 7_471_128, 8, 2, (b"\0" + bytes(96)) * 24)
-    said = r"a\.png: is truncated: 32x7471128 pixels do not fit into \d+ bytes"
+    message = r"a\.png: is truncated: 32x7471128 pixels do not fit into \d+ bytes"
     for read in (picture_size, colour_picture):
-        with pytest.raises(BadFile, match=said):
+        with pytest.raises(BadFile, match=message):
             read(file)
-    whole = png(tmp_path / "b.png", 4096, 4096, 1, 0, (b"\0" + bytes(512)) * 4096)  # nothing packs better
-    assert picture_size(whole) == (4096, 4096) and not np.asarray(colour_picture(whole)).any()
+    packed = png(tmp_path / "b.png", 4096, 4096, 1, 0, (b"\0" + bytes(512)) * 4096)  # nothing packs better
+    assert picture_size(packed) == (4096, 4096) and not np.asarray(colour_picture(packed)).any()
 
 
 @pytest.mark.parametrize("kind", [0, 2, 6])
@@ -232,8 +232,8 @@ def test_a_picture_that_its_file_cannot_hold_is_truncated(tmp_path: Path) -> Non
 def test_a_picture_whose_pixels_end_early_is_truncated(rows: int, kind: int, tmp_path: Path) -> None:
     """In good order, checksums and all: Pillow fills up with black."""
     row = b"\0" + bytes([200]) * (16 * {0: 1, 2: 3, 6: 4}[kind])
-    early, whole = (png(tmp_path / f"{n}.png", 16, 64, 8, kind, row * n) for n in (rows, 64))
-    assert np.asarray(colour_picture(whole)).all()
+    early, complete = (png(tmp_path / f"{n}.png", 16, 64, 8, kind, row * n) for n in (rows, 64))
+    assert np.asarray(colour_picture(complete)).all()
     with pytest.raises(
         BadFile, match=r"\.png: is truncated, decoding says: the image is truncated, its pixels end early"
     ):
@@ -248,14 +248,14 @@ def test_black_pictures_are_whole(mode: str, size: tuple[int, int], tmp_path: Pa
     data = (tmp_path / "a.png").read_bytes()
     assert _png_bytes(data) == _unpacked(data)
     assert load(tmp_path / "a.png", data, open_picture(tmp_path / "a.png", data)).getbbox() is None
-    seen, depth = np.zeros(size, int), len(Image.new(mode, (1, 1)).tobytes())
+    visits, depth = np.zeros(size, int), len(Image.new(mode, (1, 1)).tobytes())
     for x, y, right, down in ADAM7:
-        seen[x::right, y::down] += 1
-    assert (seen == 1).all()
-    passes = [seen[x::right, y::down].shape for x, y, right, down in ADAM7]
+        visits[x::right, y::down] += 1
+    assert (visits == 1).all()
+    passes = [visits[x::right, y::down].shape for x, y, right, down in ADAM7]
     if mode in ("L", "RGB", "RGBA"):
-        told = sum(rows * (1 + columns * depth) for columns, rows in passes if columns)
-        assert _png_bytes(data[:28] + b"\1" + data[29:]) == told
+        expected = sum(rows * (1 + columns * depth) for columns, rows in passes if columns)
+        assert _png_bytes(data[:28] + b"\1" + data[29:]) == expected
 
 
 def test_a_picture_whose_strips_end_too_early_is_truncated(tmp_path: Path) -> None:
@@ -286,8 +286,8 @@ def test_links_in_a_circle_are_refused(links: dict[str, str], tmp_path: Path) ->
     for folder in ("a", "c"):
         (tmp_path / folder).mkdir()
         Image.fromarray(SMALL).save(tmp_path / folder / "1.png")
-    for name, to in links.items():
-        (tmp_path / name).symlink_to(to)
+    for name, destination in links.items():
+        (tmp_path / name).symlink_to(destination)
     with pytest.raises(RunError, match="is a link to a folder that it lies in: it would have no end; remove it"):
         files_under(tmp_path)
 
@@ -305,5 +305,5 @@ def test_other_kinds_of_pictures(ending: str, tmp_path: Path) -> None:
     flat = np.full((20, 30, 3), (200, 100, 50), np.uint8)
     Image.fromarray(flat).save(tmp_path / f"a{ending}")
     (item,) = dataset("frames").items(tmp_path, "train")
-    found = dataset("frames").read_frame(tmp_path / item.frames[-1])
-    assert np.abs(found.transpose(1, 2, 0).astype(int) - flat).max() <= 4
+    frame = dataset("frames").read_frame(tmp_path / item.frames[-1])
+    assert np.abs(frame.transpose(1, 2, 0).astype(int) - flat).max() <= 4

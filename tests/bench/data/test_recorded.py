@@ -22,10 +22,10 @@ from bench.runs.config import load_shift
 SIZE = (48, 80)
 
 
-def store_of(tree: Tree, split: str = "train", frames: int = 2, **more: object) -> VideoStore:
+def store_of(tree: Tree, split: str = "train", frames: int = 2, **options: object) -> VideoStore:
     space = "synthia2cityscapes" if tree.name == "synthia_seq" else "viper2cityscapes"
     items = tree.data.items(tree.root, split, frames)
-    return VideoStore(tree.root, tree.data, items, named_space(space).ids[tree.name], SIZE, **more)  # type: ignore[arg-type]
+    return VideoStore(tree.root, tree.data, items, named_space(space).ids[tree.name], SIZE, **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["viper", "cityscapes_seq", "synthia_seq"])
@@ -38,8 +38,8 @@ def test_clips(name: str, frames: int, trees: dict[str, Tree]) -> None:
     assert type(clip) is Clip and clip.key == store.key(1) == item.key and store.sequence(1) == item.sequence
     assert clip.frames.shape == (frames, 3, *SIZE) and clip.flow.shape == (frames - 1, 2, *SIZE)
     assert not clip.valid.any() and not clip.flow.any()
-    for shown, path in zip(clip.frames, item.frames, strict=True):
-        np.testing.assert_array_equal(shown, tree.data.read_frame(tree.root / path, SIZE))
+    for frame, path in zip(clip.frames, item.frames, strict=True):
+        np.testing.assert_array_equal(frame, tree.data.read_frame(tree.root / path, SIZE))
     assert not np.array_equal(clip.frames[0], clip.frames[-1])
     labelled = store.labelled(1)
     assert type(labelled) is LabelledClip and labelled.label.shape == SIZE and store.label(1).shape == (30, 50)
@@ -54,13 +54,13 @@ def test_clips(name: str, frames: int, trees: dict[str, Tree]) -> None:
 def test_labels_of_earlier_frames_are_those_of_their_own_files(name: str, frames: int, trees: dict[str, Tree]) -> None:
     tree = trees[name]
     store = store_of(tree, frames=frames, label_size=(30, 50))
-    found = store.previous_labels()[1]
-    assert found.shape == (frames - 1, 30, 50) and len(store.previous_labels()) == len(store)
-    for label, path in zip(found, store.items[1].frames[:-1], strict=True):
+    earlier = store.previous_labels()[1]
+    assert earlier.shape == (frames - 1, 30, 50) and len(store.previous_labels()) == len(store)
+    for label, path in zip(earlier, store.items[1].frames[:-1], strict=True):
         number = Path(path).stem
-        own = next(tree.root.glob(f"**/{'cls' if name == 'viper' else 'LABELS'}/**/{number}.png"))
-        np.testing.assert_array_equal(label, tree.data.read_label(own, store.ids, (30, 50)))
-    assert not np.array_equal(found[-1], store.label(1))
+        file = next(tree.root.glob(f"**/{'cls' if name == 'viper' else 'LABELS'}/**/{number}.png"))
+        np.testing.assert_array_equal(label, tree.data.read_label(file, store.ids, (30, 50)))
+    assert not np.array_equal(earlier[-1], store.label(1))
 
 
 def test_a_data_set_without_labels_of_earlier_frames_says_so(trees: dict[str, Tree]) -> None:
@@ -89,8 +89,8 @@ def test_a_damaged_frame_is_one_line_and_the_others_still_work(
     with pytest.raises(BadFile) as raised:
         store[1]
     assert str(raised.value).startswith(f"{twin.root / culprit}: ") and "\n" not in str(raised.value)
-    others = [i for i, item in enumerate(store.items) if culprit not in item.frames]
-    assert others and all(store[i].frames.any() for i in others)
+    sound = [i for i, item in enumerate(store.items) if culprit not in item.frames]
+    assert sound and all(store[i].frames.any() for i in sound)
 
 
 @pytest.mark.parametrize("name", ["viper", "cityscapes_seq", "synthia_seq"])
@@ -137,12 +137,12 @@ def test_ids_without_a_name_are_said_once(tmp_path: Path, capsys: pytest.Capture
         Image.fromarray(label).save(path)
     items = tree.data.items(tree.root, "train")
     store = VideoStore(tree.root, tree.data, items, named_space("viper2cityscapes").ids["viper"], (32, 64))
-    before = [store.label(0), store.label(1), store.label(0)]
-    said = capsys.readouterr().err.splitlines()
-    assert said == [
+    labels = [store.label(0), store.label(1), store.label(0)]
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
         f"bench: {tree.root / items[0].label}: has ids 77, 200, which viper does not have; these pixels are ignored"
     ]
-    assert all((label[:2, :3] == 255).all() for label in before)
+    assert all((label[:2, :3] == 255).all() for label in labels)
 
 
 def real(root: Path, workspace: Workspace, split: str) -> Split:

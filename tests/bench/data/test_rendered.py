@@ -182,8 +182,8 @@ def test_other_libraries_render_into_a_folder_of_their_own(data: Data, monkeypat
     base = split_identity(data, "target", "val", 0)
     assert "rendered with" not in base  # the committed records' hashes stand on it
     monkeypatch.setattr(store, "versions", lambda: {"numpy": "1.26.4", "opencv-python-headless": "4.11.0.86"})
-    other = split_identity(data, "target", "val", 0)
-    assert other == base | {"rendered with": {"numpy": "1.26", "opencv-python-headless": "4.11"}}
+    foreign = split_identity(data, "target", "val", 0)
+    assert foreign == base | {"rendered with": {"numpy": "1.26", "opencv-python-headless": "4.11"}}
 
 
 def test_three_frames(data: Data, tmp_path: Path) -> None:
@@ -194,9 +194,9 @@ def test_three_frames(data: Data, tmp_path: Path) -> None:
 
 def test_many_processes_render_the_same_bytes(data: Data, tmp_path: Path) -> None:
     few = data.model_copy(update={"height": 32, "width": 32, "target": data.target.model_copy(update={"val": 33})})
-    one = prepare_split(few, "target", "val", 0, tmp_path / "one", workers=1)
-    two = prepare_split(few, "target", "val", 0, tmp_path / "two", workers=2)
-    assert bytes_of(one) == bytes_of(two)
+    serial = prepare_split(few, "target", "val", 0, tmp_path / "one", workers=1)
+    parallel = prepare_split(few, "target", "val", 0, tmp_path / "two", workers=2)
+    assert bytes_of(serial) == bytes_of(parallel)
 
 
 def test_two_threads_render_it_once(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +215,7 @@ def test_an_interrupted_rendering_leaves_nothing_and_a_killed_ones_rest_is_clear
 ) -> None:
     small = data.model_copy(update={"height": 32, "width": 32})
 
-    def stop(what: str, done: int, total: int) -> None:
+    def stop(task: str, done: int, total: int) -> None:
         if done == 2:
             raise KeyboardInterrupt
 
@@ -224,10 +224,10 @@ def test_an_interrupted_rendering_leaves_nothing_and_a_killed_ones_rest_is_clear
     assert list((tmp_path / "clips").iterdir()) == []
     folder = prepare_split(small, "target", "val", 0, tmp_path)
     shutil.rmtree(folder)
-    rest = folder.with_name(f".{folder.name}.99999999")  # what a kill -9 would have left
-    rest.mkdir()
+    leftover = folder.with_name(f".{folder.name}.99999999")  # what a kill -9 would have left
+    leftover.mkdir()
     prepare_split(small, "target", "val", 0, tmp_path)
-    assert not rest.exists()
+    assert not leftover.exists()
 
 
 def test_a_lock_that_another_process_holds_is_named(tmp_path: Path) -> None:
@@ -239,17 +239,17 @@ with FileLock({str(tmp_path / "split.lock")!r}):
     print("held", flush=True)
     time.sleep(60)
 """
-    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
-        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
         with (
             pytest.raises(RunError, match=f"{tmp_path}/split is in use by another process for more than 0 s; wait"),
             locked(tmp_path / "split", timeout=0.1),
         ):
             pass
     finally:
-        other.kill()
-        other.communicate()
+        process.kill()
+        process.communicate()
     with locked(tmp_path / "split", timeout=5):  # a killed process holds no lock
         pass
 
@@ -288,9 +288,13 @@ except RunError as error:
 
 
 def test_a_full_disk_is_an_error_and_not_a_bus_error(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("Cannot write ") and done.stdout.count("\n") == 1 and "free space" in done.stdout
+    process = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, cwd=ROOT)
+    assert process.returncode == 0, process.stderr
+    assert (
+        process.stdout.startswith("Cannot write ")
+        and process.stdout.count("\n") == 1
+        and "free space" in process.stdout
+    )
     assert [p for p in (tmp_path / "clips").iterdir() if p.suffix != ".lock"] == []
 
 
@@ -314,11 +318,11 @@ def test_earlier_labels_lie_in_a_folder_of_their_own_and_move_nothing(cache: Pat
     assert folder.name != rendered.name and folder.name.startswith("target-val-") and is_whole(folder)
     assert set(bytes_of(folder)) == {"label.npy", "manifest.json"}
     assert bytes_of(cache / "clips" / rendered.name) == before and is_whole(rendered)
-    found = ClipStore(cache / "clips" / rendered.name, folder).previous_labels()
+    labels = ClipStore(cache / "clips" / rendered.name, folder).previous_labels()
     world = split_identity(data, "target", "val", 0)["world"]
     for i in range(CLIPS):
         expected = render_labels("cam", world, i, data.height, data.width, data.frames)
-        np.testing.assert_array_equal(found[i], expected[:-1])
+        np.testing.assert_array_equal(labels[i], expected[:-1])
         np.testing.assert_array_equal(ClipStore(rendered).labels()[i], expected[-1])
 
 
@@ -326,12 +330,12 @@ def test_earlier_labels_are_found_again_and_made_again_when_damaged(
     cache: Path, data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = prepare_split(data, "target", "val", 0, cache, earlier=True)
-    whole, made = bytes_of(folder), []
+    content, jobs = bytes_of(folder), []
     original = store._render_earlier
-    monkeypatch.setattr(store, "_render_earlier", lambda job: made.append(job) or original(job))
-    assert prepare_split(data, "target", "val", 0, cache, earlier=True) == folder and not made
+    monkeypatch.setattr(store, "_render_earlier", lambda job: jobs.append(job) or original(job))
+    assert prepare_split(data, "target", "val", 0, cache, earlier=True) == folder and not jobs
     flip_a_byte(folder)
-    assert bytes_of(prepare_split(data, "target", "val", 0, cache, earlier=True)) == whole and len(made) == CLIPS
+    assert bytes_of(prepare_split(data, "target", "val", 0, cache, earlier=True)) == content and len(jobs) == CLIPS
 
 
 def test_earlier_labels_take_the_labels_grant(cache: Path, data: Data, rendered: Path) -> None:

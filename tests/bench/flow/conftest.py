@@ -1,4 +1,4 @@
-"""A split to compute flow for, and backends of a test's own."""
+"""Fixtures: a split to compute flow for, and backends made for a test."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def fake_flow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
     folder = tmp_path / "fake flows"
     folder.mkdir()
     monkeypatch.setattr(bench.flow.backends, "__path__", [*bench.flow.backends.__path__, str(folder)])
-    made: list[str] = []
+    names: list[str] = []
 
     def make(flow: str = "clip.flow", identity: str = "fake", valid: str = "", more: str = "") -> str:
-        name = f"fake{len(made)}"
+        name = f"fake{len(names)}"
         (folder / f"{name}.py").write_text(FAKE.format(flow=flow, identity=identity, valid=valid, more=more))
-        made.append(name)
+        names.append(name)
         return name
 
     yield make
-    for name in made:
+    for name in names:
         sys.modules.pop(f"bench.flow.backends.{name}", None)

@@ -1,4 +1,4 @@
-"""Flow ahead of a run: the same bits whoever computes it and however often it is killed; what a run takes of it."""
+"""Flow computed ahead of runs: the same bits with any number of workers and after kills; which stored flow a run uses."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ def test_rows_round_trip(store: str, size: tuple[int, int, int]) -> None:
     layout = Layout(1, pairs, height, width, store, 1)
     row = layout.encode(flow, valid)
     assert row.dtype == np.uint8 and row.shape == (layout.row,)
-    got, known = layout.decode(row)
-    np.testing.assert_array_equal(known, valid)
+    decoded, decoded_valid = layout.decode(row)
+    np.testing.assert_array_equal(decoded_valid, valid)
     if store == "float32":
-        np.testing.assert_array_equal(got, flow)
+        np.testing.assert_array_equal(decoded, flow)
     else:
-        assert 0 < np.abs(got - flow).max() <= 1 / 128
-        np.testing.assert_array_equal(layout.encode(got, known), row)
+        assert 0 < np.abs(decoded - flow).max() <= 1 / 128
+        np.testing.assert_array_equal(layout.encode(decoded, decoded_valid), row)
 
 
 def test_int16_gives_up_what_is_too_long() -> None:
     flow = np.zeros((1, 2, 1, 3), np.float32)
     flow[0, 0, 0] = (511, 513, -600)
     layout = Layout(1, 1, 1, 3, "int16", 1)
-    got, valid = layout.decode(layout.encode(flow, np.ones((1, 1, 3), np.bool_)))
+    decoded, valid = layout.decode(layout.encode(flow, np.ones((1, 1, 3), np.bool_)))
     np.testing.assert_array_equal(valid[0, 0], [True, False, False])
-    np.testing.assert_array_equal(got[0, 0, 0], [511, 0, 0])
+    np.testing.assert_array_equal(decoded[0, 0, 0], [511, 0, 0])
 
 
 def test_a_shard_has_about_64_mb(split: Split) -> None:
@@ -75,9 +75,9 @@ def test_a_run_sees_the_same_bits_with_and_without(split: Split, tmp_path: Path)
     assert identity_of("exact", backend_of("exact")) is None
     for index in range(len(clips)):
         clip = clips[index]
-        for ours, theirs in zip(backend(clip, clips, index), dis.BACKEND(clip, clips, index), strict=True):
-            assert ours.dtype == theirs.dtype
-            np.testing.assert_array_equal(ours, theirs)
+        for loaded, computed in zip(backend(clip, clips, index), dis.BACKEND(clip, clips, index), strict=True):
+            assert loaded.dtype == computed.dtype
+            np.testing.assert_array_equal(loaded, computed)
     with pytest.raises(IndexError):
         backend(clips[0], clips, len(clips))
     assert summary["wrong"] is None and summary["clips"] == len(clips) and summary["shards"] == 3
@@ -131,19 +131,19 @@ def test_it_goes_on_after_a_kill(
     split: Split, tmp_path: Path, fake_flow: Callable[..., str], call: int, before: bool
 ) -> None:
     name = fake_flow()
-    whole = contents(compute(split, name, tmp_path / "whole", workers=1, per_shard=3))
+    expected = contents(compute(split, name, tmp_path / "whole", workers=1, per_shard=3))
     killed_at(split, name, tmp_path / "killed", call, before)
     folder = tmp_path / "killed" / "flow" / "fake" / split.name
     assert (folder / "manifest.json").exists() == (call == 7 and not before)
     if call == 1 and before:
         assert list(folder.glob(".*"))  # a scratch file was left
-    seen: list[int] = []
+    counts: list[int] = []
     summary = compute(
-        split, name, tmp_path / "killed", workers=1, per_shard=3, progress=lambda _, done, total: seen.append(done)
+        split, name, tmp_path / "killed", workers=1, per_shard=3, progress=lambda _, done, total: counts.append(done)
     )
-    assert contents(summary) == whole
+    assert contents(summary) == expected
     finished = (call if not before else call - 1) // 2  # shards whose note was there
-    assert len(seen) == 3 - min(3, finished)  # and they were not computed again
+    assert len(counts) == 3 - min(3, finished)  # and they were not computed again
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "note", "a digit of the note", "no note", "no rows"])
@@ -168,13 +168,13 @@ def test_a_damaged_shard_is_computed_again_and_no_other(
     else:
         (note if damage == "no note" else rows).unlink()
     clips = split.open()
-    read = Precomputed(folder)
-    read(clips[0], clips, 0)  # the other shards are as they were
+    stored = Precomputed(folder)
+    stored(clips[0], clips, 0)  # the other shards are as they were
     with pytest.raises(RunError, match=r"Precomputed flow .*00001.npy is damaged; delete its folder and run"):
-        read(clips[5], clips, 5)
-    seen: list[int] = []
-    assert contents(run(progress=lambda _, done, total: seen.append(done))) == before
-    assert seen == [len(clips)]
+        stored(clips[5], clips, 5)
+    counts: list[int] = []
+    assert contents(run(progress=lambda _, done, total: counts.append(done))) == before
+    assert counts == [len(clips)]
 
 
 def test_flow_of_other_clips_is_thrown_away(split: Split, tmp_path: Path, fake_flow: Callable[..., str]) -> None:
@@ -188,7 +188,7 @@ def test_flow_of_other_clips_is_thrown_away(split: Split, tmp_path: Path, fake_f
 
 
 class Few:
-    """The first clips of others."""
+    """The first ``number`` clips of a store."""
 
     def __init__(self, clips: Any, number: int) -> None:
         self.clips, self.number = clips, number

@@ -1,4 +1,4 @@
-"""Flow ahead of a run: wrong flow is found and not used; what fails is one line."""
+"""Flow computed ahead of runs: wrong flow is found and not used; errors are one line."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def test_wrong_flow_is_found_and_not_released(
     summary = compute(split, name, tmp_path, workers=1)
     assert summary["wrong"].startswith(says)
     clips = split.open()
-    own = with_precomputed(dis.BACKEND, name, clips, split.name, tmp_path)
-    assert own is dis.BACKEND  # nothing was released
+    backend = with_precomputed(dis.BACKEND, name, clips, split.name, tmp_path)
+    assert backend is dis.BACKEND  # nothing was released
     compute(split, name, tmp_path, workers=1, force=True)
     assert isinstance(with_precomputed(dis.BACKEND, name, clips, split.name, tmp_path), Precomputed)
     compute(split, name, tmp_path, workers=1)  # without force it is withdrawn again
@@ -98,7 +98,7 @@ def test_a_worker_that_is_killed_is_one_line(split: Split, tmp_path: Path) -> No
 
 
 class Deadly(ClipStore):
-    """Clips that end the process that reads the sixth, unless it is the one that asked."""
+    """Clips whose sixth kills the process that reads it."""
 
     def __getitem__(self, index: int) -> Any:
         if index == 5:

@@ -1,4 +1,4 @@
-"""Flow that a user has: which file belongs to which clip, direction, size, and what is said when it is not there."""
+"""Flow from a user's files: which file belongs to which clip, direction, size, and the error when there is none."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Video:
 
     def __getitem__(self, index: int, /) -> Clip:
         t, size = self.number - 1, (HEIGHT, WIDTH)
-        nothing = np.zeros((t, 2, *size), np.float32), np.zeros((t, *size), np.bool_)
-        return Clip(np.zeros((t + 1, 3, *size), np.uint8), *nothing, self.key)
+        no_flow = np.zeros((t, 2, *size), np.float32), np.zeros((t, *size), np.bool_)
+        return Clip(np.zeros((t + 1, 3, *size), np.uint8), *no_flow, self.key)
 
 
 def flow_of(video: Video) -> Any:
@@ -114,9 +114,9 @@ def test_flow_of_another_size_is_scaled_with_its_vectors(folder: Path) -> None:
 
 
 def test_holes_do_not_leak_into_their_neighbours(folder: Path) -> None:
-    known = np.ones((2 * HEIGHT, 2 * WIDTH), np.bool_)
-    known[10, 10] = False
-    _formats.write(folder / "a.flo", field(0, 0, 2 * HEIGHT, 2 * WIDTH), known)
+    mask = np.ones((2 * HEIGHT, 2 * WIDTH), np.bool_)
+    mask[10, 10] = False
+    _formats.write(folder / "a.flo", field(0, 0, 2 * HEIGHT, 2 * WIDTH), mask)
     flow, valid = flow_of(Video("a"))
     assert not valid[0, 5, 5] and valid.sum() == HEIGHT * WIDTH - 1 and not flow.any()
 

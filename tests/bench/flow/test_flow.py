@@ -65,8 +65,8 @@ def test_every_backend_gives_flow_and_validity_of_every_pair(name: str, frames: 
     flow, valid = backend(clips[1], clips, 1)
     assert flow.shape == (frames - 1, 2, HEIGHT, WIDTH) and flow.dtype == np.float32 and np.isfinite(flow).all()
     assert valid.shape == (frames - 1, HEIGHT, WIDTH) and valid.dtype == np.bool_
-    again, _ = backend(Clips(3, frames)[1], Clips(3, frames), 1)
-    np.testing.assert_array_equal(flow, again)
+    repeated, _ = backend(Clips(3, frames)[1], Clips(3, frames), 1)
+    np.testing.assert_array_equal(flow, repeated)
 
 
 def test_the_texture_moves_as_it_says() -> None:
@@ -141,9 +141,9 @@ def test_dis_is_bit_by_bit_what_the_committed_controls_used() -> None:
     )
     y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
     to_x, to_y = x + backward[0], y + backward[1]
-    there = np.stack([cv2.remap(np.ascontiguousarray(f), to_x, to_y, cv2.INTER_LINEAR) for f in forward])
+    returned = np.stack([cv2.remap(np.ascontiguousarray(f), to_x, to_y, cv2.INTER_LINEAR) for f in forward])
     inside = (to_x >= 0) & (to_x <= WIDTH - 1) & (to_y >= 0) & (to_y <= HEIGHT - 1)
-    agrees = np.hypot(*(backward + there)) <= 1.0 + 0.05 * np.hypot(*backward)
+    agrees = np.hypot(*(backward + returned)) <= 1.0 + 0.05 * np.hypot(*backward)
     flow, valid = dis.BACKEND(clip, Clips(3), 2)
     np.testing.assert_array_equal(flow[0], backward)
     np.testing.assert_array_equal(valid[0], inside & agrees)

@@ -37,23 +37,26 @@ def own_flow(tmp_path: Path, tiny_cache: Path, monkeypatch: pytest.MonkeyPatch) 
     return folder
 
 
-def compute(tiny_cache: Path, *more: object) -> Any:
-    where = ("--split", "target-val", "--cache", tiny_cache, "--workers", 1)
-    return call("compute", "ministreet-tiny", "--backend", "files", *where, *more)
+def compute(tiny_cache: Path, *arguments: object) -> Any:
+    options = ("--split", "target-val", "--cache", tiny_cache, "--workers", 1)
+    return call("compute", "ministreet-tiny", "--backend", "files", *options, *arguments)
 
 
 def test_compute_tells_writes_and_draws(own_flow: Path, tiny_cache: Path, tmp_path: Path) -> None:
     result = compute(tiny_cache, "--out", tmp_path / "out", "--json")
     assert result.exit_code == 0, result.output
-    (told,) = json.loads(result.stdout)
-    assert told == json.loads((tmp_path / "out" / "target-val.json").read_text())
+    (summary,) = json.loads(result.stdout)
+    assert summary == json.loads((tmp_path / "out" / "target-val.json").read_text())
     assert (tmp_path / "out" / "target-val.png").read_bytes().startswith(PNG)
-    assert told["clips"] == 4 and told["size"] == [64, 128] and told["wrong"] is None
-    assert told["photometric_error"]["flow"] < 0.7 * told["photometric_error"]["no motion"]
-    assert (Path(told["folder"]) / "manifest.json").is_file() and 0.5 < told["valid_share"] < 1
-    again = compute(tiny_cache)
-    assert again.exit_code == 0 and f"Wrote {told['folder']}, picture {told['folder']}/summary.png" in again.stdout
-    assert "| good" in again.stdout and "flow of" not in again.stderr  # found, not computed
+    assert summary["clips"] == 4 and summary["size"] == [64, 128] and summary["wrong"] is None
+    assert summary["photometric_error"]["flow"] < 0.7 * summary["photometric_error"]["no motion"]
+    assert (Path(summary["folder"]) / "manifest.json").is_file() and 0.5 < summary["valid_share"] < 1
+    repeated = compute(tiny_cache)
+    assert (
+        repeated.exit_code == 0
+        and f"Wrote {summary['folder']}, picture {summary['folder']}/summary.png" in repeated.stdout
+    )
+    assert "| good" in repeated.stdout and "flow of" not in repeated.stderr  # found, not computed
 
 
 def test_a_wrong_direction_is_one_line_and_exit_code_1(own_flow: Path, tiny_cache: Path) -> None:
@@ -108,23 +111,23 @@ def test_compare_has_a_row_for_each_backend(tiny_cache: Path, tmp_path: Path, mo
     names = ("-b", "dis", "-b", "raft_small", "--clips", 2, "--cache", tiny_cache, "--out", out)
     result = call("compare", "ministreet-tiny", *names, "--json")
     assert result.exit_code == 0, result.output
-    told = json.loads(result.stdout)
-    rows = {row["backend"]: row for row in told["results"]}
-    assert list(rows) == ["exact", "zero", "dis", "raft_small"] and told["clips"] == 2
+    comparison = json.loads(result.stdout)
+    rows = {row["backend"]: row for row in comparison["results"]}
+    assert list(rows) == ["exact", "zero", "dis", "raft_small"] and comparison["clips"] == 2
     assert rows["exact"]["epe"] == 0 and rows["zero"]["epe"] > rows["dis"]["epe"] > 0
     assert rows["exact"]["photometric"] < rows["dis"]["photometric"] < rows["zero"]["photometric"]
     assert rows["dis"]["rate"] > 0 and rows["dis"]["clock"] == "cpu" and rows["zero"]["rate"] is None
     assert rows["raft_small"]["note"].startswith("No checkpoint at") and rows["raft_small"]["epe"] is None
-    assert len({line.count("|") for line in told["table"].splitlines()}) == 1  # no heading breaks the table
-    assert told["table"] in out.read_text() and out.with_suffix(".png").read_bytes().startswith(PNG)
+    assert len({line.count("|") for line in comparison["table"].splitlines()}) == 1  # no heading breaks the table
+    assert comparison["table"] in out.read_text() and out.with_suffix(".png").read_bytes().startswith(PNG)
     timed = json.loads(call("compare", "ministreet-tiny", *names, "--random-weights", "--json").stdout)["results"][-1]
     assert timed["note"] == "random weights: speed only" and timed["rate"] > 0 and timed["epe"] is None
 
 
 def test_errors_are_those_of_the_pixels_where_exact_flow_is_valid(tiny_cache: Path) -> None:
     clips = open_split(load_shift("ministreet-tiny"), "target-val", 0, Workspace(cache=tiny_cache)).open()
-    (zero,), shown = _compare.compare(clips, ["zero"], 3)
+    (zero,), flows = _compare.compare(clips, ["zero"], 3)
     length = np.concatenate([np.hypot(*clips[n].flow[0])[clips[n].valid[0]] for n in range(3)])
     assert zero.epe == pytest.approx(length.mean(), rel=1e-6) and zero.valid == 1
     assert zero.outliers == pytest.approx((length > 3).mean())
-    assert zero.epe_valid == zero.epe and not shown["zero"][0].any()
+    assert zero.epe_valid == zero.epe and not flows["zero"][0].any()

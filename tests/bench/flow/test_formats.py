@@ -40,13 +40,13 @@ def test_what_is_written_is_read(name: str, seed: int, height: int, width: int) 
     with TemporaryDirectory() as folder:
         path = Path(folder) / "deep" / name
         _formats.write(path, flow, valid)
-        got, known = _formats.read(path)
-        assert got.dtype == np.float32 and known.dtype == np.bool_
-        np.testing.assert_array_equal(known, valid | name.endswith(".npy"))  # DA-VSN's has no place for validity
-        assert np.abs(got - flow)[:, valid].max(initial=0) <= QUANTUM[name] + 1e-4 * bool(QUANTUM[name])
-        assert not got[:, ~valid].any()
-        _formats.write(path, got, known)  # what has been through the format once comes through unchanged
-        np.testing.assert_array_equal(_formats.read(path)[0], got)
+        flow_read, valid_read = _formats.read(path)
+        assert flow_read.dtype == np.float32 and valid_read.dtype == np.bool_
+        np.testing.assert_array_equal(valid_read, valid | name.endswith(".npy"))  # DA-VSN's has no place for validity
+        assert np.abs(flow_read - flow)[:, valid].max(initial=0) <= QUANTUM[name] + 1e-4 * bool(QUANTUM[name])
+        assert not flow_read[:, ~valid].any()
+        _formats.write(path, flow_read, valid_read)  # what has been through the format once comes through unchanged
+        np.testing.assert_array_equal(_formats.read(path)[0], flow_read)
         assert [p.name for p in path.parent.iterdir()] == [name]  # no scratch file stays
 
 
@@ -55,10 +55,10 @@ def test_what_is_not_finite_is_not_valid(name: str, tmp_path: Path) -> None:
     flow = np.ones((2, 2, 3), np.float32)
     flow[0, 0, 1], flow[1, 1, 2] = np.nan, np.inf
     _formats.write(tmp_path / name, flow)
-    got, known = _formats.read(tmp_path / name)
+    flow_read, valid_read = _formats.read(tmp_path / name)
     expected = np.array([[True, False, True], [True, True, False]])
-    np.testing.assert_array_equal(known, expected | name.endswith(".npy"))
-    np.testing.assert_array_equal(got, np.where(expected, 1, 0)[None].repeat(2, axis=0))
+    np.testing.assert_array_equal(valid_read, expected | name.endswith(".npy"))
+    np.testing.assert_array_equal(flow_read, np.where(expected, 1, 0)[None].repeat(2, axis=0))
 
 
 def test_middlebury_by_hand(tmp_path: Path) -> None:
@@ -85,9 +85,9 @@ def test_kitti_by_hand(tmp_path: Path) -> None:
 def test_kitti_has_no_code_beyond_512_pixels(tmp_path: Path) -> None:
     flow = np.array([[[511.0, 513.0, -513.0]], [[0, 0, 0]]], np.float32)
     _formats.write(tmp_path / "a.png", flow)
-    got, valid = _formats.read(tmp_path / "a.png")
+    flow_read, valid = _formats.read(tmp_path / "a.png")
     np.testing.assert_array_equal(valid, [[True, False, False]])
-    np.testing.assert_array_equal(got[0], [[511, 0, 0]])
+    np.testing.assert_array_equal(flow_read[0], [[511, 0, 0]])
 
 
 def test_da_vsn_by_hand(tmp_path: Path) -> None:
@@ -171,8 +171,8 @@ def test_a_malformed_file_is_one_line_with_its_path(name: str, data: bytes, says
     path.write_bytes(data)
     with pytest.raises(RunError) as caught:
         _formats.read(path)
-    said = str(caught.value)
-    assert said.startswith(f"Flow {path} is ") and says in said and "\n" not in said
+    message = str(caught.value)
+    assert message.startswith(f"Flow {path} is ") and says in message and "\n" not in message
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -183,8 +183,8 @@ def test_no_damage_brings_anything_but_flow_or_one_line(name: str, cut: float, f
         path = Path(folder) / name
         _formats.write(path, *field(1, 6, 9))
         data = bytearray(path.read_bytes())
-        for where, value in flips:
-            data[int(where * len(data))] = value
+        for position, value in flips:
+            data[int(position * len(data))] = value
         path.write_bytes(data[: len(data) - int(cut * len(data))])
         try:
             flow, valid = _formats.read(path)
@@ -212,9 +212,9 @@ def test_constant_flow_inverts_to_its_negation_where_something_arrives(step: tup
     forward = np.broadcast_to(np.array(step, np.float32)[:, None, None], (2, 9, 12)).copy()
     backward, valid = _formats.invert(forward, np.ones((9, 12), np.bool_))
     y, x = np.mgrid[:9, :12]
-    came = (x - step[0] >= 0) & (x - step[0] < 12) & (y - step[1] >= 0) & (y - step[1] < 9)
-    np.testing.assert_array_equal(valid, came)
-    np.testing.assert_array_equal(backward, np.where(came, -forward, 0))
+    reached = (x - step[0] >= 0) & (x - step[0] < 12) & (y - step[1] >= 0) & (y - step[1] < 9)
+    np.testing.assert_array_equal(valid, reached)
+    np.testing.assert_array_equal(backward, np.where(reached, -forward, 0))
 
 
 def test_inversion_is_the_obvious_loop() -> None:
@@ -228,9 +228,9 @@ def test_inversion_is_the_obvious_loop() -> None:
             if valid[y, x] and 0 <= to_x < 11 and 0 <= to_y < 8 and np.hypot(u, v) > longest[to_y, to_x]:
                 longest[to_y, to_x] = np.hypot(u, v)
                 backward[:, to_y, to_x], reached[to_y, to_x] = (-u, -v), True
-    got, known = _formats.invert(forward, valid)
-    np.testing.assert_array_equal(known, reached)
-    np.testing.assert_array_equal(got, backward)
+    inverted, inverted_valid = _formats.invert(forward, valid)
+    np.testing.assert_array_equal(inverted_valid, reached)
+    np.testing.assert_array_equal(inverted, backward)
 
 
 # Bombs and damage that decoders do not see ---------------------------------------------------------------------------
@@ -299,17 +299,17 @@ def test_a_flipped_bit_of_kittis_flow_is_found(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     rng = np.random.default_rng(0)
     _formats.write(path, rng.normal(0, 9, (2, 20, 30)).astype(np.float32))
-    whole, truth = path.read_bytes(), _formats.read(path)[0]
-    found = 0
-    for bit in range(0, 8 * len(whole), 97):
-        data = bytearray(whole)
+    content, truth = path.read_bytes(), _formats.read(path)[0]
+    detected = 0
+    for bit in range(0, 8 * len(content), 97):
+        data = bytearray(content)
         data[bit // 8] ^= 1 << bit % 8
         path.write_bytes(data)
         try:
             assert np.array_equal(_formats.read(path)[0], truth), bit
         except RunError:
-            found += 1
-    assert found > 100
+            detected += 1
+    assert detected > 100
 
 
 def test_a_pipe_is_no_flow(tmp_path: Path) -> None:

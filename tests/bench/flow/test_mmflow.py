@@ -1,4 +1,4 @@
-"""mmflow's side and ours with a made-up mmflow: messages, direction, and every way it can fail as one line.
+"""The mmflow backend and its worker with a made-up mmflow: messages, direction, and every failure as one line.
 
 The real one is tested by ``make test-mmflow`` (tests/mmflow).
 """
@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from bench.core.errors import RunError, UsageError
-from bench.flow import _mmflow_worker as theirs
-from bench.flow.backends import mmflow as ours
+from bench.flow import _mmflow_worker as server
+from bench.flow.backends import mmflow as backend
 
 INIT = "__version__ = '0.5.2'"
 APIS = '''
@@ -69,35 +69,35 @@ def frames(height: int = 128, width: int = 128) -> np.ndarray:
 
 
 def served(requests: list[np.ndarray], config: str, checkpoint: str = "random") -> list[tuple[dict, np.ndarray | None]]:
-    """What the other side answers, in this process."""
-    asked, answered = io.BytesIO(), io.BytesIO()
-    for one in requests:
-        theirs.send(asked, {}, one)
-    asked.seek(0)
-    theirs.serve(asked, answered, config, checkpoint)
-    answered.seek(0)
+    """Replies of the worker's ``serve`` to these frame pairs, run in this process."""
+    inbox, outbox = io.BytesIO(), io.BytesIO()
+    for pair in requests:
+        server.send(inbox, {}, pair)
+    inbox.seek(0)
+    server.serve(inbox, outbox, config, checkpoint)
+    outbox.seek(0)
     replies = []
     while True:
         try:
-            replies.append(theirs.receive(answered))
+            replies.append(server.receive(outbox))
         except EOFError:
             return replies
 
 
 def test_messages_round_trip() -> None:
     stream = io.BytesIO()
-    theirs.send(stream, {"a": "ä"}, frames())
-    theirs.send(stream, {"ready": True})
+    server.send(stream, {"a": "ä"}, frames())
+    server.send(stream, {"ready": True})
     stream.seek(0)
-    header, array = theirs.receive(stream)
+    header, array = server.receive(stream)
     assert header["a"] == "ä" and array is not None
     np.testing.assert_array_equal(array, frames())
-    header, array = theirs.receive(stream)
+    header, array = server.receive(stream)
     assert header["ready"] and array is None
     with pytest.raises(EOFError):
-        theirs.receive(stream)
+        server.receive(stream)
     with pytest.raises(EOFError):
-        theirs.receive(io.BytesIO(b'{"bytes": 5}\n123'))
+        server.receive(io.BytesIO(b'{"bytes": 5}\n123'))
 
 
 def test_both_directions_colours_and_order(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,18 +147,18 @@ def test_without_mmflow_it_says_how_to_build_it(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture
-def worker(fake: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ours.Worker]:
-    """Our side, whose Python is this one with the made-up mmflow before everything else."""
+def worker(fake: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[backend.Worker]:
+    """A worker process whose Python is this one with the made-up mmflow first on its path."""
     python = fake / "python"
     python.write_text(f'#!/bin/sh\nPYTHONPATH="{fake}:$PYTHONPATH" exec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
     monkeypatch.setenv("BENCH_MMFLOW_PYTHON", str(python))
-    made = ours.Worker()
-    yield made
-    made.close()
+    started = backend.Worker()
+    yield started
+    started.close()
 
 
-def test_a_process_of_its_own_answers_for_any_size(worker: ours.Worker) -> None:
+def test_a_process_of_its_own_answers_for_any_size(worker: backend.Worker) -> None:
     for size in ((70, 90), (200, 130)):
         previous, current = frames(*size)
         backward, forward = worker(previous, current)
@@ -171,7 +171,7 @@ def test_a_process_of_its_own_answers_for_any_size(worker: ours.Worker) -> None:
     assert process.poll() is not None and worker.process is None
 
 
-def test_a_process_that_dies_is_one_line(worker: ours.Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_dies_is_one_line(worker: backend.Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BENCH_MMFLOW_CONFIG", "raft_deadly")
     with pytest.raises(RunError, match=r"^mmflow's process ended: Segmentation fault$"):
         worker(*frames())
@@ -182,19 +182,19 @@ def test_what_is_not_set_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for name in ("BENCH_MMFLOW_CONFIG", "BENCH_MMFLOW_CHECKPOINT"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(UsageError, match=r"needs BENCH_MMFLOW_CONFIG \(such as raft_8x2_100k_mixed_368x768\) and"):
-        ours.identity()
+        backend.identity()
     monkeypatch.setenv("BENCH_MMFLOW_CONFIG", "raft_8x2_100k_mixed_368x768")
     monkeypatch.setenv("BENCH_MMFLOW_CHECKPOINT", "random")
     monkeypatch.setenv("BENCH_MMFLOW_PYTHON", str(tmp_path / "python"))
-    assert ours.identity() == "mmflow-raft_8x2_100k_mixed_368x768-random"
+    assert backend.identity() == "mmflow-raft_8x2_100k_mixed_368x768-random"
     with pytest.raises(RunError, match=r"mmflow has no environment at .*; build it: make mmflow"):
-        ours.Worker()(*frames())
+        backend.Worker()(*frames())
     (tmp_path / "w.pth").write_bytes(b"weights")
     (tmp_path / "own.py").write_text("model = None")
     monkeypatch.setenv("BENCH_MMFLOW_CHECKPOINT", str(tmp_path / "w.pth"))
-    named = ours.identity()
+    named = backend.identity()
     monkeypatch.setenv("BENCH_MMFLOW_CONFIG", str(tmp_path / "own.py"))
-    assert named.startswith("mmflow-raft_8x2_100k_mixed_368x768-") and ours.identity().startswith("mmflow-own-")
+    assert named.startswith("mmflow-raft_8x2_100k_mixed_368x768-") and backend.identity().startswith("mmflow-own-")
 
 
 def test_the_other_side_needs_no_benchmark() -> None:
@@ -203,5 +203,5 @@ def test_the_other_side_needs_no_benchmark() -> None:
         "import sys; import bench.flow._mmflow_worker; "
         "print(sorted(n for n in sys.modules if n.split('.')[0] in ('bench', 'torch', 'pydantic', 'mmflow', 'cv2')))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
-    assert done.stdout.strip() == "['bench', 'bench.flow', 'bench.flow._mmflow_worker']"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    assert process.stdout.strip() == "['bench', 'bench.flow', 'bench.flow._mmflow_worker']"

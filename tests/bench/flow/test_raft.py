@@ -76,7 +76,7 @@ def weights() -> dict[str, torch.Tensor]:
         return {name: value.clone() for name, value in get_model("raft_small", weights=None).state_dict().items()}
 
 
-def own(path: Path, monkeypatch: pytest.MonkeyPatch) -> Raft:
+def raft_with(path: Path, monkeypatch: pytest.MonkeyPatch) -> Raft:
     monkeypatch.setenv(VARIABLE, str(path))
     return Raft("raft_small", VARIABLE)
 
@@ -85,7 +85,7 @@ def own(path: Path, monkeypatch: pytest.MonkeyPatch) -> Raft:
 def test_weights_from_a_file(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tensors = weights()
     save_file(tensors, tmp_path / name) if name.endswith("safetensors") else torch.save(tensors, tmp_path / name)
-    flow = own(tmp_path / name, monkeypatch)
+    flow = raft_with(tmp_path / name, monkeypatch)
     for key, value in flow.network.state_dict().items():
         assert torch.equal(value, tensors[key])
     assert not flow.network.training
@@ -117,9 +117,9 @@ def test_bad_files_are_one_line_with_their_path(tmp_path: Path, monkeypatch: pyt
     }
     for name, says in cases.items():
         with pytest.raises(RunError) as caught:
-            _ = own(tmp_path / name, monkeypatch).network
-        said = str(caught.value)
-        assert says in said and str(tmp_path / name) in said and "\n" not in said
+            _ = raft_with(tmp_path / name, monkeypatch).network
+        message = str(caught.value)
+        assert says in message and str(tmp_path / name) in message and "\n" not in message
 
 
 def test_nothing_in_a_weights_file_is_executed(
@@ -127,7 +127,7 @@ def test_nothing_in_a_weights_file_is_executed(
 ) -> None:
     (tmp_path / "evil.pth").write_bytes(pickle.dumps({"a": Evil()}, protocol=2))
     with pytest.raises(RunError):
-        _ = own(tmp_path / "evil.pth", monkeypatch).network
+        _ = raft_with(tmp_path / "evil.pth", monkeypatch).network
     assert "executed" not in capsys.readouterr().out
 
 
@@ -140,8 +140,8 @@ def test_without_network_it_says_how_to_get_the_weights(tmp_path: Path, monkeypa
     monkeypatch.setattr(torch.hub, "download_url_to_file", refused)
     with pytest.raises(RunError) as caught:
         _ = Raft("raft_small", VARIABLE).network
-    said = str(caught.value)
-    assert said == (
+    message = str(caught.value)
+    assert message == (
         "No weights for raft_small, and no download (no route): get "
         "https://download.pytorch.org/models/raft_small_C_T_V2-01064c6d.pth on a machine that can and set "
         f"{VARIABLE} to the file"

@@ -1,4 +1,4 @@
-"""Flow of recorded data ahead of runs: from a data root, taken by a run, past files that cannot be read."""
+"""Flow of recorded data computed ahead of runs: from a data root, used by a run, with files that cannot be read."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from bench.runs.config import load_shift
 @pytest.fixture(scope="module")
 def shift(tmp_path_factory: pytest.TempPathFactory) -> str:
     """VIPER to Cityscapes-Seq with small frames."""
-    told = yaml.safe_load((ROOT / "shifts" / "viper2cityscapes.yaml").read_text(encoding="utf-8"))
-    told["data"]["source"] |= {"height": 72, "width": 128}
-    told["data"]["target"] |= {"height": 64, "width": 128}
+    content = yaml.safe_load((ROOT / "shifts" / "viper2cityscapes.yaml").read_text(encoding="utf-8"))
+    content["data"]["source"] |= {"height": 72, "width": 128}
+    content["data"]["target"] |= {"height": 64, "width": 128}
     path = tmp_path_factory.mktemp("shift") / "flow-viper2cityscapes.yaml"
-    path.write_text(yaml.safe_dump(told), encoding="utf-8")
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
     return str(path)
 
 
@@ -42,9 +42,9 @@ def data(trees: dict[str, Tree], tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def compute(shift: str, data: Path, cache: Path, *more: str) -> Any:
-    where = ("--data-root", str(data), "--cache", str(cache), "--workers", "1")
-    return CliRunner().invoke(cli.app, ["flow", "compute", shift, "-b", "dis", *where, *more])
+def compute(shift: str, data: Path, cache: Path, *arguments: str) -> Any:
+    options = ("--data-root", str(data), "--cache", str(cache), "--workers", "1")
+    return CliRunner().invoke(cli.app, ["flow", "compute", shift, "-b", "dis", *options, *arguments])
 
 
 def test_a_run_takes_what_was_computed(shift: str, data: Path, tmp_path: Path) -> None:
@@ -53,18 +53,20 @@ def test_a_run_takes_what_was_computed(shift: str, data: Path, tmp_path: Path) -
         shift, data, tmp_path / "cache", *(word for name in splits for word in ("--split", name)), "--json"
     )
     assert result.exit_code == 0, result.output
-    told = json.loads(result.stdout)
-    assert [one["size"] for one in told] == [[64, 128], [72, 128]] and all(one["bad"] == {} for one in told)
-    assert all(Path(one["picture"]).is_file() for one in told)
+    summaries = json.loads(result.stdout)
+    assert [summary["size"] for summary in summaries] == [[64, 128], [72, 128]] and all(
+        summary["bad"] == {} for summary in summaries
+    )
+    assert all(Path(summary["picture"]).is_file() for summary in summaries)
     workspace = Workspace(cache=tmp_path / "cache", data_root=data)
-    for name, one in zip(splits, told, strict=True):
+    for name, summary in zip(splits, summaries, strict=True):
         split = open_split(load_shift(shift), name, 0, workspace)
         clips = split.open()
         backend = flow_of("dis", clips, split.name, workspace.cache)
-        assert isinstance(backend, Precomputed) and one["clips"] == len(clips)
+        assert isinstance(backend, Precomputed) and summary["clips"] == len(clips)
         expected = dis.BACKEND(clips[1], clips, 1)
-        for ours, theirs in zip(backend(clips[1], clips, 1), expected, strict=True):
-            np.testing.assert_array_equal(ours, theirs)
+        for loaded, computed in zip(backend(clips[1], clips, 1), expected, strict=True):
+            np.testing.assert_array_equal(loaded, computed)
 
 
 def test_a_truncated_picture_stops_or_is_counted(shift: str, data: Path, tmp_path: Path) -> None:
@@ -73,30 +75,30 @@ def test_a_truncated_picture_stops_or_is_counted(shift: str, data: Path, tmp_pat
     keys = [split.open().key(index) for index in range(len(split.open()))]
     bad = keys[0]  # the first: its size cannot be looked up there
     (picture,) = data.rglob(f"leftImg8bit_sequence/**/{bad}_leftImg8bit.png")
-    whole = picture.read_bytes()
-    picture.write_bytes(whole[: len(whole) // 2])
-    one = ("--split", "target-train")
-    stopped = compute(shift, data, workspace.cache, *one)
+    encoded = picture.read_bytes()
+    picture.write_bytes(encoded[: len(encoded) // 2])
+    split_option = ("--split", "target-train")
+    stopped = compute(shift, data, workspace.cache, *split_option)
     assert stopped.exit_code == 1 and not list(workspace.cache.glob("flow/*/*/*.npy"))
     line = stopped.stderr.strip().splitlines()[-1]
     assert line.startswith(f"bench: {picture}: ") and "Traceback" not in stopped.stderr
-    passed = compute(shift, data, workspace.cache, *one, "--skip-bad", "--json")
+    passed = compute(shift, data, workspace.cache, *split_option, "--skip-bad", "--json")
     assert passed.exit_code == 0, passed.output
-    (told,) = json.loads(passed.stdout)
-    assert list(told["bad"]) == [bad] and str(picture) in told["bad"][bad]
+    (summary,) = json.loads(passed.stdout)
+    assert list(summary["bad"]) == [bad] and str(picture) in summary["bad"][bad]
     clips = split.open()
     backend = flow_of("dis", clips, split.name, workspace.cache)
     assert isinstance(backend, Precomputed)
     flow, valid = backend(clips[1], clips, 0)  # a run that skips the clip does not come here
     assert not flow.any() and not valid.any() and backend(clips[1], clips, 1)[0].any()
-    picture.write_bytes(whole)  # once it is repaired, its shard is computed again
-    (told,) = json.loads(compute(shift, data, workspace.cache, *one, "--json").stdout)
-    assert told["bad"] == {} and flow_of("dis", clips, split.name, workspace.cache)(clips[0], clips, 0)[0].any()
+    picture.write_bytes(encoded)  # once it is repaired, its shard is computed again
+    (summary,) = json.loads(compute(shift, data, workspace.cache, *split_option, "--json").stdout)
+    assert summary["bad"] == {} and flow_of("dis", clips, split.name, workspace.cache)(clips[0], clips, 0)[0].any()
 
 
 def test_recorded_clips_have_no_exact_flow_to_compare_with(shift: str, data: Path, tmp_path: Path) -> None:
-    where = ("--data-root", str(data), "--cache", str(tmp_path))
-    result = CliRunner().invoke(cli.app, ["flow", "compare", shift, "-b", "dis", *where])
+    options = ("--data-root", str(data), "--cache", str(tmp_path))
+    result = CliRunner().invoke(cli.app, ["flow", "compare", shift, "-b", "dis", *options])
     assert result.exit_code == 2
     assert result.stderr.strip().splitlines()[-1].startswith("bench: These clips come without exact flow; compare on")
 

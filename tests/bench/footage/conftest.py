@@ -1,4 +1,4 @@
-"""Shared by the tests of footage: a model file of an untrained network."""
+"""A fixture for the tests of footage: a model file of an untrained network."""
 
 from __future__ import annotations
 

@@ -45,15 +45,15 @@ SPACE = "viper2cityscapes"
 def real_run(tmp_path_factory: pytest.TempPathFactory, trees: dict[str, Tree]) -> tuple[Path, Record, Workspace, str]:
     """A finished run on the small Cityscapes-Seq: its folder, record, workspace and shift file."""
     torch.set_num_threads(1)
-    place = tmp_path_factory.mktemp("real run")
-    told = yaml.safe_load((ROOT / "shifts" / f"{SPACE}.yaml").read_text(encoding="utf-8"))
-    told["data"]["source"] |= {"height": 72, "width": 128}
-    told["data"]["target"] |= {"height": 64, "width": 128}
-    told["evaluation"] |= {"height": 128, "width": 256}
-    shift = place / "shift.yaml"
-    shift.write_text(yaml.safe_dump(told), encoding="utf-8")
+    folder = tmp_path_factory.mktemp("real run")
+    content = yaml.safe_load((ROOT / "shifts" / f"{SPACE}.yaml").read_text(encoding="utf-8"))
+    content["data"]["source"] |= {"height": 72, "width": 128}
+    content["data"]["target"] |= {"height": 64, "width": 128}
+    content["evaluation"] |= {"height": 128, "width": 256}
+    shift = folder / "shift.yaml"
+    shift.write_text(yaml.safe_dump(content), encoding="utf-8")
     config = make_run_config("self_training", str(shift), 0, {"network": "mini", "flow": "dis"}, steps=12)
-    workspace = Workspace(place / "runs", place / "cache", CPU, data_root=trees["viper"].root.parent)
+    workspace = Workspace(folder / "runs", folder / "cache", CPU, data_root=trees["viper"].root.parent)
     record = run(config, workspace)
     return workspace.runs / config.hash, record, workspace, str(shift)
 
@@ -79,14 +79,14 @@ def official_truth(tree: Tree, folder: Path) -> list[Path]:
     """
     scored = {name2label[name].id for name in ("traffic light", "traffic sign")}
     scored |= {name2label[name].id for name in named_space(SPACE).classes if name in name2label}
-    written = []
+    paths = []
     for file in sorted((tree.root / "gtFine" / "val").rglob("*_gtFine_labelIds.png")):
         raw = np.asarray(Image.open(file)).copy()
         raw[raw == name2label["rider"].id] = name2label["person"].id
         raw[~np.isin(raw, sorted(scored))] = 0
         Image.fromarray(raw).save(folder / file.name)
-        written.append(folder / file.name)
-    return written
+        paths.append(folder / file.name)
+    return paths
 
 
 def test_the_official_evaluator_gives_our_scores(
@@ -110,16 +110,16 @@ def test_the_official_evaluator_gives_our_scores(
     scores = official.evaluateImgLists(predictions, [str(file) for file in truth], arguments)["classScores"]
     names = {"light": "traffic light", "sign": "traffic sign"}
     compared = 0
-    for name, ours in record.result.iou.items():
-        theirs = scores[names.get(name, name)]
-        if ours is None:
-            assert math.isnan(theirs)
+    for name, iou in record.result.iou.items():
+        official_iou = scores[names.get(name, name)]
+        if iou is None:
+            assert math.isnan(official_iou)
         else:
-            assert ours / 100 == pytest.approx(theirs, abs=1e-9), name
+            assert iou / 100 == pytest.approx(official_iou, abs=1e-9), name
             compared += 1
     assert compared >= 8
-    known = [scores[names.get(name, name)] for name in record.result.iou]
-    assert record.result.miou / 100 == pytest.approx(float(np.nanmean(known)), abs=1e-9)
+    official_ious = [scores[names.get(name, name)] for name in record.result.iou]
+    assert record.result.miou / 100 == pytest.approx(float(np.nanmean(official_ious)), abs=1e-9)
 
 
 def test_every_picture_of_the_split_has_one_label_map_of_the_labels_size(
@@ -172,7 +172,7 @@ def test_labels_of_ones_own_are_scored(model: Path, trees: dict[str, Tree], tmp_
     tree = trees["frames"]
     result = call("predict", "--checkpoint", model, "--frames", tree.root, "--out", tmp_path, "--threads", 1, "--json")
     assert result.exit_code == 0, result.output
-    told = json.loads(result.stdout)
+    report = json.loads(result.stdout)
     label_id = {name2label[{"light": "traffic light", "sign": "traffic sign"}.get(n, n)].id: i
                 for i, n in enumerate(named_space(SPACE).classes)}  # fmt: skip
     hits, either = np.zeros(15), np.zeros(15)
@@ -184,21 +184,23 @@ def test_labels_of_ones_own_are_scored(model: Path, trees: dict[str, Tree], tmp_
             hits[k] += ((guess == k) & (truth == k) & counted).sum()
             either[k] += (((guess == k) | (truth == k)) & counted).sum()
     iou = hits[either > 0] / either[either > 0]
-    assert told["labelled pictures"] == len(tree.raw) and told["mIoU"] == pytest.approx(100 * iou.mean(), abs=1e-9)
-    assert told["IoU"] == pytest.approx(dict(zip(named_space(SPACE).classes, 100 * iou, strict=True)))
-    assert told["without a labelled pixel"] == []
-    assert json.loads((tmp_path / "predict.json").read_text())["IoU"] == told["IoU"]
+    assert report["labelled pictures"] == len(tree.raw) and report["mIoU"] == pytest.approx(100 * iou.mean(), abs=1e-9)
+    assert report["IoU"] == pytest.approx(dict(zip(named_space(SPACE).classes, 100 * iou, strict=True)))
+    assert report["without a labelled pixel"] == []
+    assert json.loads((tmp_path / "predict.json").read_text())["IoU"] == report["IoU"]
 
 
 def test_a_class_without_a_labelled_pixel_is_left_out_and_named() -> None:
     """Four pixels of road, one called a tree; four of sky, all right; no tree. Counted as 0 the tree would make 58.3 of 87.5."""
-    told = _scores(torch.tensor([[3, 0, 1], [0, 4, 0], [0, 0, 0]]), ("road", "sky", "tree"))
-    assert told["IoU"] == {"road": pytest.approx(75), "sky": pytest.approx(100)} and told["mIoU"] == pytest.approx(87.5)
-    assert told["pixel accuracy"] == pytest.approx(87.5) and told["without a labelled pixel"] == ["tree"]
+    scores = _scores(torch.tensor([[3, 0, 1], [0, 4, 0], [0, 0, 0]]), ("road", "sky", "tree"))
+    assert scores["IoU"] == {"road": pytest.approx(75), "sky": pytest.approx(100)} and scores["mIoU"] == pytest.approx(
+        87.5
+    )
+    assert scores["pixel accuracy"] == pytest.approx(87.5) and scores["without a labelled pixel"] == ["tree"]
     console = Console(file=io.StringIO(), width=80)
-    console.print(closing({"mIoU": told["mIoU"], **told}))
-    said = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "without a labelled pixel, so not in the mean: tree" in said and re.search(r"road +75\.0", said)
+    console.print(closing({"mIoU": scores["mIoU"], **scores}))
+    output = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "without a labelled pixel, so not in the mean: tree" in output and re.search(r"road +75\.0", output)
 
 
 # Adaptation -----------------------------------------------------------------------------------------------------------
@@ -240,19 +242,19 @@ def test_adaptation_gives_a_model_file_and_masks(model: Path, trees: dict[str, T
 
 @pytest.mark.parametrize("method", ["adabn", "self_training", "ur", "hcl", "da_vsn_sf", "vat_vst_sf", "tps_sf"])
 def test_every_source_free_method_adapts(method: str, model: Path, trees: dict[str, Tree], tmp_path: Path) -> None:
-    made = load_tensors(adapted(model, trees["frames"].root / "images", tmp_path / "out", method))[0]
-    assert all(bool(torch.isfinite(value).all()) for value in made.values())
+    tensors = load_tensors(adapted(model, trees["frames"].root / "images", tmp_path / "out", method))[0]
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values())
 
 
 def test_a_killed_adaptation_ends_with_the_same_bits(
     model: Path, trees: dict[str, Tree], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frames = trees["frames"].root / "images"
-    whole = adapted(model, frames, tmp_path / "whole").read_bytes()
+    expected = adapted(model, frames, tmp_path / "whole").read_bytes()
     monkeypatch.setattr("bench.runs.training.STATE_EVERY", 1)
 
-    def stop(what: str, done: int, total: int) -> None:
-        if what == "adapt" and done == 2:
+    def stop(task: str, done: int, total: int) -> None:
+        if task == "adapt" and done == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -260,11 +262,11 @@ def test_a_killed_adaptation_ends_with_the_same_bits(
     assert not (tmp_path / "broken" / "model.safetensors").exists()
     steps: list[int] = []
 
-    def note(what: str, done: int, total: int) -> None:
+    def note(task: str, done: int, total: int) -> None:
         steps.append(done)
 
-    made = adapted(model, frames, tmp_path / "broken", progress=note, unboxed=True)
-    assert made.read_bytes() == whole and steps[-2:] == [3, 4] and steps.count(2) == 0
+    path = adapted(model, frames, tmp_path / "broken", progress=note, unboxed=True)
+    assert path.read_bytes() == expected and steps[-2:] == [3, 4] and steps.count(2) == 0
 
 
 def test_labels_beside_the_pictures_are_closed_while_it_adapts(
@@ -313,13 +315,13 @@ WRONG: dict[str, tuple[list[str], str]] = {
 def test_wrong_use_is_one_line(what: str, model: Path, trees: dict[str, Tree], tmp_path: Path) -> None:
     (tmp_path / "text.safetensors").write_text("hello")
     (tmp_path / "empty").mkdir()
-    given, says = WRONG[what]
+    option, says = WRONG[what]
     options = {
         "--checkpoint": str(model),
         "--frames": str(trees["frames"].root / "images"),
         "--out": str(tmp_path / "out"),
     }
-    options |= {given[0]: given[1].format(tmp=tmp_path)}
+    options |= {option[0]: option[1].format(tmp=tmp_path)}
     result = call("adapt", *(part for pair in options.items() for part in pair), "--cache", tmp_path / "cache")
     assert result.exit_code in (1, 2) and says in result.output
     assert len(result.stderr.strip().splitlines()) == 1
@@ -329,14 +331,14 @@ def test_wrong_use_is_one_line(what: str, model: Path, trees: dict[str, Tree], t
 # A given source model -------------------------------------------------------------------------------------------------
 
 
-def given(path: Path, **options: Any) -> RunConfig:
+def config_of(path: Path, **options: Any) -> RunConfig:
     from bench.core.files import file_hash
 
     return make_run_config("adabn", "ministreet-tiny", 0, options, source_file=file_hash(path))
 
 
 def test_a_run_may_start_from_a_model_file(model: Path, tiny_cache: Path, tmp_path: Path, no_figures: None) -> None:
-    config = given(model)
+    config = config_of(model)
     record = run(config, Workspace(tmp_path / "runs", tiny_cache, CPU, source_file=model))
     assert record.config.source_file == config.source_file and record.source_model == model.stem
     plain = make_run_config("adabn", "ministreet-tiny")
@@ -345,8 +347,8 @@ def test_a_run_may_start_from_a_model_file(model: Path, tiny_cache: Path, tmp_pa
 
 def test_another_model_than_the_configs_is_refused(model: Path, tiny_cache: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="give that file with --source-model"):
-        run(given(model), Workspace(tmp_path / "runs", tiny_cache, CPU))
+        run(config_of(model), Workspace(tmp_path / "runs", tiny_cache, CPU))
     with pytest.raises(UsageError, match="fusion is conv1x1, the run's is none"):
-        run(given(model, fusion="none"), Workspace(tmp_path / "runs", tiny_cache, CPU, source_file=model))
+        run(config_of(model, fusion="none"), Workspace(tmp_path / "runs", tiny_cache, CPU, source_file=model))
     with pytest.raises(UsageError, match="num_frames is 2, the run's is 3; use -o frames="):
-        run(given(model, frames=3), Workspace(tmp_path / "runs", tiny_cache, CPU, source_file=model))
+        run(config_of(model, frames=3), Workspace(tmp_path / "runs", tiny_cache, CPU, source_file=model))

@@ -1,4 +1,4 @@
-"""`bench adapt` and `bench predict` with what a user has lying about: nothing of it is lost, and nothing old looks new."""
+"""`bench adapt` and `bench predict` into folders that hold other files: none of a user's is lost, no old result stays."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from bench.networks.weights import load_tensors, save_tensors
 RNG = np.random.default_rng(3)
 
 
-def call(command: str, model: Path, frames: Path, out: Path | str, *more: Any) -> Any:
-    given = ["--checkpoint", model, "--frames", frames, "--out", out, "--threads", 1, *more]
-    return CliRunner().invoke(cli.app, [command, *map(str, given)])
+def call(command: str, model: Path, frames: Path, out: Path | str, *options: Any) -> Any:
+    arguments = ["--checkpoint", model, "--frames", frames, "--out", out, "--threads", 1, *options]
+    return CliRunner().invoke(cli.app, [command, *map(str, arguments)])
 
 
-def adapt(model: Path, frames: Path, out: Path | str, *more: Any) -> Any:
-    return call("adapt", model, frames, out, "--method", "adabn", "--steps", 1, "--batch", 1, "--workers", 0, *more)
+def adapt(model: Path, frames: Path, out: Path | str, *options: Any) -> Any:
+    return call("adapt", model, frames, out, "--method", "adabn", "--steps", 1, "--batch", 1, "--workers", 0, *options)
 
 
 def project(folder: Path, pictures: int = 3) -> Path:
@@ -76,7 +76,7 @@ def test_an_out_that_harms_what_is_read_is_refused_before_work(
     assert content(tmp_path) == before
 
 
-@pytest.mark.parametrize("command", [adapt, lambda *more: call("predict", *more)])
+@pytest.mark.parametrize("command", [adapt, lambda *arguments: call("predict", *arguments)])
 def test_a_file_of_the_users_in_the_way_is_named_before_work(command: Any, model: Path, tmp_path: Path) -> None:
     """`--out` into a folder whose `labels/` has the names of the masks."""
     proj, out = project(tmp_path / "proj"), tmp_path / "out"
@@ -95,11 +95,11 @@ def test_force_removes_what_it_wrote_and_nothing_else(model: Path, tmp_path: Pat
     (out / "mine.txt").write_text("mine")
     (out / "labels" / "by hand.png").write_bytes(b"mine")
     assert adapt(model, proj / "images", out).exit_code == 0
-    other = adapt(model, proj / "images", out, "--seed", 1)
-    assert other.exit_code == 2 and "holds another adaptation" in other.stderr
+    refused = adapt(model, proj / "images", out, "--seed", 1)
+    assert refused.exit_code == 2 and "holds another adaptation" in refused.stderr
     assert adapt(model, proj / "images", out, "--seed", 1, "--force", "--no-masks").exit_code == 0
-    left = {name for name in content(out) if not name.startswith(".")} - {"metrics.jsonl"}  # adabn has no losses
-    assert left == {"adapt.yaml", "labels/by hand.png", "mine.txt", "model.safetensors"}
+    names = {name for name in content(out) if not name.startswith(".")} - {"metrics.jsonl"}  # adabn has no losses
+    assert names == {"adapt.yaml", "labels/by hand.png", "mine.txt", "model.safetensors"}
     assert (out / "mine.txt").read_text() == "mine" and "seed: 1" in (out / "adapt.yaml").read_text()
 
 
@@ -109,10 +109,10 @@ def test_an_edited_mask_is_kept(model: Path, tmp_path: Path) -> None:
     mask = out / "labels" / "img0_pred_labelIds.png"
     Image.fromarray(np.zeros((48, 64), np.uint8)).save(mask)
     edited = mask.read_bytes()
-    again = call("predict", model, proj / "images", out)
+    repeated = call("predict", model, proj / "images", out)
     assert (
-        again.exit_code == 2
-        and "img0_pred_labelIds.png was not written by `bench predict`, or was changed" in again.stderr
+        repeated.exit_code == 2
+        and "img0_pred_labelIds.png was not written by `bench predict`, or was changed" in repeated.stderr
     )
     assert mask.read_bytes() == edited and len(list((out / "labels").iterdir())) == 3
 
@@ -135,8 +135,8 @@ def test_old_masks_do_not_stay(model: Path, tmp_path: Path) -> None:
 def test_other_footage_of_equal_size_is_other_footage(model: Path, tmp_path: Path) -> None:
     proj, out = project(tmp_path / "proj"), tmp_path / "out"
     assert adapt(model, proj / "images", out, "--no-masks").exit_code == 0
-    found = adapt(model, proj / "images", out, "--no-masks")
-    assert found.exit_code == 0  # found again
+    repeated = adapt(model, proj / "images", out, "--no-masks")
+    assert repeated.exit_code == 0  # found again
     picture = proj / "images" / "img1.png"
     stamp = picture.stat()
     pixels = np.asarray(Image.open(picture)).copy()
@@ -149,20 +149,20 @@ def test_other_footage_of_equal_size_is_other_footage(model: Path, tmp_path: Pat
     (proj / "images").rename(tmp_path / "moved")
     Image.fromarray(pixels).save(tmp_path / "moved" / "img1.png")
     assert adapt(model, tmp_path / "moved", out, "--no-masks").exit_code == 0  # the same content elsewhere
-    told = (out / "adapt.yaml").read_text()
-    assert str(tmp_path) not in told and "content: " in told
+    text = (out / "adapt.yaml").read_text()
+    assert str(tmp_path) not in text and "content: " in text
 
 
 def test_a_model_of_other_weights_is_another_model(model: Path, tmp_path: Path) -> None:
     proj, out = project(tmp_path / "proj"), tmp_path / "out"
-    other = tmp_path / "model.safetensors"
-    shutil.copy(model, other)
-    assert adapt(other, proj / "images", out, "--no-masks").exit_code == 0
+    copy = tmp_path / "model.safetensors"
+    shutil.copy(model, copy)
+    assert adapt(copy, proj / "images", out, "--no-masks").exit_code == 0
     tensors, meta = load_tensors(model)
     name = next(name for name, value in tensors.items() if value.is_floating_point())
     tensors[name] = tensors[name] + 0.5
-    save_tensors(other, tensors, meta)
-    changed = adapt(other, proj / "images", out, "--no-masks")
+    save_tensors(copy, tensors, meta)
+    changed = adapt(copy, proj / "images", out, "--no-masks")
     assert changed.exit_code == 2 and "holds another adaptation" in changed.stderr
 
 

@@ -1,4 +1,4 @@
-"""One's own pictures: left out, said, rounded, labelled; and masks with one's own ids."""
+"""A user's pictures: damaged ones left out, remarks, the size that the network works at; masks with a user's ids and colours."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ CLASSES = named_space("viper2cityscapes").classes
 SIZE = (48, 64)
 
 
-def call(command: str, model: Path, frames: Path, out: Path, *more: Any) -> Any:
-    given = [
+def call(command: str, model: Path, frames: Path, out: Path, *options: Any) -> Any:
+    arguments = [
         "--checkpoint",
         model,
         "--frames",
@@ -41,9 +41,9 @@ def call(command: str, model: Path, frames: Path, out: Path, *more: Any) -> Any:
         1,
         "--cache",
         out.parent / "cache",
-        *more,
+        *options,
     ]
-    result = CliRunner().invoke(cli.app, [command, *map(str, given)])
+    result = CliRunner().invoke(cli.app, [command, *map(str, arguments)])
     assert result.exit_code == 0, result.output
     return result
 
@@ -77,14 +77,14 @@ def test_a_damaged_picture_is_as_if_it_were_not_there(model: Path, tmp_path: Pat
             (folder.parent / "frames.yaml").write_text("folder: v\nlabels: l\nids: {7: road, 26: car}\n")
     (damaged / "img1.png").write_bytes((damaged / "img1.png").read_bytes()[:-500])  # the header is fine
     (sound / "img1.png").unlink()
-    told = json.loads(call("predict", model, sound.parent, tmp_path / "o1", "--json").stdout)
+    expected = json.loads(call("predict", model, sound.parent, tmp_path / "o1", "--json").stdout)
     result = call("predict", model, damaged.parent, tmp_path / "o2", "--json", "--skip-bad")
-    found = json.loads(result.stdout)
+    report = json.loads(result.stdout)
     masks = {p.name: p.read_bytes() for p in (tmp_path / "o2" / "labels").iterdir()}
     assert masks == {p.name: p.read_bytes() for p in (tmp_path / "o1" / "labels").iterdir()} and len(masks) == 3
-    assert found["label maps"] == found["labelled pictures"] == 3 and found["mIoU"] == told["mIoU"]
-    assert list(found["left out"]) == ["v/img1.png"] and found["skipped"] == 1
-    assert "is truncated" in found["left out"]["v/img1.png"] and str(tmp_path) not in json.dumps(found["left out"])
+    assert report["label maps"] == report["labelled pictures"] == 3 and report["mIoU"] == expected["mIoU"]
+    assert list(report["left out"]) == ["v/img1.png"] and report["skipped"] == 1
+    assert "is truncated" in report["left out"]["v/img1.png"] and str(tmp_path) not in json.dumps(report["left out"])
     assert f"bench: left out {damaged / 'img1.png'}: is truncated" in result.stderr
 
 
@@ -95,9 +95,9 @@ def test_a_label_that_cannot_be_read_is_left_out_of_the_score(model: Path, tmp_p
         Image.fromarray(RNG.choice([7, 26], SIZE).astype(np.uint8)).save(tmp_path / "l" / name)
     (tmp_path / "l" / "img1.png").write_bytes(b"\x89PNG")
     (tmp_path / "frames.yaml").write_text("folder: v\nlabels: l\nids: {7: road, 26: car}\n")
-    found = json.loads(call("predict", model, tmp_path, tmp_path / "out", "--json", "--skip-bad").stdout)
-    assert found["label maps"] == 2 and found["labelled pictures"] == 1
-    assert list(found["left out"]) == ["img1 (its label)"]
+    report = json.loads(call("predict", model, tmp_path, tmp_path / "out", "--json", "--skip-bad").stdout)
+    assert report["label maps"] == 2 and report["labelled pictures"] == 1
+    assert list(report["left out"]) == ["img1 (its label)"]
 
 
 def test_without_skip_bad_it_is_an_error_before_work(tmp_path: Path, workspace: Workspace) -> None:
@@ -137,20 +137,20 @@ def test_palettes_and_several_images_are_counted(tmp_path: Path) -> None:
     Image.open(folder / "a.png").quantize(16).save(folder / "a.png")
     two = [Image.open(folder / "b.png"), Image.fromarray(RNG.integers(0, 255, (*SIZE, 3)).astype(np.uint8))]
     two[0].save(folder / "c.tif", save_all=True, append_images=two[1:])
-    seen = look_through(folder, ["a.png", "b.png", "c.tif"], whole=True)
-    assert (seen.palette, seen.several, seen.turned, seen.alpha) == (1, 1, 0, 0) and not seen.bad
-    assert len(set(seen.digests.values())) == 3 and all(len(digest) == 64 for digest in seen.digests.values())
+    survey = look_through(folder, ["a.png", "b.png", "c.tif"], whole=True)
+    assert (survey.palette, survey.several, survey.turned, survey.alpha) == (1, 1, 0, 0) and not survey.bad
+    assert len(set(survey.digests.values())) == 3 and all(len(digest) == 64 for digest in survey.digests.values())
 
 
 def test_content_is_names_order_and_bytes(tmp_path: Path, workspace: Workspace) -> None:
-    one = pictures(tmp_path / "a", ["x1.png", "x2.png"])
-    first = open_footage(one, None, "mini", workspace).content
+    folder = pictures(tmp_path / "a", ["x1.png", "x2.png"])
+    first = open_footage(folder, None, "mini", workspace).content
     (tmp_path / "b").mkdir()
     for name in ("x1.png", "x2.png"):
-        (tmp_path / "b" / name).write_bytes((one / name).read_bytes())
+        (tmp_path / "b" / name).write_bytes((folder / name).read_bytes())
     assert open_footage(tmp_path / "b", None, "mini", workspace).content == first
-    (tmp_path / "b" / "x1.png").write_bytes((one / "x2.png").read_bytes())
-    (tmp_path / "b" / "x2.png").write_bytes((one / "x1.png").read_bytes())
+    (tmp_path / "b" / "x1.png").write_bytes((folder / "x2.png").read_bytes())
+    (tmp_path / "b" / "x2.png").write_bytes((folder / "x1.png").read_bytes())
     assert open_footage(tmp_path / "b", None, "mini", workspace).content != first
 
 
@@ -224,17 +224,19 @@ def test_masks_carry_the_ids_of_the_yaml(model: Path, tmp_path: Path) -> None:
     (tmp_path / "frames.yaml").write_text(yaml.safe_dump(described))
     call("predict", model, tmp_path / "v", tmp_path / "plain")
     call("predict", model, tmp_path, tmp_path / "own")
-    plain, own = (
+    plain, own_ids = (
         {row["name"]: row["id"] for row in json.loads((tmp_path / out / "legend.json").read_text())}
         for out in ("plain", "own")
     )
-    assert plain == dict(zip(CLASSES, named_space("viper2cityscapes").label_ids, strict=True)) and list(own) == list(
-        CLASSES
-    )
-    assert (own["road"], own["sky"], own["car"]) == (0, 200, 7) and own["building"] == plain["building"] == 11
-    assert own["sidewalk"] == 1 and len(set(own.values())) == 15  # 8 is taken; 1 is the first that is free
+    assert plain == dict(zip(CLASSES, named_space("viper2cityscapes").label_ids, strict=True)) and list(
+        own_ids
+    ) == list(CLASSES)
+    assert (own_ids["road"], own_ids["sky"], own_ids["car"]) == (0, 200, 7) and own_ids["building"] == plain[
+        "building"
+    ] == 11
+    assert own_ids["sidewalk"] == 1 and len(set(own_ids.values())) == 15  # 8 is taken; 1 is the first that is free
     table = np.zeros(256, np.uint8)
-    table[[plain[name] for name in CLASSES]] = [own[name] for name in CLASSES]
+    table[[plain[name] for name in CLASSES]] = [own_ids[name] for name in CLASSES]
     for name in ("a1", "a2"):
         masks = [
             np.asarray(Image.open(tmp_path / out / "labels" / f"{name}_pred_labelIds.png")) for out in ("plain", "own")
@@ -246,8 +248,8 @@ def test_masks_carry_the_ids_of_the_yaml(model: Path, tmp_path: Path) -> None:
 def test_masks_carry_the_colours_of_the_yaml(model: Path, tmp_path: Path) -> None:
     pictures(tmp_path / "v", ["a1.png"])
     (tmp_path / "l").mkdir()
-    mine = {name: [k, 2 * k, 255 - k] for k, name in enumerate(CLASSES)}
-    (tmp_path / "frames.yaml").write_text(yaml.safe_dump({"folder": "v", "labels": "l", "colors": mine}))
+    colours = {name: [k, 2 * k, 255 - k] for k, name in enumerate(CLASSES)}
+    (tmp_path / "frames.yaml").write_text(yaml.safe_dump({"folder": "v", "labels": "l", "colors": colours}))
     call("predict", model, tmp_path, tmp_path / "out")
     call("predict", model, tmp_path / "v", tmp_path / "plain")
     mask, plain = (
@@ -258,10 +260,10 @@ def test_masks_carry_the_colours_of_the_yaml(model: Path, tmp_path: Path) -> Non
     train[list(named_space("viper2cityscapes").label_ids)] = range(15)
     np.testing.assert_array_equal(np.asarray(mask), train[np.asarray(plain)])
     np.testing.assert_array_equal(
-        np.asarray(mask.convert("RGB")), np.array(list(mine.values()), np.uint8)[np.asarray(mask)]
+        np.asarray(mask.convert("RGB")), np.array(list(colours.values()), np.uint8)[np.asarray(mask)]
     )
     rows = json.loads((tmp_path / "out" / "legend.json").read_text())
-    assert rows[3] == {"id": 3, "name": CLASSES[3], "color": mine[CLASSES[3]]}
+    assert rows[3] == {"id": 3, "name": CLASSES[3], "color": colours[CLASSES[3]]}
 
 
 def test_classes_of_no_label_space_have_train_ids() -> None:
@@ -292,8 +294,8 @@ def test_an_output_may_lie_beside_footage_with_labels(labels: str, model: Path, 
     for name in ("a1.png", "a2.png"):
         Image.fromarray(RNG.choice([7, 26], SIZE).astype(np.uint8)).save(proj / labels / name)
     (proj / "frames.yaml").write_text(f"folder: images\nlabels: {labels}\nids: {{7: road, 26: car}}\n")
-    more = ["--method", "self_training", "--steps", 2, "--batch", 1, "--json"]
-    found = json.loads(call("adapt", model, proj, proj / "out", *more).stdout)
-    assert found["labelled pictures"] == 2 and (proj / "out" / "metrics.jsonl").read_text().count("\n") == 2
-    again = json.loads(call("predict", model, proj, proj / "predicted", "--json").stdout)
-    assert again["labelled pictures"] == 2
+    options = ["--method", "self_training", "--steps", 2, "--batch", 1, "--json"]
+    report = json.loads(call("adapt", model, proj, proj / "out", *options).stdout)
+    assert report["labelled pictures"] == 2 and (proj / "out" / "metrics.jsonl").read_text().count("\n") == 2
+    prediction = json.loads(call("predict", model, proj, proj / "predicted", "--json").stdout)
+    assert prediction["labelled pictures"] == 2

@@ -1,4 +1,4 @@
-"""Predictions of footage: a picture that cannot be read is left out, and no other stands under its name."""
+"""Predictions of footage: a picture that cannot be read is left out, and no other prediction gets its name."""
 
 from __future__ import annotations
 
@@ -29,11 +29,16 @@ class Damaged(ClipStore):
 
 def test_a_skipped_picture_is_left_out(tiny_cache: Path) -> None:
     folder = prepare_split(load_shift("ministreet-tiny").data, "target", "val", 0, tiny_cache)  # type: ignore[arg-type]
-    store, bad = ClipStore(folder), BadClips(skip=True)
+    store, bad_clips = ClipStore(folder), BadClips(skip=True)
     segmenter = build_segmenter("mini", "none", 15)
-    whole = {one.key: one for one in predictions(segmenter, ClipLoader(store, exact, 1, 0), None, False, CPU)}
-    found = list(predictions(segmenter, ClipLoader(Damaged(folder), exact, 1, 0, bad), None, False, CPU))
-    assert [one.key for one in found] == [store.key(i) for i in (0, 1, 3)] and list(bad.found) == [store.key(2)]
-    for one, index in zip(found, (0, 1, 3), strict=True):
-        assert (one.frame == store[index].frames[-1].transpose(1, 2, 0)).all()
-        assert (one.labels == whole[one.key].labels).all()
+    expected = {
+        prediction.key: prediction
+        for prediction in predictions(segmenter, ClipLoader(store, exact, 1, 0), None, False, CPU)
+    }
+    predicted = list(predictions(segmenter, ClipLoader(Damaged(folder), exact, 1, 0, bad_clips), None, False, CPU))
+    assert [prediction.key for prediction in predicted] == [store.key(i) for i in (0, 1, 3)] and list(
+        bad_clips.found
+    ) == [store.key(2)]
+    for prediction, index in zip(predicted, (0, 1, 3), strict=True):
+        assert (prediction.frame == store[index].frames[-1].transpose(1, 2, 0)).all()
+        assert (prediction.labels == expected[prediction.key].labels).all()

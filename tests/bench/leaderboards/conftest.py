@@ -29,9 +29,9 @@ def reported(tiny_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     """A folder with ``shifts/tiny-reported.yaml`` and, in ``runs``, finished runs of adabn, stpl and the oracle on it."""
     base = tmp_path_factory.mktemp("reported")
     (base / "shifts").mkdir()
-    told = yaml.safe_load((ROOT / "shifts" / "ministreet-tiny.yaml").read_text(encoding="utf-8"))
-    told |= {"purpose": "report", "name": "tiny-reported"}
-    (base / "shifts" / "tiny-reported.yaml").write_text(yaml.safe_dump(told), encoding="utf-8")
+    shift = yaml.safe_load((ROOT / "shifts" / "ministreet-tiny.yaml").read_text(encoding="utf-8"))
+    shift |= {"purpose": "report", "name": "tiny-reported"}
+    (base / "shifts" / "tiny-reported.yaml").write_text(yaml.safe_dump(shift), encoding="utf-8")
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         register(patch, base)

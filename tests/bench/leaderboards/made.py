@@ -31,7 +31,7 @@ def make_record(key: str, seed: int, miou: float, *, shift: str = SHIFT, **chang
     config = make_run_config(key, shift, seed, changes.pop("options", {}))
     classes = load_shift(shift).classes
     steps = 0 if key in ("source_only", "adabn") else 200
-    value: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "schema": 1,
         "run": config.hash,
         "config": config.model_dump(mode="json"),
@@ -64,7 +64,7 @@ def make_record(key: str, seed: int, miou: float, *, shift: str = SHIFT, **chang
         "hardware": {"cpu": "A CPU", "cores": 2, "threads": 2, "device": "cpu", "system": "Linux"},
         "date": f"2026-02-0{seed + 1}",
     }
-    return Record.model_validate(value | changes)
+    return Record.model_validate(fields | changes)
 
 
 def standard() -> list[Record]:
@@ -82,8 +82,8 @@ def table(page: str, heading: str) -> list[dict[str, str]]:
 
 def row(rows: list[dict[str, str]], start: str) -> dict[str, str]:
     """The only row whose first cell begins so."""
-    (found,) = [r for r in rows if next(iter(r.values())).strip("[").startswith(start)]
-    return found
+    (match,) = [r for r in rows if next(iter(r.values())).strip("[").startswith(start)]
+    return match
 
 
 # Records that could have been measured --------------------------------------------------------------------------------
@@ -114,10 +114,10 @@ def scored(key: str, seed: int, miou: float, *, shift: str = SHIFT, **changes: A
     options, counts, cls = changes.pop("options", {}), counts_for(miou, seed), method_class(key)
     result = result_of(counts)
     steps = {"oracle": [800], "source_only": [0], "adabn": [0]}.get(key, [50, 100, 150])
-    kept = [
+    snapshots = [
         {"step": float(s), "target_score": 1 + s / 1000, "miou": result["miou"] - (steps[-1] - s) / 100} for s in steps
     ]
-    last = {name: kept[-1][name] for name in ("step", "miou")}
+    last = {name: snapshots[-1][name] for name in ("step", "miou")}
     config = make_run_config(key, shift, seed, options)
     fusion, cost = config.fusion, make_record(key, seed, miou).cost.model_dump()
     network = build_segmenter(config.network, fusion, 15)
@@ -125,7 +125,7 @@ def scored(key: str, seed: int, miou: float, *, shift: str = SHIFT, **changes: A
         "source_model": None if key == "oracle" else f"{seed:04x}{sum(map(ord, fusion)):08x}",
         "method": {name: getattr(cls.card, name) for name in ("title", "design", "setting", "floor")},
         "result": result,
-        "selection": {"unsupervised": last, "oracle": last | {"label_looks": len(kept)}, "snapshots": kept},
+        "selection": {"unsupervised": last, "oracle": last | {"label_looks": len(snapshots)}, "snapshots": snapshots},
         "cost": cost
         | {"steps": steps[-1], "parameters": sum(p.numel() for p in network.parameters())}
         | ({} if steps[-1] else {"seconds": 0.0, "cpu_seconds": 0.0}),

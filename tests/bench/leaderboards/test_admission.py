@@ -25,15 +25,15 @@ def pages_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def edited(record: Record, **config: Any) -> dict[str, Any]:
     """The record's JSON with its config changed but not its hash."""
-    value: dict[str, Any] = json.loads(record.to_json())
-    return value | {"config": value["config"] | config}
+    fields: dict[str, Any] = json.loads(record.to_json())
+    return fields | {"config": fields["config"] | config}
 
 
 def rehashed(record: Record, **config: Any) -> Record:
     """A record whose hash fits its changed config."""
-    value = edited(record, **config)
-    changed = Record.model_validate(value)
-    return Record.model_validate(value | {"run": changed.config.hash, "shift_hash": changed.config.shift_hash})
+    fields = edited(record, **config)
+    changed = Record.model_validate(fields)
+    return Record.model_validate(fields | {"run": changed.config.hash, "shift_hash": changed.config.shift_hash})
 
 
 GOOD = make_record("stpl", 0, 40.0)
@@ -97,12 +97,12 @@ def with_sequences(tmp_path: Path) -> Path:
 def test_sequences_are_drawn_anew(with_sequences: Path) -> None:
     write(with_sequences)
     page = (with_sequences / f"{SHIFT}.md").read_text(encoding="utf-8")
-    (found,) = table(page, "Paired comparisons")
+    (comparison,) = table(page, "Paired comparisons")
     a, b = ({s: counts_for(base + s, s) for s in range(3)} for base in (51.0, 50.0))
-    again = paired_bootstrap(a, b)
-    assert again is not None and again.low > 0
-    assert found["bootstrap 95 %"] == f"{again.low:+.2f} to {again.high:+.2f}"
-    assert found["bootstrap p, Holm"] == "<0.001"
+    bootstrap = paired_bootstrap(a, b)
+    assert bootstrap is not None and bootstrap.low > 0
+    assert comparison["bootstrap 95 %"] == f"{bootstrap.low:+.2f} to {bootstrap.high:+.2f}"
+    assert comparison["bootstrap p, Holm"] == "<0.001"
 
 
 def test_a_touched_up_number_is_refused_by_file(with_sequences: Path) -> None:

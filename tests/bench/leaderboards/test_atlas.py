@@ -39,10 +39,10 @@ def shifts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Three shifts of an atlas, as if the repository held them and no others."""
     folder = tmp_path_factory.mktemp("atlas")
     (folder / "shifts").mkdir()
-    told = yaml.safe_load((ROOT / "shifts" / "ministreet.yaml").read_text(encoding="utf-8"))
-    told["settings"] = {"tuned-on": "ministreet2-dev"}  # as the atlas itself
+    shift = yaml.safe_load((ROOT / "shifts" / "ministreet.yaml").read_text(encoding="utf-8"))
+    shift["settings"] = {"tuned-on": "ministreet2-dev"}  # as the atlas itself
     for name in (A, B, C):
-        text = yaml.safe_dump(told | {"name": name, "title": f"What {name} moves"})
+        text = yaml.safe_dump(shift | {"name": name, "title": f"What {name} moves"})
         (folder / "shifts" / f"{name}.yaml").write_text(text, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         register(patch, folder)
@@ -51,36 +51,36 @@ def shifts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @cache
-def made(method: str, seed: int, miou: float, shift: str, options: tuple[tuple[str, str], ...]) -> Record:
+def cached_record(method: str, seed: int, miou: float, shift: str, options: tuple[tuple[str, str], ...]) -> Record:
     return make_record(method, seed, miou, shift=shift, options=dict(options))
 
 
 def records(scores: Scores, *options: tuple[str, str]) -> list[Record]:
     return [
-        made(method, seed, float(miou), shift, options)
-        for shift, of in scores.items()
-        for method, values in of.items()
+        cached_record(method, seed, float(miou), shift, options)
+        for shift, by_method in scores.items()
+        for method, values in by_method.items()
         for seed, miou in enumerate(values)
         if miou is not None
     ]
 
 
-def by_shift(*of: list[Record]) -> dict[str, list[Group]]:
-    found: dict[str, list[Record]] = {}
-    for record in (record for several in of for record in several):
-        found.setdefault(record.config.shift, []).append(record)
-    return {name: grouped(several) for name, several in sorted(found.items())}
+def by_shift(*record_lists: list[Record]) -> dict[str, list[Group]]:
+    per_shift: dict[str, list[Record]] = {}
+    for record in (record for several in record_lists for record in several):
+        per_shift.setdefault(record.config.shift, []).append(record)
+    return {name: grouped(several) for name, several in sorted(per_shift.items())}
 
 
-def text_of(*of: list[Record]) -> str:
-    return atlas_page.page(Path("boards"), by_shift(*of), {}).text
+def text_of(*record_lists: list[Record]) -> str:
+    return atlas_page.page(Path("boards"), by_shift(*record_lists), {}).text
 
 
 def rank_tables(text: str) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-    """Of source-free methods and of all but the oracle; the second table's header stands among the rows of the first."""
-    both = table(text, "Ranks")
-    second = [r["method"] for r in both].index("method")
-    return both[:second], both[second + 2 :]
+    """Rank tables of source-free methods and of all but the oracle; the header of the second is one of the rows of the first."""
+    rows = table(text, "Ranks")
+    second = [r["method"] for r in rows].index("method")
+    return rows[:second], rows[second + 2 :]
 
 
 def ranks(rows: list[dict[str, str]], start: str) -> list[str]:
@@ -127,10 +127,12 @@ def test_scores_gains_and_ranks_by_hand() -> None:
 
 
 def test_shifts_that_start_from_one_model_are_not_independent() -> None:
-    own = [made("stpl", 0, 40.0, shift, ()).model_copy(update={"source_model": shift}) for shift in (A, B)]
-    assert "and its own source model on each shift" in text_of(own)
+    own_models = [
+        cached_record("stpl", 0, 40.0, shift, ()).model_copy(update={"source_model": shift}) for shift in (A, B)
+    ]
+    assert "and its own source model on each shift" in text_of(own_models)
     assert "and one source model for all shifts" in text_of(
-        [one.model_copy(update={"source_model": "ab"}) for one in own]
+        [record.model_copy(update={"source_model": "ab"}) for record in own_models]
     )
 
 
@@ -147,15 +149,18 @@ def test_what_the_page_says_in_short() -> None:
 
 def test_where_nobody_is_told_apart_names_are_not_listed() -> None:
     """STPL minus UR is -4 and 6, minus AdaBN 0 and 3: two replicates that contradict each other."""
-    of = {"source_only": (30, 32), "adabn": (33, 38), "ur": (37, 35), "stpl": (33, 41)}
-    text = text_of(records(dict.fromkeys((A, B, C), of)))
+    scores = {"source_only": (30, 32), "adabn": (33, 38), "ur": (37, 35), "stpl": (33, 41)}
+    text = text_of(records(dict.fromkeys((A, B, C), scores)))
     assert "- `test-a`: best is STPL (37.0 ± 50.8), then UR (36.0 ± 12.7; +1.00 ± 63.53 between them)" in text
     assert text.count("; none of the 2 others is told apart from it.") == 3
     assert "- AdaBN: not told apart from the best on each; rank 3 of 3 on each." in text
 
 
 def test_it_says_so_where_stpl_is_not_first() -> None:
-    worse = {shift: {**of, "stpl": tuple(x - 9 for x in of["stpl"] if x is not None)} for shift, of in STANDARD.items()}
+    worse = {
+        shift: {**by_method, "stpl": tuple(x - 9 for x in by_method["stpl"] if x is not None)}
+        for shift, by_method in STANDARD.items()
+    }
     text = text_of(records(worse))
     # AdaBN: 2, 1, 2; UR: 1, 2, 1
     assert (
@@ -164,10 +169,12 @@ def test_it_says_so_where_stpl_is_not_first() -> None:
         "`test-a`, `test-b` and `test-c`."
     ) in text
     # UR as STPL: 1.5, 2.5, 2; AdaBN: 3, 1, 2
-    level = {shift: {**of, "ur": of["stpl"]} for shift, of in STANDARD.items()}
+    level = {shift: {**by_method, "ur": by_method["stpl"]} for shift, by_method in STANDARD.items()}
     assert "STPL has the best mean rank, 2.00 of 3, shared with AdaBN and UR;" in text_of(records(level))
-    gone = {shift: {name: x for name, x in of.items() if name != "stpl"} for shift, of in STANDARD.items()}
-    assert "STPL does not have every block and is not ranked." in text_of(records(gone))
+    without_stpl = {
+        shift: {name: x for name, x in by_method.items() if name != "stpl"} for shift, by_method in STANDARD.items()
+    }
+    assert "STPL does not have every block and is not ranked." in text_of(records(without_stpl))
 
 
 def test_a_method_without_a_shift_is_shown_and_not_ranked() -> None:
@@ -180,7 +187,7 @@ def test_a_method_without_a_shift_is_shown_and_not_ranked() -> None:
     )
     assert "Of 6 × 3 cells 1 is empty; `bench run -m METHOD" in text
     assert "Incomplete and not ranked: AdaBN (`test-b`)." in text
-    assert [of.name for of in atlas.source_free.rows] == ["stpl", "ur"]
+    assert [group.name for group in atlas.source_free.rows] == ["stpl", "ur"]
     assert atlas.source_free.ranks.tolist() == [[1, 2], [1, 2], [2, 1]]
     assert "No test: 2 methods." in text and "- `test-b`: best is STPL" in text
 
@@ -188,32 +195,42 @@ def test_a_method_without_a_shift_is_shown_and_not_ranked() -> None:
 def test_no_mean_is_taken_over_other_replicates_than_the_next() -> None:
     """AdaBN's second replicate on c is missing: its mean there would be 43 instead of 43.5, worse by the world alone."""
     atlas = Atlas.of(by_shift(records(without(STANDARD, C, "adabn", 1))))
-    assert atlas.blocks == {A: [0, 1], B: [0, 1], C: [0, 1]} and [of.name for of in atlas.incomplete] == ["adabn"]
+    assert atlas.blocks == {A: [0, 1], B: [0, 1], C: [0, 1]} and [group.name for group in atlas.incomplete] == ["adabn"]
     assert "adabn" not in atlas.leaders[C] and "adabn" in atlas.leaders[B]
     assert "AdaBN (`test-c` seed 1)" in text_of(records(without(STANDARD, C, "adabn", 1)))
-    more: Scores = {**STANDARD, A: {**STANDARD[A], "ur": (36, 38, 90)}}
-    found = Atlas.of(by_shift(records(more)))
-    assert found.blocks[A] == [0, 1] and found.source_free.scores[0].max() == 41  # the third is nobody else's
-    assert "1 records of ranked methods are of no block" in text_of(records(more))
+    larger: Scores = {**STANDARD, A: {**STANDARD[A], "ur": (36, 38, 90)}}
+    larger_atlas = Atlas.of(by_shift(records(larger)))
+    assert (
+        larger_atlas.blocks[A] == [0, 1] and larger_atlas.source_free.scores[0].max() == 41
+    )  # the third is nobody else's
+    assert "1 records of ranked methods are of no block" in text_of(records(larger))
     half: Scores = {A: {"ur": (1, None), "stpl": (None, 2), "adabn": (None, None, 3)}}
     assert Atlas.of(by_shift(records(half))).blocks == {} and "in no rank: `test-a`" in text_of(records(half))
 
 
 def test_one_shift_alone_has_ranks_and_no_test(tmp_path: Path) -> None:
-    one = atlas_page.page(tmp_path, by_shift(records({A: STANDARD[A]})), {})
-    stpl = row(rank_tables(one.text)[0], "STPL")
-    assert (stpl["mean rank"], stpl["95 %"], stpl["group"]) == ("1.00", "–", "–") and "No test: one shift." in one.text
-    assert [drawing.path.name for drawing in one.drawings] == ["atlas-gains.png"]
-    assert f"Nobody has run `test-b` and `test-c` yet; `bench run -m METHOD --shift {B}`" in one.text
+    one_shift = atlas_page.page(tmp_path, by_shift(records({A: STANDARD[A]})), {})
+    stpl = row(rank_tables(one_shift.text)[0], "STPL")
+    assert (stpl["mean rank"], stpl["95 %"], stpl["group"]) == (
+        "1.00",
+        "–",
+        "–",
+    ) and "No test: one shift." in one_shift.text
+    assert [drawing.path.name for drawing in one_shift.drawings] == ["atlas-gains.png"]
+    assert f"Nobody has run `test-b` and `test-c` yet; `bench run -m METHOD --shift {B}`" in one_shift.text
 
 
 def test_one_replicate_tells_nobody_apart() -> None:
-    text = text_of(records({shift: {name: x[:1] for name, x in of.items()} for shift, of in STANDARD.items()}))
+    text = text_of(
+        records({shift: {name: x[:1] for name, x in by_method.items()} for shift, by_method in STANDARD.items()})
+    )
     assert "then UR (36.0; +4.00 between them); one replicate tells nobody apart." in text
 
 
 def test_one_replicate_of_each_shift_ranks_and_claims_no_test() -> None:
-    first = {shift: {method: values[:1] for method, values in of.items()} for shift, of in STANDARD.items()}
+    first = {
+        shift: {method: values[:1] for method, values in by_method.items()} for shift, by_method in STANDARD.items()
+    }
     text = text_of(records(first))
     short = text.split("## In short")[1].split("## Scores")[0]
     assert "- UR: best on `test-c`; rank 1 (`test-c`) to 3 (`test-b`) of 3." in short
@@ -227,14 +244,14 @@ def test_one_replicate_of_each_shift_ranks_and_claims_no_test() -> None:
 
 def test_no_records_no_page(tmp_path: Path) -> None:
     assert atlas_page.pages(tmp_path, {}) == []
-    other = Committed([make_record("stpl", 0, 40.0)], {})
-    assert atlas_page.pages(tmp_path, {"ministreet": other}) == []
+    committed = Committed([make_record("stpl", 0, 40.0)], {})
+    assert atlas_page.pages(tmp_path, {"ministreet": committed}) == []
 
 
 def test_published_ingredients_have_tables_of_their_own() -> None:
     published = records({A: {"source_only": (35, 37), "stpl": (60, 62)}}, ("ingredients", "published"))
     alone, text = text_of(records(STANDARD)), text_of(records(STANDARD), published)
-    common, _, own = text.partition("# With published ingredients")
+    common, _, published_part = text.partition("# With published ingredients")
     for heading in ("In short", "Scores", "Gain over source-only", "Ranks"):
         assert f"\n## {heading}\n" in common
     start = alone.index("## In short")
@@ -243,7 +260,7 @@ def test_published_ingredients_have_tables_of_their_own() -> None:
         .rstrip()
         .startswith(alone[start : alone.index("## The same order")].rstrip())
     )
-    (floor, stpl), (gain,) = table(own, "Scores"), table(own, "Gain over source-only")
+    (floor, stpl), (gain,) = table(published_part, "Scores"), table(published_part, "Gain over source-only")
     assert (floor["test-a"], stpl["test-a"], gain["test-a"]) == (
         "36.0 ± 12.7 (2)",
         "61.0 ± 12.7 (2)",

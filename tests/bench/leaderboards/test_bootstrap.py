@@ -27,11 +27,11 @@ def replicates(skill: float, n: int = 3, size: int = 7) -> dict[int, Sequences]:
     return {seed: sequences(size + seed, skill, seed) for seed in range(n)}
 
 
-def slow_miou(taken: list[np.ndarray]) -> float:
+def slow_miou(drawn: list[np.ndarray]) -> float:
     """Pooled mIoU of a list of sequences, class by class."""
     ious = []
-    for c in range(len(taken[0])):
-        tp, truth, predicted = (sum(int(of[c, k]) for of in taken) for k in range(3))
+    for c in range(len(drawn[0])):
+        tp, truth, predicted = (sum(int(counts[c, k]) for counts in drawn) for k in range(3))
         if truth + predicted - tp:
             ious.append(100 * tp / (truth + predicted - tp))
     return sum(ious) / len(ious)
@@ -51,9 +51,9 @@ def slow_bootstrap(a: dict[int, Sequences], b: dict[int, Sequences], draws: int)
         gaps = []
         for number in row:
             names = sorted(a[seeds[number]])
-            taken = [names[i] for i in next(streams[number])]
-            ours, theirs = ([side[seeds[number]][name] for name in taken] for side in (a, b))
-            gaps.append(slow_miou(ours) - slow_miou(theirs))
+            drawn = [names[i] for i in next(streams[number])]
+            first, second = ([side[seeds[number]][name] for name in drawn] for side in (a, b))
+            gaps.append(slow_miou(first) - slow_miou(second))
         means.append(sum(gaps) / len(gaps))
     return means
 
@@ -61,13 +61,13 @@ def slow_bootstrap(a: dict[int, Sequences], b: dict[int, Sequences], draws: int)
 @pytest.mark.parametrize("n", [1, 3])
 def test_the_bootstrap_equals_loops(n: int) -> None:
     a, b, draws = replicates(0.62, n), replicates(0.6, n), 60
-    found, means = paired_bootstrap(a, b, draws), slow_bootstrap(a, b, draws)
-    assert found is not None and (found.replicates, found.sequences) == (n, sum(len(of) for of in a.values()))
-    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])), abs=1e-8)
+    paired, means = paired_bootstrap(a, b, draws), slow_bootstrap(a, b, draws)
+    assert paired is not None and (paired.replicates, paired.sequences) == (n, sum(len(clips) for clips in a.values()))
+    assert (paired.low, paired.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])), abs=1e-8)
     rarer = min(sum(x <= 0 for x in means), sum(x >= 0 for x in means))
-    assert found.p == pytest.approx(min(1, 2 * (1 + rarer) / (draws + 1)))
+    assert paired.p == pytest.approx(min(1, 2 * (1 + rarer) / (draws + 1)))
     observed = [slow_miou(list(a[s].values())) - slow_miou(list(b[s].values())) for s in a]
-    assert found.difference == pytest.approx(sum(observed) / n)
+    assert paired.difference == pytest.approx(sum(observed) / n)
 
 
 def test_pooled_miou_by_hand() -> None:
@@ -76,46 +76,54 @@ def test_pooled_miou_by_hand() -> None:
 
 
 def test_equal_methods_do_not_differ() -> None:
-    found = paired_bootstrap(replicates(0.6), replicates(0.6))
-    assert found is not None and (found.difference, found.low, found.high, found.p) == (0.0, 0.0, 0.0, 1.0)
+    paired = paired_bootstrap(replicates(0.6), replicates(0.6))
+    assert paired is not None and (paired.difference, paired.low, paired.high, paired.p) == (0.0, 0.0, 0.0, 1.0)
 
 
 def test_a_method_that_is_better_everywhere_is_better_in_every_draw() -> None:
-    found = paired_bootstrap(replicates(0.8), replicates(0.5))
-    assert found is not None and 0 < found.low < found.difference < found.high and found.p == pytest.approx(2 / 2001)
+    paired = paired_bootstrap(replicates(0.8), replicates(0.5))
+    assert (
+        paired is not None and 0 < paired.low < paired.difference < paired.high and paired.p == pytest.approx(2 / 2001)
+    )
 
 
 def test_it_is_antisymmetric_and_reproducible() -> None:
     a, b = replicates(0.62), replicates(0.6)
-    found, back = paired_bootstrap(a, b), paired_bootstrap(b, a)
+    forward, backward = paired_bootstrap(a, b), paired_bootstrap(b, a)
     plan.cache_clear()
-    assert found is not None and back is not None and paired_bootstrap(a, b) == found
-    assert (back.difference, back.low, back.high) == pytest.approx((-found.difference, -found.high, -found.low))
-    assert back.p == found.p
+    assert forward is not None and backward is not None and paired_bootstrap(a, b) == forward
+    assert (backward.difference, backward.low, backward.high) == pytest.approx(
+        (-forward.difference, -forward.high, -forward.low)
+    )
+    assert backward.p == forward.p
 
 
 def test_drawing_replicates_too_widens_the_interval() -> None:
     """Replicates whose differences disagree: sequences within one of them know nothing of it."""
     a = {0: sequences(40, 0.8, 0), 1: sequences(40, 0.4, 1)}
     b = {0: sequences(40, 0.6, 0), 1: sequences(40, 0.6, 1)}
-    both, one = paired_bootstrap(a, b), paired_bootstrap({0: a[0]}, {0: b[0]})
-    assert both is not None and one is not None and both.high - both.low > 2 * (one.high - one.low)
-    assert both.low < 0 < both.high
+    two_seeds, one_seed = paired_bootstrap(a, b), paired_bootstrap({0: a[0]}, {0: b[0]})
+    assert (
+        two_seeds is not None
+        and one_seed is not None
+        and two_seeds.high - two_seeds.low > 2 * (one_seed.high - one_seed.low)
+    )
+    assert two_seeds.low < 0 < two_seeds.high
 
 
 def test_only_shared_replicates_with_the_same_sequences_are_paired() -> None:
     a, b = replicates(0.7), replicates(0.6)
     assert paired_bootstrap(a, {9: b[0]}) is None and paired_bootstrap({}, {}) is None
-    renamed = {0: {f"other {name}": of for name, of in b[0].items()}}
+    renamed = {0: {f"other {name}": counts for name, counts in b[0].items()}}
     assert paired_bootstrap({0: a[0]}, renamed) is None
     assert paired_bootstrap({0: {}}, {0: {}}) is None
-    found = paired_bootstrap(a, {0: b[0], 2: b[2]})
-    assert found is not None and found.replicates == 2
+    paired = paired_bootstrap(a, {0: b[0], 2: b[2]})
+    assert paired is not None and paired.replicates == 2
 
 
 def test_order_of_sequences_does_not_matter() -> None:
     a, b = replicates(0.62), replicates(0.6)
-    turned = {seed: dict(reversed(of.items())) for seed, of in a.items()}
+    turned = {seed: dict(reversed(clips.items())) for seed, clips in a.items()}
     assert paired_bootstrap(turned, b) == paired_bootstrap(a, b)
 
 
@@ -125,9 +133,9 @@ def test_interval_is_as_wide_as_the_spread_over_sequences_says() -> None:
     hits = rng.integers(300, 700, 200)
     a = {0: {f"s{i:03d}": np.array([[h, 1000, h]]) for i, h in enumerate(hits)}}
     b = {0: {f"s{i:03d}": np.array([[500, 1000, 500]]) for i in range(200)}}
-    found = paired_bootstrap(a, b)
+    paired = paired_bootstrap(a, b)
     half = 1.96 * 100 * (hits / 1000).std() / math.sqrt(200)
-    assert found is not None and (found.high - found.low) / 2 == pytest.approx(half, rel=0.1)
+    assert paired is not None and (paired.high - paired.low) / 2 == pytest.approx(half, rel=0.1)
 
 
 def test_the_draws_are_the_same_in_every_version_of_numpy() -> None:

@@ -31,8 +31,8 @@ def test_a_draw_is_whole_blocks_cut_to_the_drives_length() -> None:
     starts = np.random.RandomState(0).randint(5, size=(500, 3))
     for draw in (0, 1, 499):
         slow = np.zeros(7)
-        taken = [start + k for start in starts[draw] for k in range(3)][:7]
-        for frame in taken:
+        frames = [start + k for start in starts[draw] for k in range(3)][:7]
+        for frame in frames:
             slow[frame] += 1
         assert (weights[draw] == slow).all()
 
@@ -56,23 +56,23 @@ def test_blocks_are_wider_than_single_frames_where_neighbours_are_alike() -> Non
 def test_pairs_get_the_same_blocks() -> None:
     """One point better on every frame is better on every draw; the two differ by the IoU of 60 and of 50 right of 100."""
     a, b = {s: drive([60] * 16) for s in (0, 1)}, {s: drive([50] * 16) for s in (0, 1, 2)}
-    found = paired_blocks(a, b)
-    assert found is not None and found.replicates == 2 and found.sequences == 32
-    wanted = 100 * (60 / 140 - 50 / 150)
-    assert (found.difference, found.low, found.high) == pytest.approx((wanted,) * 3)
-    assert found.p == pytest.approx(2 / 2001)
+    paired = paired_blocks(a, b)
+    assert paired is not None and paired.replicates == 2 and paired.sequences == 32
+    expected = 100 * (60 / 140 - 50 / 150)
+    assert (paired.difference, paired.low, paired.high) == pytest.approx((expected,) * 3)
+    assert paired.p == pytest.approx(2 / 2001)
     assert paired_blocks(a, {}) is None and paired_blocks(a, {0: drive([1])}) is None
 
 
 # The page -------------------------------------------------------------------------------------------------------------
 
 
-def record(method: str, seed: int, right: int, **changes: Any) -> tuple[Record, Drive]:
+def drive_record(method: str, seed: int, right: int, **changes: Any) -> tuple[Record, Drive]:
     """A record of the shift whose eleven classes have ``right`` of 100 pixels right in each of 40 frames."""
     shift = load_shift(SHIFT)
     config = make_run_config(method, SHIFT, seed)
     counts = {f"0016E5_{7959 + 2 * (61 + i):05d}": np.array([[right, 100, 100]] * 11 + [[0, 0, 0]]) for i in range(40)}
-    counts = {name: of[: len(shift.score_classes)] for name, of in counts.items()}
+    counts = {name: frame_counts[: len(shift.score_classes)] for name, frame_counts in counts.items()}
     iou = 100 * right / (200 - right)
     result = {
         "iou": {name: None if name in shift.unscored else iou for name in shift.score_classes},
@@ -81,7 +81,7 @@ def record(method: str, seed: int, right: int, **changes: Any) -> tuple[Record, 
         "temporal_consistency": 70.0,
     }
     steps = 0 if method in ("source_only", "adabn") else 150
-    value: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "schema": 1,
         "run": config.hash,
         "config": config.model_dump(mode="json"),
@@ -101,15 +101,15 @@ def record(method: str, seed: int, right: int, **changes: Any) -> tuple[Record, 
         "hardware": {"cpu": "A CPU", "cores": 2, "threads": 2, "device": "cpu", "system": "Linux"},
         "date": "2026-02-01",
     }  # fmt: skip
-    return Record.model_validate(value | changes), counts
+    return Record.model_validate(fields | changes), counts
 
 
 @pytest.fixture(scope="module")
 def page() -> str:
-    made = [record(m, s, r + s) for m, r in (("source_only", 50), ("adabn", 60), ("stpl", 66)) for s in (0, 1)]
-    sequences = {one.run: counts for one, counts in made}
-    rendered = [group_of(one.config.method, (), {0: one}, {}) for one, _ in made[::2]]
-    return build(SHIFT, [one for one, _ in made], sequences, other_shifts={"ministreet": rendered})
+    pairs = [drive_record(m, s, r + s) for m, r in (("source_only", 50), ("adabn", 60), ("stpl", 66)) for s in (0, 1)]
+    sequences = {record.run: counts for record, counts in pairs}
+    rendered = [group_of(record.config.method, (), {0: record}, {}) for record, _ in pairs[::2]]
+    return build(SHIFT, [record for record, _ in pairs], sequences, other_shifts={"ministreet": rendered})
 
 
 def test_the_page_says_what_it_is_of(page: str) -> None:
@@ -129,11 +129,11 @@ def test_the_drive_has_both_intervals_and_all_frames(page: str) -> None:
 
 def test_video_consistency_stands_where_a_record_has_it(page: str) -> None:
     assert "mVC8" not in page
-    newer = [record("source_only", 0, 50), record("stpl", 0, 66)]
-    newer[1] = record(
+    newer = [drive_record("source_only", 0, 50), drive_record("stpl", 0, 66)]
+    newer[1] = drive_record(
         "stpl", 0, 66, result={**newer[1][0].model_dump(mode="json")["result"], "mvc8": 81.26, "mvc16": 73.0}
     )
-    text = build(SHIFT, [one for one, _ in newer], {one.run: counts for one, counts in newer})
+    text = build(SHIFT, [record for record, _ in newer], {record.run: counts for record, counts in newer})
     section = text.split("## Over the drive")[1].split("\n## ")[0]
     assert "| mVC16, % |" in " ".join(section.split()) and "the share whose prediction does" in section
     rows = {
@@ -158,11 +158,15 @@ def test_orders_are_compared_both_ways() -> None:
 
 def test_a_record_without_the_score_on_all_frames_is_refused() -> None:
     shift, cls = load_shift(SHIFT), method_class("stpl")
-    good, _ = record("stpl", 0, 60)
+    good, _ = drive_record("stpl", 0, 60)
     assert not [fault for fault in _faults(good, shift, cls) if "split" in fault]
-    bare, _ = record("stpl", 0, 60, beside={})
+    bare, _ = drive_record("stpl", 0, 60, beside={})
     assert next(iter(_faults(bare, shift, cls))) == f"has no score of the transductive split, unlike shift '{SHIFT}'"
-    other, _ = record("stpl", 0, 60, beside={**good.model_dump()["beside"], "student": good.model_dump()["result"]})
-    assert next(iter(_faults(other, shift, cls))) == "scores of other weights (student), which 'stpl' does not keep"
+    with_student, _ = drive_record(
+        "stpl", 0, 60, beside={**good.model_dump()["beside"], "student": good.model_dump()["result"]}
+    )
+    assert (
+        next(iter(_faults(with_student, shift, cls))) == "scores of other weights (student), which 'stpl' does not keep"
+    )
     rendered = load_shift("ministreet")
     assert "has a score of a transductive split, unlike shift 'ministreet'" in _faults(good, rendered, cls)

@@ -31,103 +31,105 @@ from bench.runs.selection import Snapshot
 from bench.runs.sequences import place, read_sequences, write_sequences
 from tests.bench.leaderboards.made import SHIFT, Pixels, commit, result_of, scored
 
-Told = dict[str, Any]
+Fields = dict[str, Any]
 PAIRS = [scored(key, seed, 50.5 + seed) for key in ("self_training", "stpl") for seed in range(3)]
 CLASSES = load_shift(SHIFT).classes
 
 
-def everything(folder: Path) -> dict[Path, bytes]:
+def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def renamed(told: Told, **config: Any) -> None:
+def renamed(fields: Fields, **config: Any) -> None:
     """Change the config, and the run's hash with it."""
-    told["config"] |= config
-    told["run"] = RunConfig.model_validate(told["config"]).hash
+    fields["config"] |= config
+    fields["run"] = RunConfig.model_validate(fields["config"]).hash
 
 
-def selected(told: Told) -> None:
+def selected(fields: Fields) -> None:
     """Make the last snapshot's score that of the record, and the selection what the snapshots give."""
-    of = told["selection"]
-    of["snapshots"][-1]["miou"] = told["result"]["miou"]
-    kept = [Snapshot(int(one["step"]), one["target_score"], one["miou"]) for one in of["snapshots"]]
-    for name, one in (("unsupervised", selection.unsupervised(kept)), ("oracle", selection.oracle(kept))):
-        of[name] |= {"step": one.step, "miou": one.miou}
+    chosen = fields["selection"]
+    chosen["snapshots"][-1]["miou"] = fields["result"]["miou"]
+    snapshots = [
+        Snapshot(int(snapshot["step"]), snapshot["target_score"], snapshot["miou"]) for snapshot in chosen["snapshots"]
+    ]
+    for name, choice in (("unsupervised", selection.unsupervised(snapshots)), ("oracle", selection.oracle(snapshots))):
+        chosen[name] |= {"step": choice.step, "miou": choice.miou}
 
 
-def rescored(told: Told, counts: Pixels) -> None:
+def rescored(fields: Fields, counts: Pixels) -> None:
     """Make the record's scores those of the pixels."""
-    told["result"] |= {k: v for k, v in result_of(counts).items() if k != "temporal_consistency"}
-    selected(told)
+    fields["result"] |= {k: v for k, v in result_of(counts).items() if k != "temporal_consistency"}
+    selected(fields)
 
 
 # Committed records ----------------------------------------------------------------------------------------------------
 
 
-def put(dotted: str, value: Any) -> Callable[[Told, Pixels], None]:
+def put(dotted: str, value: Any) -> Callable[[Fields, Pixels], None]:
     """Replace one value of the JSON."""
 
-    def edit(told: Told, counts: Pixels) -> None:
+    def edit(fields: Fields, counts: Pixels) -> None:
         *parents, last = dotted.split(".")
-        for part in parents:
-            told = told[int(part)] if isinstance(told, list) else told[part]
-        told[last] = value
+        for key in parents:
+            fields = fields[int(key)] if isinstance(fields, list) else fields[key]
+        fields[last] = value
 
     return edit
 
 
-def as_config(**config: Any) -> Callable[[Told, Pixels], None]:
-    return lambda told, counts: renamed(told, **config)
+def as_config(**config: Any) -> Callable[[Fields, Pixels], None]:
+    return lambda fields, counts: renamed(fields, **config)
 
 
-def as_setting(**settings: Any) -> Callable[[Told, Pixels], None]:
-    return lambda told, counts: renamed(told, settings=told["config"]["settings"] | settings)
+def as_setting(**settings: Any) -> Callable[[Fields, Pixels], None]:
+    return lambda fields, counts: renamed(fields, settings=fields["config"]["settings"] | settings)
 
 
-def worst_ten_left_out(told: Told, counts: Pixels) -> None:
-    iou = told["result"]["iou"]
+def worst_ten_left_out(fields: Fields, counts: Pixels) -> None:
+    iou = fields["result"]["iou"]
     for name in sorted(iou, key=iou.__getitem__)[:10]:
         iou[name] = None
-    told["result"]["miou"] = float(np.mean([x for x in iou.values() if x is not None]))
-    selected(told)
+    fields["result"]["miou"] = float(np.mean([x for x in iou.values() if x is not None]))
+    selected(fields)
 
 
-def invented_class(told: Told, counts: Pixels) -> None:
-    told["result"]["iou"]["unicorn"] = 100.0
+def invented_class(fields: Fields, counts: Pixels) -> None:
+    fields["result"]["iou"]["unicorn"] = 100.0
 
 
-def class_gone(told: Told, counts: Pixels) -> None:
-    del told["result"]["iou"]["bus"]
+def class_gone(fields: Fields, counts: Pixels) -> None:
+    del fields["result"]["iou"]["bus"]
 
 
-def never_run(told: Told, counts: Pixels) -> None:
-    renamed(told, seed=7)
+def never_run(fields: Fields, counts: Pixels) -> None:
+    renamed(fields, seed=7)
 
 
-def never_run_with_labels_made_up(told: Told, counts: Pixels) -> None:
-    renamed(told, seed=7)
-    for of in counts.values():
-        of[0, 1:] += 1
-    rescored(told, counts)
+def never_run_with_labels_made_up(fields: Fields, counts: Pixels) -> None:
+    renamed(fields, seed=7)
+    for sequence in counts.values():
+        sequence[0, 1:] += 1
+    rescored(fields, counts)
 
 
-def easier_labels(told: Told, counts: Pixels) -> None:
-    for of in counts.values():
-        of[:, 1:] -= (of[:, 1:] - of[:, :1]) // 2  # half of what was wrong is gone
-    rescored(told, counts)
+def easier_labels(fields: Fields, counts: Pixels) -> None:
+    for sequence in counts.values():
+        sequence[:, 1:] -= (sequence[:, 1:] - sequence[:, :1]) // 2  # half of what was wrong is gone
+    rescored(fields, counts)
 
 
-def fewer_sequences(told: Told, counts: Pixels) -> None:
+def fewer_sequences(fields: Fields, counts: Pixels) -> None:
     del counts["00099"]
-    rescored(told, counts)
+    rescored(fields, counts)
 
 
-def larger_labels(told: Told, counts: Pixels) -> None:
+def larger_labels(fields: Fields, counts: Pixels) -> None:
     counts["00003"] += 10_000
-    rescored(told, counts)
+    rescored(fields, counts)
 
 
-def more_right_than_there_is(told: Told, counts: Pixels) -> None:
+def more_right_than_there_is(fields: Fields, counts: Pixels) -> None:
     counts["00003"][0, 0] += 500
 
 
@@ -205,17 +207,17 @@ def test_what_was_measured_is_taken(boards: Path) -> None:
 def test_an_edited_record_is_refused(name: str, boards: Path, tmp_path: Path) -> None:
     edit, reason = EDITED[name]
     path = next((boards / "records" / SHIFT).glob("stpl-s1-*.json"))
-    told, counts = json.loads(path.read_text()), read_sequences(place(path), CLASSES)
-    edit(told, counts)
-    path.write_text(json.dumps(told))
+    fields, counts = json.loads(path.read_text()), read_sequences(place(path), CLASSES)
+    edit(fields, counts)
+    path.write_text(json.dumps(fields))
     write_sequences(place(path), counts, CLASSES)
-    before = everything(tmp_path)
+    before = contents(tmp_path)
     for take in (check, write):
         with pytest.raises(RunError, match=reason) as error:
             take(boards)
-        said = str(error.value)
-        assert path.stem in said and "\n" not in said and len(said) < 600
-    assert everything(tmp_path) == before
+        message = str(error.value)
+        assert path.stem in message and "\n" not in message and len(message) < 600
+    assert contents(tmp_path) == before
 
 
 def test_a_record_without_its_pixels_is_refused(boards: Path) -> None:
@@ -234,29 +236,29 @@ def test_records_of_a_folder_that_is_no_shift_are_refused(boards: Path) -> None:
 # Runs ------------------------------------------------------------------------------------------------------------------
 
 
-def oracle_inside(folder: Path, told: Told, oracle: Path) -> None:
+def oracle_inside(folder: Path, fields: Fields, oracle: Path) -> None:
     """Weights, scores and pixels of the oracle in a folder of STPL."""
     for name in ("checkpoint.safetensors", "sequences.csv"):
         (folder / name).write_bytes((oracle / name).read_bytes())
-    told["result"] = json.loads((oracle / "record.json").read_text())["result"]
-    selected(told)
+    fields["result"] = json.loads((oracle / "record.json").read_text())["result"]
+    selected(fields)
 
 
-def oracle_and_digest(folder: Path, told: Told, oracle: Path) -> None:
-    oracle_inside(folder, told, oracle)
-    told["digests"]["checkpoint"] = sha256_of(folder / "checkpoint.safetensors")
+def oracle_and_digest(folder: Path, fields: Fields, oracle: Path) -> None:
+    oracle_inside(folder, fields, oracle)
+    fields["digests"]["checkpoint"] = sha256_of(folder / "checkpoint.safetensors")
 
 
-def other_weights(folder: Path, told: Told, oracle: Path) -> None:
+def other_weights(folder: Path, fields: Fields, oracle: Path) -> None:
     """All that can be checked without scoring is right."""
     path = folder / "checkpoint.safetensors"
     tensors, metadata = load_tensors(path)
     name = "encoder.stem.0.0.weight"
     save_tensors(path, {**tensors, name: -tensors[name]}, metadata)
-    told["digests"]["checkpoint"] = sha256_of(path)
+    fields["digests"]["checkpoint"] = sha256_of(path)
 
 
-def labels_made_up(folder: Path, told: Told, oracle: Path) -> None:
+def labels_made_up(folder: Path, fields: Fields, oracle: Path) -> None:
     """A pixel moves from one class to another in truth and prediction of a sequence, and so does one in another, back."""
     path, classes = folder / "sequences.csv", load_shift("tiny-reported").classes
     counts = read_sequences(path, classes)
@@ -269,32 +271,32 @@ def labels_made_up(folder: Path, told: Told, oracle: Path) -> None:
     write_sequences(path, counts, classes)
 
 
-def told_otherwise(dotted: str, value: Any) -> Callable[[Path, Told, Path], None]:
-    return lambda folder, told, oracle: put(dotted, value)(told, {})
+def field_changed(dotted: str, value: Any) -> Callable[[Path, Fields, Path], None]:
+    return lambda folder, fields, oracle: put(dotted, value)(fields, {})
 
 
-def configured(**config: Any) -> Callable[[Path, Told, Path], None]:
-    def edit(folder: Path, told: Told, oracle: Path) -> None:
-        renamed(told, **config)
-        (folder / "config.yaml").write_text(config_text(RunConfig.model_validate(told["config"])))
+def configured(**config: Any) -> Callable[[Path, Fields, Path], None]:
+    def edit(folder: Path, fields: Fields, oracle: Path) -> None:
+        renamed(fields, **config)
+        (folder / "config.yaml").write_text(config_text(RunConfig.model_validate(fields["config"])))
 
     return edit
 
 
-def shift_file_with_a_way_up(folder: Path, told: Told, oracle: Path) -> None:
+def shift_file_with_a_way_up(folder: Path, fields: Fields, oracle: Path) -> None:
     shift = yaml.safe_load((oracle.parents[1] / "shifts" / "tiny-reported.yaml").read_text())
     path = folder / "mine.yaml"
     path.write_text(yaml.safe_dump(shift | {"name": "../../x"}))
-    configured(shift=str(path))(folder, told, oracle)
+    configured(shift=str(path))(folder, fields, oracle)
 
 
-def log_cut_short(folder: Path, told: Told, oracle: Path) -> None:
+def log_cut_short(folder: Path, fields: Fields, oracle: Path) -> None:
     lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
     (folder / "metrics.jsonl").write_text("".join(lines[:-1]))
 
 
-def gone(name: str) -> Callable[[Path, Told, Path], None]:
-    return lambda folder, told, oracle: (folder / name).unlink()
+def file_deleted(name: str) -> Callable[[Path, Fields, Path], None]:
+    return lambda folder, fields, oracle: (folder / name).unlink()
 
 
 FORGED = {
@@ -302,24 +304,24 @@ FORGED = {
     "oracle's, with its digest": (oracle_and_digest, r"has the checkpoint of run [0-9a-f]{12}, step 12; run it again"),
     "other weights": (other_weights, r"the record says [\d.]+ \w+, its checkpoint scores [\d.]+"),
     "labels made up": (labels_made_up, r"the pixels of sequence '00000' are not those of its labels"),
-    "no digests": (told_otherwise("digests", None), r"names no digest of its checkpoint; run it again"),
-    "no digest of the start": (told_otherwise("digests", {"checkpoint": "0" * 64}), r"names no digest of its source model"),
-    "revision of nowhere": (told_otherwise("code.revision", "0123456789ab"), r"0123456789ab, which is not in the history"),
-    "revision of other code": (told_otherwise("code.revision", "def456def456"), r"def456def456, but its code was another"),
-    "no revision": (told_otherwise("code.revision", None), r"does not say which revision of the code ran"),
-    "changed code": (told_otherwise("code.dirty", True), r"ran with changes that are not in revision"),
-    "compilers": (told_otherwise("hardware.compiled", True), r"ran with --compile, whose compilers are processes"),
-    "source model": (told_otherwise("source_model", "0123456789ab"), r"says source model 0123456789ab, not [0-9a-f]{12};"),
-    "steps": (told_otherwise("cost.steps", 5), r"cost.steps is 5; this protocol takes 6"),
-    "time": (told_otherwise("cost.seconds", 1e-9), r"cost.seconds is 1e-09 for 6 steps"),
-    "parameters": (told_otherwise("cost.parameters", 7), r"cost.parameters is 7; mini with conv1x1 has"),
+    "no digests": (field_changed("digests", None), r"names no digest of its checkpoint; run it again"),
+    "no digest of the start": (field_changed("digests", {"checkpoint": "0" * 64}), r"names no digest of its source model"),
+    "revision of nowhere": (field_changed("code.revision", "0123456789ab"), r"0123456789ab, which is not in the history"),
+    "revision of other code": (field_changed("code.revision", "def456def456"), r"def456def456, but its code was another"),
+    "no revision": (field_changed("code.revision", None), r"does not say which revision of the code ran"),
+    "changed code": (field_changed("code.dirty", True), r"ran with changes that are not in revision"),
+    "compilers": (field_changed("hardware.compiled", True), r"ran with --compile, whose compilers are processes"),
+    "source model": (field_changed("source_model", "0123456789ab"), r"says source model 0123456789ab, not [0-9a-f]{12};"),
+    "steps": (field_changed("cost.steps", 5), r"cost.steps is 5; this protocol takes 6"),
+    "time": (field_changed("cost.seconds", 1e-9), r"cost.seconds is 1e-09 for 6 steps"),
+    "parameters": (field_changed("cost.parameters", 7), r"cost.parameters is 7; mini with conv1x1 has"),
     "log": (log_cut_short, r"logged 5 steps, its record says 6"),
-    "no log": (gone("metrics.jsonl"), r"logged 0 steps, its record says 6"),
-    "no pixels": (gone("sequences.csv"), r"has no scores per sequence \(sequences.csv\)"),
-    "looks": (told_otherwise("selection.oracle.label_looks", 0), r"selection.oracle is .*; its snapshots give"),
-    "score": (told_otherwise("result.miou", 60.0), r"result.miou is 60.0, the mean of its IoUs is"),
-    "consistency": (told_otherwise("result.temporal_consistency", 99.0), r"says 99.0 temporal_consistency, its checkpoint"),
-    "HTML": (told_otherwise("hardware.cpu", "<b>"), r"hardware.cpu is no name or version"),
+    "no log": (file_deleted("metrics.jsonl"), r"logged 0 steps, its record says 6"),
+    "no pixels": (file_deleted("sequences.csv"), r"has no scores per sequence \(sequences.csv\)"),
+    "looks": (field_changed("selection.oracle.label_looks", 0), r"selection.oracle is .*; its snapshots give"),
+    "score": (field_changed("result.miou", 60.0), r"result.miou is 60.0, the mean of its IoUs is"),
+    "consistency": (field_changed("result.temporal_consistency", 99.0), r"says 99.0 temporal_consistency, its checkpoint"),
+    "HTML": (field_changed("hardware.cpu", "<b>"), r"hardware.cpu is no name or version"),
     "method: way up": (configured(method="../../../escaped"), r"Unknown method '../../../escaped'"),
     "method: absolute": (configured(method="/tmp/escaped"), r"Unknown method '/tmp/escaped'"),
     "shift: way up": (configured(shift="../../x"), r"ran with shift ../../x from outside this repository"),
@@ -332,24 +334,24 @@ def test_a_forged_run_is_refused(
     name: str, copied: Callable[[str], Path], reported: Path, tmp_path: Path, tiny_cache: Path
 ) -> None:
     folder, root = copied("stpl"), tmp_path / "a" / "b" / "boards"
-    told = json.loads((folder / "record.json").read_text())
+    fields = json.loads((folder / "record.json").read_text())
     edit, reason = FORGED[name]
-    edit(folder, told, (reported / "oracle").resolve())
-    (folder / "record.json").write_text(json.dumps(told))
-    before = everything(tmp_path)
+    edit(folder, fields, (reported / "oracle").resolve())
+    (folder / "record.json").write_text(json.dumps(fields))
+    before = contents(tmp_path)
     with pytest.raises((RunError, UsageError), match=reason) as error:
         submit_runs([folder], root, tiny_cache)
     assert str(folder) in str(error.value) and "\n" not in str(error.value)
-    assert everything(tmp_path) == before and not root.exists()
+    assert contents(tmp_path) == before and not root.exists()
 
 
 @pytest.mark.parametrize("config", [{"method": "../../../escaped"}, {"shift": "../../x"}, {"network": "../x"}])
 def test_verify_makes_no_path_of_a_name(config: dict[str, str], tmp_path: Path, tiny_cache: Path) -> None:
-    told = copy.deepcopy(json.loads(PAIRS[0][0].to_json()))
-    renamed(told, **config)
+    fields = copy.deepcopy(json.loads(PAIRS[0][0].to_json()))
+    renamed(fields, **config)
     path = tmp_path / "a" / "b" / "record.json"
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(told))
+    path.write_text(json.dumps(fields))
     with pytest.raises(RunError, match=f"Record {path}: Unknown {next(iter(config))} '{next(iter(config.values()))}'"):
         verify_record(path, tmp_path / "cache")
-    assert list(everything(tmp_path)) == [path]
+    assert list(contents(tmp_path)) == [path]

@@ -33,14 +33,14 @@ TINY, SALT = "ministreet-tiny", "a salt that nobody knows"
 def result(
     scores: dict[str, list[float]], claimed: dict[str, list[float]], method: str = "stpl", **changes: Any
 ) -> Hidden:
-    by_seed = [{name: dict(enumerate(of)) for name, of in told.items()} for told in (scores, claimed)]
+    by_seed = [{name: dict(enumerate(values)) for name, values in by_method.items()} for by_method in (scores, claimed)]
     config = make_run_config(method)
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "worlds": names_of(SALT)[0], "shift": config.shift, "shift_hash": config.shift_hash, "method": method, "run": config.hash,
         "scores": by_seed[0], "claimed": by_seed[1], "access": "boxed", "code": {"revision": "abc123abc123", "dirty": False},
         "versions": {"torch": "2.14.0"}, "hardware": {"cpu": "A CPU", "threads": 1}, "date": "2026-11-26",
     }  # fmt: skip
-    return Hidden(**told | changes)
+    return Hidden(**fields | changes)
 
 
 # What is said of a claim ----------------------------------------------------------------------------------------------
@@ -50,18 +50,18 @@ CLAIMED = {"stpl": [40.0, 44.0, 45.0], FLOOR: [30.0, 33.0, 36.0], RIVAL: [38.0, 
 
 
 def test_a_gain_that_holds_on_harder_worlds_is_confirmed() -> None:
-    found = result({"stpl": [20.0, 22.0, 23.5], FLOOR: [10.0, 11.0, 14.0], RIVAL: [18.0, 19.0, 21.5]}, CLAIMED)
-    assert found.gain().difference == pytest.approx(30.5 / 3) and found.within
-    assert (found.order, found.passed) == ("holds", True)
-    assert found.text.endswith("\nconfirmed")
+    hidden = result({"stpl": [20.0, 22.0, 23.5], FLOOR: [10.0, 11.0, 14.0], RIVAL: [18.0, 19.0, 21.5]}, CLAIMED)
+    assert hidden.gain().difference == pytest.approx(30.5 / 3) and hidden.within
+    assert (hidden.order, hidden.passed) == ("holds", True)
+    assert hidden.text.endswith("\nconfirmed")
 
 
 def test_a_gain_that_is_gone_is_not_confirmed() -> None:
     """The variances of both means are 1/3 (differences of 1 each): half-width t(0.975, 4) sqrt(2/3) = 2.776 x 0.8165 = 2.267."""
-    found = result({"stpl": [20.0, 22.0, 24.0], FLOOR: [20.0, 21.0, 25.0], RIVAL: [18.0, 19.0, 21.5]}, CLAIMED)
-    assert found.gain().difference == 0 and found.claim().difference == 10
-    assert found.interval == pytest.approx((-2.267, 2.267), abs=1e-3)
-    assert (found.within, found.passed) == (False, False) and found.text.endswith("not confirmed")
+    hidden = result({"stpl": [20.0, 22.0, 24.0], FLOOR: [20.0, 21.0, 25.0], RIVAL: [18.0, 19.0, 21.5]}, CLAIMED)
+    assert hidden.gain().difference == 0 and hidden.claim().difference == 10
+    assert hidden.interval == pytest.approx((-2.267, 2.267), abs=1e-3)
+    assert (hidden.within, hidden.passed) == (False, False) and hidden.text.endswith("not confirmed")
 
 
 @pytest.mark.parametrize(
@@ -69,8 +69,8 @@ def test_a_gain_that_is_gone_is_not_confirmed() -> None:
     [([19.9, 21.8, 23.3], "holds"), ([19.0, 23.0, 25.0], "unclear"), ([22.0, 24.0, 25.5], "reversed")],
 )
 def test_the_order_against_self_training(rival: list[float], order: str) -> None:
-    found = result({"stpl": [20.0, 22.0, 23.5], FLOOR: [10.0, 11.0, 14.0], RIVAL: rival}, CLAIMED)
-    assert (found.order, found.passed) == (order, order != "reversed")
+    hidden = result({"stpl": [20.0, 22.0, 23.5], FLOOR: [10.0, 11.0, 14.0], RIVAL: rival}, CLAIMED)
+    assert (hidden.order, hidden.passed) == (order, order != "reversed")
 
 
 def test_without_spread_a_claim_must_be_met() -> None:
@@ -90,21 +90,21 @@ def test_what_compares_nothing_is_no_result() -> None:
 
 
 def test_the_worlds_are_others_and_the_protocol_is_the_same() -> None:
-    known = load_shift("ministreet")
-    with hidden_shift("ministreet", SALT) as one, hidden_shift("ministreet", SALT + "!") as two:
-        first, second = load_shift(one), load_shift(two)
+    public = load_shift("ministreet")
+    with hidden_shift("ministreet", SALT) as first_path, hidden_shift("ministreet", SALT + "!") as second_path:
+        first, second = load_shift(first_path), load_shift(second_path)
         seeds = {
             split_identity(shift.data, role, split, seed)["world"]  # type: ignore[arg-type]
-            for shift in (known, first, second) for role in ("source", "target") for split in ("train", "val") for seed in (0, 1)
+            for shift in (public, first, second) for role in ("source", "target") for split in ("train", "val") for seed in (0, 1)
         }  # fmt: skip
         assert len(seeds) == 3 * 2 * 2 * 2
         bare = split_identity(first.without_worlds().data, "target", "val", 0)["world"]  # type: ignore[arg-type]
         assert bare not in seeds  # the name of the worlds does not give their seeds
-        same = {"name": known.name, "title": known.title, "purpose": known.purpose}
-        told = first.model_dump(mode="json") | same
-        told["data"] |= {"family": known.data.family}
-        del told["data"]["worlds"]
-        assert told == known.model_dump(mode="json")
+        naming = {"name": public.name, "title": public.title, "purpose": public.purpose}
+        fields = first.model_dump(mode="json") | naming
+        fields["data"] |= {"family": public.data.family}
+        del fields["data"]["worlds"]
+        assert fields == public.model_dump(mode="json")
 
 
 def test_neither_name_nor_family_tell_what_the_worlds_are_made_of() -> None:
@@ -149,12 +149,12 @@ def test_the_salt_and_the_seeds_never_enter_the_process_of_a_method(
     opened: list[bytes] = []
     original = child.run_boxed
 
-    def noted(call: child.Call, *told: Any) -> child.Answer:
+    def noted(call: child.Call, *arguments: Any) -> child.Answer:
         calls.append(call)
         opened.extend(
-            place.read_bytes() for place in call.read if place.suffix in (".safetensors", ".npy", ".yaml", ".json")
+            file.read_bytes() for file in call.read if file.suffix in (".safetensors", ".npy", ".yaml", ".json")
         )
-        return original(call, *told)
+        return original(call, *arguments)
 
     monkeypatch.setattr(boxed.child, "run_boxed", noted)
     with hidden_shift(TINY, SALT) as path:
@@ -163,8 +163,8 @@ def test_the_salt_and_the_seeds_never_enter_the_process_of_a_method(
         assert record.access == "boxed"
         data = load_shift(path).data
         seeds = [
-            split_identity(data, *of, 0)["world"]
-            for of in (("target", "train"), ("target", "val"), ("source", "train"))
+            split_identity(data, *role_and_split, 0)["world"]
+            for role_and_split in (("target", "train"), ("target", "val"), ("source", "train"))
         ]  # type: ignore[arg-type]
     sent = b"".join(call.to_json() for call in calls).decode()
     assert calls and names_of(SALT)[0] in sent
@@ -205,39 +205,39 @@ def test_a_method_is_run_on_hidden_worlds_and_listed(
         str(root),
     ]
     arguments += ["--runs", str(claimed), "--cache", str(tiny_cache), "--device", "cpu", "--json"]
-    done = CliRunner().invoke(cli.app, arguments)
-    told = json.loads(done.stdout)
-    assert done.exit_code == int(not told["confirmed"]), done.output
-    assert {name: list(of) for name, of in told["scores"].items()} == {
+    completed = CliRunner().invoke(cli.app, arguments)
+    printed = json.loads(completed.stdout)
+    assert completed.exit_code == int(not printed["confirmed"]), completed.output
+    assert {name: list(by_seed) for name, by_seed in printed["scores"].items()} == {
         name: ["0", "1"] for name in ("adabn", FLOOR, RIVAL)
     }
     (record,) = [r for r in all_records(claimed, root, TINY) if r.config.method == "adabn"]
-    assert told["claimed"]["adabn"] == {"0": record.result.miou}
-    assert told["scores"]["adabn"]["0"] != record.result.miou and told["worlds"] == names_of(SALT)[0]
-    (found,) = read_hidden(root)
-    assert found.access == ("boxed" if box.available() else "watched") and json.loads(found.to_json()) == {
-        key: value for key, value in told.items() if key not in ("interval", "order", "confirmed")
+    assert printed["claimed"]["adabn"] == {"0": record.result.miou}
+    assert printed["scores"]["adabn"]["0"] != record.result.miou and printed["worlds"] == names_of(SALT)[0]
+    (hidden,) = read_hidden(root)
+    assert hidden.access == ("boxed" if box.available() else "watched") and json.loads(hidden.to_json()) == {
+        key: value for key, value in printed.items() if key not in ("interval", "order", "confirmed")
     }
     (file,) = (root / "hidden" / TINY).iterdir()
-    assert file.name == f"adabn-{found.run}-{found.worlds}.json" and SALT not in file.read_text()
+    assert file.name == f"adabn-{hidden.run}-{hidden.worlds}.json" and SALT not in file.read_text()
     before = file.read_bytes(), sorted(claimed.iterdir())
-    assert CliRunner().invoke(cli.app, arguments).exit_code == done.exit_code  # found again, nothing is run
+    assert CliRunner().invoke(cli.app, arguments).exit_code == completed.exit_code  # found again, nothing is run
     assert (file.read_bytes(), sorted(claimed.iterdir())) == before
 
 
 def test_the_page_lists_results_and_is_seen_when_it_is_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "pages", lambda root: [Page(root / "ministreet.md", "# Leaderboard: one")])
     page.write(tmp_path)
-    told = tmp_path / hidden_page.NAME
-    assert page.check(tmp_path) == [] and not told.exists()
+    path = tmp_path / hidden_page.NAME
+    assert page.check(tmp_path) == [] and not path.exists()
     good = result({"stpl": [20.0, 22.0, 23.5], FLOOR: [10.0, 11.0, 14.0], RIVAL: [18.0, 19.0, 21.5]}, CLAIMED)
     bad = result(CLAIMED, CLAIMED | {FLOOR: [10.0, 11.0, 14.0]}, worlds="hidden-000000000000")
-    for number, of in enumerate((good, bad)):
+    for number, hidden in enumerate((good, bad)):
         (tmp_path / "hidden/ministreet").mkdir(parents=True, exist_ok=True)
-        (tmp_path / f"hidden/ministreet/{number}.json").write_text(of.to_json())
-    assert page.check(tmp_path) == [told]
-    assert page.write(tmp_path) == [told] and page.check(tmp_path) == []
-    rows = [line for line in told.read_text().splitlines() if line.startswith("| STPL")]
+        (tmp_path / f"hidden/ministreet/{number}.json").write_text(hidden.to_json())
+    assert page.check(tmp_path) == [path]
+    assert page.write(tmp_path) == [path] and page.check(tmp_path) == []
+    rows = [line for line in path.read_text().splitlines() if line.startswith("| STPL")]
     confirmed = [row.split("|")[-3].strip() for row in rows]
     assert confirmed == ["yes", "**no**"] and "A CPU, torch 2.14.0, boxed" in rows[0]
     (tmp_path / "hidden/ministreet/1.json").write_text(bad.to_json().replace('"stpl"', '"nothing"', 1))
@@ -245,9 +245,9 @@ def test_the_page_lists_results_and_is_seen_when_it_is_stale(tmp_path: Path, mon
         page.check(tmp_path)
     for file in (tmp_path / "hidden/ministreet").iterdir():
         file.unlink()
-    assert page.check(tmp_path) == [told]  # a page of nothing
+    assert page.check(tmp_path) == [path]  # a page of nothing
     page.write(tmp_path)
-    assert not told.exists()
+    assert not path.exists()
 
 
 @pytest.mark.parametrize(
@@ -262,10 +262,10 @@ def test_the_page_lists_results_and_is_seen_when_it_is_stale(tmp_path: Path, mon
     ],
 )
 def test_what_cannot_be_verified_is_said_at_once(given: list[str], says: str, tmp_path: Path) -> None:
-    done = CliRunner().invoke(
+    completed = CliRunner().invoke(
         cli.app, ["verify", *given, "--root", str(tmp_path), "--runs", str(tmp_path), "--device", "cpu"]
     )
-    assert done.exit_code == 2 and says in done.output
+    assert completed.exit_code == 2 and says in completed.output
 
 
 def test_a_file_of_ones_own_is_no_shift_with_claims(tmp_path: Path, shift_file: Any) -> None:

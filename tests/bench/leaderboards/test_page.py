@@ -38,18 +38,18 @@ def test_main_table_by_hand() -> None:
 
 def test_a_variant_is_a_row_where_that_was_fixed_beforehand() -> None:
     """MiniStreet 2 and the atlas have STPL without its teacher among their rows, the older MiniStreet among its controls."""
-    for shift, own in (("ministreet2", True), ("atlas-night", True), (SHIFT, False)):
-        records = [make_record(m, s, x, shift=shift) for m, of in SCORES.items() for s, x in enumerate(of)]
+    for shift, as_row in (("ministreet2", True), ("atlas-night", True), (SHIFT, False)):
+        records = [make_record(m, s, x, shift=shift) for m, scores in SCORES.items() for s, x in enumerate(scores)]
         variant = [
             make_record("stpl", s, x, shift=shift, options={"teacher": "none"}) for s, x in enumerate((35, 37, 40))
         ]
         page = build(shift, records + variant)
         name = "STPL, teacher=none"
-        assert ([r["mIoU, %"] for r in table(page, "Results") if name in r["method"]] == ["37.3 ± 6.3"]) is own
-        assert ("## Controls" in page) is not own
-        if own:
-            of = row(table(page, "Results"), name)
-            assert (of["place"], of["PUBLISHED mIoU, viper2cityscapes, %"]) == (
+        assert ([r["mIoU, %"] for r in table(page, "Results") if name in r["method"]] == ["37.3 ± 6.3"]) is as_row
+        assert ("## Controls" in page) is not as_row
+        if as_row:
+            cells = row(table(page, "Results"), name)
+            assert (cells["place"], cells["PUBLISHED mIoU, viper2cityscapes, %"]) == (
                 "1–3",
                 "–",
             )  # the paper's number is not its own
@@ -62,12 +62,14 @@ def test_a_variant_is_a_row_where_that_was_fixed_beforehand() -> None:
 
 def test_a_page_names_the_methods_that_it_lacks() -> None:
     """Those that the shift takes, of built-in ones; nothing where all are there."""
-    (told,) = [line for line in build(SHIFT, standard()).splitlines() if line.startswith("Not measured here yet: ")]
-    assert "`hcl`" in told and "`tps`" in told and "`stpl`" not in told and "`oracle`" not in told
-    (told,) = [x for x in build(DRIVE, [make_record("stpl", 0, 40.0, shift=DRIVE)]).splitlines() if "Not measured" in x]
-    assert "`hcl`" in told and "`tps`" not in told  # there is no source data
-    every = [make_record(method, 0, 40.0) for method in methods_on(SHIFT)]
-    assert "Not measured here yet" not in build(SHIFT, every)
+    (missing,) = [line for line in build(SHIFT, standard()).splitlines() if line.startswith("Not measured here yet: ")]
+    assert "`hcl`" in missing and "`tps`" in missing and "`stpl`" not in missing and "`oracle`" not in missing
+    (missing,) = [
+        x for x in build(DRIVE, [make_record("stpl", 0, 40.0, shift=DRIVE)]).splitlines() if "Not measured" in x
+    ]
+    assert "`hcl`" in missing and "`tps`" not in missing  # there is no source data
+    records = [make_record(method, 0, 40.0) for method in methods_on(SHIFT)]
+    assert "Not measured here yet" not in build(SHIFT, records)
 
 
 def test_cost_is_cpu_time_relative_to_self_training() -> None:
@@ -103,16 +105,16 @@ def test_every_pair_of_a_setting() -> None:
 
 def test_order_against_the_published_one() -> None:
     # Published: source_only 37.1 < stpl 52.5 < oracle 69.9, and measured so too; adabn has no published number.
-    (found,) = table(build(SHIFT, standard()), "Measured against published order")
-    assert list(found.values()) == ["all rows", "3", "3", "+1.00", "+1.00 to +1.00"]
+    (order,) = table(build(SHIFT, standard()), "Measured against published order")
+    assert list(order.values()) == ["all rows", "3", "3", "+1.00", "+1.00 to +1.00"]
     assert "Measured against" not in build(SHIFT, [r for r in standard() if r.config.method != "oracle"])
 
 
 def test_a_method_that_evaluates_its_average_shows_its_student() -> None:
     student = {"student": make_record("stpl", 0, 35.0).result.model_dump()}
     records = [make_record("stpl", 0, 40.0, beside=student), *(r for r in standard() if r.config.method != "stpl")]
-    (found,) = table(build(SHIFT, records), "Average and student")
-    assert (found["n"], found["its average (the row above)"], found["student"]) == ("1", "40.0", "35.0")
+    (cells,) = table(build(SHIFT, records), "Average and student")
+    assert (cells["n"], cells["its average (the row above)"], cells["student"]) == ("1", "40.0", "35.0")
     assert "## Average and student" not in build(SHIFT, standard())
 
 
@@ -150,10 +152,10 @@ def test_controls_are_paired_with_the_unaltered_method() -> None:
 
 def test_controls_stand_beside_self_training_with_the_same_options() -> None:
     records = standard() + [make_record("self_training", seed, 38.0, options={"fusion": "none"}) for seed in range(2)]
-    own, control = table(build(SHIFT, records), "Controls and ablations")
+    self_training, control = table(build(SHIFT, records), "Controls and ablations")
     assert control["method"] == "STPL"
     assert control["minus self-training, same options"] == "+2.00 ± 12.71"  # 39, 41 less 38
-    assert own["minus self-training, same options"] == "–"
+    assert self_training["minus self-training, same options"] == "–"
     times = [make_record("stpl", seed, 39.0, options={"fusion": "none", "times": "current"}) for seed in range(2)]
     control = table(build(SHIFT, records + times), "Controls and ablations")[2]
     assert control["changed options"] == "`fusion=none`, `times=current`"
@@ -161,10 +163,10 @@ def test_controls_stand_beside_self_training_with_the_same_options() -> None:
 
 
 def test_published_ingredients_are_a_table_of_their_own_and_in_no_other() -> None:
-    given = {"source_only": (31.0, 33.0), "stpl": (45.0, 49.0), "oracle": (71.0, 73.0)}
+    scores = {"source_only": (31.0, 33.0), "stpl": (45.0, 49.0), "oracle": (71.0, 73.0)}
     published = [
         make_record(method, seed, x, options={"ingredients": "published"})
-        for method, values in given.items()
+        for method, values in scores.items()
         for seed, x in enumerate(values)
     ]
     before, page = build(SHIFT, standard()), build(SHIFT, [*standard(), *published])
@@ -183,17 +185,25 @@ def test_published_ingredients_are_a_table_of_their_own_and_in_no_other() -> Non
     results, _, order = results.partition(
         "Rank correlation (Spearman) with the table of STPL's paper on viper2cityscapes, as above:"
     )
-    own = table(f"\n## Own\n{results}", "Own")
-    assert [row(own, name)["mIoU, %"] for name in ("Oracle", "STPL", "Source only")] == [
+    result_rows = table(f"\n## Own\n{results}", "Own")
+    assert [row(result_rows, name)["mIoU, %"] for name in ("Oracle", "STPL", "Source only")] == [
         "72.0 ± 12.7",
         "47.0 ± 25.4",
         "32.0 ± 12.7",
     ]
     # STPL between source-only and the oracle: the published order of the three, and no fourth
-    (told,) = table(f"\n## Own\n{order}", "Own")
-    assert (told["rows of the paper's table"], told["methods"], told["Spearman's ρ"]) == ("all rows", "3", "+1.00")
+    (correlation,) = table(f"\n## Own\n{order}", "Own")
+    assert (correlation["rows of the paper's table"], correlation["methods"], correlation["Spearman's ρ"]) == (
+        "all rows",
+        "3",
+        "+1.00",
+    )
     # Over source-only and up to the oracle with the same ingredients: 14 and 16 of 40
-    assert (row(own, "STPL")["gain"], row(own, "STPL")["gap closed, %"], row(own, "STPL")["n"]) == (
+    assert (
+        row(result_rows, "STPL")["gain"],
+        row(result_rows, "STPL")["gap closed, %"],
+        row(result_rows, "STPL")["n"],
+    ) == (
         "+15.0 ± 12.7",
         "38 ± 32",
         "2",
@@ -227,8 +237,8 @@ def test_a_class_that_never_occurs_is_a_dash() -> None:
     records = standard()
     without = [
         Record.model_validate(
-            (value := json.loads(r.to_json()))
-            | {"result": value["result"] | {"iou": value["result"]["iou"] | {"bus": None}}}
+            (fields := json.loads(r.to_json()))
+            | {"result": fields["result"] | {"iou": fields["result"]["iou"] | {"bus": None}}}
         )
         for r in records
     ]
@@ -313,17 +323,17 @@ def test_records_of_several_processors_say_so() -> None:
     page = build(SHIFT, records)
     assert "- Processors: 2 kinds; the same configuration scores differently on each" in page
     assert "replicates 0 have records of several, whose pairs share the worlds alone" in page
-    of_one = {"digests": {"checkpoint": "0" * 64, "source_model": "1" * 64}, "source_model": "a" * 12}
-    told = [make_record(r.config.method, r.config.seed, r.result.miou, **of_one) for r in standard()[1:-2]]
-    told.append(make_record("source_only", 0, 30.0, hardware=new, **of_one))
-    assert "whose pairs share the worlds and source model alone" in build(SHIFT, told)
-    other = {"digests": {"checkpoint": "0" * 64, "source_model": "2" * 64}}
+    one_model = {"digests": {"checkpoint": "0" * 64, "source_model": "1" * 64}, "source_model": "a" * 12}
+    shared = [make_record(r.config.method, r.config.seed, r.result.miou, **one_model) for r in standard()[1:-2]]
+    shared.append(make_record("source_only", 0, 30.0, hardware=new, **one_model))
+    assert "whose pairs share the worlds and source model alone" in build(SHIFT, shared)
+    other_model = {"digests": {"checkpoint": "0" * 64, "source_model": "2" * 64}}
     fused = make_record(
-        "stpl", 0, 41.0, source_model="b" * 12, options={"fusion": "add"}, **other
+        "stpl", 0, 41.0, source_model="b" * 12, options={"fusion": "add"}, **other_model
     )  # of another fusion: another model, no pair
-    assert "share the worlds and source model alone" in build(SHIFT, [*told, fused])
-    again = make_record("ur", 0, 41.0, source_model="a" * 12, options={"fusion": "none"}, **other)
-    assert "share the worlds alone" in build(SHIFT, [*told, again])
+    assert "share the worlds and source model alone" in build(SHIFT, [*shared, fused])
+    changed_model = make_record("ur", 0, 41.0, source_model="a" * 12, options={"fusion": "none"}, **other_model)
+    assert "share the worlds alone" in build(SHIFT, [*shared, changed_model])
     assert "A CPU (family 26, AVX512), 2 cores" in page and "A CPU (model not recorded), 2 cores" in page
     records = [make_record(r.config.method, r.config.seed, r.result.miou, hardware=new) for r in standard()[:-2]]
     assert "- Processors:" not in build(SHIFT, records)
@@ -332,6 +342,6 @@ def test_records_of_several_processors_say_so() -> None:
     page = build(SHIFT, records)
     assert "- Processors:" not in page and "2 cores, 2 threads, device A card, Linux" in page
     for at in (0, 1):  # of a GPU's record the processor does not matter
-        told = card | {"cpu": "Another CPU", "gpu": ("A card", "Another card")[at]}
-        records[0] = make_record("source_only", 0, 30.0, hardware=told)
+        hardware = card | {"cpu": "Another CPU", "gpu": ("A card", "Another card")[at]}
+        records[0] = make_record("source_only", 0, 30.0, hardware=hardware)
         assert ("- Processors: 2 kinds" in build(SHIFT, records)) == bool(at)

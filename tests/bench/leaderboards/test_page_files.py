@@ -44,7 +44,7 @@ def root(tmp_path: Path) -> Path:
 def figures(root: Path) -> list[Path]:
     """Figures of a page, in its order."""
     endings = (".png", "-gains.png", "-first-page.png", "-first-page.svg", "-classes.png")
-    return [root / "figures" / f"{SHIFT}{of}" for of in endings]
+    return [root / "figures" / f"{SHIFT}{ending}" for ending in endings]
 
 
 def test_write_then_check(root: Path) -> None:
@@ -119,9 +119,9 @@ def test_a_page_without_records_is_stale_and_removed(root: Path) -> None:
 )
 def test_nothing_there_is_an_error(command: list[str], tmp_path: Path) -> None:
     """Not "fresh": most likely the folder is another one than was meant."""
-    done = CliRunner().invoke(cli.app, [*command, "--root", str(tmp_path)])
-    assert done.exit_code == 2 and done.stdout == "" and len(done.stderr.strip().splitlines()) == 1
-    assert str(tmp_path / ("records" if "leaderboard" in command else "analysis")) in done.stderr
+    result = CliRunner().invoke(cli.app, [*command, "--root", str(tmp_path)])
+    assert result.exit_code == 2 and result.stdout == "" and len(result.stderr.strip().splitlines()) == 1
+    assert str(tmp_path / ("records" if "leaderboard" in command else "analysis")) in result.stderr
 
 
 @pytest.mark.usefixtures("no_drawings")
@@ -151,10 +151,10 @@ def test_the_same_bytes_in_another_process_and_locale(tmp_path: Path) -> None:
         "PYTHONPATH": str(REPOSITORY),
         "TZ": "Asia/Tokyo",
     }
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == "[]"
+    assert completed.stdout.strip() == "[]"
 
 
 def test_a_page_says_how_methods_were_kept_from_the_labels() -> None:

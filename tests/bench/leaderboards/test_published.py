@@ -33,9 +33,9 @@ def test_what_is_not_there_is_none() -> None:
 
 def test_per_class_values_average_to_the_mean() -> None:
     """Guards the columns' order; the source rows are rounded to 0.1."""
-    whole = [row for row in rows() if row.shift == "viper2cityscapes" and len(row.iou) == 15]
-    assert len(whole) >= 6
-    for row in whole:
+    complete = [row for row in rows() if row.shift == "viper2cityscapes" and len(row.iou) == 15]
+    assert len(complete) >= 6
+    for row in complete:
         assert sum(row.iou.values()) / 15 == pytest.approx(row.miou, abs=0.11), row.method
 
 

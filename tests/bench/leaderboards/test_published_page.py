@@ -39,23 +39,23 @@ def test_every_published_row_and_every_method_stands_there_once(shift: str) -> N
     titles = {title_of(row.method) for row in published} | {method_class(m).card.title for m in method_names()}
     assert set(table) == titles
     for row in published:
-        found = table[title_of(row.method)]
-        assert found[4] == f"*{row.miou:.1f}*" and found[5] == "" and found[6].startswith(row.source)
-        here = row.method in method_names()
-        assert found[7] == (f"`bench run -m {row.method} --shift {shift} --data-root data`" if here else "–")
+        entry = table[title_of(row.method)]
+        assert entry[4] == f"*{row.miou:.1f}*" and entry[5] == "" and entry[6].startswith(row.source)
+        built_in = row.method in method_names()
+        assert entry[7] == (f"`bench run -m {row.method} --shift {shift} --data-root data`" if built_in else "–")
     numbers = [float(c[4].strip("*")) for c in table.values() if c[4] != "–"]
     assert numbers == sorted(numbers, reverse=True) and list(table.values())[-1][4] == "–"
 
 
 def test_the_rows_that_udass_reports_are_there() -> None:
     """ZHE-SAPI/UDASS, video_udass/VIDEO/README.md, VIPER and SYNTHIA."""
-    wanted = {
+    expected = {
         "moda": (49.1, None), "sfc": (51.1, 52.5), "i2vda": (51.2, 53.0), "tpl_sfc": (51.7, 55.3), "pat": (53.0, 54.9),
         "cmom": (53.8, 56.3), "quadmix_cnn": (56.2, 61.5), "quadmix_vit": (58.2, 67.2),
     }  # fmt: skip
-    for method, numbers in wanted.items():
-        found = {row.shift: row.miou for row in rows() if row.method == method}
-        assert (found.get("viper2cityscapes"), found.get("synthia2cityscapes")) == numbers, method
+    for method, numbers in expected.items():
+        mious = {row.shift: row.miou for row in rows() if row.method == method}
+        assert (mious.get("viper2cityscapes"), mious.get("synthia2cityscapes")) == numbers, method
     assert set(TITLES) == {row.method for row in rows()} - set(method_names())
 
 
@@ -69,11 +69,11 @@ def test_what_was_measured_fills_its_cell_and_comes_before_what_was_not() -> Non
 
 def test_the_page_says_that_nobody_has_run_it(tmp_path: Path) -> None:
     shift = load_shift("viper2cityscapes")
-    made = page(tmp_path, shift, HEAD)
-    assert made.path == tmp_path / "viper2cityscapes.md" and "Nobody has run this shift here yet" in made.text
-    assert "(figures/viper2cityscapes-published.png)" in made.text
-    for part in sections(shift, ()):
-        assert part in made.text
+    rendered = page(tmp_path, shift, HEAD)
+    assert rendered.path == tmp_path / "viper2cityscapes.md" and "Nobody has run this shift here yet" in rendered.text
+    assert "(figures/viper2cityscapes-published.png)" in rendered.text
+    for section in sections(shift, ()):
+        assert section in rendered.text
     assert len(drawing(tmp_path, shift).data[0]["marks"]) == len(rows_of(shift.name))
 
 

@@ -40,7 +40,7 @@ def test_holm_rejects_what_the_step_down_rule_rejects(p: list[float]) -> None:
         assert all(x is not None and x >= value for x, value in zip(corrected, p, strict=True))
 
 
-def made(apart: set[str], names: tuple[str, ...] = NAMES) -> Family:
+def family_with(apart: set[str], names: tuple[str, ...] = NAMES) -> Family:
     """A family in which the given pairs ("wx": w above x) are told apart."""
     pairs = list(itertools.permutations(names, 2))
     sign = {(a, b): 1 if names.index(a) < names.index(b) else -1 for a, b in pairs}
@@ -51,14 +51,14 @@ def made(apart: set[str], names: tuple[str, ...] = NAMES) -> Family:
 
 def test_places_and_letters_by_hand() -> None:
     # w is above y and z, x above z: w 1-2, x 1-3, y 2-4, z 3-4; alike are wx, xy, yz
-    found = made({"wy", "wz", "xz"})
-    assert [found.places(name) for name in NAMES] == [(1, 2), (1, 3), (2, 4), (3, 4)]
-    assert found.groups == [("w", "x"), ("x", "y"), ("y", "z")]
-    assert found.letters == {"w": "a", "x": "a b", "y": "b c", "z": "c"}
+    ranking = family_with({"wy", "wz", "xz"})
+    assert [ranking.places(name) for name in NAMES] == [(1, 2), (1, 3), (2, 4), (3, 4)]
+    assert ranking.groups == [("w", "x"), ("x", "y"), ("y", "z")]
+    assert ranking.letters == {"w": "a", "x": "a b", "y": "b c", "z": "c"}
 
 
 def test_all_alike_and_all_apart() -> None:
-    alike, apart = made(set()), made({a + b for a, b in itertools.combinations(NAMES, 2)})
+    alike, apart = family_with(set()), family_with({a + b for a, b in itertools.combinations(NAMES, 2)})
     assert alike.groups == [NAMES] and {alike.places(name) for name in NAMES} == {(1, 4)}
     assert apart.groups == [(name,) for name in NAMES] and [apart.places(name) for name in NAMES] == [
         (i, i) for i in (1, 2, 3, 4)
@@ -68,7 +68,7 @@ def test_all_alike_and_all_apart() -> None:
 
 def test_groups_need_not_be_neighbours() -> None:
     # x varies so little that it is told apart from w and y, which are not told apart from each other
-    assert made({"wx", "xy", "wz", "xz", "yz"}).groups == [("w", "y"), ("x",), ("z",)]
+    assert family_with({"wx", "xy", "wz", "xz", "yz"}).groups == [("w", "y"), ("x",), ("z",)]
 
 
 @given(st.sets(st.sampled_from([a + b for a, b in itertools.combinations("abcdef", 2)])))
@@ -78,11 +78,11 @@ def test_groups_are_the_largest_sets_of_alike(apart: set[str]) -> None:
     names = tuple("abcdef")
     subsets = [set(c) for n in range(1, 7) for c in itertools.combinations(names, n)]
     alike = [s for s in subsets if all(a + b not in apart for a, b in itertools.combinations(sorted(s), 2))]
-    largest = [s for s in alike if not any(s < other for other in alike)]
-    found = made(apart, names).groups
-    assert sorted(map(sorted, found)) == sorted(map(sorted, largest))
+    largest = [s for s in alike if not any(s < larger for larger in alike)]
+    groups = family_with(apart, names).groups
+    assert sorted(map(sorted, groups)) == sorted(map(sorted, largest))
     for name in names:
-        low, high = made(apart, names).places(name)
+        low, high = family_with(apart, names).places(name)
         assert 1 <= low <= 1 + names.index(name) <= high <= 6
 
 
@@ -94,24 +94,24 @@ def test_a_family_from_scores() -> None:
         "c": {0: 48.0, 1: 54.0, 2: 53.0, 3: 52.5},
         "gone": {},
     }
-    found = family(scores)
-    assert found.names == ("a", "c", "b")
-    assert found.differences["a", "b"].difference == pytest.approx(1)
-    assert found.differences["b", "a"].difference == pytest.approx(-1)
-    raw = found.differences["a", "b"].p
-    assert raw is not None and found.corrected["b", "a"] == pytest.approx(3 * raw)  # the smallest of three
-    assert found.told_apart("a", "b") and not found.told_apart("a", "c")
-    assert [found.places(name) for name in found.names] == [(1, 2), (1, 3), (2, 3)]
-    assert found.letters == {"a": "a", "c": "a b", "b": "b"}
+    ranking = family(scores)
+    assert ranking.names == ("a", "c", "b")
+    assert ranking.differences["a", "b"].difference == pytest.approx(1)
+    assert ranking.differences["b", "a"].difference == pytest.approx(-1)
+    raw = ranking.differences["a", "b"].p
+    assert raw is not None and ranking.corrected["b", "a"] == pytest.approx(3 * raw)  # the smallest of three
+    assert ranking.told_apart("a", "b") and not ranking.told_apart("a", "c")
+    assert [ranking.places(name) for name in ranking.names] == [(1, 2), (1, 3), (2, 3)]
+    assert ranking.letters == {"a": "a", "c": "a b", "b": "b"}
 
 
 def test_few_replicates_tell_nothing_apart() -> None:
-    found = family({"a": {0: 60.0}, "b": {0: 50.0}, "c": {1: 40.0}})
-    assert found.places("a") == found.places("c") == (1, 3) and found.letters == {"a": "a", "b": "a", "c": "a"}
-    assert ("a", "c") not in found.differences and found.corrected["a", "b"] is None
+    ranking = family({"a": {0: 60.0}, "b": {0: 50.0}, "c": {1: 40.0}})
+    assert ranking.places("a") == ranking.places("c") == (1, 3) and ranking.letters == {"a": "a", "b": "a", "c": "a"}
+    assert ("a", "c") not in ranking.differences and ranking.corrected["a", "b"] is None
     assert family({}).groups == [] or family({}).names == ()
 
 
 def test_many_alike_are_one_group_at_once() -> None:
     names = tuple(f"m{i:02d}" for i in range(40))
-    assert made(set(), names).groups == [names] and math.comb(40, 2) == 780
+    assert family_with(set(), names).groups == [names] and math.comb(40, 2) == 780

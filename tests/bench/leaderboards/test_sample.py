@@ -32,9 +32,9 @@ def submitted(copied: Callable[[str], Path], tmp_path: Path, tiny_cache: Path) -
 
 
 def test_what_is_at_hand_is_scored_again(submitted: tuple[Path, Workspace]) -> None:
-    done = score_sample(submitted[0], 5, submitted[1])
-    assert (done.records, done.at_hand, [path.name[:4] for path in done.scored]) == (2, 1, ["stpl"])
-    assert done.text.startswith(
+    sample = score_sample(submitted[0], 5, submitted[1])
+    assert (sample.records, sample.at_hand, [path.name[:4] for path in sample.scored]) == (2, 1, ["stpl"])
+    assert sample.text.startswith(
         "1 of 2 records have their runs at hand; 1 drawn and scored again, as recorded: stpl-s0-"
     )
     nowhere = Workspace(submitted[0], submitted[1].cache, torch.device("cpu"))
@@ -46,12 +46,14 @@ def test_what_is_at_hand_is_scored_again(submitted: tuple[Path, Workspace]) -> N
 def test_a_run_of_another_training_is_not_at_hand(submitted: tuple[Path, Workspace]) -> None:
     root, workspace = submitted
     path = next((root / "records").glob("*/stpl-*.json"))
-    told = json.loads(path.read_text())
-    path.write_text(json.dumps(told | {"digests": {**told["digests"], "checkpoint": "0" * 64}}))
+    fields = json.loads(path.read_text())
+    path.write_text(json.dumps(fields | {"digests": {**fields["digests"], "checkpoint": "0" * 64}}))
     assert score_sample(root, 5, workspace).at_hand == 0
-    path.write_text(json.dumps(told | {"digests": None}))  # as before digests were kept: the same code, machine and day
+    path.write_text(
+        json.dumps(fields | {"digests": None})
+    )  # as before digests were kept: the same code, machine and day
     assert score_sample(root, 5, workspace).at_hand == 1
-    path.write_text(json.dumps(told | {"digests": None, "date": "2020-01-01"}))
+    path.write_text(json.dumps(fields | {"digests": None, "date": "2020-01-01"}))
     assert score_sample(root, 5, workspace).at_hand == 0
 
 
@@ -60,14 +62,14 @@ def test_numbers_that_fit_together_and_were_not_measured_are_found(submitted: tu
     root, workspace = submitted
     path = next((root / "records").glob("*/stpl-*.json"))
     classes = load_shift("tiny-reported").classes
-    told, counts = json.loads(path.read_text()), read_sequences(place(path), classes)
-    for of in counts.values():
-        wrong = of[:, 2] - of[:, 0]
-        of[:, 0] = of[:, 1] - (of[:, 1] - of[:, 0]) // 2
-        of[:, 2] = of[:, 0] + wrong // 2
-        of[0, 2] += of[:, 1].sum() - of[:, 2].sum()
-    rescored(told, counts)
-    path.write_text(json.dumps(told))
+    fields, counts = json.loads(path.read_text()), read_sequences(place(path), classes)
+    for clip in counts.values():
+        wrong = clip[:, 2] - clip[:, 0]
+        clip[:, 0] = clip[:, 1] - (clip[:, 1] - clip[:, 0]) // 2
+        clip[:, 2] = clip[:, 0] + wrong // 2
+        clip[0, 2] += clip[:, 1].sum() - clip[:, 2].sum()
+    rescored(fields, counts)
+    path.write_text(json.dumps(fields))
     write_sequences(place(path), counts, classes)
     assert len(read_committed(root, "tiny-reported").records) == 2  # looks right
     with pytest.raises(RunError, match=rf"Record {path}: the record says [\d.]+ miou, its checkpoint scores [\d.]+"):
@@ -79,8 +81,8 @@ def test_the_command(submitted: tuple[Path, Workspace], monkeypatch: pytest.Monk
     monkeypatch.setattr("bench.leaderboards.generated.Drawing.stale", lambda _: [])
     write(root)
     folders = ["--root", str(root), "--runs", str(workspace.runs), "--cache", str(workspace.cache)]
-    done = CliRunner().invoke(cli.app, ["leaderboard", "--check", "--sample", "3", *folders])
-    assert done.exit_code == 0 and done.stdout == "Leaderboards are fresh\n"
-    assert "bench: 1 of 2 records have their runs at hand; 1 drawn" in done.stderr
+    result = CliRunner().invoke(cli.app, ["leaderboard", "--check", "--sample", "3", *folders])
+    assert result.exit_code == 0 and result.stdout == "Leaderboards are fresh\n"
+    assert "bench: 1 of 2 records have their runs at hand; 1 drawn" in result.stderr
     wrong = CliRunner().invoke(cli.app, ["leaderboard", "--sample", "3", *folders])
     assert wrong.exit_code == 2 and "sample" in wrong.stderr and "check" in wrong.stderr

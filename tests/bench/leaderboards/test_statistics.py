@@ -44,21 +44,21 @@ def test_paired_difference_uses_the_shared_seeds_alone() -> None:
     # differences 10, 12, 14 on seeds 0..2; seeds 7 and 9 have no partner
     a = {0: 40.0, 1: 44.0, 2: 48.0, 7: 99.0}
     b = {2: 34.0, 1: 32.0, 0: 30.0, 9: 0.0}
-    found = paired_difference(a, b)
-    assert found is not None
-    assert (found.difference, found.n) == (12, 3)
-    assert found.half == pytest.approx(T2 * 2 / math.sqrt(3))
+    paired = paired_difference(a, b)
+    assert paired is not None
+    assert (paired.difference, paired.n) == (12, 3)
+    assert paired.half == pytest.approx(T2 * 2 / math.sqrt(3))
     t = 12 / (2 / math.sqrt(3))
-    assert found.p == pytest.approx(1 - t / math.sqrt(2 + t * t))  # two-sided p of t with 2 degrees of freedom
+    assert paired.p == pytest.approx(1 - t / math.sqrt(2 + t * t))  # two-sided p of t with 2 degrees of freedom
 
 
 def test_paired_difference_of_two_pairs() -> None:
     # differences -1 and -3: mean -2, s = sqrt(2), standard error 1, t = -2 with 1 degree of freedom (Cauchy)
-    found = paired_difference({0: 39.0, 1: 41.0}, {0: 40.0, 1: 44.0})
-    assert found is not None
-    assert found.difference == -2
-    assert found.half == pytest.approx(math.tan(math.pi * 0.475))
-    assert found.p == pytest.approx(1 - 2 / math.pi * math.atan(2))
+    paired = paired_difference({0: 39.0, 1: 41.0}, {0: 40.0, 1: 44.0})
+    assert paired is not None
+    assert paired.difference == -2
+    assert paired.half == pytest.approx(math.tan(math.pi * 0.475))
+    assert paired.p == pytest.approx(1 - 2 / math.pi * math.atan(2))
 
 
 def test_few_or_constant_differences() -> None:
@@ -99,17 +99,17 @@ def test_rank_correlation_by_hand() -> None:
     # Published order a < b < c < d; measured a < c < b < d: differences of rank 0, 1, 1, 0: 1 - 6 * 2 / (4 * 15) = 0.8
     measured = {"a": {0: 1.0}, "b": {0: 3.0}, "c": {0: 2.0}, "d": {0: 4.0}, "unpublished": {0: 9.0}}
     published = {"a": 10.0, "b": 11.0, "c": 12.0, "d": 13.0, "unmeasured": 1.0}
-    found = rank_correlation(measured, published)
-    assert found is not None and (found.methods, found.seeds, found.low) == (4, 1, None)
-    assert found.rho == pytest.approx(0.8)
+    correlation = rank_correlation(measured, published)
+    assert correlation is not None and (correlation.methods, correlation.seeds, correlation.low) == (4, 1, None)
+    assert correlation.rho == pytest.approx(0.8)
 
 
 def test_rank_correlation_interval_is_over_seeds_and_reproducible() -> None:
     # Seed 0 has the published order, seed 1 the opposite one: the mean is decided by how often each is drawn.
     measured = {"a": {0: 0.0, 1: 3.0}, "b": {0: 1.0, 1: 1.5}, "c": {0: 2.0, 1: 0.0}}
-    found = rank_correlation(measured, {"a": 1.0, "b": 2.0, "c": 3.0})
-    assert found is not None and (found.low, found.high) == pytest.approx((-1.0, 1.0))
-    assert rank_correlation(measured, {"a": 1.0, "b": 2.0, "c": 3.0}) == found
+    correlation = rank_correlation(measured, {"a": 1.0, "b": 2.0, "c": 3.0})
+    assert correlation is not None and (correlation.low, correlation.high) == pytest.approx((-1.0, 1.0))
+    assert rank_correlation(measured, {"a": 1.0, "b": 2.0, "c": 3.0}) == correlation
     same = {name: {seed: values[0] for seed in range(3)} for name, values in measured.items()}
     steady = rank_correlation(same, {"a": 1.0, "b": 2.0, "c": 3.0})
     assert steady is not None and (steady.rho, steady.low, steady.high) == pytest.approx((1.0, 1.0, 1.0))
@@ -117,8 +117,8 @@ def test_rank_correlation_interval_is_over_seeds_and_reproducible() -> None:
 
 def test_rank_correlation_uses_shared_seeds_and_needs_three_methods() -> None:
     measured = {"a": {0: 1.0, 1: 9.0}, "b": {0: 2.0}, "c": {0: 3.0, 2: 0.0}}
-    found = rank_correlation(measured, {"a": 1.0, "b": 2.0, "c": 3.0})
-    assert found is not None and found.rho == pytest.approx(1.0) and found.seeds == 1
+    correlation = rank_correlation(measured, {"a": 1.0, "b": 2.0, "c": 3.0})
+    assert correlation is not None and correlation.rho == pytest.approx(1.0) and correlation.seeds == 1
     assert rank_correlation(measured, {"a": 1.0, "b": 2.0}) is None
     assert rank_correlation({}, {}) is None
     assert rank_correlation({"a": {0: 1.0}, "b": {1: 1.0}, "c": {0: 1.0}}, {"a": 1.0, "b": 2.0, "c": 3.0}) is None

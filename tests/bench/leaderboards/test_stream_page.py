@@ -28,7 +28,7 @@ SHIFT = "tiny-reported"
 
 
 @pytest.fixture(scope="module")
-def made(reported: Path, tiny_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stream_runs(reported: Path, tiny_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs folder with streams of source_only and tent; not to be changed."""
     runs = tmp_path_factory.mktemp("streams")
     torch.set_num_threads(1)
@@ -50,11 +50,13 @@ def known(reported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("known", "no_figures")
-def test_from_a_run_to_its_own_page(made: Path, tmp_path: Path, tiny_cache: Path) -> None:
+def test_from_a_run_to_its_own_page(stream_runs: Path, tmp_path: Path, tiny_cache: Path) -> None:
     root = tmp_path / "boards"
-    done = submit_runs([made / "source_only", made / "tent"], root, tiny_cache)
-    assert {one.record.parent for one in done} == {root / "streams" / SHIFT} and not (root / "records").exists()
-    tent = done[1].record
+    submitted = submit_runs([stream_runs / "source_only", stream_runs / "tent"], root, tiny_cache)
+    assert {submission.record.parent for submission in submitted} == {root / "streams" / SHIFT} and not (
+        root / "records"
+    ).exists()
+    tent = submitted[1].record
     assert find_record(json.loads(tent.read_text())["run"], tmp_path, root) == tent
     written = page.write(root)
     text = (root / f"{SHIFT}-stream.md").read_text(encoding="utf-8")
@@ -85,27 +87,27 @@ def test_from_a_run_to_its_own_page(made: Path, tmp_path: Path, tiny_cache: Path
     ],
 )  # fmt: skip
 def test_a_stream_that_is_not_what_it_says_is_refused(
-    spoil: Any, says: str, made: Path, tmp_path: Path, tiny_cache: Path
+    spoil: Any, says: str, stream_runs: Path, tmp_path: Path, tiny_cache: Path
 ) -> None:
-    origin = (made / "tent").resolve()
+    origin = (stream_runs / "tent").resolve()
     folder = shutil.copytree(origin, tmp_path / origin.name)
     spoil(folder)
     with pytest.raises(RunError, match=says):
         submit_runs([folder], tmp_path / "boards", tiny_cache)
 
 
-def _swap(folder: Path, one: str, other: str) -> None:
-    (folder / one).rename(folder / "x")
-    (folder / other).rename(folder / one)
-    (folder / "x").rename(folder / other)
+def _swap(folder: Path, first: str, second: str) -> None:
+    (folder / first).rename(folder / "x")
+    (folder / second).rename(folder / first)
+    (folder / "x").rename(folder / second)
 
 
 def _edit(folder: Path, **changes: Any) -> None:
     path = folder / "record.json"
-    told = json.loads(path.read_text())
+    fields = json.loads(path.read_text())
     for name, value in changes.items():
-        told[name] = told[name] | value if isinstance(value, dict) else value
-    path.write_text(json.dumps(told))
+        fields[name] = fields[name] | value if isinstance(value, dict) else value
+    path.write_text(json.dumps(fields))
 
 
 def streamed(method: str, seed: int, miou: float, seconds: float, **options: Any) -> Record:
@@ -113,12 +115,12 @@ def streamed(method: str, seed: int, miou: float, seconds: float, **options: Any
     record = make_record(method, seed, miou)
     config = make_run_config(method, "ministreet", seed, options, mode="stream")
     cost = {"frames": 100, "seconds_per_frame": 2 * seconds, "cpu_seconds_per_frame": seconds, "seconds": 200 * seconds}
-    told = json.loads(record.to_json()) | {
+    fields = json.loads(record.to_json()) | {
         "run": config.hash,
         "config": config.model_dump(mode="json"),
         "protocol": "stream",
     }
-    return Record.model_validate(told | {"cost": told["cost"] | cost})
+    return Record.model_validate(fields | {"cost": fields["cost"] | cost})
 
 
 def test_rows_intervals_and_times(tmp_path: Path) -> None:
@@ -130,21 +132,21 @@ def test_rows_intervals_and_times(tmp_path: Path) -> None:
         for seed, x in enumerate(values)
     ]
     records.append(streamed("stpl", 0, 20.0, 0.04, temperature=0.2))
-    made = stream_page.page(tmp_path, "ministreet", Committed(records, {}))
-    rows = table(made.text, "Results")
-    ours, floor = row(rows, "STPL"), row(rows, "Source only")
+    generated = stream_page.page(tmp_path, "ministreet", Committed(records, {}))
+    rows = table(generated.text, "Results")
+    stpl, floor = row(rows, "STPL"), row(rows, "Source only")
     assert (floor["online mIoU, %"], floor["gain"], floor["×"], floor["s/frame"]) == (
         "32.0 ± 5.0",
         "–",
         "1.00",
         "0.010",
     )
-    assert (ours["online mIoU, %"], ours["gain"], ours["×"]) == ("36.0 ± 7.5", "+4.0 ± 2.5", "4.00")
-    assert (ours["wall s/frame"], ours["n"]) == ("0.080", "3")
-    (control,) = table(made.text, "Reset, controls and ablations")
+    assert (stpl["online mIoU, %"], stpl["gain"], stpl["×"]) == ("36.0 ± 7.5", "+4.0 ± 2.5", "4.00")
+    assert (stpl["wall s/frame"], stpl["n"]) == ("0.080", "3")
+    (control,) = table(generated.text, "Reset, controls and ablations")
     assert (control["changed options"], control["difference"]) == ("`temperature=0.2`", "-13.00")
-    assert "100 clips per replicate" in made.text and "protocol=stream" not in made.text
-    (drawing,) = made.drawings
+    assert "100 clips per replicate" in generated.text and "protocol=stream" not in generated.text
+    (drawing,) = generated.drawings
     assert (
         drawing.data[1][0][3:] == [{0: 33.0, 1: 36.0, 2: 39.0}, 0.04] and drawing.path.name == "ministreet-stream.png"
     )

@@ -35,8 +35,8 @@ def test_grouped_marks_stand_in_their_group() -> None:
         for v, (g, s) in enumerate([("a", "t=on"), ("a", "t=off"), ("b_c", "t=on"), ("b_c", "t=off")])
     }
     axes: Any = grouped_figure(cells, "fusion", "title").axes[0]
-    found = sorted(means(axes))
-    assert [round(x) for x, _ in found] == [0, 0, 1, 1] and [y for _, y in found] == [1, 2, 3, 4]
+    marks = sorted(means(axes))
+    assert [round(x) for x, _ in marks] == [0, 0, 1, 1] and [y for _, y in marks] == [1, 2, 3, 4]
     assert [t.get_text() for t in axes.get_xticklabels()] == ["a", "b\nc"] and axes.get_ylabel() == "mIoU, %"
     legend = axes.figure.legends[0]
     assert [t.get_text() for t in legend.get_texts()] == ["t=on", "t=off"]
@@ -51,7 +51,7 @@ def test_a_missing_cell_is_left_out() -> None:
 def test_lines_run_along_the_option() -> None:
     line = {0.4: THREE, 0.01: {0: 40.0, 1: 42.0, 2: 44.0}}
     axes: Any = line_figure({"": line}, "temperature", "title").axes[0]
-    (curve,) = [found for found in axes.lines if found.get_linestyle() == "-" and len(found.get_xdata()) == 2]
+    (curve,) = [artist for artist in axes.lines if artist.get_linestyle() == "-" and len(artist.get_xdata()) == 2]
     assert list(curve.get_xdata()) == [0.01, 0.4] and list(curve.get_ydata()) == [42, 52]
     assert axes.get_xscale() == "log" and not axes.collections[0:0] and not axes.figure.legends
     assert [t.get_text() for t in axes.get_xticklabels()] == ["0.01", "0.4"]
@@ -64,7 +64,9 @@ def test_lines_run_along_the_option() -> None:
 
 def test_enough_replicates_have_a_band() -> None:
     many = {seed: 50.0 + seed for seed in range(5)}
-    bands = [len(line_figure({"": {1.0: of, 2.0: of}}, "x", "t").axes[0].get_children()) for of in (many, THREE)]
+    bands = [
+        len(line_figure({"": {1.0: scores, 2.0: scores}}, "x", "t").axes[0].get_children()) for scores in (many, THREE)
+    ]
     assert bands[0] == bands[1] + 1  # the band
 
 
@@ -135,10 +137,10 @@ def test_a_figure_carries_its_note_and_is_the_same_each_time(ending: str, tmp_pa
 
 
 def test_numbers_count_to_the_sixth_decimal() -> None:
-    def of(value: float) -> str:
+    def note(value: float) -> str:
         return Drawing("", Path("x.png"), [{0: (value, "a")}], lambda: new_figure(1, 1)).note
 
-    assert of(1.0) == of(1.0 + 1e-9) != of(1.0 + 1e-5)
+    assert note(1.0) == note(1.0 + 1e-9) != note(1.0 + 1e-5)
     assert rounded({1: (-1e-9, None, True)}) == {"1": [0.0, None, True]} and str(rounded(-1e-9)) == "0.0"
 
 
@@ -149,7 +151,7 @@ def test_only_what_is_stale_is_drawn(tmp_path: Path) -> None:
         calls.append(1)
         return new_figure(2, 2)
 
-    made = Drawing("", tmp_path / "a.png", [1], draw, (tmp_path / "a.svg",))
-    assert made.write() == [tmp_path / "a.png", tmp_path / "a.svg"] and made.write() == [] and len(calls) == 1
+    drawing = Drawing("", tmp_path / "a.png", [1], draw, (tmp_path / "a.svg",))
+    assert drawing.write() == [tmp_path / "a.png", tmp_path / "a.svg"] and drawing.write() == [] and len(calls) == 1
     (tmp_path / "a.svg").unlink()
-    assert made.stale() == [tmp_path / "a.svg"] and made.write() == [tmp_path / "a.svg"]
+    assert drawing.stale() == [tmp_path / "a.svg"] and drawing.write() == [tmp_path / "a.svg"]

@@ -50,9 +50,11 @@ def expand(study: Study, shift: str = SHIFT) -> list[tuple[Row, int, RunConfig]]
     return [(r, s, make_run_config(r.method, shift, s, dict(r.options))) for r in study.rows for s in study.seeds]
 
 
-def made(scores: Mapping[str, tuple[Mapping[str, Any], tuple[float, ...]]], **of: Any) -> tuple[Study, list[Record]]:
+def study_with_records(
+    scores: Mapping[str, tuple[Mapping[str, Any], tuple[float, ...]]], **fields: Any
+) -> tuple[Study, list[Record]]:
     """A study of STPL and its records: label to options and mIoU by seed."""
-    study = Study("try", tuple(Row(label, "stpl", options) for label, (options, _) in scores.items()), **of)
+    study = Study("try", tuple(Row(label, "stpl", options) for label, (options, _) in scores.items()), **fields)
     records = [
         make_record("stpl", seed, miou, options=dict(options))
         for options, values in scores.values()
@@ -61,11 +63,11 @@ def made(scores: Mapping[str, tuple[Mapping[str, Any], tuple[float, ...]]], **of
     return study, records
 
 
-def reported(scores: Mapping[str, tuple[Mapping[str, Any], tuple[float, ...]]], **of: Any) -> Report:
-    study, records = made(scores, **of)
-    found = report(study, expand(study), SHIFT, records)
-    assert found is not None
-    return found
+def reported(scores: Mapping[str, tuple[Mapping[str, Any], tuple[float, ...]]], **fields: Any) -> Report:
+    study, records = study_with_records(scores, **fields)
+    study_report = report(study, expand(study), SHIFT, records)
+    assert study_report is not None
+    return study_report
 
 
 BASE = (50.0, 52.0, 54.0)
@@ -121,9 +123,9 @@ def test_what_cannot_be_told_apart_is_said_so() -> None:
 
 
 def test_two_options_crossed_are_averaged_over_each_other() -> None:
-    found = reported(CROSSED, reference="conv1x1, both")
-    assert [factor.name for factor in found.factors.crossed] == ["fusion", "times"]
-    first, second = found.conclusions
+    study_report = reported(CROSSED, reference="conv1x1, both")
+    assert [factor.name for factor in study_report.factors.crossed] == ["fusion", "times"]
+    first, second = study_report.conclusions
     assert first.startswith(
         "Averaged over `times`, `fusion=none` differs from `fusion=conv1x1` by -3.00 ± 0.00 mIoU points"
     )
@@ -132,7 +134,7 @@ def test_two_options_crossed_are_averaged_over_each_other() -> None:
         "Averaged over `fusion`, `times=current` differs from `times=both` by +0.25 ± 0.00 mIoU points"
     )
     assert "paired t-test, p < 0.001" in second  # one comparison: nothing to correct
-    rows = table(found.text, "fusion, averaged over times")
+    rows = table(study_report.text, "fusion, averaged over times")
     # conv1x1: means of BASE and BASE + 0.25 by replicate
     assert [r["mIoU, %"] for r in rows] == ["52.1 ± 5.0", "53.1 ± 5.0", "49.1 ± 5.0"]
     words = {"fusion": {"none": "no fusion"}, "times": {"both": "t and t-1", "current": "t alone"}}
@@ -149,24 +151,24 @@ def test_a_cell_without_a_replicate_keeps_it_out_of_the_average() -> None:
 
 
 def test_one_replicate_tests_nothing() -> None:
-    found = reported({label: (options, values[:1]) for label, (options, values) in TEMPERATURES.items()})
-    assert found.conclusions == [
+    study_report = reported({label: (options, values[:1]) for label, (options, values) in TEMPERATURES.items()})
+    assert study_report.conclusions == [
         "Nothing can be tested against `default`: there are no two replicates of both.",
         "With one replicate no pair of rows can be tested.",
     ]
-    assert "±" not in "".join(line for line in found.text.splitlines() if line.startswith("|"))
+    assert "±" not in "".join(line for line in study_report.text.splitlines() if line.startswith("|"))
 
 
 def test_rows_without_records_wait() -> None:
-    study, records = made(TEMPERATURES)
-    part = [r for r in records if r.config.settings["temperature"] != 0.4]
-    found = report(study, expand(study), SHIFT, part)
-    assert found is not None and [row.label for row in found.rows] == ["0.05", "default", "0.2"]
+    study, records = study_with_records(TEMPERATURES)
+    measured = [r for r in records if r.config.settings["temperature"] != 0.4]
+    study_report = report(study, expand(study), SHIFT, measured)
+    assert study_report is not None and [row.label for row in study_report.rows] == ["0.05", "default", "0.2"]
     assert report(study, expand(study), SHIFT, records[:3]) is None  # one row compares with nothing
     assert report(study, expand(study), "elsewhere", records) is None
     foreign = [make_record("stpl", seed, 40.0, options={"drop": 0.1}) for seed in range(3)]
-    again = report(study, expand(study), SHIFT, [*records, *foreign])
-    assert again is not None and again.text == reported(TEMPERATURES).text
+    with_foreign = report(study, expand(study), SHIFT, [*records, *foreign])
+    assert with_foreign is not None and with_foreign.text == reported(TEMPERATURES).text
 
 
 def test_a_study_of_unaltered_methods_is_the_leaderboard_itself() -> None:
@@ -178,27 +180,27 @@ def test_a_study_of_unaltered_methods_is_the_leaderboard_itself() -> None:
 def test_the_reference_is_named_or_unaltered_or_first() -> None:
     assert reported(TEMPERATURES).reference == 1
     assert reported(TEMPERATURES, reference="0.4").reference == 3
-    only = {label: of for label, of in TEMPERATURES.items() if label != "default"}
+    only = {label: row for label, row in TEMPERATURES.items() if label != "default"}
     assert reported(only).reference == 0
 
 
 def test_rows_without_records_are_named() -> None:
-    study, records = made(TEMPERATURES)
-    gone = [r for r in records if r.config.settings["temperature"] not in (0.2, 0.4)]
-    found = report(study, expand(study), SHIFT, gone)
-    assert found is not None and found.missing == ("0.2", "0.4")
-    assert "- `0.2` and `0.4` are in no comparison: they have no records here.\n" in found.text
-    one = report(study, expand(study), SHIFT, [r for r in records if r.config.settings["temperature"] != 0.2])
-    assert one is not None and "- `0.2` is in no comparison: it has no records here.\n" in one.text
+    study, records = study_with_records(TEMPERATURES)
+    measured = [r for r in records if r.config.settings["temperature"] not in (0.2, 0.4)]
+    study_report = report(study, expand(study), SHIFT, measured)
+    assert study_report is not None and study_report.missing == ("0.2", "0.4")
+    assert "- `0.2` and `0.4` are in no comparison: they have no records here.\n" in study_report.text
+    one_missing = report(study, expand(study), SHIFT, [r for r in records if r.config.settings["temperature"] != 0.2])
+    assert one_missing is not None and "- `0.2` is in no comparison: it has no records here.\n" in one_missing.text
     assert "no comparison" not in reported(TEMPERATURES).text
 
 
 @pytest.mark.parametrize("named", [None, "0.4"])
 def test_without_its_reference_a_study_has_no_page(named: str | None) -> None:
     """With another row to compare with it would say other things."""
-    study, records = made(TEMPERATURES, reference=named)
-    value = {None: 0.0954, "0.4": 0.4}[named]
-    without = [r for r in records if r.config.settings["temperature"] != value]
+    study, records = study_with_records(TEMPERATURES, reference=named)
+    temperature = {None: 0.0954, "0.4": 0.4}[named]
+    without = [r for r in records if r.config.settings["temperature"] != temperature]
     with pytest.raises(
         RunError, match=f"Study 'try' on ministreet: its reference '{named or 'default'}' has no records"
     ):
@@ -217,22 +219,22 @@ def test_what_varies_decides_the_layout() -> None:
 
 
 def test_defaults_stand_on_the_axis() -> None:
-    found = reported(TEMPERATURES)
-    assert found.factors.axis is not None and found.factors.axis.levels == (0.05, 0.0954, 0.2, 0.4)
+    study_report = reported(TEMPERATURES)
+    assert study_report.factors.axis is not None and study_report.factors.axis.levels == (0.05, 0.0954, 0.2, 0.4)
 
 
 def test_a_default_that_records_leave_out_stands_on_the_axis() -> None:
     scores = {str(noise): ({"label_noise": noise}, BASE) for noise in (0.0, 0.1, 0.4)}
-    assert "label_noise" not in made(scores)[1][0].config.settings
+    assert "label_noise" not in study_with_records(scores)[1][0].config.settings
     axis = reported(scores).factors.axis
     assert axis is not None and axis.levels == (0.0, 0.1, 0.4)
 
 
 def test_sentences_alone() -> None:
-    one = compare({"a": {0: 1.0, 1: 2.0, 2: 3.0}, "b": {0: 2.0, 1: 1.5, 2: 3.2}}, "a")
+    comparison = compare({"a": {0: 1.0, 1: 2.0, 2: 3.0}, "b": {0: 2.0, 1: 1.5, 2: 3.2}}, "a")
     # 1, -0.5, 0.2: mean 0.233, s = 0.7506, half 1.86, t = 0.538, p = 0.644
-    said = "`b` cannot be told apart from `a`: +0.23 ± 1.86 mIoU points over 3 replicates (paired t-test, p = 0.644)."
-    assert sentence(one) == said and sentence(one, "On average, ") == f"On average, {said}"
+    text = "`b` cannot be told apart from `a`: +0.23 ± 1.86 mIoU points over 3 replicates (paired t-test, p = 0.644)."
+    assert sentence(comparison) == text and sentence(comparison, "On average, ") == f"On average, {text}"
     assert sentence(compare({"a": {0: 1.0}, "b": {1: 2.0}}, "a")).startswith("Nothing can be tested against `a`")
 
 
@@ -242,8 +244,8 @@ def test_sentences_alone() -> None:
 @pytest.fixture
 def committed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Path, Study, list[Record]]:
     """A root with a study's records, and the study among the committed ones."""
-    study = made(TEMPERATURES)[0]
-    values = [(dict(options), seed, x) for options, of in TEMPERATURES.values() for seed, x in enumerate(of)]
+    study = study_with_records(TEMPERATURES)[0]
+    values = [(dict(options), seed, x) for options, mious in TEMPERATURES.values() for seed, x in enumerate(mious)]
     pairs = [scored("stpl", seed, miou, options=options) for options, seed, miou in values]
     commit(tmp_path, pairs)
     records = [record for record, _ in pairs]
@@ -281,7 +283,7 @@ def test_a_study_that_is_gone_leaves_no_page(
 def test_a_study_of_runs_that_are_not_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As ``bench study`` ends: from the records and the sequences in the folders of the runs."""
     monkeypatch.setattr(leaderboard, "expand", expand)
-    study, records = made({"plain": ({}, BASE), "hot": ({"temperature": 0.4}, (49.0, 51.5, 53.0))})
+    study, records = study_with_records({"plain": ({}, BASE), "hot": ({"temperature": 0.4}, (49.0, 51.5, 53.0))})
     classes = load_shift(SHIFT).classes
     for record in records[:-1]:
         hits = 80 if record.config.settings["temperature"] == 0.4 else 90

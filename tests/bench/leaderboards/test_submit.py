@@ -25,24 +25,24 @@ def folder(copied: Callable[[str], Path]) -> Path:
 
 
 def change(path: Path, edit: Callable[[dict[str, Any]], None]) -> None:
-    told = json.loads(path.read_text())
-    edit(told)
-    path.write_text(json.dumps(told))
+    fields = json.loads(path.read_text())
+    edit(fields)
+    path.write_text(json.dumps(fields))
 
 
 def test_a_run_is_scored_again_and_its_record_copied(folder: Path, tmp_path: Path, tiny_cache: Path) -> None:
     record = read_record(folder / "record.json")
-    (done,) = submit_runs([folder], tmp_path / "boards", tiny_cache)
-    assert done.record == tmp_path / "boards" / "records" / "tiny-reported" / f"adabn-s0-{record.run}.json"
-    assert read_record(done.record) == record
-    assert done.sequences == done.record.parent / "sequences" / f"{done.record.stem}.csv"
-    assert done.sequences.read_bytes() == (folder / "sequences.csv").read_bytes()
+    (submitted,) = submit_runs([folder], tmp_path / "boards", tiny_cache)
+    assert submitted.record == tmp_path / "boards" / "records" / "tiny-reported" / f"adabn-s0-{record.run}.json"
+    assert read_record(submitted.record) == record
+    assert submitted.sequences == submitted.record.parent / "sequences" / f"{submitted.record.stem}.csv"
+    assert submitted.sequences.read_bytes() == (folder / "sequences.csv").read_bytes()
 
 
 def test_the_second_scoring_is_the_first(folder: Path, tiny_cache: Path) -> None:
-    done = RunFolder.open(folder)
-    again, first = rescore(done, Workspace(cache=tiny_cache)), done.record.result
-    assert (again.miou, again.temporal_consistency) == (first.miou, first.temporal_consistency)
+    run_folder = RunFolder.open(folder)
+    second, first = rescore(run_folder, Workspace(cache=tiny_cache)), run_folder.record.result
+    assert (second.miou, second.temporal_consistency) == (first.miou, first.temporal_consistency)
 
 
 def test_a_truncated_checkpoint_is_refused(folder: Path, tmp_path: Path, tiny_cache: Path) -> None:
@@ -60,9 +60,9 @@ def test_parts_that_do_not_belong_together_are_refused(
         text = (folder / "config.yaml").read_text()
         (folder / "config.yaml").write_text(text.replace("seed: 0", "seed: 1"))
     elif what == "record's config":
-        change(folder / "record.json", lambda told: told["config"].update(seed=3))
+        change(folder / "record.json", lambda fields: fields["config"].update(seed=3))
     else:
-        change(folder / "record.json", lambda told: told.update(run="0123456789ab"))
+        change(folder / "record.json", lambda fields: fields.update(run="0123456789ab"))
     with pytest.raises(RunError, match="do not belong together; run it again"):
         submit_runs([folder], tmp_path / "boards", tiny_cache)
 
@@ -83,11 +83,11 @@ def test_submitting_twice_changes_nothing_and_scores_once(
 
 
 def test_code_that_was_not_committed_is_refused(folder: Path, tmp_path: Path, tiny_cache: Path) -> None:
-    change(folder / "record.json", lambda told: told["code"].update(dirty=True))
+    change(folder / "record.json", lambda fields: fields["code"].update(dirty=True))
     with pytest.raises(RunError, match=r"ran with changes that are not in revision abc123abc123; .* --allow-dirty"):
         submit_runs([folder], tmp_path / "boards", tiny_cache)
-    (done,) = submit_runs([folder], tmp_path / "boards", tiny_cache, allow_dirty=True)
-    assert read_record(done.record).code["dirty"] is True
+    (submitted,) = submit_runs([folder], tmp_path / "boards", tiny_cache, allow_dirty=True)
+    assert read_record(submitted.record).code["dirty"] is True
 
 
 def test_all_runs_are_looked_at_before_the_first_is_scored(folder: Path, tmp_path: Path, tiny_cache: Path) -> None:
@@ -104,7 +104,7 @@ def test_an_unfinished_run_is_wrong_use(missing: str, folder: Path, tmp_path: Pa
 
 
 def test_a_run_of_another_protocol_is_wrong_use(folder: Path, tmp_path: Path, tiny_cache: Path) -> None:
-    change(folder / "record.json", lambda told: told.update(shift_hash="0123456789ab"))
+    change(folder / "record.json", lambda fields: fields.update(shift_hash="0123456789ab"))
     with pytest.raises(UsageError, match="was made under protocol 0123456789ab; 'tiny-reported' is now"):
         submit_runs([folder], tmp_path / "boards", tiny_cache)
 

@@ -41,8 +41,8 @@ def record(record_file: Path) -> Record:
 
 def changed(record: Record, **fields: Any) -> Record:
     """The record with parts of its dictionaries replaced."""
-    value = json.loads(record.to_json())
-    return Record.model_validate(value | {name: value[name] | of for name, of in fields.items()})
+    raw = json.loads(record.to_json())
+    return Record.model_validate(raw | {name: raw[name] | changes for name, changes in fields.items()})
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -59,9 +59,9 @@ def test_an_edited_record_fails_the_command(record: Record, tmp_path: Path, tiny
     path = tmp_path / "edited.json"
     path.write_text(changed(record, result={"miou": record.result.miou + 1}).to_json())
     result = CliRunner().invoke(cli.app, ["verify", str(path), "--cache", str(tiny_cache), "--device", "cpu", "--json"])
-    told = json.loads(result.stdout)
-    assert result.exit_code == 1 and told["verdict"] == "different" and told["same_environment"] is True
-    assert told["scores"]["mIoU"]["difference"] == pytest.approx(-1)
+    output = json.loads(result.stdout)
+    assert result.exit_code == 1 and output["verdict"] == "different" and output["same_environment"] is True
+    assert output["scores"]["mIoU"]["difference"] == pytest.approx(-1)
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -129,8 +129,8 @@ def test_from_the_same_source_model_another_processor_explains_so_much(
     report = compare(record, changed(record, result={"miou": record.result.miou + times * ELSEWHERE}, **part))
     assert list(report.environment) == [value] and report.as_json()["bound"] == report.bound == ELSEWHERE
     assert report.verdict == "different" and report.failed(strict=True) and report.failed() == (abs(times) > 1)
-    said = "more than the" if abs(times) > 1 else "no more than the"
-    assert report_text(report).splitlines()[-1].count(f"differs by {said} {ELSEWHERE} points") == 1
+    phrase = "more than the" if abs(times) > 1 else "no more than the"
+    assert report_text(report).splitlines()[-1].count(f"differs by {phrase} {ELSEWHERE} points") == 1
 
 
 def test_the_bound_is_the_double_of_what_was_measured() -> None:
@@ -144,22 +144,25 @@ def test_the_bound_is_the_double_of_what_was_measured() -> None:
 
 def test_parts_that_were_made_elsewhere_are_named_and_not_judged(record: Record) -> None:
     """A source model of another thread count from the cache, and a run resumed with other threads."""
-    own = record.environments or {}
-    assert set(own) == {"adaptation", "source model"} and len(own["adaptation"]) == 1
-    other = {**own["adaptation"][0], "threads": "7"}
-    for part, was in (("source model", (other,)), ("adaptation", (other, own["adaptation"][0]))):
-        elsewhere = record.model_copy(update={"environments": own | {part: was}})
+    environments = record.environments or {}
+    assert set(environments) == {"adaptation", "source model"} and len(environments["adaptation"]) == 1
+    seven_threads = {**environments["adaptation"][0], "threads": "7"}
+    for part, recorded in (
+        ("source model", (seven_threads,)),
+        ("adaptation", (seven_threads, environments["adaptation"][0])),
+    ):
+        elsewhere = record.model_copy(update={"environments": environments | {part: recorded}})
         report = compare(changed(elsewhere, result={"miou": 1.0}, **OTHER_START), record)
-        said = " then ".join(one["threads"] for one in was)
-        assert report.environment == {f"threads of the {part}": (said, "1")}
+        threads = " then ".join(environment["threads"] for environment in recorded)
+        assert report.environment == {f"threads of the {part}": (threads, "1")}
         assert report.verdict == "different" and not report.failed() and report.failed(strict=True)
 
 
 def test_what_the_record_does_not_say_is_not_the_same(record: Record) -> None:
     """Records made before the processor's model was kept."""
-    told = json.loads(record.to_json())
-    del told["hardware"]["cpu_model"]
-    report = compare(Record.model_validate(told), record)
+    fields = json.loads(record.to_json())
+    del fields["hardware"]["cpu_model"]
+    report = compare(Record.model_validate(fields), record)
     assert (
         report.environment == {"cpu_model": ("unknown", record.hardware["cpu_model"])} and not report.same_environment
     )
@@ -179,8 +182,8 @@ def test_what_an_older_record_did_not_measure_is_no_difference(record: Record) -
 
 
 def test_a_record_of_another_config_is_refused(record: Record, tmp_path: Path, tiny_cache: Path) -> None:
-    told = json.loads(record.to_json())
-    told["config"]["seed"] = 7
-    (tmp_path / "r.json").write_text(json.dumps(told))
+    fields = json.loads(record.to_json())
+    fields["config"]["seed"] = 7
+    (tmp_path / "r.json").write_text(json.dumps(fields))
     with pytest.raises(RunError, match=r"says run .*, but its config gives .*: edited"):
         verify_record(tmp_path / "r.json", tiny_cache)

@@ -93,16 +93,16 @@ class Published(nn.Module):
         auxiliary = getattr(self, self.auxiliary)(x) if self.auxiliary else None
         return auxiliary, getattr(self, self.main)(self.layer4(x))
 
-    def fused(self, current: Tensor, previous: Tensor, flow: Tensor, how: str) -> tuple[Tensor, Tensor]:
-        """Auxiliary and main scores of two frames; ``how``: ``splat`` (DA-VSN) or ``warp`` (TPS); flow ``(1, 2, H, W)``."""
+    def fused(self, current: Tensor, previous: Tensor, flow: Tensor, propagation: str) -> tuple[Tensor, Tensor]:
+        """Auxiliary and main scores of two frames; ``propagation``: ``splat`` (DA-VSN) or ``warp`` (TPS); flow ``(1, 2, H, W)``."""
         out = []
-        for now, before in zip(self(current), self(previous), strict=True):
-            height, width = now.shape[-2:]
+        for current_scores, previous_scores in zip(self(current), self(previous), strict=True):
+            height, width = current_scores.shape[-2:]
             scaled = F.interpolate(flow.double(), (height, width), mode="bilinear", align_corners=True)
             scaled = scaled * (height / flow.shape[-2])
-            move = splatted if how == "splat" else warped
-            moved = torch.from_numpy(move(before[0].numpy(), scaled[0].numpy()))[None].float()
-            out.append(self.sf_layer(torch.cat((now, moved), 1)))
+            move = splatted if propagation == "splat" else warped
+            moved = torch.from_numpy(move(previous_scores[0].numpy(), scaled[0].numpy()))[None].float()
+            out.append(self.sf_layer(torch.cat((current_scores, moved), 1)))
         return out[0], out[1]
 
 
@@ -128,8 +128,8 @@ def warped(scores: np.ndarray, flow: np.ndarray) -> np.ndarray:
             left, top = math.floor(at_x), math.floor(at_y)
             for row, weight_y in ((top, 1 - (at_y - top)), (top + 1, at_y - top)):
                 for column, weight_x in ((left, 1 - (at_x - left)), (left + 1, at_x - left)):
-                    there = scores[:, min(max(row, 0), height - 1), min(max(column, 0), width - 1)]
-                    out[:, y, x] += weight_y * weight_x * there
+                    neighbour = scores[:, min(max(row, 0), height - 1), min(max(column, 0), width - 1)]
+                    out[:, y, x] += weight_y * weight_x * neighbour
     return out
 
 

@@ -41,8 +41,10 @@ def published(q: int, outputs: int = 20, seed: int = 0) -> Weights:
     g = torch.Generator().manual_seed(seed)
     w: Weights = {}
 
-    def conv(name: str, to: int, of: int, size: int) -> None:
-        w[f"{name}.weight"] = torch.randn(to, of, size, size, generator=g) * (1.5 / (of * size * size)) ** 0.5
+    def conv(name: str, to: int, channels: int, size: int) -> None:
+        w[f"{name}.weight"] = (
+            torch.randn(to, channels, size, size, generator=g) * (1.5 / (channels * size * size)) ** 0.5
+        )
 
     def norm(name: str, n: int, act: str | None) -> None:
         for kind, low, high in (("weight", 0.5, 1.5), ("bias", -0.3, 0.3), ("running_mean", -0.3, 0.3)):
@@ -51,8 +53,8 @@ def published(q: int, outputs: int = 20, seed: int = 0) -> Weights:
         if act:
             w[f"{act}.weight"] = torch.empty(n).uniform_(0.1, 0.4, generator=g)
 
-    def esp(name: str, of: int, to: int, down: bool = False) -> None:
-        conv(f"{name}.c1.conv", to // 5, of, 3 if down else 1)
+    def esp(name: str, channels: int, to: int, down: bool = False) -> None:
+        conv(f"{name}.c1.conv", to // 5, channels, 3 if down else 1)
         for d in (1, 2, 4, 8, 16):
             conv(f"{name}.d{d}.conv", to - 4 * (to // 5) if d == 1 else to // 5, to // 5, 3)
         norm(f"{name}.bn" if down else f"{name}.bn.bn", to, f"{name}.act" if down else f"{name}.bn.act")
@@ -117,9 +119,9 @@ def original(w: Weights, rgb: Tensor) -> Tensor:
         y = esp(f"encoder.level3.{i}", y)
     level3 = act("encoder.b3", torch.cat((entry, y), 1))
     coarse = up("up_l3.0", norm("br", F.conv2d(level3, w["encoder.classifier.conv.weight"])))
-    both = torch.cat((F.conv2d(level2, w["level3_C.conv.weight"]), coarse), 1)
-    both = act("up_l2.1", up("up_l2.0", esp("combine_l2_l3.1", act("combine_l2_l3.0", both), add=False)))
-    last = act("conv", F.conv2d(torch.cat((both, level1), 1), w["conv.conv.weight"], padding=1))
+    joined = torch.cat((F.conv2d(level2, w["level3_C.conv.weight"]), coarse), 1)
+    joined = act("up_l2.1", up("up_l2.0", esp("combine_l2_l3.1", act("combine_l2_l3.0", joined), add=False)))
+    last = act("conv", F.conv2d(torch.cat((joined, level1), 1), w["conv.conv.weight"], padding=1))
     return up("classifier", last)
 
 
@@ -142,8 +144,8 @@ def clip(height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
 @torch.no_grad()
 def test_every_depth_scores_as_the_published_one(q: int, tmp_path: Path) -> None:
     weights, out = published(q), tmp_path / "model.safetensors"
-    told = ["convert", str(saved(weights, tmp_path / "x.pth")), "--layout", "espnet", "--out", str(out), "--json"]
-    result = CliRunner().invoke(cli.app, told)
+    arguments = ["convert", str(saved(weights, tmp_path / "x.pth")), "--layout", "espnet", "--out", str(out), "--json"]
+    result = CliRunner().invoke(cli.app, arguments)
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert (report["network"], report["num_classes"], report["fusion"]) == (NAMES[q], 19, "none")
@@ -152,11 +154,11 @@ def test_every_depth_scores_as_the_published_one(q: int, tmp_path: Path) -> None
     segmenter, info = load_model(out)
     assert info.classes is not None and (info.classes[0], info.classes[18]) == ("road", "bicycle")
     frames, flow, valid = clip(64, 96)
-    found = segmenter.eval()(frames, flow, valid)
+    output = segmenter.eval()(frames, flow, valid)
     expected = original(weights, frames[:, 1])
-    assert found.scores.shape == (1, 19, 64, 96) and found.features.shape == (1, 20, 32, 48)
-    assert float(expected.std()) > 0.1 and found.auxiliary_scores is None
-    torch.testing.assert_close(found.scores, expected[:, :19], rtol=0, atol=1e-4 * float(expected.abs().max()))
+    assert output.scores.shape == (1, 19, 64, 96) and output.features.shape == (1, 20, 32, 48)
+    assert float(expected.std()) > 0.1 and output.auxiliary_scores is None
+    torch.testing.assert_close(output.scores, expected[:, :19], rtol=0, atol=1e-4 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize("fusion", ["conv1x1", "cross_attention"])
@@ -171,14 +173,14 @@ def test_a_fusion_starts_as_the_single_frame_bit_by_bit(fusion: str, tmp_path: P
 @torch.no_grad()
 def test_the_published_weights_give_the_published_scores() -> None:
     with np.load(REAL / "espnet_reference.npz", allow_pickle=False) as file:
-        crop, wanted = file["crop_rgb"], torch.from_numpy(file["scores_float64"])
+        crop, expected = file["crop_rgb"], torch.from_numpy(file["scores_float64"])
     frame = torch.from_numpy(crop).permute(2, 0, 1)[None].double() / 255
     segmenter = convert(WEIGHTS).segmenter.eval()
     single = segmenter.classify(segmenter.encode(frame.float())[0])
     segmenter.double()
     double = segmenter.classify(segmenter.encode(frame)[0])
-    far = [float((scores - wanted[:, :19]).abs().max()) for scores in (double, single)]
-    print(f"from the published scores: float64 {far[0]:.1e}, float32 {far[1]:.1e} of {float(wanted.abs().max()):.1f}")
+    far = [float((scores - expected[:, :19]).abs().max()) for scores in (double, single)]
+    print(f"from the published scores: float64 {far[0]:.1e}, float32 {far[1]:.1e} of {float(expected.abs().max()):.1f}")
     assert far[0] < 1e-5 and far[1] < 1e-4
 
 
@@ -209,9 +211,9 @@ def test_the_tensors_written_here_are_the_published_ones() -> None:
 def test_prefixes_repetitions_and_counters(wrap: Callable[[Weights], Weights], tmp_path: Path) -> None:
     weights = published(3)
     plain = convert(saved(weights, tmp_path / "x.pth")).segmenter.state_dict()
-    found = convert(saved(wrap(weights), tmp_path / "y.pth"))
-    assert found.layout == "espnet" and all(name.startswith("modules.") for name in found.ignored)
-    for name, value in found.segmenter.state_dict().items():
+    converted = convert(saved(wrap(weights), tmp_path / "y.pth"))
+    assert converted.layout == "espnet" and all(name.startswith("modules.") for name in converted.ignored)
+    for name, value in converted.segmenter.state_dict().items():
         if not name.endswith("num_batches_tracked"):
             assert torch.equal(value, plain[name]), name
 

@@ -32,9 +32,9 @@ def tensors() -> dict[str, Tensor]:
     return {n: v.clone() for n, v in build_segmenter("mini", "none", 3).state_dict().items()}
 
 
-def written(how: str, path: Path) -> Path:
+def foreign_file(kind: str, path: Path) -> Path:
     """A file of a kind that people have."""
-    if how in ("lfs", "html", "annex", "hdf5", "empty", "junk"):
+    if kind in ("lfs", "html", "annex", "hdf5", "empty", "junk"):
         content = {
             "lfs": POINTER.encode(),
             "html": b"<!DOCTYPE html><html><title>Google Drive - Virus scan warning",
@@ -42,13 +42,13 @@ def written(how: str, path: Path) -> Path:
             "hdf5": b"\x89HDF\r\n\x1a\n" + b"\0" * 90,
             "empty": b"",
             "junk": b"nothing of the kind" * 9,
-        }[how]
+        }[kind]
         path.write_bytes(content)
-    elif how == "foreign":
+    elif kind == "foreign":
         save_file(tensors(), path)
-    elif how == "checkpoint":
+    elif kind == "checkpoint":
         save_tensors(path, tensors(), {"config": "0123456789ab", "step": 3})
-    elif how == "cached":
+    elif kind == "cached":
         save_tensors(path, tensors(), {"identity": {"recipe": 2}})
     else:
         content = {
@@ -60,8 +60,8 @@ def written(how: str, path: Path) -> Path:
             "espnet": {"encoder.level2_0.c1.conv.weight": torch.zeros(1)},
             "code": torch.nn.Linear(2, 2),
             "advent": {"conv1.weight": torch.zeros(1), "layer6.conv2d_list.0.weight": torch.zeros(1)},
-        }[how]
-        torch.save(content, path, _use_new_zipfile_serialization=how != "old")
+        }[kind]
+        torch.save(content, path, _use_new_zipfile_serialization=kind != "old")
     return path
 
 
@@ -87,27 +87,27 @@ SAYS = {
 }
 
 
-def said(how: str, path: Path) -> str:
-    return SAYS[how].format(path, n=len(tensors()))
+def expected_line(kind: str, path: Path) -> str:
+    return SAYS[kind].format(path, n=len(tensors()))
 
 
 @pytest.mark.parametrize("how", SAYS)
 def test_what_is_given_as_a_model_is_called_what_it_is(how: str, tmp_path: Path) -> None:
-    path = written(how, tmp_path / "given.safetensors")
+    path = foreign_file(how, tmp_path / "given.safetensors")
     before = path.read_bytes()
     with pytest.raises(RunError) as caught:
         load_model(path)
     line = str(caught.value)
-    assert line.startswith(f"{path} is ") and said(how, path) in line, line
+    assert line.startswith(f"{path} is ") and expected_line(how, path) in line, line
     assert "\n" not in line and len(line) < 700 and "delete" not in line and path.read_bytes() == before
 
 
 @pytest.mark.parametrize("how", ["lfs", "torch"])
 @pytest.mark.parametrize("command", ["adapt", "predict", "run"])
 def test_every_command_that_takes_a_model_says_so(how: str, command: str, tmp_path: Path) -> None:
-    path, out = written(how, tmp_path / "given.pth"), tmp_path / "out"
+    path, out = foreign_file(how, tmp_path / "given.pth"), tmp_path / "out"
     frames = ["--checkpoint", str(path), "--frames", str(tmp_path / "frames"), "--out", str(out)]
-    told = {
+    arguments = {
         "adapt": ["adapt", *frames],
         "predict": ["predict", *frames],
         "run": ["run", "-m", "adabn", "--shift", "ministreet-tiny", "--source-model", str(path), "--runs", str(out)],
@@ -115,21 +115,21 @@ def test_every_command_that_takes_a_model_says_so(how: str, command: str, tmp_pa
     (tmp_path / "frames").mkdir()
     for number in range(2):
         Image.new("RGB", (64, 64)).save(tmp_path / "frames" / f"{number}.png")
-    result = CliRunner().invoke(cli.app, told)
-    assert result.exit_code == 1 and said(how, path) in result.stderr and "delete" not in result.stderr
+    result = CliRunner().invoke(cli.app, arguments)
+    assert result.exit_code == 1 and expected_line(how, path) in result.stderr and "delete" not in result.stderr
 
 
 @pytest.mark.parametrize("how", ["lfs", "html", "empty", "junk", "code"])
 def test_convert_says_so_too(how: str, tmp_path: Path) -> None:
-    path = written(how, tmp_path / "given.pth")
+    path = foreign_file(how, tmp_path / "given.pth")
     with pytest.raises(RunError) as caught:
         load_foreign(path)
-    wanted = {
+    expected = {
         "empty": "damaged or not a torch file",
         "junk": "damaged or not a torch file",
         "code": "holds more than tensors",
     }
-    assert wanted.get(how, SAYS[how]) in str(caught.value) and "\n" not in str(caught.value)
+    assert expected.get(how, SAYS[how]) in str(caught.value) and "\n" not in str(caught.value)
 
 
 # Not finite -----------------------------------------------------------------------------------------------------------
@@ -236,9 +236,9 @@ def test_what_claims_more_than_it_holds(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="'a' is not a plain tensor with all of its values in the file"):
         load_foreign(path)
     torch.save({"a": torch.zeros(1000, 1000)}, path)
-    with zipfile.ZipFile(path) as whole, zipfile.ZipFile(tmp_path / "y.pth", "w", zipfile.ZIP_DEFLATED) as packed:
-        for name in whole.namelist():
-            packed.writestr(name, whole.read(name))
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(tmp_path / "y.pth", "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in archive.namelist():
+            packed.writestr(name, archive.read(name))
     with pytest.raises(RunError, match=r"damaged or not a torch file .it claims to hold more bytes than it has"):
         load_foreign(tmp_path / "y.pth")
     loop: dict[str, Any] = {}
@@ -256,9 +256,9 @@ def test_a_flipped_bit_in_an_archive_is_found_by_its_checksums(tmp_path: Path) -
     """torch's own reader does not look at them."""
     path = tmp_path / "x.pth"
     torch.save({"a": torch.arange(9.0)}, path)
-    whole = path.read_bytes()
-    at = whole.index(torch.arange(9.0).numpy().tobytes()) + 6
-    path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    content = path.read_bytes()
+    at = content.index(torch.arange(9.0).numpy().tobytes()) + 6
+    path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
     assert torch.load(path, weights_only=True)["a"].tolist() != list(range(9))
     with pytest.raises(RunError, match=r"damaged or not a torch file .the checksum of its part \w+/data/0 is another"):
         load_foreign(path)
@@ -287,12 +287,12 @@ def test_the_old_format_makes_no_room_for_what_is_not_there(tmp_path: Path) -> N
 def test_a_text_of_the_old_format_that_claims_a_gigabyte_takes_no_room(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     torch.save({"a": torch.zeros(7)}, path, _use_new_zipfile_serialization=False)
-    whole = path.read_bytes()
-    *_, key = re.finditer(rb"X.\0\0\0\d+", whole)  # of the storage, in the list behind the four pickles
-    path.write_bytes(whole[: key.start() + 1] + struct.pack("<I", 1 << 30) + whole[key.start() + 5 :])
+    content = path.read_bytes()
+    *_, key = re.finditer(rb"X.\0\0\0\d+", content)  # of the storage, in the list behind the four pickles
+    path.write_bytes(content[: key.start() + 1] + struct.pack("<I", 1 << 30) + content[key.start() + 5 :])
     tracemalloc.start()
     with pytest.raises(RunError, match=r"a\.pth is damaged or not a torch file"):
         load_foreign(path)
-    most = tracemalloc.get_traced_memory()[1]
+    peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert most < 100 << 20
+    assert peak < 100 << 20

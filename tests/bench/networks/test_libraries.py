@@ -62,7 +62,7 @@ def clip(height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
 @needs_libraries
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_pass_there_and_back(name: str) -> None:
-    multiple, stride, of_scores = NETWORKS[name]
+    multiple, stride, score_stride = NETWORKS[name]
     assert multiple_of(name) == multiple
     torch.manual_seed(0)
     segmenter = build_segmenter(name, "conv1x1", 5)
@@ -71,7 +71,7 @@ def test_a_pass_there_and_back(name: str) -> None:
     out = segmenter(*clip(height, width))
     channels = segmenter.encoder.channels
     assert out.features.shape == (1, channels, height // stride, width // stride)
-    assert out.scores.shape == (1, 5, height // of_scores, width // of_scores) and out.auxiliary_scores is None
+    assert out.scores.shape == (1, 5, height // score_stride, width // score_stride) and out.auxiliary_scores is None
     out.scores.square().mean().backward()
     without = [n for n, p in segmenter.named_parameters() if p.requires_grad and p.grad is None]
     unused = ("mask_token", "reg_token", "pos_embed")
@@ -89,9 +89,9 @@ def test_any_fusion_and_the_model_file(name: str, tmp_path: Path) -> None:
     alone = segmenter.classify(segmenter.encode(clip(64, 96)[0][:, 1])[0])
     torch.testing.assert_close(scores, alone)  # starts as the single-frame network
     save_model(tmp_path / "m.safetensors", segmenter, name, "conv1x1", 3)
-    again, info = load_model(tmp_path / "m.safetensors")
+    loaded, info = load_model(tmp_path / "m.safetensors")
     assert info.network == name and not info.auxiliary
-    assert torch.equal(again.eval()(*clip(64, 96)).scores, scores)
+    assert torch.equal(loaded.eval()(*clip(64, 96)).scores, scores)
     for fusion in ("concat", "attention", "accel_warp"):
         assert build_segmenter(name, fusion, 3).eval()(*clip(64, 96)).scores.shape == scores.shape
 
@@ -133,17 +133,17 @@ def test_the_maps_are_those_that_timm_gives() -> None:
 
     torch.manual_seed(0)
     encoder = build_segmenter("timm:resnet18", "none", 3).encoder.eval()
-    theirs = timm.create_model("resnet18", features_only=True, out_indices=(1, 2, 3, 4)).eval()
-    theirs.load_state_dict(encoder.backbone.state_dict(), strict=False)
+    timm_encoder = timm.create_model("resnet18", features_only=True, out_indices=(1, 2, 3, 4)).eval()
+    timm_encoder.load_state_dict(encoder.backbone.state_dict(), strict=False)
     image = torch.rand(1, 3, 64, 96)
-    seen: list[Any] = []
-    encoder.neck.register_forward_pre_hook(lambda _, given: seen.extend(given[0]))
+    maps: list[Any] = []
+    encoder.neck.register_forward_pre_hook(lambda _, inputs: maps.extend(inputs[0]))
     encoder(image)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    expected = theirs((image - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1))
-    assert len(seen) == 4
-    for ours, wanted in zip(seen, expected, strict=True):
-        torch.testing.assert_close(ours, wanted)
+    expected = timm_encoder((image - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1))
+    assert len(maps) == 4
+    for actual, expected_map in zip(maps, expected, strict=True):
+        torch.testing.assert_close(actual, expected_map)
 
 
 @needs_libraries
@@ -157,10 +157,10 @@ def test_weights_of_timms_classification_network(name: str, tmp_path: Path) -> N
     segmenter = build_segmenter(f"timm:{name}", "none", 3)
     neck = {k: v.clone() for k, v in segmenter.encoder.neck.state_dict().items()}
     initial_weights(segmenter, f"timm:{name}", "imagenet", tmp_path / "w.safetensors")
-    own = segmenter.encoder.backbone.state_dict()
-    assert own and all(torch.equal(value, weights[n]) for n, value in own.items())
+    backbone = segmenter.encoder.backbone.state_dict()
+    assert backbone and all(torch.equal(value, weights[n]) for n, value in backbone.items())
     assert all(torch.equal(value, neck[n]) for n, value in segmenter.encoder.neck.state_dict().items())
-    del weights[next(iter(own))]
+    del weights[next(iter(backbone))]
     save_file(weights, tmp_path / "less.safetensors")
     with pytest.raises(RunError, match=rf"less.safetensors: not the backbone of 'timm:{name}': Missing key"):
         initial_weights(segmenter, f"timm:{name}", "imagenet", tmp_path / "less.safetensors")
@@ -186,15 +186,15 @@ def test_the_librarys_own_checkpoint_converts_and_scores_the_same(name: str, tmp
     import segmentation_models_pytorch as smp
 
     torch.manual_seed(1)
-    theirs = smp.create_model(*name.split(":"), encoder_weights=None, classes=4).eval()
-    save_file(theirs.state_dict(), tmp_path / "x.safetensors")
-    found = convert(tmp_path / "x.safetensors", network=f"smp:{name}", num_classes=4)
-    assert found.matched == len(theirs.state_dict()) and found.ignored == () and found.missing == ()
-    assert found.renamed["segmentation_head"] == "classifier"
+    library_model = smp.create_model(*name.split(":"), encoder_weights=None, classes=4).eval()
+    save_file(library_model.state_dict(), tmp_path / "x.safetensors")
+    converted = convert(tmp_path / "x.safetensors", network=f"smp:{name}", num_classes=4)
+    assert converted.matched == len(library_model.state_dict()) and converted.ignored == () and converted.missing == ()
+    assert converted.renamed["segmentation_head"] == "classifier"
     frames, flow, valid = clip(64, 96)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    expected = theirs((frames[:, 1] - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1))
-    torch.testing.assert_close(found.segmenter.eval()(frames, flow, valid).scores, expected, rtol=1e-4, atol=1e-4)
+    expected = library_model((frames[:, 1] - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1))
+    torch.testing.assert_close(converted.segmenter.eval()(frames, flow, valid).scores, expected, rtol=1e-4, atol=1e-4)
 
 
 @needs_libraries

@@ -38,9 +38,9 @@ def test_whole_modules_are_found_under_other_names() -> None:
         **conv("net.head", 2, 8),
         **conv("fc", 9, 8),
     }
-    found = match(ours, theirs)
-    assert found.modules == {"net.backbone": "encoder", "net.head": "classifier"} and not found.doubtful
-    assert found.places == {
+    matching = match(ours, theirs)
+    assert matching.modules == {"net.backbone": "encoder", "net.head": "classifier"} and not matching.doubtful
+    assert matching.places == {
         name: name.replace("net.backbone", "encoder").replace("net.head", "classifier")
         for name in theirs
         if name[:2] != "fc"
@@ -50,10 +50,10 @@ def test_whole_modules_are_found_under_other_names() -> None:
 def test_of_two_that_fit_the_one_of_our_name_is_taken() -> None:
     ours = {**conv("x.a", 4, 4), **conv("x.b", 4, 4)}
     assert match(ours, {f"net.{n}": s for n, s in reversed(ours.items())}).places == {f"net.{n}": n for n in ours}
-    both = {**{f"model.{n}": s for n, s in ours.items()}, **{f"ema.{n}": s for n, s in ours.items()}}
-    found = match(ours, both)
-    assert not found.places and found.doubtful[""] == ("ema", "model")
-    assert set(match(ours, {**both, **ours}).places.values()) == set(ours)  # the very same names win
+    copies = {**{f"model.{n}": s for n, s in ours.items()}, **{f"ema.{n}": s for n, s in ours.items()}}
+    matching = match(ours, copies)
+    assert not matching.places and matching.doubtful[""] == ("ema", "model")
+    assert set(match(ours, {**copies, **ours}).places.values()) == set(ours)  # the very same names win
 
 
 @pytest.mark.parametrize("block", ["block", "stage"])
@@ -61,18 +61,18 @@ def test_blocks_counted_from_another_number_are_not_shifted(block: str) -> None:
     """Ours 0, 1, 2; theirs 1, 2, 3, all of one shape: pairing 1 with 1 would be wrong, and is what shapes alone allow."""
     ours = {n: s for i in range(3) for n, s in conv(f"encoder.block.{i}", 4, 4).items()}
     theirs = {n: s for i in range(1, 4) for n, s in conv(f"net.{block}.{i}", 4, 4).items()}
-    found = match(ours, theirs)
-    assert "encoder.block.0.weight" not in found.places.values()
+    matching = match(ours, theirs)
+    assert "encoder.block.0.weight" not in matching.places.values()
     if block == "stage":
-        assert not found.places
+        assert not matching.places
 
 
 def test_siblings_of_one_shape_under_other_names_stay_open() -> None:
     ours = {**conv("first", 4, 4), **conv("second", 4, 4)}
     for theirs in ({**conv("a", 4, 4), **conv("b", 4, 4)}, {**conv("second", 4, 4), **conv("third", 4, 4)}):
         for order in itertools.permutations(theirs):
-            found = match(ours, {name: theirs[name] for name in order})
-            assert not [ours for ours in found.places.values() if ours.startswith("first")]
+            matching = match(ours, {name: theirs[name] for name in order})
+            assert not [name for name in matching.places.values() if name.startswith("first")]
 
 
 def test_a_weight_is_never_a_bias() -> None:
@@ -89,8 +89,8 @@ def mini() -> dict[str, Tensor]:
 
 def alone(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """As somebody's plain network would be called: no encoder, another name of the head, no auxiliary one."""
-    kept = {n: v for n, v in state.items() if not n.startswith("auxiliary")}
-    return {n.removeprefix("encoder.").replace("classifier.", "head."): v for n, v in kept.items()}
+    without_auxiliary = {n: v for n, v in state.items() if not n.startswith("auxiliary")}
+    return {n.removeprefix("encoder.").replace("classifier.", "head."): v for n, v in without_auxiliary.items()}
 
 
 WRAPS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
@@ -124,8 +124,8 @@ def saved(content: Any, path: Path) -> Path:
 def test_it_comes_as_the_same_network(wrap: str, tmp_path: Path) -> None:
     state, out = mini(), tmp_path / "model.safetensors"
     path = saved(WRAPS[wrap](state), tmp_path / "x.pth")
-    told = ["convert", str(path), "--network", "mini", "--classes", str(K), "--out", str(out), "--json"]
-    result = CliRunner().invoke(cli.app, told)
+    arguments = ["convert", str(path), "--network", "mini", "--classes", str(K), "--out", str(out), "--json"]
+    result = CliRunner().invoke(cli.app, arguments)
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert report["layout"] == "names" and report["num_classes"] == K
@@ -141,8 +141,8 @@ def test_class_names_come_from_a_shift(tmp_path: Path) -> None:
     torch.manual_seed(0)
     path = saved(build_segmenter("mini", "none", 15).state_dict(), tmp_path / "x.pth")
     out = tmp_path / "m.safetensors"
-    told = ["convert", str(path), "--network", "mini", "--shift", "ministreet", "--out", str(out)]
-    result = CliRunner().invoke(cli.app, told)
+    arguments = ["convert", str(path), "--network", "mini", "--shift", "ministreet", "--out", str(out)]
+    result = CliRunner().invoke(cli.app, arguments)
     assert result.exit_code == 0, result.output
     classes = load_model(out)[1].classes
     assert classes is not None and classes[:2] == ("road", "sidewalk")
@@ -150,14 +150,14 @@ def test_class_names_come_from_a_shift(tmp_path: Path) -> None:
 
 def test_two_copies_need_a_word(tmp_path: Path) -> None:
     state = alone(mini())
-    both = {**{f"model.{n}": v for n, v in state.items()}, **{f"ema.{n}": 0 * v for n, v in state.items()}}
-    path = saved(both, tmp_path / "x.pth")
+    copies = {**{f"model.{n}": v for n, v in state.items()}, **{f"ema.{n}": 0 * v for n, v in state.items()}}
+    path = saved(copies, tmp_path / "x.pth")
     with pytest.raises(
         RunError, match=r"'ema' and 'model' fit 'encoder' .*; say --rename ema=encoder or --rename model="
     ):
         convert(path, network="mini", num_classes=K)
-    found = convert(path, network="mini", num_classes=K, rename=["model.head=classifier", "model=encoder"])
-    assert torch.equal(found.segmenter.state_dict()["encoder.stem.0.0.weight"], state["stem.0.0.weight"])
+    converted = convert(path, network="mini", num_classes=K, rename=["model.head=classifier", "model=encoder"])
+    assert torch.equal(converted.segmenter.state_dict()["encoder.stem.0.0.weight"], state["stem.0.0.weight"])
     with pytest.raises(UsageError, match=r"--rename is THEIRS=OURS with a module of x.pth, got 'nobody=encoder'"):
         convert(path, network="mini", num_classes=K, rename=["nobody=encoder"])
 
@@ -217,6 +217,8 @@ def test_fusions_are_put_under_it_or_come_with_it(tmp_path: Path) -> None:
     plain, fused = (convert(path, network="mini", fusion=f, num_classes=K).segmenter.eval() for f in ("", "conv1x1"))
     assert torch.equal(plain(*clip).scores, fused(*clip).scores)
     torch.manual_seed(1)
-    own = build_segmenter("mini", "attention", K).eval()
-    found = convert(saved(own.state_dict(), tmp_path / "y.pth"), network="mini", fusion="attention", num_classes=K)
-    assert torch.equal(found.segmenter.eval()(*clip).scores, own(*clip).scores) and found.missing == ()
+    attention = build_segmenter("mini", "attention", K).eval()
+    converted = convert(
+        saved(attention.state_dict(), tmp_path / "y.pth"), network="mini", fusion="attention", num_classes=K
+    )
+    assert torch.equal(converted.segmenter.eval()(*clip).scores, attention(*clip).scores) and converted.missing == ()

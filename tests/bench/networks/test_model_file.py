@@ -29,19 +29,24 @@ def test_it_comes_back_whole(fusion: str, frames: int, tmp_path: Path) -> None:
     path = tmp_path / "deep" / "model.safetensors"
     classes = ["road", "sky", "car"]
     info = save_model(path, segmenter, "mini", fusion, 3, num_frames=frames, classes=classes, origin={"made": "here"})
-    again, found = load_model(path)
-    assert found == info == read_info(path)
-    assert (found.network, found.fusion, found.num_frames, found.classes) == ("mini", fusion, frames, tuple(classes))
-    assert torch.equal(again.eval()(*clip(frames)).scores, segmenter(*clip(frames)).scores)
+    loaded, loaded_info = load_model(path)
+    assert loaded_info == info == read_info(path)
+    assert (loaded_info.network, loaded_info.fusion, loaded_info.num_frames, loaded_info.classes) == (
+        "mini",
+        fusion,
+        frames,
+        tuple(classes),
+    )
+    assert torch.equal(loaded.eval()(*clip(frames)).scores, segmenter(*clip(frames)).scores)
 
 
 def test_without_auxiliary_head_and_without_names(tmp_path: Path) -> None:
     segmenter = build_segmenter("mini", "none", 3)
     segmenter.auxiliary_classifier = None
     save_model(tmp_path / "m.safetensors", segmenter, "mini", "none", 3)
-    again, info = load_model(tmp_path / "m.safetensors")
-    assert again.auxiliary_classifier is None and not info.auxiliary and info.classes is None
-    assert again.eval()(*clip()).auxiliary_scores is None
+    loaded, info = load_model(tmp_path / "m.safetensors")
+    assert loaded.auxiliary_classifier is None and not info.auxiliary and info.classes is None
+    assert loaded.eval()(*clip()).auxiliary_scores is None
 
 
 def test_loading_leaves_the_global_generator_alone(tmp_path: Path) -> None:

@@ -149,14 +149,14 @@ def test_sizes_are_rounded_to_the_nearest_or_refused_with_a_sentence() -> None:
 @torch.no_grad()
 def test_the_torchvision_layout_is_torchvisions() -> None:
     torch.manual_seed(0)
-    theirs = resnet50(weights=None, replace_stride_with_dilation=[False, True, True])
-    ours = DilatedResNet((3, 4, 6, 3))
-    ours.load_backbone(theirs.state_dict())
-    getter = IntermediateLayerGetter(theirs, {"layer3": "auxiliary", "layer4": "main"}).eval()
+    reference = resnet50(weights=None, replace_stride_with_dilation=[False, True, True])
+    encoder = DilatedResNet((3, 4, 6, 3))
+    encoder.load_backbone(reference.state_dict())
+    getter = IntermediateLayerGetter(reference, {"layer3": "auxiliary", "layer4": "main"}).eval()
     image = torch.rand(1, 3, 65, 97)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     expected = getter((image - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1))
-    main, auxiliary = ours.eval()(image)
+    main, auxiliary = encoder.eval()(image)
     torch.testing.assert_close(main, expected["main"])
     torch.testing.assert_close(auxiliary, expected["auxiliary"])
 
@@ -195,27 +195,27 @@ def test_the_classifier_sums_four_dilated_branches() -> None:
         for row in (-1, 0, 1):
             for column in (-1, 0, 1):
                 if row or column:  # the middle belongs to all four
-                    found = scores[:, 30 - row * dilation, 30 - column * dilation]
-                    torch.testing.assert_close(found, branch.weight[:, 1, 1 + row, 1 + column])
+                    response = scores[:, 30 - row * dilation, 30 - column * dilation]
+                    torch.testing.assert_close(response, branch.weight[:, 1, 1 + row, 1 + column])
     assert int((scores.abs() > 1e-7).any(0).sum()) == 33
 
 
 @torch.no_grad()
 def test_lraspp_is_torchvisions_with_its_two_classifiers_as_one() -> None:
     torch.manual_seed(0)
-    theirs = lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=7).eval()
-    ours = build_segmenter("lraspp_mobilenetv3", "none", 7).eval()
-    ours.encoder.features.load_state_dict({k: v for k, v in theirs.backbone.state_dict().items()})
-    head = theirs.classifier
-    ours.encoder.context.load_state_dict(head.cbr.state_dict())
-    ours.encoder.scale.load_state_dict(head.scale.state_dict())
-    ours.classifier.weight.copy_(torch.cat((head.high_classifier.weight, head.low_classifier.weight), 1))
-    ours.classifier.bias.copy_(head.high_classifier.bias + head.low_classifier.bias)
+    reference = lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=7).eval()
+    segmenter = build_segmenter("lraspp_mobilenetv3", "none", 7).eval()
+    segmenter.encoder.features.load_state_dict({k: v for k, v in reference.backbone.state_dict().items()})
+    head = reference.classifier
+    segmenter.encoder.context.load_state_dict(head.cbr.state_dict())
+    segmenter.encoder.scale.load_state_dict(head.scale.state_dict())
+    segmenter.classifier.weight.copy_(torch.cat((head.high_classifier.weight, head.low_classifier.weight), 1))
+    segmenter.classifier.bias.copy_(head.high_classifier.bias + head.low_classifier.bias)
     image = torch.rand(1, 3, 97, 161)
-    normalised = ours.encoder.normalise(image)
-    expected = head(theirs.backbone(normalised))
-    features, _ = ours.encode(image)
-    torch.testing.assert_close(ours.classify(features), expected)
+    normalised = segmenter.encoder.normalise(image)
+    expected = head(reference.backbone(normalised))
+    features, _ = segmenter.encode(image)
+    torch.testing.assert_close(segmenter.classify(features), expected)
 
 
 # Checkpointing --------------------------------------------------------------------------------------------------------
@@ -239,18 +239,18 @@ def test_checkpointing_gives_the_same_bits_with_less_memory(half: bool) -> None:
     plain = narrow_segmenter()
     sparing = copy.deepcopy(plain)
     set_checkpointing(sparing)
-    kept = []
+    sizes = []
     for segmenter in (plain, sparing):
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
             for _ in range(2):
                 used, out = kept_bytes(segmenter)
                 (out.scores.float().square().mean() + out.auxiliary_scores.float().square().mean()).backward()
-            kept.append(used)
-    assert kept[1] < 0.7 * kept[0]
-    ours, theirs = dict(sparing.named_parameters()), dict(plain.named_parameters())
-    for name, parameter in theirs.items():
+            sizes.append(used)
+    assert sizes[1] < 0.7 * sizes[0]
+    sparing_parameters, plain_parameters = dict(sparing.named_parameters()), dict(plain.named_parameters())
+    for name, parameter in plain_parameters.items():
         if parameter.requires_grad:
-            assert parameter.grad is not None and torch.equal(ours[name].grad, parameter.grad), name
+            assert parameter.grad is not None and torch.equal(sparing_parameters[name].grad, parameter.grad), name
     for name, value in plain.state_dict().items():  # running statistics and their counters moved once per pass
         assert torch.equal(sparing.state_dict()[name], value), name
     assert int(sparing.encoder.bn1.num_batches_tracked) == int(sparing.encoder.layer3[1].bn2.num_batches_tracked) == 2

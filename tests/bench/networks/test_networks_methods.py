@@ -47,8 +47,8 @@ def batch(step: int, size: tuple[int, int], labelled: bool) -> Any:
     clip = frames, flow, torch.rand(1, 1, *size, generator=g) > 0.1, ("a clip",)
     if not labelled:
         return ClipBatch(*clip)
-    before, now = torch.randint(0, CLASSES, (2, 1, *size), generator=g)
-    return LabelledBatch(*clip, now, before[:, None])
+    previous_label, label = torch.randint(0, CLASSES, (2, 1, *size), generator=g)
+    return LabelledBatch(*clip, label, previous_label[:, None])
 
 
 @pytest.mark.parametrize(

@@ -25,11 +25,11 @@ MOBILE = "lraspp_mobilenetv3"
 def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An empty cache, and a name service that knows nobody."""
 
-    def nobody(*_: Any, **__: Any) -> None:
+    def unreachable(*_: Any, **__: Any) -> None:
         raise urllib.error.URLError("Name or service not known")
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setattr(torch.hub, "urlopen", nobody)
+    monkeypatch.setattr(torch.hub, "urlopen", unreachable)
 
 
 def mobile() -> tuple[VideoSegmenter, dict[str, Tensor]]:
@@ -40,8 +40,8 @@ def mobile() -> tuple[VideoSegmenter, dict[str, Tensor]]:
 def check_mobile(segmenter: VideoSegmenter, weights: dict[str, Tensor], before: dict[str, Tensor]) -> None:
     """The backbone is the file's, everything else as built."""
     for name, value in segmenter.state_dict().items():
-        of_file = name.removeprefix("encoder.")
-        assert torch.equal(value, weights[of_file] if of_file.startswith("features.") else before[name]), name
+        name_in_file = name.removeprefix("encoder.")
+        assert torch.equal(value, weights[name_in_file] if name_in_file.startswith("features.") else before[name]), name
 
 
 def test_from_torchs_cache(tmp_path: Path) -> None:
@@ -77,9 +77,9 @@ def test_resnets(published: bool, tmp_path: Path) -> None:
     path = tmp_path / "x.pth"
     torch.save({f"Scale.{k}": v for k, v in weights.items()} if published else weights, path)
     initial_weights(segmenter, "deeplabv2_resnet50", "imagenet", path)
-    own = encoder.state_dict()
-    assert torch.equal(own["conv1.weight"], weights["conv1.weight"].flip(1) if published else weights["conv1.weight"])
-    assert all(torch.equal(own[k], v) for k, v in weights.items() if k.startswith("layer"))
+    state = encoder.state_dict()
+    assert torch.equal(state["conv1.weight"], weights["conv1.weight"].flip(1) if published else weights["conv1.weight"])
+    assert all(torch.equal(state[k], v) for k, v in weights.items() if k.startswith("layer"))
 
 
 def test_random_leaves_everything_as_built() -> None:

@@ -62,10 +62,10 @@ def frames(height: int, width: int, seed: int = 0) -> tuple[Tensor, Tensor, Tens
     return clip, F.avg_pool2d(flow[0], 9, 1, 4)[None] * 3, torch.ones(1, 1, height, width, dtype=torch.bool)
 
 
-def far(ours: Tensor, theirs: Tensor) -> float:
+def deviation(scores: Tensor, reference: Tensor) -> float:
     """Largest difference over the largest score."""
-    assert ours.shape == theirs.shape
-    return float((ours - theirs).abs().max() / theirs.abs().max())
+    assert scores.shape == reference.shape
+    return float((scores - reference).abs().max() / reference.abs().max())
 
 
 def saved(model: nn.Module, path: Path, wrap: Callable[[dict[str, Tensor]], Any] = lambda state: state) -> Path:
@@ -86,15 +86,15 @@ def call(*arguments: str) -> Any:
 def test_two_frames_of_da_vsn_and_tps(
     layout: str, how: str, size: tuple[int, int], narrow: str, tmp_path: Path
 ) -> None:
-    theirs = original(score_fusion=True)
-    found = convert(saved(theirs, tmp_path / "x.pth"), layout, narrow)
+    reference = original(score_fusion=True)
+    converted = convert(saved(reference, tmp_path / "x.pth"), layout, narrow)
     clip, flow, valid = frames(*size)
-    out = found.segmenter.eval()(clip, flow, valid)
-    auxiliary, main = theirs.fused(bgr(clip[:, 1]), bgr(clip[:, 0]), flow[:, 0], how)
-    assert far(out.scores, main) < 1e-5 and far(out.auxiliary_scores, auxiliary) < 1e-5
-    alone = found.segmenter.classify(out.encoded[-1])
-    assert far(alone, theirs(bgr(clip[:, 1]))[1]) < 1e-5
-    assert far(out.scores, alone) > 0.1  # the previous frame has a say
+    out = converted.segmenter.eval()(clip, flow, valid)
+    auxiliary, main = reference.fused(bgr(clip[:, 1]), bgr(clip[:, 0]), flow[:, 0], how)
+    assert deviation(out.scores, main) < 1e-5 and deviation(out.auxiliary_scores, auxiliary) < 1e-5
+    alone = converted.segmenter.classify(out.encoded[-1])
+    assert deviation(alone, reference(bgr(clip[:, 1]))[1]) < 1e-5
+    assert deviation(out.scores, alone) > 0.1  # the previous frame has a say
 
 
 @pytest.mark.parametrize(
@@ -110,54 +110,56 @@ def test_two_frames_of_da_vsn_and_tps(
 def test_single_frames_of_adaptsegnet_and_advent(
     layout: str, options: dict[str, Any], narrow: str, tmp_path: Path
 ) -> None:
-    theirs = original(**options)
-    path, out = saved(theirs, tmp_path / "x.pth"), tmp_path / "model.safetensors"
+    reference = original(**options)
+    path, out = saved(reference, tmp_path / "x.pth"), tmp_path / "model.safetensors"
     one_level = "heads" in options
-    told = () if one_level else ("--layout", layout)
-    result = call(str(path), "--network", narrow, "--out", str(out), *told, "--json")
+    layout_option = () if one_level else ("--layout", layout)
+    result = call(str(path), "--network", narrow, "--out", str(out), *layout_option, "--json")
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert report["layout"] == layout and report["num_classes"] == CLASSES and report["auxiliary"] is not one_level
     segmenter, info = load_model(out)
     assert info.origin == {"converted_from": "x.pth", "layout": layout} and info.fusion == "none"
     clip, flow, valid = frames(96, 160)
-    ours = segmenter.eval()(clip, flow, valid)
-    auxiliary, main = theirs(bgr(clip[:, 1]))
-    assert far(ours.scores, main) < 1e-5
+    output = segmenter.eval()(clip, flow, valid)
+    auxiliary, main = reference(bgr(clip[:, 1]))
+    assert deviation(output.scores, main) < 1e-5
     if one_level:
-        assert ours.auxiliary_scores is None
+        assert output.auxiliary_scores is None
     else:
-        assert auxiliary is not None and far(ours.auxiliary_scores, auxiliary) < 1e-5
+        assert auxiliary is not None and deviation(output.auxiliary_scores, auxiliary) < 1e-5
 
 
 @torch.no_grad()
 def test_the_whole_resnet_101(tmp_path: Path) -> None:
-    theirs = scrambled(Published(15, (3, 4, 23, 3), score_fusion=True), seed=2)
-    path, out = saved(theirs, tmp_path / "davsn.pth"), tmp_path / "model.safetensors"
+    reference = scrambled(Published(15, (3, 4, 23, 3), score_fusion=True), seed=2)
+    path, out = saved(reference, tmp_path / "davsn.pth"), tmp_path / "model.safetensors"
     began = time.process_time()
     result = call(str(path), "--layout", "da_vsn", "--out", str(out), "--shift", "ministreet", "--json")
     assert result.exit_code == 0, result.output
     print(f"conversion {time.process_time() - began:.1f} CPU s, {out.stat().st_size / 1e6:.0f} MB")
     report = json.loads(result.stdout)
-    assert report["matched"] == len(theirs.state_dict()) and report["ignored"] == report["missing"] == []
+    assert report["matched"] == len(reference.state_dict()) and report["ignored"] == report["missing"] == []
     segmenter, info = load_model(out)
     assert info.num_classes == 15 and info.classes is not None and info.classes[0] == "road"
     clip, flow, valid = frames(96, 160)
-    ours = segmenter.eval()(clip, flow, valid)
-    auxiliary, main = theirs.fused(bgr(clip[:, 1]), bgr(clip[:, 0]), flow[:, 0], "splat")
-    print(f"main {far(ours.scores, main):.1e}, auxiliary {far(ours.auxiliary_scores, auxiliary):.1e}")
-    assert far(ours.scores, main) < 1e-5 and far(ours.auxiliary_scores, auxiliary) < 1e-5
+    output = segmenter.eval()(clip, flow, valid)
+    auxiliary, main = reference.fused(bgr(clip[:, 1]), bgr(clip[:, 0]), flow[:, 0], "splat")
+    print(f"main {deviation(output.scores, main):.1e}, auxiliary {deviation(output.auxiliary_scores, auxiliary):.1e}")
+    assert deviation(output.scores, main) < 1e-5 and deviation(output.auxiliary_scores, auxiliary) < 1e-5
 
 
 @pytest.mark.parametrize("fusion", ["conv1x1", "cross_attention", "none"])
 @torch.no_grad()
 def test_a_feature_fusion_starts_as_the_single_frame_model(fusion: str, narrow: str, tmp_path: Path) -> None:
-    theirs = original(score_fusion=True)
-    found = convert(saved(theirs, tmp_path / "x.pth"), "tps", narrow, fusion)
+    reference = original(score_fusion=True)
+    converted = convert(saved(reference, tmp_path / "x.pth"), "tps", narrow, fusion)
     clip, flow, valid = frames(64, 96)
-    assert far(found.segmenter.eval()(clip, flow, valid).scores, theirs(bgr(clip[:, 1]))[1]) < 1e-5
-    assert found.ignored == ("sf_layer.weight",)
-    assert all(name.startswith("fusion.") for name in found.missing) and bool(found.missing) is (fusion != "none")
+    assert deviation(converted.segmenter.eval()(clip, flow, valid).scores, reference(bgr(clip[:, 1]))[1]) < 1e-5
+    assert converted.ignored == ("sf_layer.weight",)
+    assert all(name.startswith("fusion.") for name in converted.missing) and bool(converted.missing) is (
+        fusion != "none"
+    )
 
 
 # How files come -------------------------------------------------------------------------------------------------------
@@ -175,21 +177,21 @@ def test_a_feature_fusion_starts_as_the_single_frame_model(fusion: str, narrow: 
     ],
 )
 def test_wrappers_prefixes_and_counters(wrap: Callable[..., Any], narrow: str, tmp_path: Path) -> None:
-    theirs = original()
-    plain = convert(saved(theirs, tmp_path / "x.pth"), "advent", narrow).segmenter.state_dict()
-    found = convert(saved(theirs, tmp_path / "y.pth", wrap), "advent", narrow)
-    for name, value in found.segmenter.state_dict().items():
+    reference = original()
+    plain = convert(saved(reference, tmp_path / "x.pth"), "advent", narrow).segmenter.state_dict()
+    converted = convert(saved(reference, tmp_path / "y.pth", wrap), "advent", narrow)
+    for name, value in converted.segmenter.state_dict().items():
         torch.testing.assert_close(value, plain[name], rtol=0, atol=0)
-    assert found.ignored == (("fc.weight",) if found.matched + 1 == len(wrap(theirs.state_dict())) else ())
-    assert all(name.endswith("num_batches_tracked") for name in found.missing)
+    assert converted.ignored == (("fc.weight",) if converted.matched + 1 == len(wrap(reference.state_dict())) else ())
+    assert all(name.endswith("num_batches_tracked") for name in converted.missing)
 
 
 def test_old_torch_format_and_safetensors(narrow: str, tmp_path: Path) -> None:
-    theirs = original()
-    torch.save(theirs.state_dict(), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    save_file(theirs.state_dict(), tmp_path / "x.safetensors")
+    reference = original()
+    torch.save(reference.state_dict(), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    save_file(reference.state_dict(), tmp_path / "x.safetensors")
     old, new = (convert(tmp_path / n, "advent", narrow) for n in ("old.pth", "x.safetensors"))
-    assert old.matched == new.matched == len(theirs.state_dict())
+    assert old.matched == new.matched == len(reference.state_dict())
 
 
 def test_the_report_for_a_person(narrow: str, tmp_path: Path) -> None:
@@ -243,8 +245,8 @@ def test_what_is_not_a_checkpoint(refused: Callable[..., str], tmp_path: Path) -
     assert f"No checkpoint at {path}" in refused(path, 1)
     path.write_bytes(b"GIF89a nothing of the kind")
     assert f"{path} is damaged or not a torch file" in refused(path, 1)
-    whole = saved(original(), path).read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
+    content = saved(original(), path).read_bytes()
+    path.write_bytes(content[: len(content) // 2])
     assert f"{path} is damaged or not a torch file" in refused(path, 1)
     torch.save([1, 2], path)
     assert f"{path} is not a state dict" in refused(path, 1)

@@ -90,11 +90,11 @@ def test_weights_of_another_network_are_refused_and_nothing_is_loaded(
     other: nn.Module, differs: str, tmp_path: Path
 ) -> None:
     save_tensors(tmp_path / "a", other.state_dict())
-    mine = model()
-    before = {k: v.clone() for k, v in mine.state_dict().items()}
+    network = model()
+    before = {k: v.clone() for k, v in network.state_dict().items()}
     with pytest.raises(RunError, match=rf"weights of another network: '{differs}' differs"):
-        load_into(mine, tmp_path / "a")
-    assert all(torch.equal(before[k], v) for k, v in mine.state_dict().items())
+        load_into(network, tmp_path / "a")
+    assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())
 
 
 @pytest.mark.parametrize("fault", ["write", "replace"])
@@ -127,8 +127,10 @@ try:
 except RunError as error:
     print(error)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert done.stdout.startswith(f"Cannot write {tmp_path}/a: ") and done.stdout.count("\n") == 1, done.stderr
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert completed.stdout.startswith(f"Cannot write {tmp_path}/a: ") and completed.stdout.count("\n") == 1, (
+        completed.stderr
+    )
     assert os.listdir(tmp_path) == []
 
 
@@ -141,31 +143,31 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 def test_every_flipped_byte_is_found_or_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     save_tensors(path, {"w": torch.arange(4.0), "n": torch.tensor(3)}, {"step": 3, "names": ["a"]})
-    whole = path.read_bytes()
-    found = 0
-    for at in range(len(whole)):
-        changed = bytearray(whole)
+    content = path.read_bytes()
+    detected = 0
+    for at in range(len(content)):
+        changed = bytearray(content)
         changed[at] ^= 1 << at % 8
         path.write_bytes(changed)
         try:
             tensors, meta = load_tensors(path)
         except RunError:
-            found += 1
+            detected += 1
             continue
         assert meta == {"step": 3, "names": ["a"]} and tensors.keys() == {"w", "n"}, at
         assert tensors["w"].tolist() == [0, 1, 2, 3] and tensors["n"].item() == 3, at
-    assert found > 0.9 * len(whole)
+    assert detected > 0.9 * len(content)
 
 
 def test_a_changed_value_is_named_and_changed_metadata_without_reading_values(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     save_tensors(path, model().state_dict(), {"step": 3})
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(RunError, match=rf"{path} is damaged .*its values are not those that were saved"):
         load_into(model(), path)
     assert read_header(path)[1] == {"step": 3}  # which are whole
-    path.write_bytes(whole.replace(b'step\\": 3', b'step\\": 4'))
+    path.write_bytes(content.replace(b'step\\": 3', b'step\\": 4'))
     with pytest.raises(RunError, match=rf"{path} is damaged .*its checksum is of other content"):
         read_header(path)
 

@@ -39,7 +39,9 @@ def visit(browser: Any, site: Path) -> Iterator[Open]:
         page = context.new_page()
         page.on("console", lambda message: heard.append(f"{name}: {message.text}"))
         page.on("pageerror", lambda error: heard.append(f"{name}: {error}"))
-        page.on("request", lambda asked: asked.url.startswith(("file:", "data:", "blob:")) or heard.append(asked.url))
+        page.on(
+            "request", lambda request: request.url.startswith(("file:", "data:", "blob:")) or heard.append(request.url)
+        )
         page.goto(f"{site.as_uri()}/{name}")
         return page
 
@@ -55,9 +57,9 @@ def methods(page: Any) -> list[str]:
 
 def scrolled(page: Any) -> None:
     """Every chart is drawn: they wait until they are near."""
-    for place in page.locator(".vega").all():
-        place.scroll_into_view_if_needed()
-        place.locator("svg.marks").wait_for(timeout=20_000)
+    for chart in page.locator(".vega").all():
+        chart.scroll_into_view_if_needed()
+        chart.locator("svg.marks").wait_for(timeout=20_000)
 
 
 def test_the_table_sorts_by_numbers_and_the_address_keeps_it(visit: Open) -> None:
@@ -72,8 +74,8 @@ def test_the_table_sorts_by_numbers_and_the_address_keeps_it(visit: Open) -> Non
     page.locator("th[data-key=gain] .dt-column-order").press("Enter")  # by keyboard: without a number comes first
     assert methods(page) == ["Source only", "AdaBN", "STPL", "Oracle"]
     assert "sort=gain%3Aasc" in page.url
-    again = visit(f"{SHIFT}.html#{page.url.split('#')[1]}")
-    assert methods(again) == ["Source only", "AdaBN", "STPL", "Oracle"]
+    reopened = visit(f"{SHIFT}.html#{page.url.split('#')[1]}")
+    assert methods(reopened) == ["Source only", "AdaBN", "STPL", "Oracle"]
 
 
 def test_it_filters_and_the_address_keeps_the_filters_and_columns(visit: Open) -> None:
@@ -87,11 +89,11 @@ def test_it_filters_and_the_address_keeps_the_filters_and_columns(visit: Open) -
     page.keyboard.press("Escape")
     assert page.locator("th[data-key=consistency]").count() == 0
     assert "setting=SFDA" in page.url and "design=video" in page.url and "hide=" in page.url
-    again = visit(f"{SHIFT}.html#{page.url.split('#')[1]}")
-    assert methods(again) == ["STPL"] and again.locator("th[data-key=consistency]").count() == 0
-    assert again.locator("select[data-filter=setting]").input_value() == "SFDA"
-    again.locator("input[type=search]").fill("no such method")
-    assert "No matching records found" in again.locator("#results-table tbody").inner_text()
+    reopened = visit(f"{SHIFT}.html#{page.url.split('#')[1]}")
+    assert methods(reopened) == ["STPL"] and reopened.locator("th[data-key=consistency]").count() == 0
+    assert reopened.locator("select[data-filter=setting]").input_value() == "SFDA"
+    reopened.locator("input[type=search]").fill("no such method")
+    assert "No matching records found" in reopened.locator("#results-table tbody").inner_text()
     strange = visit(f"{SHIFT}.html#sort=nothing:desc&setting=%3Cb%3E&hide=x")
     assert len(methods(strange)) == 4  # an address that somebody mistyped shows everything
 
@@ -145,8 +147,8 @@ def test_no_page_is_wider_than_its_screen_and_axe_finds_nothing(
         page = visit(name, width, scheme, bypass_csp=True)
         scrolled(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, name
-        found = axe.Axe().run(page)["violations"]
-        assert [(name, one["id"], one["nodes"][0]["html"]) for one in found] == []
+        violations = axe.Axe().run(page)["violations"]
+        assert [(name, violation["id"], violation["nodes"][0]["html"]) for violation in violations] == []
         dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(18, 22, 28)"
         assert dark == (scheme == "dark")
 
@@ -175,7 +177,7 @@ def test_a_film_is_compared_by_mouse_and_by_keyboard(visit: Open) -> None:
     assert left.evaluate("e => e.style.clipPath").startswith("inset(0px 0%")
     time.focus()
     page.keyboard.press("ArrowRight")
-    assert [side.evaluate("e => e.style.transform") for side in (left, right)] == ["translateY(-25%)"] * 2
+    assert [image.evaluate("e => e.style.transform") for image in (left, right)] == ["translateY(-25%)"] * 2
     box = film.locator("div").first.bounding_box()
     assert box["width"] == pytest.approx(2 * box["height"], abs=1.5)  # one frame of 256 x 128 is seen
     film.locator("select").first.select_option(label="frames")

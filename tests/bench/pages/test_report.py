@@ -1,4 +1,4 @@
-"""Reports: one file that needs nothing else, with what was asked, what came of it and what to look at."""
+"""Reports: one file that needs nothing else, with the request, the scores, warnings and pictures."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def run(tmp_path: Path) -> Path:
     """A run of STPL beside the source-only run of its replicate; a class has gone, a loss is logged."""
     classes = make_record("stpl", 0, 44.0).result.model_dump()
     classes["iou"] |= {"bus": 0.0, "sky": 90.0}
-    kept = [{"step": float(s), "target_score": t, "miou": m} for s, t, m in ((50, 1.5, 42.0), (100, 1.4, 44.0))]
-    selection = make_record("stpl", 0, 44.0).selection.model_dump() | {"snapshots": kept}
+    snapshots = [{"step": float(s), "target_score": t, "miou": m} for s, t, m in ((50, 1.5, 42.0), (100, 1.4, 44.0))]
+    selection = make_record("stpl", 0, 44.0).selection.model_dump() | {"snapshots": snapshots}
     options = {"fusion": "none", "temperature": 0.2}
-    mine = make_record("stpl", 0, 44.0, options=options, result=classes, selection=selection, source_model="c" * 12)
+    record = make_record("stpl", 0, 44.0, options=options, result=classes, selection=selection, source_model="c" * 12)
     write_run(tmp_path / "runs", make_record("source_only", 0, 30.0, source_model="c" * 12, options={"fusion": "none"}))
     write_run(tmp_path / "runs", make_record("source_only", 0, 35.0, source_model="d" * 12))
     return write_run(
-        tmp_path / "runs", mine, '{"step": 0, "ce": 2.0, "con": 1.0}\n{"step": 1, "ce": 1.0}\n{"step": 2, "c'
+        tmp_path / "runs", record, '{"step": 0, "ce": 2.0, "con": 1.0}\n{"step": 1, "ce": 1.0}\n{"step": 2, "c'
     )
 
 
@@ -74,7 +74,7 @@ def run(tmp_path: Path) -> Path:
 def adapted(tmp_path: Path) -> Callable[..., Path]:
     """``adapted("name", [ids])`` is a folder as ``bench adapt`` leaves it, with one mask of these ids."""
 
-    def make(name: str, ids: list[int], **told: Any) -> Path:
+    def make(name: str, ids: list[int], **changes: Any) -> Path:
         folder = tmp_path / name
         (folder / "labels").mkdir(parents=True)
         (folder / "overlays").mkdir()
@@ -96,25 +96,25 @@ def adapted(tmp_path: Path) -> Callable[..., Path]:
             "mIoU": 50.0,
             "left out": {},
         }
-        (folder / "predict.json").write_text(json.dumps(predicted | told))
+        (folder / "predict.json").write_text(json.dumps(predicted | changes))
         return folder
 
     return make
 
 
-def whole(html: str) -> None:
-    """Nothing is loaded from anywhere."""
+def check_self_contained(html: str) -> None:
+    """Checks that a page loads nothing from outside itself."""
     body = re.sub(r"<script>.*?</script>", "", html, flags=re.S)
     assert not re.findall(r'(?:src|href)="(?!data:)[^"]*"', body)
     assert html.count("<script>") == html.count("</script>") - html.count('<script type="application/json"')
 
 
 def test_a_run(run: Path, tmp_path: Path) -> None:
-    done = CliRunner().invoke(cli.app, ["report", str(run), "--out", "r.html", "--runs", str(run.parent), "--json"])
-    assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout) == {"report": "r.html"}
+    result = CliRunner().invoke(cli.app, ["report", str(run), "--out", "r.html", "--runs", str(run.parent), "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == {"report": "r.html"}
     html = (tmp_path / "r.html").read_text(encoding="utf-8")
-    whole(html)
+    check_self_contained(html)
     assert "30.0 % (+14.0 points)" in html  # of the same source model, not the other one's 35.0
     assert "<td>road</td><td>35.0</td><td>49.0</td><td>+14.0</td>" in html
     assert "Classes that vanished: bus had an IoU above 0" in html
@@ -124,7 +124,7 @@ def test_a_run(run: Path, tmp_path: Path) -> None:
 
 
 def test_before_is_the_very_source_model_that_the_run_started_from() -> None:
-    mine = make_record("stpl", 0, 44.0, source_model="c" * 12)
+    record = make_record("stpl", 0, 44.0, source_model="c" * 12)
     right = make_record("source_only", 0, 30.0, source_model="c" * 12)
     wrong = [
         make_record("source_only", 0, 35.0, source_model="d" * 12),
@@ -132,22 +132,24 @@ def test_before_is_the_very_source_model_that_the_run_started_from() -> None:
         make_record("source_only", 0, 35.0, source_model="c" * 12, options={"flow": "zero"}),
         make_record("adabn", 0, 35.0, source_model="c" * 12),
     ]
-    assert report_run._start(mine, [*wrong, right]) is right and report_run._start(mine, wrong) is None
+    assert report_run._start(record, [*wrong, right]) is right and report_run._start(record, wrong) is None
     assert report_run._start(right, [right]) is None
 
 
 def test_its_command_gives_the_same_run(run: Path, tmp_path: Path) -> None:
     record = Record.model_validate_json((run / "record.json").read_text())
     words = shlex.split(report_run.of_run(str(run), run.parent, tmp_path).command)
-    given = {key: words[words.index(key) + 1] for key in ("--method", "--shift", "--seed")}
+    arguments = {key: words[words.index(key) + 1] for key in ("--method", "--shift", "--seed")}
     options = [word for flag, word in itertools.pairwise(words) if flag == "-o"]
-    again = make_run_config(given["--method"], given["--shift"], int(given["--seed"]), parse_options(options))
-    assert again.hash == record.run and sorted(options) == ["fusion=none", "temperature=0.2"]
+    config = make_run_config(
+        arguments["--method"], arguments["--shift"], int(arguments["--seed"]), parse_options(options)
+    )
+    assert config.hash == record.run and sorted(options) == ["fusion=none", "temperature=0.2"]
 
 
 def test_warnings_of_a_good_run_are_none() -> None:
-    kept = [{"step": float(s), "target_score": s / 100, "miou": 44.0} for s in (50, 100)]
-    selection = make_record("stpl", 0, 44.0).selection.model_dump() | {"snapshots": kept}
+    snapshots = [{"step": float(s), "target_score": s / 100, "miou": 44.0} for s in (50, 100)]
+    selection = make_record("stpl", 0, 44.0).selection.model_dump() | {"snapshots": snapshots}
     record = make_record("stpl", 0, 44.0, selection=selection)
     assert report_run.warnings(record, {"road": 30.0}, 30.0) == []
     assert report_run.warnings(record, {}, 44.1) == ["Below source-only: 44.0 % against 44.1 %."]
@@ -171,7 +173,7 @@ def test_an_adaptation_before_and_after(adapted: Callable[..., Path], tmp_path: 
     after = adapted("after", [7, 7, 7, 9], mIoU=50.0)
     (after / "film.gif").write_bytes(b"GIF89a film")
     html = bench.report(after, tmp_path / "o.html", before=before).read_text(encoding="utf-8")
-    whole(html)
+    check_self_contained(html)
     assert "<td>road</td><td>50.0</td><td>75.0</td><td>+25.0</td>" in html  # 2 and 3 of 4 pixels
     assert "Classes that vanished: train (25.0 % of the pixels before)." in html and "in no mask" not in html
     assert "50.0 % of 1 pictures; before 40.0 % (+10.0 points)" in html
@@ -201,11 +203,11 @@ def test_flow_that_does_not_fit_the_frames_is_seen(
         Image.fromarray(texture[:, 12 - 3 * t : 140 - 3 * t]).save(tmp_path / "frames" / f"{t:04d}.png")
     footage = open_footage(tmp_path / "frames", (64, 128), "mini", workspace)
     folder = adapted("after", [7])
-    asked = yaml.safe_load((folder / "adapt.yaml").read_text())
-    request = Request.model_validate(asked | {"content": footage.content, "size": (64, 128)})
+    fields = yaml.safe_load((folder / "adapt.yaml").read_text())
+    request = Request.model_validate(fields | {"content": footage.content, "size": (64, 128)})
     monkeypatch.setattr(report_own, "read_info", lambda _: SimpleNamespace(network="mini"))
-    given = tmp_path / "frames", folder, request, workspace
-    assert report_own.flow_fault(*given) is None
+    arguments = tmp_path / "frames", folder, request, workspace
+    assert report_own.flow_fault(*arguments) is None
     right = report_own.backend_of("dis")
 
     def wrong(*clip: Any) -> tuple[Any, Any]:
@@ -213,17 +215,17 @@ def test_flow_that_does_not_fit_the_frames_is_seen(
         return -flow, valid
 
     monkeypatch.setattr(report_own, "backend_of", lambda _: wrong)
-    assert str(report_own.flow_fault(*given)).startswith("points the wrong way, like forward flow t-1 to t")
+    assert str(report_own.flow_fault(*arguments)).startswith("points the wrong way, like forward flow t-1 to t")
     with pytest.raises(UsageError, match=f"is not the footage that was adapted to .{footage.content}, not {FOOTAGE}"):
-        report_own.flow_fault(tmp_path / "frames", folder, Request.model_validate(asked), workspace)
+        report_own.flow_fault(tmp_path / "frames", folder, Request.model_validate(fields), workspace)
 
 
 def test_what_does_not_belong_together_is_refused(run: Path, adapted: Callable[..., Path], tmp_path: Path) -> None:
-    after, other = adapted("after", [7]), adapted("other", [7], weights=MODEL, content="f" * 12)
+    after, foreign = adapted("after", [7]), adapted("other", [7], weights=MODEL, content="f" * 12)
     with pytest.raises(UsageError, match=r"was predicted with another footage than the adaptation had \(ffffffffffff"):
-        bench.report(after, tmp_path / "o.html", before=other)
+        bench.report(after, tmp_path / "o.html", before=foreign)
     with pytest.raises(UsageError, match="--before and --frames go with a folder of `bench adapt`"):
-        bench.report(run, tmp_path / "o.html", before=other, runs=run.parent)
+        bench.report(run, tmp_path / "o.html", before=foreign, runs=run.parent)
     (after / "model.safetensors").unlink()
     with pytest.raises(UsageError, match="is not a finished adaptation"):
         bench.report(after, tmp_path / "o.html")

@@ -43,13 +43,13 @@ class Page(HTMLParser):
         self.feed(file.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        of = {key: value or "" for key, value in attrs}
+        attributes = {key: value or "" for key, value in attrs}
         self.tags.append(tag)
-        self.links += [of["href"]] if tag == "a" else []
-        self.loaded += [of[key] for key in ("src", "href") if tag != "a" and key in of]
-        self.ids += [of["id"]] if "id" in of else []
+        self.links += [attributes["href"]] if tag == "a" else []
+        self.loaded += [attributes[key] for key in ("src", "href") if tag != "a" and key in attributes]
+        self.ids += [attributes["id"]] if "id" in attributes else []
         if tag == "table":
-            self._table = of.get("id", "")
+            self._table = attributes.get("id", "")
             self.tables[self._table] = []
         if tag == "tr" and self._table:
             self.tables[self._table].append([])
@@ -68,12 +68,14 @@ class Page(HTMLParser):
 
 
 def test_rows_are_those_of_the_markdown_and_worked_out_by_hand() -> None:
-    of = board.board_of(standard(), compared_with(SHIFT))
-    rows = {row["method"].text: {key: cell.text for key, cell in row.items()} for row in board.table_rows(of.lines)}
+    leaderboard = board.board_of(standard(), compared_with(SHIFT))
+    rows = {
+        row["method"].text: {key: cell.text for key, cell in row.items()} for row in board.table_rows(leaderboard.lines)
+    }
     half = stats.t.ppf(0.975, 2) * 4 / 3**0.5  # 40, 44, 48: standard deviation 4
     assert rows["STPL"]["miou"] == f"44.0 ± {half:.1f}" and rows["STPL"]["gain"].startswith("+12.0 ± ")  # 10, 12, 14
     assert rows["STPL"]["published"] == "52.5" and rows["Oracle"]["gap"] == "–"
-    lines = main_table(of.groups, compared_with(SHIFT)).splitlines()[2:]
+    lines = main_table(leaderboard.groups, compared_with(SHIFT)).splitlines()[2:]
     for line in lines:
         cells = [cell.strip().strip("*") for cell in line.strip("|").split("|")]
         row = rows[cells[0].split("]")[0].strip("[")]
@@ -82,8 +84,8 @@ def test_rows_are_those_of_the_markdown_and_worked_out_by_hand() -> None:
 
 def test_cells_are_sorted_by_numbers() -> None:
     """One text among a column's keys, and the whole column would be sorted as text: -inf is one."""
-    of = board.board_of(standard(), compared_with(SHIFT))
-    rows = board.table_rows(of.lines)
+    leaderboard = board.board_of(standard(), compared_with(SHIFT))
+    rows = board.table_rows(leaderboard.lines)
     numeric = ("n", "miou", "gain", "gap", "consistency", "accuracy", "place", "cpu", "slowness", "memory", "published")
     for row in rows:
         assert all(isinstance(row[key].sort, (int, float)) and abs(float(row[key].sort)) <= 1e9 for key in numeric)
@@ -94,45 +96,47 @@ def test_cells_are_sorted_by_numbers() -> None:
 
 
 def test_groups_have_the_letters_of_the_table() -> None:
-    of = board.board_of(standard(), compared_with(SHIFT))
-    told = {row["method"].text: row["group"].text for row in board.table_rows(of.lines)}
-    for family in of.families.values():
-        for letter, names in board.alike(family, of.titles):
-            assert {name for name, letters in told.items() if letter in letters.split()} == set(names.split(", "))
-    assert of.families
+    leaderboard = board.board_of(standard(), compared_with(SHIFT))
+    letters_by_method = {row["method"].text: row["group"].text for row in board.table_rows(leaderboard.lines)}
+    for family in leaderboard.families.values():
+        for letter, names in board.alike(family, leaderboard.titles):
+            assert {name for name, letters in letters_by_method.items() if letter in letters.split()} == set(
+                names.split(", ")
+            )
+    assert leaderboard.families
 
 
 def test_a_variant_is_a_row_of_its_own() -> None:
     """On MiniStreet 2 STPL without its teacher stands beside STPL: under a name of its own in tables, charts and downloads."""
     scores = {"stpl": (40.0, 44.0), "adabn": (36.0, 37.0)}
-    records = [make_record(m, s, x, shift="ministreet2") for m, of in scores.items() for s, x in enumerate(of)]
+    records = [make_record(m, s, x, shift="ministreet2") for m, mious in scores.items() for s, x in enumerate(mious)]
     records += [make_record("stpl", s, 38.0 + s, shift="ministreet2", options={"teacher": "none"}) for s in (0, 1)]
-    of = board.board_of(records, compared_with("ministreet2"))
+    leaderboard = board.board_of(records, compared_with("ministreet2"))
     names = ["STPL", "STPL, teacher=none", "AdaBN"]
-    assert [row["method"].text for row in board.table_rows(of.lines)] == names
-    assert {point["row"] for point in board.pair_points(of.families["SFDA"], of.titles)} == set(names)
-    assert [point["method"] for point in board.score_points(of.lines)] == names
-    assert {point["method"] for point in board.class_points(of.groups, ["road"])} == set(names)
-    assert [one["options"] for one in board.as_json(of.lines)] == [[], ["teacher=none"], []]
-    assert [row["options"] for row in board.csv_rows(of.lines, ["road"])] == ["", "teacher=none", ""]
+    assert [row["method"].text for row in board.table_rows(leaderboard.lines)] == names
+    assert {point["row"] for point in board.pair_points(leaderboard.families["SFDA"], leaderboard.titles)} == set(names)
+    assert [point["method"] for point in board.score_points(leaderboard.lines)] == names
+    assert {point["method"] for point in board.class_points(leaderboard.groups, ["road"])} == set(names)
+    assert [method["options"] for method in board.as_json(leaderboard.lines)] == [[], ["teacher=none"], []]
+    assert [row["options"] for row in board.csv_rows(leaderboard.lines, ["road"])] == ["", "teacher=none", ""]
 
 
 def test_bars_show_the_interval() -> None:
-    of = board.board_of(standard(), compared_with(SHIFT))
-    low, high = board.scale_of(of.lines)
+    leaderboard = board.board_of(standard(), compared_with(SHIFT))
+    low, high = board.scale_of(leaderboard.lines)
     assert low % 10 == 0 and high % 10 == 0
-    for line, row in zip(of.lines, board.table_rows(of.lines), strict=True):
+    for line, row in zip(leaderboard.lines, board.table_rows(leaderboard.lines), strict=True):
         start, mean, end = row["miou"].bar or (0, 0, 0)
         assert 0 <= start <= mean <= end <= 100
         assert low + mean / 100 * (high - low) == pytest.approx(board.ends_of(line.group)[0])
-    (one,) = board.board_of([make_record("stpl", 0, 40.0)], compared_with(SHIFT)).lines
-    assert board.ends_of(one.group) == (40.0, 40.0, 40.0)
+    (single,) = board.board_of([make_record("stpl", 0, 40.0)], compared_with(SHIFT)).lines
+    assert board.ends_of(single.group) == (40.0, 40.0, 40.0)
 
 
 @needs_extra
 def test_downloads_have_all_digits_and_keep_published_apart(site: Path) -> None:
-    told = json.loads((site / "data" / f"{SHIFT}.json").read_text(encoding="utf-8"))
-    (stpl,) = [of for of in told["methods"] if of["method"] == "stpl"]
+    download = json.loads((site / "data" / f"{SHIFT}.json").read_text(encoding="utf-8"))
+    (stpl,) = [method for method in download["methods"] if method["method"] == "stpl"]
     scores = stpl["measured"]["miou"]["by_seed"].values()
     assert sum(scores) / 3 == pytest.approx(stpl["measured"]["miou"]["mean"], rel=1e-12)
     assert stpl["published"]["miou"] == 52.5 and "published" not in json.dumps(stpl["measured"])
@@ -158,11 +162,11 @@ def test_every_link_leads_somewhere_and_nothing_is_loaded_from_elsewhere(site: P
     pages = {file.relative_to(site).as_posix(): Page(file) for file in site.rglob("*.html")}
     assert {"index.html", f"{SHIFT}.html", f"{SHIFT}-all.html", "methods/stpl.html", "settings.html"} <= set(pages)
     seen = set()
-    for name, of in pages.items():
-        assert len(of.ids) == len(set(of.ids)), name
-        for address in of.links + of.loaded:
+    for name, page in pages.items():
+        assert len(page.ids) == len(set(page.ids)), name
+        for address in page.links + page.loaded:
             if address.startswith(("https://", "data:")):
-                assert address not in of.loaded or address.startswith("data:"), (name, address)
+                assert address not in page.loaded or address.startswith("data:"), (name, address)
                 continue
             path, part = urldefrag(address)
             target = (PurePosixPath(name).parent / path).as_posix() if path else name
@@ -178,19 +182,20 @@ def test_every_link_leads_somewhere_and_nothing_is_loaded_from_elsewhere(site: P
 def test_recorded_drives_stand_first_where_somebody_ran_them(root: Path, tmp_path: Path) -> None:
     from bench.pages.site import Site
 
-    mine = shutil.copytree(root, tmp_path / "root")
-    (mine / "viper2cityscapes.md").write_text("# Leaderboard: VIPER\n")
-    ran: tuple[dict[str, list[Record]], ...] = ({SHIFT: []}, {SHIFT: [], "viper2cityscapes": []})
-    order = [[shift.name for shift in Site(mine, records).shifts] for records in ran]
+    root_copy = shutil.copytree(root, tmp_path / "root")
+    (root_copy / "viper2cityscapes.md").write_text("# Leaderboard: VIPER\n")
+    record_sets: tuple[dict[str, list[Record]], ...] = ({SHIFT: []}, {SHIFT: [], "viper2cityscapes": []})
+    order = [[shift.name for shift in Site(root_copy, records).shifts] for records in record_sets]
     assert order == [[SHIFT, "viper2cityscapes"], ["viper2cityscapes", SHIFT]]
 
 
 @needs_extra
 def test_the_first_page_shows_what_came_out(site: Path) -> None:
-    of = board.board_of(standard(), compared_with(SHIFT))
-    assert board.lead(of.lines) == "STPL 44.0, AdaBN 36.0, Oracle 72.0, Source only 32.0"
+    leaderboard = board.board_of(standard(), compared_with(SHIFT))
+    assert board.lead(leaderboard.lines) == "STPL 44.0, AdaBN 36.0, Oracle 72.0, Source only 32.0"
     assert (
-        board.lead([line for line in of.lines if line.group.card.setting != "SFDA"]) == "Oracle 72.0, Source only 32.0"
+        board.lead([line for line in leaderboard.lines if line.group.card.setting != "SFDA"])
+        == "Oracle 72.0, Source only 32.0"
     )
     first = (site / "index.html").read_text(encoding="utf-8")
     pictures = [name for name in Page(site / "index.html").loaded if name.endswith(".webp")]
@@ -238,39 +243,39 @@ def test_it_is_small_and_the_same_again(site: Path, root: Path) -> None:
 
     files = [file for file in site.rglob("*") if file.is_file() and file.suffix not in (".gif", ".mp4")]
     assert sum(file.stat().st_size for file in files) < 5_000_000
-    again = build(root)
-    there = {file.relative_to(site).as_posix() for file in files if not file.name.startswith(".")}
-    assert set(again) == there
-    for name, content in again.items():
+    rebuilt = build(root)
+    names_on_disk = {file.relative_to(site).as_posix() for file in files if not file.name.startswith(".")}
+    assert set(rebuilt) == names_on_disk
+    for name, content in rebuilt.items():
         assert (site / name).read_bytes() == (content.encode() if isinstance(content, str) else content), name
 
 
 @needs_extra
 def test_the_users_files_stay(site: Path, root: Path, tmp_path: Path) -> None:
-    from bench.pages import site as made
+    from bench.pages import site as site_module
 
     out = shutil.copytree(site, tmp_path / "out")
     content = {"index.html": "new", "methods/new.html": "new"}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(made, "build", lambda *_: content)
+        patch.setattr(site_module, "build", lambda *_: content)
         (out / "notes.txt").write_text("mine")
-        made.write_site(root, out)
-        left = {file.relative_to(out).as_posix() for file in out.rglob("*") if file.is_file()}
-        assert {*content, "notes.txt"} == {name for name in left if not name.startswith(".")}
+        site_module.write_site(root, out)
+        remaining = {file.relative_to(out).as_posix() for file in out.rglob("*") if file.is_file()}
+        assert {*content, "notes.txt"} == {name for name in remaining if not name.startswith(".")}
         (out / "index.html").write_text("changed by hand")
         with pytest.raises(UsageError, match=r"index\.html was not written by `bench site`, or was changed since"):
-            made.write_site(root, out)
+            site_module.write_site(root, out)
         with pytest.raises(UsageError, match="lies in the leaderboards"):
-            made.write_site(root, root / "site")
+            site_module.write_site(root, root / "site")
     assert (out / "index.html").read_text() == "changed by hand"
 
 
 @needs_extra
 def test_a_stale_page_is_no_site(root: Path, tmp_path: Path) -> None:
-    mine = shutil.copytree(root, tmp_path / "root")
-    (mine / f"{SHIFT}.md").write_text("# Leaderboard: 99.9 %\n")
+    root_copy = shutil.copytree(root, tmp_path / "root")
+    (root_copy / f"{SHIFT}.md").write_text("# Leaderboard: 99.9 %\n")
     with pytest.raises(RunError, match=r"ministreet\.md is not what the records give; first: bench leaderboard --root"):
-        bench.site(tmp_path / "out", mine)
+        bench.site(tmp_path / "out", root_copy)
     assert not (tmp_path / "out").exists()
 
 
@@ -285,9 +290,9 @@ def test_versions_that_do_not_go_together_are_named(monkeypatch: pytest.MonkeyPa
 def test_without_the_extra_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(extra, "NEEDED", ("no_such_module",))
     for words in (["site", "--out", str(tmp_path / "out")], ["report", "runs/x"]):
-        done = CliRunner().invoke(cli.app, words)
-        assert done.exit_code == 2
-        assert done.stderr == f"bench: `bench {words[0]}` needs no_such_module: pip install 'stpl-benchmark[site]'\n"
+        result = CliRunner().invoke(cli.app, words)
+        assert result.exit_code == 2
+        assert result.stderr == f"bench: `bench {words[0]}` needs no_such_module: pip install 'stpl-benchmark[site]'\n"
 
 
 # Text -----------------------------------------------------------------------------------------------------------------

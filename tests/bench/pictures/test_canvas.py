@@ -86,11 +86,11 @@ def test_class_gains_pair_by_seed_and_skip_absent_classes() -> None:
     def record(**iou: float | None) -> SimpleNamespace:
         return SimpleNamespace(result=SimpleNamespace(iou=iou))
 
-    ours = {0: record(road=80.0, bus=10.0), 1: record(road=81.0, bus=None), 2: record(road=99.0, bus=99.0)}
+    records = {0: record(road=80.0, bus=10.0), 1: record(road=81.0, bus=None), 2: record(road=99.0, bus=99.0)}
     floor = {1: record(road=75.0, bus=5.0), 0: record(road=70.0, bus=12.0)}
-    found = class_gains(ours, floor, ("road", "bus", "car"))  # type: ignore[arg-type]
-    assert list(found.items()) == [("road", [10.0, 6.0]), ("bus", [-2.0]), ("car", [])]
-    assert class_gains(ours, {}, ("road",)) == {"road": []}  # type: ignore[arg-type]
+    gains = class_gains(records, floor, ("road", "bus", "car"))  # type: ignore[arg-type]
+    assert list(gains.items()) == [("road", [10.0, 6.0]), ("bus", [-2.0]), ("car", [])]
+    assert class_gains(records, {}, ("road",)) == {"road": []}  # type: ignore[arg-type]
 
 
 def test_gains_figure_bars() -> None:
@@ -148,12 +148,12 @@ def test_segmentation_panel_tiles() -> None:
 
 def chunks(path: Path) -> list[bytes]:
     """Types of a PNG's chunks."""
-    data, at, found = path.read_bytes(), 8, []
-    while at < len(data):
-        (length,) = struct.unpack(">I", data[at : at + 4])
-        found.append(data[at + 4 : at + 8])
+    content, at, types = path.read_bytes(), 8, []
+    while at < len(content):
+        (length,) = struct.unpack(">I", content[at : at + 4])
+        types.append(content[at + 4 : at + 8])
         at += 12 + length
-    return found
+    return types
 
 
 def test_the_same_figure_is_the_same_file(tmp_path: Path) -> None:
@@ -248,10 +248,10 @@ def test_contact_sheet_needs_a_clip() -> None:
 
 
 def test_run_preview_renders_both_domains_from_their_worlds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, int, int, tuple[int, int, int]]] = []
+    calls: list[tuple[str, int, int, tuple[int, int, int]]] = []
 
     def render(domain: Mixture, world: int, index: int, height: int, width: int, frames: int) -> LabelledClip:
-        asked.append((domain.domain, world, index, (height, width, frames)))
+        calls.append((domain.domain, world, index, (height, width, frames)))
         return moving_clip(1, f"{index:05d}", frames, height, width)
 
     monkeypatch.setattr(ministreet, "render_clip", render, raising=False)
@@ -259,13 +259,13 @@ def test_run_preview_renders_both_domains_from_their_worlds(tmp_path: Path, monk
     monkeypatch.setattr(ministreet, "spec_json", lambda domain: "{}", raising=False)
     path = preview.run_preview("ministreet-tiny", 2, 0, tmp_path)
     assert path == tmp_path / "ministreet-tiny-s0.png" and b"IEND" in chunks(path)
-    assert [(domain, index, size) for domain, _, index, size in asked] == [
+    assert [(domain, index, size) for domain, _, index, size in calls] == [
         ("sim", 0, (64, 128, 2)), ("sim", 1, (64, 128, 2)), ("cam", 0, (64, 128, 2)), ("cam", 1, (64, 128, 2)),
     ]  # fmt: skip
-    worlds = [world for _, world, _, _ in asked]
+    worlds = [world for _, world, _, _ in calls]
     assert worlds[0] == worlds[1] != worlds[2] == worlds[3]
     preview.run_preview("ministreet-tiny", 1, 1, tmp_path / "x.png")
-    assert asked[4][1] != worlds[0]  # another replicate, another world
+    assert calls[4][1] != worlds[0]  # another replicate, another world
     with pytest.raises(UsageError, match=r"clips must be 1\.\.8"):
         preview.run_preview("ministreet-tiny", 9, 0, tmp_path)
 

@@ -48,8 +48,8 @@ def official_scores(folder: Path, truths: list[Path], monkeypatch: pytest.Monkey
     args = copy.copy(official.args)
     args.evalInstLevelScore, args.JSONOutput, args.quiet = False, False, True
     args.predictionPath = args.predictionWalk = None
-    found = [official.getPrediction(args, str(truth)) for truth in truths]
-    scores: dict[str, Any] = official.evaluateImgLists(found, [str(truth) for truth in truths], args)
+    predictions = [official.getPrediction(args, str(truth)) for truth in truths]
+    scores: dict[str, Any] = official.evaluateImgLists(predictions, [str(truth) for truth in truths], args)
     return scores
 
 
@@ -61,7 +61,7 @@ def test_our_miou_is_the_official_evaluators(tmp_path: Path, monkeypatch: pytest
     classes without a pixel, our mIoU. On the unchanged ground truth they must differ, or the test would show nothing."""
     rng = np.random.default_rng(3)
     train_id = {label: i for i, label in enumerate(LABEL_IDS)} | {name2label["rider"].id: CLASSES.index("person")}
-    ours, adjusted, unchanged = ConfusionMatrix(len(CLASSES)), [], []
+    confusion, adjusted, unchanged = ConfusionMatrix(len(CLASSES)), [], []
     for key in KEYS:
         raw = rng.integers(0, 34, (37, 53), dtype=np.uint8)  # every id from unlabeled to bicycle
         raw[raw == name2label["bus"].id] = 0  # a class that is never true; it is predicted below
@@ -71,13 +71,13 @@ def test_our_miou_is_the_official_evaluators(tmp_path: Path, monkeypatch: pytest
         guess[guess == CLASSES.index("truck")] = CLASSES.index("car")
         truth[truth == CLASSES.index("truck")] = IGNORE  # neither true nor predicted: NaN on both sides
         raw[raw == name2label["truck"].id] = 0
-        ours.update(truth, guess)
+        confusion.update(truth, guess)
         write_labels(tmp_path / "results", key, guess, LABEL_IDS)
         shown = np.where(truth == IGNORE, 0, np.array([*LABEL_IDS, *[0] * 241], np.uint8)[truth])
         adjusted.append(write_png(tmp_path / "gt" / f"{key}_gtFine_labelIds.png", shown.astype(np.uint8)))
         unchanged.append(write_png(tmp_path / "raw" / f"{key}_gtFine_labelIds.png", raw))
     scores = official_scores(tmp_path / "results", adjusted, monkeypatch)
-    iou = iou_from_confusion(ours.matrix)
+    iou = iou_from_confusion(confusion.matrix)
     for name, value in zip(OFFICIAL_NAMES, iou.tolist(), strict=True):
         assert scores["classScores"][name] == pytest.approx(value, abs=1e-9, nan_ok=True), name
     assert np.isnan(scores["classScores"]["truck"]) and scores["classScores"]["bus"] == 0

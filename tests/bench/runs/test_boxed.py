@@ -136,14 +136,14 @@ def plugin(folder: Path, text: str, name: str = "thief") -> str:
     return str(folder / f"{name}.py")
 
 
-def place_of(base: Path, cache: Path, boxed: bool) -> Workspace:
+def workspace_of(base: Path, cache: Path, boxed: bool) -> Workspace:
     return Workspace(base / "runs", cache, torch.device("cpu"), unboxed=not boxed)
 
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory, tiny_cache: Path) -> dict[bool, dict[str, str]]:
     """What came of each attempt, by whether the method was boxed: one run each."""
-    found = {}
+    by_boxed = {}
     torch.set_num_threads(1)
     for boxed, name in ((True, "boxed_thief"), (False, "thief")):
         base = tmp_path_factory.mktemp("thief")
@@ -153,19 +153,19 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory, tiny_cache: Path) -> dict
         cv2.imwrite(str(figures / "clip.png"), np.zeros((4, 4, 3), np.uint8))
         save_file({"oracle": torch.zeros(2)}, figures.parent / "checkpoint.safetensors")
         (figures.parent / "other").write_bytes(b"something")
-        known = {"labels": split / "label.npy", "picture": figures / "clip.png", "runs": base / "runs"}
-        known |= {"secret": figures.parent / "checkpoint.safetensors", "other": figures.parent / "other"}
-        told = f"KNOWN = { ({k: str(v) for k, v in known.items()})!r}\nCODES = {ATTACKS!r}\n"
+        paths = {"labels": split / "label.npy", "picture": figures / "clip.png", "runs": base / "runs"}
+        paths |= {"secret": figures.parent / "checkpoint.safetensors", "other": figures.parent / "other"}
+        header = f"KNOWN = { ({k: str(v) for k, v in paths.items()})!r}\nCODES = {ATTACKS!r}\n"
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("bench.runs.run._draw", lambda *_: None)
-            patch.setattr(sys, "stdout", said := io.StringIO())
-            config = make_run_config(plugin(base / "own", told + METHOD.replace('"thief"', repr(name)), name), TINY)
-            record = run(config, place_of(base, tiny_cache, boxed))
-        line = next(line for line in said.getvalue().splitlines() if line.startswith("TRIED "))
-        found[boxed] = json.loads(line.removeprefix("TRIED "))
+            patch.setattr(sys, "stdout", output := io.StringIO())
+            config = make_run_config(plugin(base / "own", header + METHOD.replace('"thief"', repr(name)), name), TINY)
+            record = run(config, workspace_of(base, tiny_cache, boxed))
+        line = next(line for line in output.getvalue().splitlines() if line.startswith("TRIED "))
+        by_boxed[boxed] = json.loads(line.removeprefix("TRIED "))
         assert record.access == ("boxed" if boxed else "watched")
     settings.executed_here.clear()
-    return found
+    return by_boxed
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -184,7 +184,7 @@ def test_the_scoring_process_never_executes_a_plugin(outcomes: dict[bool, dict[s
 
 def test_a_boxed_run_has_the_same_bits(finished_tiny: Path, tiny_cache: Path, tmp_path: Path) -> None:
     config = make_run_config("self_training", TINY)
-    record = run(config, place_of(tmp_path, tiny_cache, boxed=True))
+    record = run(config, workspace_of(tmp_path, tiny_cache, boxed=True))
     for name in ("checkpoint.safetensors", "metrics.jsonl", "sequences.csv"):
         path = Path("runs") / config.hash / name
         assert (tmp_path / path).read_bytes() == (finished_tiny / config.hash / name).read_bytes()
@@ -222,10 +222,10 @@ def test_a_card_says_the_same_to_whoever_asks(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_boxed_is_watched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    place = place_of(tmp_path, tmp_path, boxed=True)
-    assert boxable(place) and _computes("cpu")
+    workspace = workspace_of(tmp_path, tmp_path, boxed=True)
+    assert boxable(workspace) and _computes("cpu")
     for changes in ({"compiled": True}, {"observer": object()}, {"unboxed": True}):
-        assert not boxable(dataclasses.replace(place, **changes))
+        assert not boxable(dataclasses.replace(workspace, **changes))
     if not torch.cuda.is_available():
-        assert not boxable(dataclasses.replace(place, device=torch.device("cuda")))
+        assert not boxable(dataclasses.replace(workspace, device=torch.device("cuda")))
         assert "cuda cannot be used in a box here" in capsys.readouterr().err

@@ -32,13 +32,13 @@ def test_the_shifts_at_hand_are_valid_and_named_after_their_files() -> None:
 @pytest.mark.parametrize("reported", ["ministreet", "ministreet2"])
 def test_dev_is_the_reported_benchmark_on_other_worlds(reported: str) -> None:
     """Word for word, apart from name, title, purpose and family: what is tuned is what is reported."""
-    told, dev = {}, f"{reported}-dev"
+    shifts, dev = {}, f"{reported}-dev"
     for name in (reported, dev):
-        told[name] = yaml.safe_load((ROOT / "shifts" / f"{name}.yaml").read_text(encoding="utf-8"))
+        shifts[name] = yaml.safe_load((ROOT / "shifts" / f"{name}.yaml").read_text(encoding="utf-8"))
         for key in ("name", "title", "purpose"):
-            assert told[name].pop(key)
-        assert told[name]["data"].pop("family") == name
-    assert told[reported] == told[dev]
+            assert shifts[name].pop(key)
+        assert shifts[name]["data"].pop("family") == name
+    assert shifts[reported] == shifts[dev]
     assert load_shift(reported).purpose == "report" and load_shift(dev).purpose == "tune"
 
 
@@ -55,14 +55,14 @@ CAUSES = {
 def test_the_atlas_is_ministreet_2_with_another_target() -> None:
     """Word for word, apart from name, title and target, so that its source models are MiniStreet 2's; each moves one cause."""
     assert {name for name in shift_names() if name.startswith("atlas-")} == set(CAUSES)
-    told, sources = {}, set()
+    shifts, sources = {}, set()
     for name in ("ministreet2", *CAUSES):
-        told[name] = yaml.safe_load((ROOT / "shifts" / f"{name}.yaml").read_text(encoding="utf-8"))
-        del told[name]["name"], told[name]["title"]
-        target = told[name]["data"].pop("target")
+        shifts[name] = yaml.safe_load((ROOT / "shifts" / f"{name}.yaml").read_text(encoding="utf-8"))
+        del shifts[name]["name"], shifts[name]["title"]
+        target = shifts[name]["data"].pop("target")
         assert (target["domain"], target["train"], target["val"]) == ("city", 500, 100)
         assert set(target["with"]) == CAUSES.get(name, set(target["with"])), name
-        assert told[name] == told["ministreet2"]
+        assert shifts[name] == shifts["ministreet2"]
         config = make_run_config("stpl", name, 3)
         sources.add(hash_of(source_identity(config, config.protocol)))
     assert len(sources) == 1 and "night" not in load_shift("atlas-weather").data.target.title
@@ -71,10 +71,10 @@ def test_the_atlas_is_ministreet_2_with_another_target() -> None:
 def test_severities_are_those_that_the_calibration_kept() -> None:
     """By a drop of source-only of 10 to 20 points on each world that was looked at."""
     with (ROOT.parent / "leaderboards" / "calibration" / "atlas.csv").open(encoding="utf-8", newline="") as file:
-        kept = [row for row in csv.DictReader(file) if row["note"].startswith("kept")]
-    found = [(row["shift"], row["seed"], float(row["severity"])) for row in kept]
-    wanted = [(name, seed, load_shift(name).data.target.severity) for name in CAUSES for seed in "01"]  # type: ignore[union-attr]
-    assert sorted(found) == wanted and all(10 <= float(row["drop"]) <= 20 for row in kept)
+        rows = [row for row in csv.DictReader(file) if row["note"].startswith("kept")]
+    severities = [(row["shift"], row["seed"], float(row["severity"])) for row in rows]
+    expected = [(name, seed, load_shift(name).data.target.severity) for name in CAUSES for seed in "01"]  # type: ignore[union-attr]
+    assert sorted(severities) == expected and all(10 <= float(row["drop"]) <= 20 for row in rows)
 
 
 def test_a_copy_under_another_title_has_the_same_hash_and_any_other_change_another(shift_file: ShiftFile) -> None:
@@ -230,8 +230,8 @@ def test_an_unknown_method_comes_before_its_options() -> None:
     ],
 )
 def test_options_are_read_as_a_person_means_them(pairs: list[str], expected: dict[str, Any]) -> None:
-    found = parse_options(pairs)
-    assert found == expected and [type(v) for v in found.values()] == [type(v) for v in expected.values()]
+    options = parse_options(pairs)
+    assert options == expected and [type(v) for v in options.values()] == [type(v) for v in expected.values()]
 
 
 @pytest.mark.parametrize(

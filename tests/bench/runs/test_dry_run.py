@@ -19,17 +19,17 @@ TRAINED = [name for name in method_names() if method_class(name).trains]
 @pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_step_stays_on_the_gpu_and_makes_nobody_wait(name: str) -> None:
-    found = dry_adaptation(make_run_config(name, "ministreet-tiny"), steps=(-1,))
-    assert {wait.where for wait in found.step.waits} == WAITS.get(name, set())
-    assert found.step.flops > 1e9 and found.peak >= found.step.peak > found.held > 0
+    forecast = dry_adaptation(make_run_config(name, "ministreet-tiny"), steps=(-1,))
+    assert {wait.where for wait in forecast.step.waits} == WAITS.get(name, set())
+    assert forecast.step.flops > 1e9 and forecast.peak >= forecast.step.peak > forecast.held > 0
 
 
 @pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
 def test_where_there_is_a_gpu_it_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch makes constants on a GPU that it sees; taken for one that sees a GPU, it ends here in an error of the driver."""
-    found = dry_adaptation(make_run_config("hcl", "ministreet-tiny"), steps=(-1,))
+    forecast = dry_adaptation(make_run_config("hcl", "ministreet-tiny"), steps=(-1,))
     monkeypatch.setattr(FakeTensorMode, "avoid_device_init", property(lambda self: False))
-    assert dry_adaptation(make_run_config("hcl", "ministreet-tiny"), steps=(-1,)) == found
+    assert dry_adaptation(make_run_config("hcl", "ministreet-tiny"), steps=(-1,)) == forecast
 
 
 def measured(name: str) -> tuple[int, int]:
@@ -43,13 +43,13 @@ def measured(name: str) -> tuple[int, int]:
         with torch.profiler.record_function("last"), FlopCounterMode(display=False) as counter:
             trainer.step(trainer.schedule.steps - 1, parts)
     events = profiler.profiler.kineto_results.events()  # type: ignore[union-attr]
-    now = start = peak = 0
+    held = start = peak = 0
     for event in sorted(events, key=lambda event: event.start_ns()):
         if event.name() == "last":
-            start = peak = now
+            start = peak = held
         elif event.name() == "[memory]":
-            now += event.nbytes()
-            peak = max(peak, now)
+            held += event.nbytes()
+            peak = max(peak, held)
     assert start > 0
     return counter.get_total_flops(), peak - start
 
@@ -60,9 +60,9 @@ def test_what_is_foretold_is_what_a_real_step_takes(name: str) -> None:
     """Operations to the last one, but where pixels are selected; memory from a twentieth less to a quarter more. (Of five
     methods measured 0.99 to 1.14 times; operations of stpl 1.07 times, of all others exact.)"""
     flops, peak = measured(name)
-    told = dry_adaptation(make_run_config(name, "ministreet-tiny"))
-    assert told.step.flops == flops if name != "stpl" else flops <= told.step.flops <= 1.15 * flops
-    assert 0.95 <= (told.step.peak - told.held) / peak <= 1.25
+    forecast = dry_adaptation(make_run_config(name, "ministreet-tiny"))
+    assert forecast.step.flops == flops if name != "stpl" else flops <= forecast.step.flops <= 1.15 * flops
+    assert 0.95 <= (forecast.step.peak - forecast.held) / peak <= 1.25
 
 
 def test_other_parts_of_a_run() -> None:
@@ -81,8 +81,8 @@ def test_other_parts_of_a_run() -> None:
 def test_bfloat16_takes_less() -> None:
     """The shift's precision is the dry run's: ``ministreet`` is trained in bfloat16, its tiny sister in float32."""
     half = dry_adaptation(make_run_config("tent", "ministreet"), steps=(-1,), size=(64, 128))
-    whole = dry_adaptation(make_run_config("tent", "ministreet-tiny"), steps=(-1,))
-    assert half.step.clips == 2 * whole.step.clips and half.step.flops == 2 * whole.step.flops
-    assert half.step.peak - half.held < 1.4 * (whole.step.peak - whole.held)
-    assert torch.bfloat16 in {one.dtype for one in half.step.operations if one.flops}
-    assert torch.bfloat16 not in {one.dtype for one in whole.step.operations if one.flops}
+    full = dry_adaptation(make_run_config("tent", "ministreet-tiny"), steps=(-1,))
+    assert half.step.clips == 2 * full.step.clips and half.step.flops == 2 * full.step.flops
+    assert half.step.peak - half.held < 1.4 * (full.step.peak - full.held)
+    assert torch.bfloat16 in {operation.dtype for operation in half.step.operations if operation.flops}
+    assert torch.bfloat16 not in {operation.dtype for operation in full.step.operations if operation.flops}

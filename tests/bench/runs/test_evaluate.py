@@ -115,46 +115,46 @@ def slow_labels(model: Model, frame: np.ndarray[Any, Any], align_corners: bool) 
 
 def slow_iou(pairs: list[tuple[int, int]]) -> list[float]:
     """Per class TP / (TP + FP + FN), in percent, over (truth, prediction) pairs."""
-    result = []
+    ious = []
     for c in range(K):
         tp = sum(t == c and p == c for t, p in pairs)
-        either = sum(t == c or p == c for t, p in pairs)
-        result.append(100 * tp / either if either else math.nan)
-    return result
+        union = sum(t == c or p == c for t, p in pairs)
+        ious.append(100 * tp / union if union else math.nan)
+    return ious
 
 
 @pytest.mark.parametrize("align_corners", [False, True])
 def test_scores_equal_a_slow_loop_over_pixels(align_corners: bool) -> None:
     store, model = Store(5), Model()
-    told: list[tuple[str, int, int]] = []
+    progress: list[tuple[str, int, int]] = []
     scores = evaluate(
         model, loader(store), K, Evaluation(align_corners=align_corners, readout="student"), CPU, "score",  # type: ignore[arg-type]
-        lambda *a: told.append(a),
+        lambda *a: progress.append(a),
     )  # fmt: skip
     pairs, carried_pairs = [], []
     for clip, truth in zip(store.clips, store.truth, strict=True):
-        now, before = (slow_labels(model, clip.frames[k], align_corners) for k in (1, 0))
+        current, previous = (slow_labels(model, clip.frames[k], align_corners) for k in (1, 0))
         for i in range(HEIGHT):
             for j in range(WIDTH):
                 if truth[i, j] != 255:
-                    pairs.append((int(truth[i, j]), int(now[i, j])))
+                    pairs.append((int(truth[i, j]), int(current[i, j])))
                 x, y = round(float(j + clip.flow[0, 0, i, j])), round(float(i + clip.flow[0, 1, i, j]))
                 if clip.valid[0, i, j] and 0 <= x <= WIDTH - 1 and 0 <= y <= HEIGHT - 1:
-                    carried_pairs.append((int(before[y, x]), int(now[i, j])))
+                    carried_pairs.append((int(previous[y, x]), int(current[i, j])))
     expected, consistency = slow_iou(pairs), slow_iou(carried_pairs)
     assert scores.iou == pytest.approx(expected)
     assert scores.miou == pytest.approx(np.nanmean(expected))
     assert scores.pixel_accuracy == pytest.approx(100 * np.mean([t == p for t, p in pairs]))
     assert scores.temporal_consistency == pytest.approx(np.nanmean(consistency))
-    assert told == [("score", 4, 5), ("score", 5, 5)]
+    assert progress == [("score", 4, 5), ("score", 5, 5)]
     assert list(scores.sequences) == [f"{i:05d}" for i in range(5)]
     for number, counts in enumerate(scores.sequences.values()):
         label = slow_labels(model, store.clips[number].frames[1], align_corners)
-        known = store.truth[number] != 255
+        labelled = store.truth[number] != 255
         for c, (tp, truth, predicted) in enumerate(counts.tolist()):
             right = (store.truth[number] == c) & (label == c)
-            both = int(right.sum()), int((store.truth[number] == c).sum()), int(((label == c) & known).sum())
-            assert (tp, truth, predicted) == both
+            counted = int(right.sum()), int((store.truth[number] == c).sum()), int(((label == c) & labelled).sum())
+            assert (tp, truth, predicted) == counted
 
 
 def test_video_consistency_is_of_frames_that_follow_each_other() -> None:
@@ -163,9 +163,9 @@ def test_video_consistency_is_of_frames_that_follow_each_other() -> None:
     assert evaluate(model, loader(store), K, RULE, CPU).video == {}  # type: ignore[arg-type]
     store.drive = True
     guesses = np.stack([slow_labels(model, clip.frames[1], False) for clip in store.clips])
-    wanted = 100 * np.mean(window_consistencies(store.truth, guesses, 8))
-    found = evaluate(model, loader(store), K, RULE, CPU).video  # type: ignore[arg-type]
-    assert found == {"mvc8": pytest.approx(wanted)}
+    expected = 100 * np.mean(window_consistencies(store.truth, guesses, 8))
+    consistencies = evaluate(model, loader(store), K, RULE, CPU).video  # type: ignore[arg-type]
+    assert consistencies == {"mvc8": pytest.approx(expected)}
     for clip in store.clips:
         clip.frames[1] = store.clips[0].frames[1]
     assert evaluate(model, loader(store), K, RULE, CPU).video == {"mvc8": 100.0}  # type: ignore[arg-type]
@@ -220,9 +220,11 @@ def test_carried_equals_a_loop(frames: int) -> None:
 
 def test_the_previous_frame_is_labelled_from_its_own_features() -> None:
     store, model = Store(1), Model()
-    (found,) = predictions(model, loader(store), CPU)  # type: ignore[arg-type]
-    np.testing.assert_array_equal(found.labels()[0].numpy(), slow_labels(model, store[0].frames[1], False))
-    np.testing.assert_array_equal(found.previous_labels()[0].numpy(), slow_labels(model, store[0].frames[0], False))
+    (prediction,) = predictions(model, loader(store), CPU)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(prediction.labels()[0].numpy(), slow_labels(model, store[0].frames[1], False))
+    np.testing.assert_array_equal(
+        prediction.previous_labels()[0].numpy(), slow_labels(model, store[0].frames[0], False)
+    )
 
 
 # Target-only score ----------------------------------------------------------------------------------------------------
@@ -242,9 +244,9 @@ class Fixed(Model):
         return Segmentation(scores, None, scores, scores, (), (scores, scores), None)
 
 
-def score_of(pixels: list[list[float]], clips: int = 3, of: int = 5) -> tuple[float, Fixed]:
+def score_of(pixels: list[list[float]], clips: int = 3, size: int = 5) -> tuple[float, Fixed]:
     model = Fixed(torch.tensor(pixels).t()[None, :, None, :])
-    return target_score(model, loader(Store(of)), clips, CPU), model  # type: ignore[arg-type]
+    return target_score(model, loader(Store(size)), clips, CPU), model  # type: ignore[arg-type]
 
 
 def test_the_target_score_worked_by_hand() -> None:
@@ -269,7 +271,7 @@ def test_confident_and_varied_is_best_and_collapse_is_worth_nothing() -> None:
 
 @pytest.mark.parametrize(("clips", "seen"), [(3, [3]), (4, [4]), (5, [4, 1]), (99, [4, 1])])
 def test_it_looks_at_the_first_clips_only_and_in_evaluation_mode(clips: int, seen: list[int]) -> None:
-    _, model = score_of([[0.5, 0.5]], clips, of=5)
+    _, model = score_of([[0.5, 0.5]], clips, size=5)
     assert model.seen == seen and not any(model.modes)
 
 

@@ -36,29 +36,32 @@ def folder(finished_tiny: Path, tmp_path: Path) -> Path:
 
 
 def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    told = json.loads((folder / RECORD).read_text())
-    change(told)
-    (folder / RECORD).write_text(json.dumps(told))
+    fields = json.loads((folder / RECORD).read_text())
+    change(fields)
+    (folder / RECORD).write_text(json.dumps(fields))
 
 
 def test_what_is_opened_scores_what_the_record_says(folder: Path, tiny_cache: Path) -> None:
-    done, workspace = RunFolder.open(folder), Workspace(cache=tiny_cache)
-    model = done.model(workspace)
-    assert not model.training and done.name == "AdaBN" and done.shift.name == TINY
-    weights, _ = load_tensors(done.checkpoint)
+    finished_run, workspace = RunFolder.open(folder), Workspace(cache=tiny_cache)
+    model = finished_run.model(workspace)
+    assert not model.training and finished_run.name == "AdaBN" and finished_run.shift.name == TINY
+    weights, _ = load_tensors(finished_run.checkpoint)
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
-    with done.labelled_clips(workspace) as loader:
-        scores = protocol_scores(done.shift, model, loader, workspace.device)
-    assert (scores.miou, scores.pixel_accuracy) == (done.record.result.miou, done.record.result.pixel_accuracy)
+    with finished_run.labelled_clips(workspace) as loader:
+        scores = protocol_scores(finished_run.shift, model, loader, workspace.device)
+    assert (scores.miou, scores.pixel_accuracy) == (
+        finished_run.record.result.miou,
+        finished_run.record.result.pixel_accuracy,
+    )
 
 
 def test_labels_are_open_inside_alone_and_never_during_an_adaptation(folder: Path, tiny_cache: Path) -> None:
-    done, workspace = RunFolder.open(folder), Workspace(cache=tiny_cache)
-    with done.labelled_clips(workspace) as loader:
+    finished_run, workspace = RunFolder.open(folder), Workspace(cache=tiny_cache)
+    with finished_run.labelled_clips(workspace) as loader:
         assert len(loader.store.labels()) == 4
         with pytest.raises(AccessError, match="target-train"):
             np.load(next(tiny_cache.glob("clips/target-train-*/frames.npy")))
-    with stage("target-train"), pytest.raises(AccessError), done.labelled_clips(workspace):
+    with stage("target-train"), pytest.raises(AccessError), finished_run.labelled_clips(workspace):
         raise AssertionError("opened")
 
 
@@ -67,19 +70,19 @@ def test_flow_is_the_runs_computed_ahead_where_it_is(
 ) -> None:
     """The record's config is what is asked for, so another flow than the default's is the run's."""
     shutil.copytree(tiny_cache / "clips", tmp_path / "clips")
-    done, workspace = finished_runs(["adabn"], TINY, [0], finished_tiny)[0], Workspace(cache=tmp_path)
-    other = done.record.model_copy(update={"config": done.config.model_copy(update={"flow": "dis"})})
-    done = RunFolder(done.folder, other)
-    with done.labelled_clips(workspace) as loader:
+    finished_run, workspace = finished_runs(["adabn"], TINY, [0], finished_tiny)[0], Workspace(cache=tmp_path)
+    with_dis = finished_run.record.model_copy(update={"config": finished_run.config.model_copy(update={"flow": "dis"})})
+    finished_run = RunFolder(finished_run.folder, with_dis)
+    with finished_run.labelled_clips(workspace) as loader:
         assert loader.flow is dis.BACKEND
     compute(open_split(load_shift(TINY), "target-val", 0, workspace), "dis", tmp_path, workers=1)
-    with done.labelled_clips(workspace) as loader:
+    with finished_run.labelled_clips(workspace) as loader:
         assert isinstance(loader.flow, Precomputed) and loader.flow.identity == "dis-medium"
     monkeypatch.setattr(dis, "AHEAD", True, raising=False)  # as mmflow: a process of its own, so never in a run
     shutil.rmtree(tmp_path / "flow")
     with (
         pytest.raises(RunError, match="a run cannot compute it: bench flow compute first"),
-        done.labelled_clips(workspace),
+        finished_run.labelled_clips(workspace),
     ):
         raise AssertionError("opened")
     assert resolve.identity_of("dis", dis.BACKEND) == "dis-medium"
@@ -104,10 +107,12 @@ def test_a_damaged_record_and_a_damaged_checkpoint_failed(folder: Path) -> None:
 
 
 def test_a_run_of_another_protocol_is_refused_unless_it_is_asked_for(folder: Path) -> None:
-    edit(folder, lambda told: told.update(shift_hash="0" * 12))
-    now = load_shift(TINY).hash
-    says = rf"{folder} was made under protocol 000000000000; '{TINY}' is now {now}; run it again, or check out"
-    with pytest.raises(UsageError, match=says):
+    edit(folder, lambda fields: fields.update(shift_hash="0" * 12))
+    current_hash = load_shift(TINY).hash
+    message = (
+        rf"{folder} was made under protocol 000000000000; '{TINY}' is now {current_hash}; run it again, or check out"
+    )
+    with pytest.raises(UsageError, match=message):
         RunFolder.open(folder)
     assert RunFolder.open(folder, any_protocol=True).model(Workspace()).training is False
 
@@ -116,14 +121,14 @@ def test_a_run_of_another_protocol_is_refused_unless_it_is_asked_for(folder: Pat
 def test_a_run_that_was_cut_short_is_of_its_own_short_protocol(workspace: Workspace) -> None:
     config = make_run_config("source_only", TINY, steps=2)
     run(config, workspace)
-    done = RunFolder.open(workspace.runs / config.hash)
-    assert done.shift.adaptation.steps == 2 and done.record.shift_hash != config.shift_hash
+    finished_run = RunFolder.open(workspace.runs / config.hash)
+    assert finished_run.shift.adaptation.steps == 2 and finished_run.record.shift_hash != config.shift_hash
 
 
 def test_only_records_of_the_protocol_are_compared(folder: Path) -> None:
     root = folder.parent / "boards"
     assert [record.run for record in all_records(folder.parent, root, TINY)] == [folder.name]
-    edit(folder, lambda told: told["config"].update(shift_hash="0" * 12))
+    edit(folder, lambda fields: fields["config"].update(shift_hash="0" * 12))
     assert all_records(folder.parent, root, TINY) == []
     (folder / RECORD).write_text("damaged")
     assert all_records(folder.parent, root, TINY) == []
@@ -131,5 +136,5 @@ def test_only_records_of_the_protocol_are_compared(folder: Path) -> None:
 
 def test_a_record_without_its_checkpoint_is_a_finished_run_of_another_machine(folder: Path) -> None:
     (folder / CHECKPOINT).unlink()
-    found = finished(folder, make_run_config("adabn", TINY))
-    assert found is not None and found.run == folder.name
+    record = finished(folder, make_run_config("adabn", TINY))
+    assert record is not None and record.run == folder.name

@@ -94,20 +94,20 @@ def test_an_own_optimiser_is_scheduled_and_resumed_to_the_same_bits(
 ) -> None:
     monkeypatch.setattr("bench.runs.training.STATE_EVERY", 2)
     name = fake_method(more=RIVAL + "\nimport torch\nSTOP, RATES, FINAL = [], [], []\n")
-    whole = run(tiny(name), workspace)
-    found = module(name)
-    rates, final = list(found.RATES), found.FINAL[-1]  # type: ignore[attr-defined]
+    uninterrupted = run(tiny(name), workspace)
+    method_module = module(name)
+    rates, final = list(method_module.RATES), method_module.FINAL[-1]  # type: ignore[attr-defined]
     assert rates == pytest.approx([0.01 * (1 - s / 6) ** 0.9 for s in range(6)])
 
     elsewhere = Workspace(tmp_path / "other runs", workspace.cache, workspace.device, unboxed=True)
-    found.STOP.append(5)  # type: ignore[attr-defined]
+    method_module.STOP.append(5)  # type: ignore[attr-defined]
     with pytest.raises(KeyboardInterrupt):
         run(tiny(name), elsewhere)
     saved, _ = load_tensors(next(elsewhere.runs.rglob("state.safetensors")))
     assert {"optimiser/rival/0/exp_avg", "optimiser/rival/0/step", "optimiser/rival/1/exp_avg_sq"} <= saved.keys()
-    found.STOP.clear()  # type: ignore[attr-defined]
-    assert run(tiny(name), elsewhere).result == whole.result
-    assert found.FINAL[-1] == final  # type: ignore[attr-defined]
+    method_module.STOP.clear()  # type: ignore[attr-defined]
+    assert run(tiny(name), elsewhere).result == uninterrupted.result
+    assert method_module.FINAL[-1] == final  # type: ignore[attr-defined]
 
 
 def test_a_method_that_evaluates_its_average_is_scored_on_both(

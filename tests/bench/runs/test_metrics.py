@@ -48,9 +48,9 @@ def test_matrix_equals_counting(pairs):
         for p in range(4):
             assert matrix[t, p] == pairs.count((t, p))
     for c, iou in enumerate(iou_from_confusion(matrix).tolist()):
-        both = sum(t == c and p == c for t, p in pairs)
-        either = sum((t == c or p == c) and t < 4 for t, p in pairs)
-        assert iou == pytest.approx(both / either) if either else math.isnan(iou)
+        intersection = sum(t == c and p == c for t, p in pairs)
+        union = sum((t == c or p == c) and t < 4 for t, p in pairs)
+        assert iou == pytest.approx(intersection / union) if union else math.isnan(iou)
 
 
 @quick
@@ -87,18 +87,18 @@ def test_the_official_evaluator_agrees():
     args = official.args
     args.evalLabels = []
     official.generateMatrix(args)
-    their = official.generateMatrix(args)
+    official_matrix = official.generateMatrix(args)
     truth_ids = np.where(truth == 255, 0, to_id[np.minimum(truth, 18)])
     for t, p in zip(truth_ids.flatten(), to_id[guess].flatten(), strict=True):
-        their[t, p] += 1
+        official_matrix[t, p] += 1
 
     matrix = confusion_matrix(truth, guess, 19)
-    assert np.array_equal(matrix, their[np.ix_(to_id, to_id)])
+    assert np.array_equal(matrix, official_matrix[np.ix_(to_id, to_id)])
     iou = iou_from_confusion(matrix)
-    theirs = [official.getIouScoreForLabel(int(i), their, args) for i in to_id]
-    np.testing.assert_allclose(iou, theirs, rtol=1e-12)
+    official_ious = [official.getIouScoreForLabel(int(i), official_matrix, args) for i in to_id]
+    np.testing.assert_allclose(iou, official_ious, rtol=1e-12)
     names = {entry.id: entry.name for entry in cityscapes_labels}
-    by_name = {names[int(i)]: score for i, score in zip(to_id, theirs, strict=True)}
+    by_name = {names[int(i)]: score for i, score in zip(to_id, official_ious, strict=True)}
     assert mean_iou(iou) == pytest.approx(official.getScoreAverage(by_name, args), rel=1e-12)
 
 

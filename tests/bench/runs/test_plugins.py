@@ -1,4 +1,4 @@
-"""Methods, networks, flow backends and shifts from files of one's own, from the config to the leaderboard's door."""
+"""Methods, networks, flow backends and shifts from files of one's own, from the config to `bench submit`, which refuses them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.bench.own_files import FLOW, METHOD, NETWORK, Files, config_of
 
 
 @pytest.fixture
-def done(files: Files, workspace: Workspace, no_figures: None) -> Path:
+def finished_folder(files: Files, workspace: Workspace, no_figures: None) -> Path:
     """Folder of a finished run of all four files."""
     config = config_of(files)
     run(config, workspace)
@@ -73,20 +73,20 @@ def test_where_a_file_lies_does_not_matter(files: Files, tmp_path: Path, monkeyp
 
 
 def test_a_run_says_which_sources_it_had_and_can_be_gone_back_to_from_anywhere(
-    done: Path, tiny_cache: Path, forget: Callable[[], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    finished_folder: Path, tiny_cache: Path, forget: Callable[[], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name in ("record.json", "config.yaml", "metrics.jsonl"):
-        assert "own files" not in (done / name).read_text(), "a record holds no path"
+        assert "own files" not in (finished_folder / name).read_text(), "a record holds no path"
     forget()
     monkeypatch.chdir(tmp_path)
-    record = read_record(done / "record.json")
+    record = read_record(finished_folder / "record.json")
     assert sorted(record.config.plugins) == ["flow/still", "method/mine", "network/micro"]
-    report = verify_record(done, tiny_cache)
+    report = verify_record(finished_folder, tiny_cache)
     assert report.verdict == "identical" and report.same_environment
 
 
 def test_a_run_of_a_file_that_has_changed_or_gone_is_refused_in_one_line(
-    done: Path, files: Files, tiny_cache: Path, forget: Callable[[], None]
+    finished_folder: Path, files: Files, tiny_cache: Path, forget: Callable[[], None]
 ) -> None:
     text = files["micro"].read_text()
     files["micro"].write_text(text + "# changed\n")
@@ -94,23 +94,23 @@ def test_a_run_of_a_file_that_has_changed_or_gone_is_refused_in_one_line(
     with pytest.raises(
         UsageError, match=r"has network/micro [0-9a-f]{12}, at hand is [0-9a-f]{12}; run it anew, or bring"
     ) as caught:
-        verify_record(done, tiny_cache)
+        verify_record(finished_folder, tiny_cache)
     assert "\n" not in str(caught.value)
     files["micro"].unlink()
     forget()
     with pytest.raises(
         UsageError, match=r"needs the network 'micro', which is not at hand: .*BENCH_PLUGINS=network=path/to/micro\.py"
     ):
-        verify_record(done, tiny_cache)
+        verify_record(finished_folder, tiny_cache)
 
 
 def test_the_leaderboard_holds_only_what_the_repository_holds(
-    done: Path, files: Files, workspace: Workspace, tmp_path: Path, no_figures: None
+    finished_folder: Path, files: Files, workspace: Workspace, tmp_path: Path, no_figures: None
 ) -> None:
     with pytest.raises(
         UsageError, match="flow still, method mine, network micro, shift small from outside this repository; add"
     ):
-        submit_runs([done], tmp_path / "boards", workspace.cache)
+        submit_runs([finished_folder], tmp_path / "boards", workspace.cache)
     config = make_run_config("adabn", str(files["small"]))
     run(config, workspace)
     with pytest.raises(UsageError, match="ran with shift small from outside this repository"):
@@ -186,9 +186,9 @@ def test_flow_that_is_computed_ahead_belongs_to_the_source_of_its_backend(files:
     assert identity(name) == f"still-1-{source_hash('flow', name)}"
     split = prepare(load_shift("ministreet-tiny"), "target", "val", 0, workspace)
     files["still"].unlink()
-    told = compute(split, name, workspace.cache, workers=2, per_shard=2, force=True)
-    assert told["identity"] == identity(name) and told["clips"] == len(split.open())
-    assert Path(told["folder"]).parent.name == identity(name)
+    summary = compute(split, name, workspace.cache, workers=2, per_shard=2, force=True)
+    assert summary["identity"] == identity(name) and summary["clips"] == len(split.open())
+    assert Path(summary["folder"]).parent.name == identity(name)
 
 
 def test_an_adaptation_of_own_footage_belongs_to_the_source_of_its_method(files: Files, tmp_path: Path) -> None:
@@ -201,8 +201,14 @@ def test_an_adaptation_of_own_footage_belongs_to_the_source_of_its_method(files:
         Image.fromarray(noise).save(pictures / f"{number}.png")
 
     def adapted() -> Path:
-        given = (str(files["mine"]), out, {}, schedule(1, 1, 1e-3), Workspace(tmp_path / "runs", tmp_path / "cache"))
-        return adapt_video(model, pictures, *given, flow=str(files["still"]))
+        arguments = (
+            str(files["mine"]),
+            out,
+            {},
+            schedule(1, 1, 1e-3),
+            Workspace(tmp_path / "runs", tmp_path / "cache"),
+        )
+        return adapt_video(model, pictures, *arguments, flow=str(files["still"]))
 
     first = adapted().read_bytes()
     assert adapted().read_bytes() == first

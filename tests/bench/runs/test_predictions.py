@@ -100,10 +100,10 @@ def test_labelled_batches_read_clip_and_label_once(skip: bool, store: Spy) -> No
     loader = LabelledLoader(store, exact.BACKEND, 2, 0, BadClips(skip))
     batches = [loader(step) for step in range(2)]
     assert store.once_each() and store.label_reads == store.reads
-    read = {key: label for batch in batches for key, label in zip(batch.keys, batch.label, strict=True)}  # type: ignore[attr-defined]
+    labels = {key: label for batch in batches for key, label in zip(batch.keys, batch.label, strict=True)}  # type: ignore[attr-defined]
     plain = ClipStore(store.folder)
     for number in range(len(plain)):
-        assert (read[plain.key(number)].numpy() == plain.labels()[number]).all()
+        assert (labels[plain.key(number)].numpy() == plain.labels()[number]).all()
 
 
 def test_precomputed_flow_reads_every_clip_once(folder: Path, segmenter: VideoSegmenter, tmp_path: Path) -> None:
@@ -128,21 +128,23 @@ def test_another_clips_flow_takes_one_more_read(store: Spy) -> None:
 
 def test_a_skipped_clip_is_named_by_the_one_that_was_read(folder: Path, segmenter: VideoSegmenter) -> None:
     store = Spy(folder, bad=[1])
-    found = list(predictions(segmenter, ClipLoader(store, zero.BACKEND, 1, 0, BadClips(skip=True)), CPU, together=1))
-    assert [one.reads[0].number for one in found] == [0, 2, 2, 3]
-    assert found[1].batch.keys == (store.key(2),)
+    passes = list(predictions(segmenter, ClipLoader(store, zero.BACKEND, 1, 0, BadClips(skip=True)), CPU, together=1))
+    assert [prediction.reads[0].number for prediction in passes] == [0, 2, 2, 3]
+    assert passes[1].batch.keys == (store.key(2),)
 
 
 # Batches, sizes, modes ------------------------------------------------------------------------------------------------
 
 
 def test_clips_come_in_the_order_and_number_that_is_asked_for(store: Spy, segmenter: VideoSegmenter) -> None:
-    loader, seen = ClipLoader(store, exact.BACKEND, 1, 0), []
+    loader, numbers_read = ClipLoader(store, exact.BACKEND, 1, 0), []
     for together, numbers in ((None, None), (3, None), (2, [3, 0, 1]), (1, [])):
-        found = list(predictions(segmenter, loader, CPU, numbers=numbers, together=together))
-        seen.append([[read.number for read in one.reads] for one in found])
-        assert all(one.batch.keys == tuple(store.key(read.number) for read in one.reads) for one in found)
-    assert seen == [[[0, 1, 2, 3]], [[0, 1, 2], [3]], [[3, 0], [1]], []]
+        passes = list(predictions(segmenter, loader, CPU, numbers=numbers, together=together))
+        numbers_read.append([[read.number for read in prediction.reads] for prediction in passes])
+        assert all(
+            prediction.batch.keys == tuple(store.key(read.number) for read in prediction.reads) for prediction in passes
+        )
+    assert numbers_read == [[[0, 1, 2, 3]], [[0, 1, 2], [3]], [[3, 0], [1]], []]
 
 
 def test_label_maps_that_are_large_come_one_by_one() -> None:
@@ -154,15 +156,17 @@ def test_scores_and_labels_are_upsampled_to_any_size(
     align_corners: bool, store: Spy, segmenter: VideoSegmenter
 ) -> None:
     loader = ClipLoader(store, exact.BACKEND, 1, 0)
-    (found,) = predictions(segmenter, loader, CPU, align_corners)
-    assert found.size == (64, 128) and not found.scores().requires_grad and not segmenter.training
+    (prediction,) = predictions(segmenter, loader, CPU, align_corners)
+    assert prediction.size == (64, 128) and not prediction.scores().requires_grad and not segmenter.training
     for size in ((64, 128), (20, 31)):
-        expected = functional.interpolate(found.out.scores, size, mode="bilinear", align_corners=align_corners)
-        assert torch.equal(found.scores(size), expected) and torch.equal(found.labels(size), expected.argmax(1))
-        alone = segmenter.classify(segmenter.fuse_alone(segmenter.encode(found.batch.frames[:, 0])[0]))
+        expected = functional.interpolate(prediction.out.scores, size, mode="bilinear", align_corners=align_corners)
+        assert torch.equal(prediction.scores(size), expected) and torch.equal(
+            prediction.labels(size), expected.argmax(1)
+        )
+        alone = segmenter.classify(segmenter.fuse_alone(segmenter.encode(prediction.batch.frames[:, 0])[0]))
         expected = functional.interpolate(alone, size, mode="bilinear", align_corners=align_corners)
-        assert torch.equal(found.previous_labels(size), expected.argmax(1))
-    assert torch.equal(found.scores(), found.scores((64, 128)))
+        assert torch.equal(prediction.previous_labels(size), expected.argmax(1))
+    assert torch.equal(prediction.scores(), prediction.scores((64, 128)))
 
 
 def test_one_pass_leaves_the_mode_as_it_is(store: Spy, segmenter: VideoSegmenter) -> None:

@@ -1,4 +1,4 @@
-"""The profile of a step: every second is somebody's, and functions are whole again afterwards."""
+"""The profile of a step: the shares of its parts add up to all of its time, and patched functions are restored."""
 
 from __future__ import annotations
 
@@ -43,21 +43,21 @@ def test_a_part_can_be_named_when_it_ends() -> None:
 def test_networks_are_segmenters_with_their_parts_and_heads() -> None:
     cls = method_class("stpl")
     method = cls(build_segmenter("mini", "conv1x1", 5), cls.Settings(), Setup(5, 6, 0))
-    found = networks(method)
+    modules = networks(method)
     for segmenter in (method.segmenter, method.teacher.segmenter):
-        assert all(any(part is m for m in found) for part in (segmenter, segmenter.encoder, segmenter.classifier))
-    assert any(method.head is m for m in found)
-    assert not any(isinstance(m, nn.Conv2d) and m is not method.segmenter.auxiliary_classifier for m in found[:1])
+        assert all(any(part is m for m in modules) for part in (segmenter, segmenter.encoder, segmenter.classifier))
+    assert any(method.head is m for m in modules)
+    assert not any(isinstance(m, nn.Conv2d) and m is not method.segmenter.auxiliary_classifier for m in modules[:1])
 
 
 @pytest.mark.parametrize("name", ["self_training", "oracle"])
 def test_shares_add_up_and_nothing_stays_patched(name: str, workspace: Workspace) -> None:
     before, backward = dict(vars(module)), torch.Tensor.backward
-    found = profile(make_run_config(name, "ministreet-tiny", 0), workspace, 3)
-    assert sum(found["share"].values()) == pytest.approx(100, abs=0.5)
-    assert {"network", "losses", "backward", "optimiser", "clips", "rest"} == set(found["share"])
-    assert found["outside"] == pytest.approx(found["share"]["clips"] + found["share"]["rest"], abs=0.5)
-    assert 0 < found["outside"] < 90 and found["step"] > 0
+    profiled = profile(make_run_config(name, "ministreet-tiny", 0), workspace, 3)
+    assert sum(profiled["share"].values()) == pytest.approx(100, abs=0.5)
+    assert {"network", "losses", "backward", "optimiser", "clips", "rest"} == set(profiled["share"])
+    assert profiled["outside"] == pytest.approx(profiled["share"]["clips"] + profiled["share"]["rest"], abs=0.5)
+    assert 0 < profiled["outside"] < 90 and profiled["step"] > 0
     assert dict(vars(module)) == before and torch.Tensor.backward is backward
     assert not list(workspace.runs.rglob("*.safetensors"))
 

@@ -19,7 +19,7 @@ from bench.runs.records import Record, read_record, read_records
 def record(**changes: Any) -> dict[str, Any]:
     config = make_run_config("adabn", "ministreet-tiny")
     snapshot = {"step": 0, "target_score": 1.0, "miou": 40.0}
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "schema": 1,
         "run": config.hash,
         "config": config.model_dump(mode="json"),
@@ -41,21 +41,21 @@ def record(**changes: Any) -> dict[str, Any]:
     }  # fmt: skip
     for dotted, value in changes.items():
         *parents, last = dotted.split("__")
-        place = told
-        for part in parents:
-            place = place[part]
-        place[last] = value
-    return told
+        section = fields
+        for key in parents:
+            section = section[key]
+        section[last] = value
+    return fields
 
 
-def written(tmp_path: Path, told: dict[str, Any]) -> Path:
+def record_file(tmp_path: Path, fields: dict[str, Any]) -> Path:
     path = tmp_path / "record.json"
-    path.write_text(json.dumps(told), encoding="utf-8")
+    path.write_text(json.dumps(fields), encoding="utf-8")
     return path
 
 
 def test_a_record_survives_being_written_and_read(tmp_path: Path) -> None:
-    first = read_record(written(tmp_path, record()))
+    first = read_record(record_file(tmp_path, record()))
     write_atomically(tmp_path / "again.json", first.to_json())
     assert read_record(tmp_path / "again.json") == first
     assert first.to_json() == read_record(tmp_path / "again.json").to_json()
@@ -79,31 +79,31 @@ def test_a_record_survives_being_written_and_read(tmp_path: Path) -> None:
 def test_a_record_that_does_not_validate_is_refused_with_the_fields_path(
     changes: dict[str, Any], says: str, tmp_path: Path
 ) -> None:
-    path = written(tmp_path, record(**changes))
+    path = record_file(tmp_path, record(**changes))
     with pytest.raises(RunError, match=f"Record {path} is damaged: {says}"):
         read_record(path)
 
 
 @pytest.mark.parametrize("more", [{}, {"surprise": 1, "result__miou": "high"}])
 def test_a_record_of_another_version_is_not_damaged(more: dict[str, Any], tmp_path: Path) -> None:
-    path = written(tmp_path, record(schema=2, **more))
-    says = f"Record {path} is of schema 2; this version of bench reads schema 1: use the version that made it"
-    with pytest.raises(RunError, match=f"^{says}$"):
+    path = record_file(tmp_path, record(schema=2, **more))
+    message = f"Record {path} is of schema 2; this version of bench reads schema 1: use the version that made it"
+    with pytest.raises(RunError, match=f"^{message}$"):
         read_record(path)
 
 
 def test_digests_are_no_part_of_older_records(tmp_path: Path) -> None:
-    told = read_record(written(tmp_path, record())).to_json()
-    assert "digests" not in told
+    text = read_record(record_file(tmp_path, record())).to_json()
+    assert "digests" not in text
     digests = {"checkpoint": "0" * 64, "source_model": "f" * 64}
-    again = read_record(written(tmp_path, record(digests=digests)))
-    assert again.digests is not None and again.digests.model_dump() == digests
-    assert json.loads(again.to_json()) == json.loads(told) | {"digests": digests}
+    reread = read_record(record_file(tmp_path, record(digests=digests)))
+    assert reread.digests is not None and reread.digests.model_dump() == digests
+    assert json.loads(reread.to_json()) == json.loads(text) | {"digests": digests}
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100, -3])
 def test_a_truncated_record_is_refused(keep: int, tmp_path: Path) -> None:
-    path = written(tmp_path, record())
+    path = record_file(tmp_path, record())
     os.truncate(path, keep % path.stat().st_size)
     with pytest.raises(RunError, match=r"is damaged: .*; delete it and run again") as caught:
         read_record(path)

@@ -60,41 +60,44 @@ def test_a_run_starts_from_it_and_says_so(
 def test_the_manifest_says_what_it_is(released: Workspace, tiny_cache: Path) -> None:
     assert released.released is not None
     identity = source_identity(CONFIG, CONFIG.protocol, released)
-    (name, one), *rest = read_manifest(released.released).models.items()
+    (name, entry), *rest = read_manifest(released.released).models.items()
     cached = cached_model(identity, Workspace(released.runs, tiny_cache))
     assert not rest and name == hash_of(identity) == cached.stem
     assert (
-        one.sha256 == sha256_of(cached) == sha256_of(released.released / one.file) and one.size == cached.stat().st_size
+        entry.sha256 == sha256_of(cached) == sha256_of(released.released / entry.file)
+        and entry.size == cached.stat().st_size
     )
     assert (
-        one.environments and one.environments[0]["threads"] == "1" and (one.shift, one.seed) == ("ministreet-tiny", 0)
+        entry.environments
+        and entry.environments[0]["threads"] == "1"
+        and (entry.shift, entry.seed) == ("ministreet-tiny", 0)
     )
-    again = release_sources([CONFIG], Workspace(released.runs, tiny_cache), released.released.parent)
-    assert again == [released.released / one.file]
+    paths = release_sources([CONFIG], Workspace(released.runs, tiny_cache), released.released.parent)
+    assert paths == [released.released / entry.file]
 
 
 def test_without_it_one_is_trained(released: Workspace) -> None:
     path = source_model(CONFIG, CONFIG.protocol, dataclasses.replace(released, released=None))
     assert path.parent == released.cache / "sources"
-    other = make_run_config("source_only", "ministreet-tiny", seed=1)  # none was released
+    unreleased = make_run_config("source_only", "ministreet-tiny", seed=1)  # none was released
     assert released.released is not None and len(read_manifest(released.released).models) == 1
-    assert hash_of(source_identity(other, other.protocol)) not in read_manifest(released.released).models
+    assert hash_of(source_identity(unreleased, unreleased.protocol)) not in read_manifest(released.released).models
 
 
 def test_what_is_not_what_was_released_is_refused(released: Workspace) -> None:
     folder = released.released
     assert folder is not None
     (path,), manifest = folder.glob("*.safetensors"), folder / MANIFEST
-    whole, told = path.read_bytes(), manifest.read_text(encoding="utf-8")
-    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    content, manifest_text = path.read_bytes(), manifest.read_text(encoding="utf-8")
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(RunError, match="is not what was released: its SHA-256"):
         source_model(CONFIG, CONFIG.protocol, released)
     path.unlink()
     with pytest.raises(RunError, match="is not there; bring it back from git, or train one with --train-source"):
         source_model(CONFIG, CONFIG.protocol, released)
-    path.write_bytes(whole)
+    path.write_bytes(content)
     save_tensors(path, load_tensors(path)[0], {"identity": {"seed": 1}})
-    changed = json.loads(told)
+    changed = json.loads(manifest_text)
     changed["models"][path.stem]["sha256"] = sha256_of(path)
     manifest.write_text(json.dumps(changed))
     with pytest.raises(RunError, match="source model of something else"):
@@ -139,7 +142,8 @@ def test_verify_says_what_a_run_started_from(
     assert released.released is not None
     monkeypatch.setenv("BENCH_SOURCES", str(released.released))
     monkeypatch.setattr(
-        "bench.leaderboards.verify.run", lambda config, at: run(config, dataclasses.replace(at, unboxed=True))
+        "bench.leaderboards.verify.run",
+        lambda config, workspace: run(config, dataclasses.replace(workspace, unboxed=True)),
     )
     folder = finished_tiny / CONFIG.hash  # it trained the model that was released later
     report = verify_record(folder, cache=released.cache, device="cpu")
@@ -147,11 +151,11 @@ def test_verify_says_what_a_run_started_from(
     assert "both start from the released one" in report.source and "trained on this processor" in report_text(report)
     before = bench.runs.records.read_record(folder / "record.json")
     elsewhere = {**(before.environments or {}), "source model": ({"cpu_model": "family 1, AVX9"},)}
-    again = before.model_copy(update={"source_from": "released", "environments": elsewhere})
-    told = compare(again, again)
-    assert "trained on another processor (family 1, AVX9; here is" in told.source and told.same_environment
+    moved = before.model_copy(update={"source_from": "released", "environments": elsewhere})
+    comparison = compare(moved, moved)
+    assert "trained on another processor (family 1, AVX9; here is" in comparison.source and comparison.same_environment
     assert before.digests is not None
-    other = before.model_copy(update={"digests": before.digests.model_copy(update={"source_model": "0" * 64})})
-    told = compare(other, again)
-    assert told.environment["SHA-256 of the source model"] == ("0" * 12, str(before.digests.source_model)[:12])
-    assert "the record started from another" in told.source and not told.failed()
+    other_start = before.model_copy(update={"digests": before.digests.model_copy(update={"source_model": "0" * 64})})
+    comparison = compare(other_start, moved)
+    assert comparison.environment["SHA-256 of the source model"] == ("0" * 12, str(before.digests.source_model)[:12])
+    assert "the record started from another" in comparison.source and not comparison.failed()

@@ -38,17 +38,17 @@ def die_at(moment: str) -> None:
     def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def kill_on(place: Any, name: str, when: Callable[..., bool], half_written: bool = False) -> None:
-        original = getattr(place, name)
+    def kill_on(owner: Any, name: str, condition: Callable[..., bool], half_written: bool = False) -> None:
+        original = getattr(owner, name)
 
         def deadly(*args: Any, **kwargs: Any) -> Any:
-            if when(*args, **kwargs):
+            if condition(*args, **kwargs):
                 if half_written:  # the scratch file is there and is not whole
                     os.truncate(args[0], os.path.getsize(args[0]) // 2)
                 die()
             return original(*args, **kwargs)
 
-        setattr(place, name, deadly)
+        setattr(owner, name, deadly)
 
     count = iter(range(10_000))
     if moment == "third clip":
@@ -58,8 +58,10 @@ def die_at(moment: str) -> None:
     elif moment == "source model half written":
         kill_on(os, "replace", lambda _, to: Path(to).parent.name == "sources", half_written=True)
     elif moment.startswith("adaptation step"):
-        wanted = int(moment.split()[-1])
-        kill_on(training.Trainer, "step", lambda self, step, *_: "sources" not in str(self.folder) and step == wanted)
+        fatal_step = int(moment.split()[-1])
+        kill_on(
+            training.Trainer, "step", lambda self, step, *_: "sources" not in str(self.folder) and step == fatal_step
+        )
     elif moment == "state half written":
 
         def second_state(_: Any, to: Path) -> bool:
@@ -126,12 +128,12 @@ def go(moment: str, *arguments: Any) -> None:
 
 @pytest.fixture(scope="module")
 def shift(tmp_path_factory: pytest.TempPathFactory) -> str:
-    told = yaml.safe_load((ROOT / "shifts" / "ministreet-tiny.yaml").read_text(encoding="utf-8"))
-    told["adaptation"].update(steps=13)
-    told["source_training"].update(steps=13)
-    told["data"]["target"].update(val=13)
+    fields = yaml.safe_load((ROOT / "shifts" / "ministreet-tiny.yaml").read_text(encoding="utf-8"))
+    fields["adaptation"].update(steps=13)
+    fields["source_training"].update(steps=13)
+    fields["data"]["target"].update(val=13)
     path = tmp_path_factory.mktemp("shift") / "killed.yaml"
-    path.write_text(yaml.safe_dump(told), encoding="utf-8")
+    path.write_text(yaml.safe_dump(fields), encoding="utf-8")
     return str(path)
 
 
@@ -219,8 +221,8 @@ def test_a_killed_stream_ends_with_the_same_bits(undisturbed: Path, shift: str, 
     for moment in ("prediction half written", BOXED):
         go(moment, method, shift, tmp_path / "killed", cache)
     go("", method, shift, tmp_path / "killed", cache)
-    whole, killed = tmp_path / "whole" / name, tmp_path / "killed" / name
-    records = [json.loads((folder / "record.json").read_text()) for folder in (whole, killed)]
+    complete, killed = tmp_path / "whole" / name, tmp_path / "killed" / name
+    records = [json.loads((folder / "record.json").read_text()) for folder in (complete, killed)]
     for record in records:
         assert record.pop("cost")["frames"] == 13
         record.pop("date")
@@ -231,5 +233,5 @@ def test_a_killed_stream_ends_with_the_same_bits(undisturbed: Path, shift: str, 
         "sequences.csv",
         *(f"online/{n:06d}.png" for n in range(13)),
     ):
-        assert (whole / file).read_bytes() == (killed / file).read_bytes(), file
+        assert (complete / file).read_bytes() == (killed / file).read_bytes(), file
     assert len(list((killed / "online").iterdir())) == 26

@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def done(tiny_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, Path]:
+def stpl_run(tiny_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, Path]:
     """A finished run of stpl, with figures, that no test may touch; its config and the folder of runs."""
     runs = tmp_path_factory.mktemp("done")
     torch.set_num_threads(1)
@@ -41,10 +41,10 @@ def done(tiny_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Ru
 
 
 @pytest.fixture
-def again(done: tuple[RunConfig, Path], tmp_path: Path, tiny_cache: Path) -> tuple[RunConfig, Workspace]:
+def run_copy(stpl_run: tuple[RunConfig, Path], tmp_path: Path, tiny_cache: Path) -> tuple[RunConfig, Workspace]:
     """A copy of it that may be spoilt."""
-    shutil.copytree(done[1], tmp_path / "runs")
-    return done[0], Workspace(tmp_path / "runs", tiny_cache, CPU)
+    shutil.copytree(stpl_run[1], tmp_path / "runs")
+    return stpl_run[0], Workspace(tmp_path / "runs", tiny_cache, CPU)
 
 
 @pytest.fixture
@@ -58,8 +58,8 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
 # What a run leaves ----------------------------------------------------------------------------------------------------
 
 
-def test_a_run_folder_holds_config_log_checkpoint_record_and_figures(done: tuple[RunConfig, Path]) -> None:
-    config, runs = done
+def test_a_run_folder_holds_config_log_checkpoint_record_and_figures(stpl_run: tuple[RunConfig, Path]) -> None:
+    config, runs = stpl_run
     folder = runs / config.hash
     assert sorted(p.name for p in folder.iterdir()) == [
         "checkpoint.safetensors", "config.yaml", "figures", "metrics.jsonl", "record.json", "sequences.csv",
@@ -70,8 +70,8 @@ def test_a_run_folder_holds_config_log_checkpoint_record_and_figures(done: tuple
     assert len(figures) == 3 and all(path.read_bytes().startswith(b"\x89PNG") for path in figures)
 
 
-def test_the_record_says_where_the_number_comes_from(done: tuple[RunConfig, Path], tiny_cache: Path) -> None:
-    config, runs = done
+def test_the_record_says_where_the_number_comes_from(stpl_run: tuple[RunConfig, Path], tiny_cache: Path) -> None:
+    config, runs = stpl_run
     record = read_record(runs / config.hash / "record.json")
     shift = load_shift(TINY)
     assert record.config == config and record.run == config.hash and record.shift_hash == shift.hash
@@ -121,14 +121,14 @@ def test_compilers_may_start_where_they_were_asked_for(
 
 
 @pytest.mark.usefixtures("no_work")
-def test_a_finished_run_is_found_again(again: tuple[RunConfig, Workspace], done: tuple[RunConfig, Path]) -> None:
-    config, workspace = again
-    assert run(config, workspace) == read_record(done[1] / config.hash / "record.json")
+def test_a_finished_run_is_found_again(run_copy: tuple[RunConfig, Workspace], stpl_run: tuple[RunConfig, Path]) -> None:
+    config, workspace = run_copy
+    assert run(config, workspace) == read_record(stpl_run[1] / config.hash / "record.json")
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_force_repeats_it_and_gets_the_same_bits(again: tuple[RunConfig, Workspace]) -> None:
-    config, workspace = again
+def test_force_repeats_it_and_gets_the_same_bits(run_copy: tuple[RunConfig, Workspace]) -> None:
+    config, workspace = run_copy
     folder = workspace.runs / config.hash
     before, weights = read_record(folder / "record.json"), (folder / "checkpoint.safetensors").read_bytes()
     (folder / "left over").write_text("of an older version")
@@ -164,16 +164,16 @@ def test_the_source_model_is_shared_and_depends_on_the_fusion(
     trained.clear()
     assert run(make_run_config("source_only", TINY), workspace).source_model == first.source_model
     assert trained == []
-    other = run(make_run_config("source_only", TINY, 0, {"fusion": "none"}), workspace)
-    assert trained == ["train source"] and other.source_model != first.source_model
+    without_fusion = run(make_run_config("source_only", TINY, 0, {"fusion": "none"}), workspace)
+    assert trained == ["train source"] and without_fusion.source_model != first.source_model
 
 
 @pytest.mark.usefixtures("no_figures")
 def test_a_watched_run_tells_the_target_only_score_and_stays_the_same(workspace: Workspace, tmp_path: Path) -> None:
-    config, told = make_run_config("stpl", TINY, 0, {"ema_decay": 0.9}), dict[int, float]()
+    config, reported = make_run_config("stpl", TINY, 0, {"ema_decay": 0.9}), dict[int, float]()
 
     def watch(step: int, score: float) -> None:
-        told[step] = score
+        reported[step] = score
         with pytest.raises(AccessError, match=r"label\.npy is closed"):  # whoever is told sees no labels either
             open(next((workspace.cache / "clips").glob("target-val-*/label.npy")), "rb").close()
 
@@ -183,25 +183,27 @@ def test_a_watched_run_tells_the_target_only_score_and_stays_the_same(workspace:
     weights = [runs / config.hash / "checkpoint.safetensors" for runs in (workspace.runs, tmp_path / "watched")]
     assert weights[0].read_bytes() == weights[1].read_bytes()
     scores = {s["step"]: s["target_score"] for s in alone.selection.snapshots}
-    assert told == {step: score for step, score in scores.items() if step < 6} and len(told) == 2
+    assert reported == {step: score for step, score in scores.items() if step < 6} and len(reported) == 2
 
 
 # Refused --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_folder_of_another_config_is_refused(again: tuple[RunConfig, Workspace]) -> None:
-    config, workspace = again
-    other = make_run_config("stpl", TINY, 0, {"temperature": 0.2})
-    (workspace.runs / config.hash).rename(workspace.runs / other.hash)
-    with pytest.raises(RunError, match=f"Run folder .*{other.hash} holds another config's run; delete it or choose"):
-        run(other, workspace)
-    (workspace.runs / other.hash / "config.yaml").unlink()
+def test_a_folder_of_another_config_is_refused(run_copy: tuple[RunConfig, Workspace]) -> None:
+    config, workspace = run_copy
+    other_config = make_run_config("stpl", TINY, 0, {"temperature": 0.2})
+    (workspace.runs / config.hash).rename(workspace.runs / other_config.hash)
+    with pytest.raises(
+        RunError, match=f"Run folder .*{other_config.hash} holds another config's run; delete it or choose"
+    ):
+        run(other_config, workspace)
+    (workspace.runs / other_config.hash / "config.yaml").unlink()
     with pytest.raises(RunError, match="holds another config's run"):
-        run(other, workspace)
+        run(other_config, workspace)
 
 
-def test_a_config_of_an_older_protocol_is_refused(again: tuple[RunConfig, Workspace]) -> None:
-    config, workspace = again
+def test_a_config_of_an_older_protocol_is_refused(run_copy: tuple[RunConfig, Workspace]) -> None:
+    config, workspace = run_copy
     old = config.model_copy(update={"shift_hash": "0123456789ab"})
     with pytest.raises(UsageError, match="This config was made under protocol 0123456789ab; 'ministreet-tiny' is now"):
         run(old, workspace)
@@ -209,8 +211,8 @@ def test_a_config_of_an_older_protocol_is_refused(again: tuple[RunConfig, Worksp
 
 @pytest.mark.parametrize("content", [b"", b'{"schema": 1, "run": "', b"\xff\xfe\x00", b"[]", b'{"schema": 1}'])
 @pytest.mark.usefixtures("no_work")
-def test_a_damaged_record_is_named(content: bytes, again: tuple[RunConfig, Workspace]) -> None:
-    config, workspace = again
+def test_a_damaged_record_is_named(content: bytes, run_copy: tuple[RunConfig, Workspace]) -> None:
+    config, workspace = run_copy
     path = workspace.runs / config.hash / "record.json"
     path.write_bytes(content)
     with pytest.raises(RunError, match=f"Record {path} is damaged: .*; delete it and run again") as caught:
@@ -219,8 +221,8 @@ def test_a_damaged_record_is_named(content: bytes, again: tuple[RunConfig, Works
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_a_deleted_record_is_made_again(again: tuple[RunConfig, Workspace]) -> None:
-    config, workspace = again
+def test_a_deleted_record_is_made_again(run_copy: tuple[RunConfig, Workspace]) -> None:
+    config, workspace = run_copy
     path = workspace.runs / config.hash / "record.json"
     before = read_record(path)
     path.unlink()
@@ -228,8 +230,8 @@ def test_a_deleted_record_is_made_again(again: tuple[RunConfig, Workspace]) -> N
 
 
 @pytest.mark.parametrize("content", [b"", b"method: stp", b"\xff\xfe"])
-def test_a_damaged_config_is_not_this_config(content: bytes, again: tuple[RunConfig, Workspace]) -> None:
-    config, workspace = again
+def test_a_damaged_config_is_not_this_config(content: bytes, run_copy: tuple[RunConfig, Workspace]) -> None:
+    config, workspace = run_copy
     (workspace.runs / config.hash / "config.yaml").write_bytes(content)
     with pytest.raises(RunError, match="holds another config's run; delete it"):
         run(config, workspace)
@@ -239,8 +241,8 @@ def test_an_empty_folder_is_not_finished(tmp_path: Path) -> None:
     assert finished(tmp_path, make_run_config("stpl", TINY)) is None
 
 
-def test_a_run_that_is_in_use_is_named(again: tuple[RunConfig, Workspace], monkeypatch: pytest.MonkeyPatch) -> None:
-    config, workspace = again
+def test_a_run_that_is_in_use_is_named(run_copy: tuple[RunConfig, Workspace], monkeypatch: pytest.MonkeyPatch) -> None:
+    config, workspace = run_copy
     monkeypatch.setattr(adapt, "locked", partial(adapt.locked, timeout=0.1))
     folder = workspace.runs / config.hash
     record = read_record(folder / "record.json")
@@ -252,15 +254,15 @@ def test_a_run_that_is_in_use_is_named(again: tuple[RunConfig, Workspace], monke
 
 
 def test_a_finished_run_is_found_where_nothing_can_be_written(
-    again: tuple[RunConfig, Workspace], monkeypatch: pytest.MonkeyPatch
+    run_copy: tuple[RunConfig, Workspace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, workspace = again
+    config, workspace = run_copy
     monkeypatch.setattr("bench.core.files.FileLock", None)  # no lock can be made there
     assert run(config, workspace).run == config.hash
 
 
-def test_what_a_kill_behind_the_record_left_is_removed(again: tuple[RunConfig, Workspace]) -> None:
-    config, workspace = again
+def test_what_a_kill_behind_the_record_left_is_removed(run_copy: tuple[RunConfig, Workspace]) -> None:
+    config, workspace = run_copy
     before = sorted(workspace.runs.rglob("*"))
     (workspace.runs / config.hash / "state").mkdir()
     (workspace.runs / config.hash / "state/snapshot-000002.safetensors").touch()
@@ -301,14 +303,14 @@ def test_a_disk_that_is_full_at_the_end_leaves_nothing_finished(
 @pytest.mark.usefixtures("no_figures")
 def test_a_damaged_source_model_is_trained_again(workspace: Workspace, tiny_cache: Path, tmp_path: Path) -> None:
     cache = shutil.copytree(tiny_cache, tmp_path / "cache")
-    own = Workspace(tmp_path / "own", cache, CPU)
-    before = run(make_run_config("adabn", TINY), own)
+    own_workspace = Workspace(tmp_path / "own", cache, CPU)
+    before = run(make_run_config("adabn", TINY), own_workspace)
     path = cache / "sources" / f"{before.source_model}.safetensors"
-    whole = path.read_bytes()
-    for damaged in (whole[:1000], b"", b"text", whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:]):
+    content = path.read_bytes()
+    for damaged in (content[:1000], b"", b"text", content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]):
         path.write_bytes(damaged)
-        after = run(make_run_config("adabn", TINY), dataclasses.replace(own, force=True))
-        assert path.read_bytes() == whole and after.result == before.result
+        after = run(make_run_config("adabn", TINY), dataclasses.replace(own_workspace, force=True))
+        assert path.read_bytes() == content and after.result == before.result
 
 
 # Policies -------------------------------------------------------------------------------------------------------------
@@ -319,15 +321,15 @@ def test_a_damaged_source_model_is_trained_again(workspace: Workspace, tiny_cach
 def test_the_batch_norm_policy(policy: str, shift_file: Callable[..., str], workspace: Workspace) -> None:
     shift = shift_file({"adaptation.batch_norm": policy})
     statistics = "encoder.stem.0.1.running_mean"
-    found = {}
+    weights = {}
     for method in ("source_only", "adabn"):
         config = make_run_config(method, shift)
         run(config, workspace)
-        found[method] = load_file(workspace.runs / config.hash / "checkpoint.safetensors")
-    assert torch.equal(found["source_only"][statistics], found["adabn"][statistics]) == (policy == "source")
-    for name, value in found["source_only"].items():
+        weights[method] = load_file(workspace.runs / config.hash / "checkpoint.safetensors")
+    assert torch.equal(weights["source_only"][statistics], weights["adabn"][statistics]) == (policy == "source")
+    for name, value in weights["source_only"].items():
         if "running" not in name and "num_batches" not in name:
-            assert torch.equal(value, found["adabn"][name]), name
+            assert torch.equal(value, weights["adabn"][name]), name
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -335,12 +337,12 @@ def test_the_batch_norm_policy(policy: str, shift_file: Callable[..., str], work
 def test_restart_is_called_once_before_the_first_step_with_the_policys_statistics(
     policy: str, shift_file: Callable[..., str], fake_method: Callable[..., str], workspace: Workspace
 ) -> None:
-    more = """
+    body = """
     calls = []
     def restart(self):
         self.calls.append(self.segmenter.encoder.stem[0][1].running_mean.clone())
 """
-    name = fake_method(losses="self.calls.append(step)", more=more)
+    name = fake_method(losses="self.calls.append(step)", more=body)
     record = run(make_run_config(name, shift_file({"adaptation.batch_norm": policy})), workspace)
     first, *steps = adapt.method_class(name).calls
     assert steps == [0, 1, 2, 3, 4, 5]

@@ -59,17 +59,17 @@ def loader() -> ClipLoader:
 
 def model(seed: int = 0) -> VideoSegmenter:
     torch.manual_seed(seed)
-    made = build_segmenter("mini", "conv1x1", 5)
+    segmenter = build_segmenter("mini", "conv1x1", 5)
     with torch.no_grad():  # sure of something
-        for p in made.classifier.parameters():
+        for p in segmenter.classifier.parameters():
             p.mul_(3)
-    return made.eval()
+    return segmenter.eval()
 
 
 def test_every_score_by_hand() -> None:
-    segmenter, other, clips = model(), model(1), loader()
-    found = scores_without_labels(segmenter, clips, 3, 5, CPU, other)
-    assert found.keys() == SCORERS.keys()
+    segmenter, teacher, clips = model(), model(1), loader()
+    scores = scores_without_labels(segmenter, clips, 3, 5, CPU, teacher)
+    assert scores.keys() == SCORERS.keys()
     mean, entropy, density, mirror, agreed, pixels = torch.zeros(5), 0.0, 0.0, 0, 0, 0
     pairs: list[tuple[int, int]] = []
     for i in range(3):
@@ -80,9 +80,9 @@ def test_every_score_by_hand() -> None:
             before = segmenter.classify(segmenter.fuse_alone(out.encoded[0])).argmax(1)[0]
             flow = torch.stack([-batch.flow[:, :, 0], batch.flow[:, :, 1]], 2).flip(-1)
             turned = segmenter(batch.frames.flip(-1), flow, batch.valid.flip(-1)).scores.argmax(1)[0].flip(-1)
-            theirs = other(batch.frames, batch.flow, batch.valid).scores.argmax(1)[0]
+            teacher_labels = teacher(batch.frames, batch.flow, batch.valid).scores.argmax(1)[0]
         label, (height, width) = p.argmax(0), p.shape[1:]
-        small, seen = (
+        small, visible = (
             resize_flow(batch.flow[:, 0], (height, width))[0],
             resize_mask(batch.valid[:, 0], (height, width))[0],
         )
@@ -93,23 +93,23 @@ def test_every_score_by_hand() -> None:
                 mean += q.float()
                 entropy -= float((q * q.log()).sum())
                 mirror += int(turned[y, x] == label[y, x])
-                agreed += int(theirs[y, x] == label[y, x])
+                agreed += int(teacher_labels[y, x] == label[y, x])
                 pixels += 1
                 u, v = round(x + float(small[0, y, x])), round(y + float(small[1, y, x]))
-                if bool(seen[y, x]) and 0 <= u < width and 0 <= v < height:
+                if bool(visible[y, x]) and 0 <= u < width and 0 <= v < height:
                     pairs.append((int(before[v, u]), int(label[y, x])))
     q = mean / pixels
-    assert found["entropy"] == pytest.approx(-entropy / pixels, rel=1e-4)
-    assert found["information"] == pytest.approx(-float((q * q.log()).sum()) - entropy / pixels, rel=1e-3)
-    assert found["density"] == pytest.approx(density / 3, rel=1e-4)
-    assert found["mirror"] == pytest.approx(100 * mirror / pixels)
-    assert found["teacher"] == pytest.approx(100 * agreed / pixels)
+    assert scores["entropy"] == pytest.approx(-entropy / pixels, rel=1e-4)
+    assert scores["information"] == pytest.approx(-float((q * q.log()).sum()) - entropy / pixels, rel=1e-3)
+    assert scores["density"] == pytest.approx(density / 3, rel=1e-4)
+    assert scores["mirror"] == pytest.approx(100 * mirror / pixels)
+    assert scores["teacher"] == pytest.approx(100 * agreed / pixels)
     ious = []
     for c in range(5):
-        both = sum(a == b == c for a, b in pairs)
-        either = sum(a == c or b == c for a, b in pairs)
-        ious += [both / either] if either else []
-    assert found["temporal"] == pytest.approx(100 * sum(ious) / len(ious))
+        intersection = sum(a == b == c for a, b in pairs)
+        union = sum(a == c or b == c for a, b in pairs)
+        ious += [intersection / union] if union else []
+    assert scores["temporal"] == pytest.approx(100 * sum(ious) / len(ious))
 
 
 def test_information_is_the_selection_rules_score() -> None:
@@ -132,14 +132,16 @@ def test_one_class_everywhere_is_certain_consistent_and_says_nothing() -> None:
 
     segmenter = model()
     segmenter.classifier = Constant()
-    found = scores_without_labels(segmenter, loader(), 5, 5, CPU)
-    assert found["mirror"] == found["temporal"] == 100.0
-    assert found["information"] == pytest.approx(0.0, abs=1e-5) and -0.01 < found["entropy"] < 0
-    assert found["density"] == pytest.approx(math.log(4 * 8 - 1), rel=1e-3)  # all cells are one neighbourhood
+    scores = scores_without_labels(segmenter, loader(), 5, 5, CPU)
+    assert scores["mirror"] == scores["temporal"] == 100.0
+    assert scores["information"] == pytest.approx(0.0, abs=1e-5) and -0.01 < scores["entropy"] < 0
+    assert scores["density"] == pytest.approx(math.log(4 * 8 - 1), rel=1e-3)  # all cells are one neighbourhood
 
 
 def test_samples_are_spread_over_the_clip() -> None:
     p = torch.arange(3 * 40 * 50).float().view(3, 40, 50)
-    found = sampled(p)
-    assert found.shape == (SAMPLES, 3) and found[0].tolist() == [0.0, 2000.0, 4000.0] and float(found[-1, 0]) > 1980
+    samples = sampled(p)
+    assert (
+        samples.shape == (SAMPLES, 3) and samples[0].tolist() == [0.0, 2000.0, 4000.0] and float(samples[-1, 0]) > 1980
+    )
     assert sampled(p[:, :2, :5]).shape == (10, 3)

@@ -1,4 +1,4 @@
-"""Two rules beside the headline, two answers, never mixed."""
+"""The two rules that select a snapshot beside the last one: each looks at its own score, and their results stay apart."""
 
 from __future__ import annotations
 

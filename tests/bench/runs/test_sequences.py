@@ -71,36 +71,36 @@ def test_counts_give_the_score_to_the_last_bit(seed: int) -> None:
 
 def test_what_does_not_belong_is_said() -> None:
     counts, matrix = sample()
-    told = result_of(matrix)
-    assert "IoU of road is" in (mismatch(counts | {"s0": counts["s1"]}, told, CLASSES) or "")
+    result = result_of(matrix)
+    assert "IoU of road is" in (mismatch(counts | {"s0": counts["s1"]}, result, CLASSES) or "")
     assert "mIoU is 99.0 in the record" in (mismatch(counts, result_of(matrix, miou=99.0), CLASSES) or "")
     assert "pixel accuracy is 1.0" in (mismatch(counts, result_of(matrix, pixel_accuracy=1.0), CLASSES) or "")
-    without = told.iou | {"road": None}
-    assert "IoU of road is None" in (mismatch(counts, told.model_copy(update={"iou": without}), CLASSES) or "")
-    wrong = {name: of.copy() for name, of in counts.items()}
+    without = result.iou | {"road": None}
+    assert "IoU of road is None" in (mismatch(counts, result.model_copy(update={"iou": without}), CLASSES) or "")
+    wrong = {name: clip_counts.copy() for name, clip_counts in counts.items()}
     wrong["s0"][0, 0] = wrong["s0"][0, 1] + 1000
-    assert "'s0' are impossible" in (mismatch(wrong, told, CLASSES) or "")
-    moved = {name: of.copy() for name, of in counts.items()}
+    assert "'s0' are impossible" in (mismatch(wrong, result, CLASSES) or "")
+    moved = {name: clip_counts.copy() for name, clip_counts in counts.items()}
     moved["s0"][0, 2] += 1
     moved["s1"][0, 2] -= 1  # the sums are right, the sequences are not
-    assert "'s0' are impossible" in (mismatch(moved, told, CLASSES) or "")
+    assert "'s0' are impossible" in (mismatch(moved, result, CLASSES) or "")
 
 
 def test_a_class_that_the_protocol_does_not_score_stays_out_of_the_mean() -> None:
     counts, matrix = sample()
     iou = 100 * iou_from_confusion(matrix)
     scored = {"road": float(iou[0]), "sky": float(iou[1]), "bus": None}
-    told = result_of(matrix).model_copy(update={"iou": scored, "miou": float(iou[:2].mean())})
-    assert mismatch(counts, told, CLASSES, ["bus"]) is None
-    assert "IoU of bus is None in the record" in (mismatch(counts, told, CLASSES) or "")  # it is scored, and occurs
+    result = result_of(matrix).model_copy(update={"iou": scored, "miou": float(iou[:2].mean())})
+    assert mismatch(counts, result, CLASSES, ["bus"]) is None
+    assert "IoU of bus is None in the record" in (mismatch(counts, result, CLASSES) or "")  # it is scored, and occurs
     assert "IoU of bus is" in (mismatch(counts, result_of(matrix), CLASSES, ["bus"]) or "")
 
 
 def test_a_class_that_never_occurs() -> None:
     pooled = SequenceCounts(3)
     pooled.update("a", torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]))
-    told = result_of(confusion_matrix(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), 3))
-    assert told.iou["bus"] is None and mismatch(pooled.counts(), told, CLASSES) is None
+    result = result_of(confusion_matrix(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), 3))
+    assert result.iou["bus"] is None and mismatch(pooled.counts(), result, CLASSES) is None
 
 
 def test_the_file(tmp_path: Path) -> None:
@@ -108,12 +108,12 @@ def test_the_file(tmp_path: Path) -> None:
     path = write_sequences(tmp_path / "sequences.csv", counts, CLASSES)
     text = path.read_text()
     assert text.splitlines()[0] == ",".join(
-        ["sequence", *(f"{c} {what}" for c in CLASSES for what in ("tp", "truth", "predicted"))]
+        ["sequence", *(f"{c} {column}" for c in CLASSES for column in ("tp", "truth", "predicted"))]
     )
     assert text.splitlines()[1] == "s0," + ",".join(str(x) for x in counts["s0"].ravel())
-    again = read_sequences(path, CLASSES)
-    assert list(again) == list(counts) and all((again[name] == counts[name]).all() for name in counts)
-    assert to_csv(again, CLASSES) == text
+    reread = read_sequences(path, CLASSES)
+    assert list(reread) == list(counts) and all((reread[name] == counts[name]).all() for name in counts)
+    assert to_csv(reread, CLASSES) == text
     assert [p.name for p in tmp_path.iterdir()] == ["sequences.csv"]  # written whole, nothing left over
 
 

@@ -1,4 +1,4 @@
-"""Layers of settings: published, tuned, asked for; and the hashes of what was run before there were layers."""
+"""Layers of settings: published, tuned, given with `-o`; and the hashes of what was run before there were layers."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def test_every_committed_record_is_made_again_under_its_name(method: str) -> Non
                 admit(record, load_shift(old.shift), path.name)
             continue
         admit(record, load_shift(old.shift), path.name)
-        again = make_run_config(old.method, old.shift, old.seed, parse_options(list(alterations(old))))
-        assert again.hash == record.run == old.hash, f"{path.name}: {again.hash}"
-        assert every_setting(again) == every_setting(old), path.name
+        config = make_run_config(old.method, old.shift, old.seed, parse_options(list(alterations(old))))
+        assert config.hash == record.run == old.hash, f"{path.name}: {config.hash}"
+        assert every_setting(config) == every_setting(old), path.name
 
 
 def settings_names(method: str) -> set[str]:
@@ -67,12 +67,12 @@ LOG = ROOT / "leaderboards" / "tuning" / "log.csv"
 def searches() -> dict[tuple[str, str, str], list[dict[str, str]]]:
     """Rows of the tuning log by development shift, method and variant."""
     shifts = {load_shift(name).hash: name for name in shift_names() if load_shift(name).purpose == "tune"}
-    found: dict[tuple[str, str, str], list[dict[str, str]]] = {}
+    by_search: dict[tuple[str, str, str], list[dict[str, str]]] = {}
     with LOG.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             variant = " teacher=none" if json.loads(row["config"]).get("teacher") == "none" else ""
-            found.setdefault((shifts[row["shift_hash"]], row["method"], variant), []).append(row)
-    return found
+            by_search.setdefault((shifts[row["shift_hash"]], row["method"], variant), []).append(row)
+    return by_search
 
 
 @pytest.mark.parametrize("shift", sorted({shift for shift, *_ in searches()}))
@@ -84,9 +84,9 @@ def test_what_a_search_chose_stands_in_its_log(shift: str) -> None:
     for (method, variant), rows in sorted(of_shift.items()):
         assert len(rows) == 6, method
         layer = method_class(method).TUNED[f"{shift}{variant}"]
-        told = {name: value for name, value in layer.items() if value.origin == "tuned"}
-        source = {value.source for value in told.values()}
-        if not told and method_class(method).revision(None) > 1:
+        tuned = {name: value for name, value in layer.items() if value.origin == "tuned"}
+        source = {value.source for value in tuned.values()}
+        if not tuned and method_class(method).revision(None) > 1:
             continue  # its search was one of an earlier revision
         assert len(source) == 1, method
         number = source.pop().removeprefix("trial ")
@@ -94,12 +94,12 @@ def test_what_a_search_chose_stands_in_its_log(shift: str) -> None:
         drawn = json.loads(row["searched"])
         if variant:
             drawn.pop("ema_decay")  # of a teacher that there is not
-        assert drawn == {name: value.value for name, value in told.items()}, method
-        assert float(row["miou"]) == max(float(other["miou"]) for other in rows), method
+        assert drawn == {name: value.value for name, value in tuned.items()}, method
+        assert float(row["miou"]) == max(float(candidate["miou"]) for candidate in rows), method
     for method in method_names():
         for name, layer in method_class(method).TUNED.items():
-            of, _, variant = name.partition(" ")
-            if of == shift and any(value.origin == "tuned" for value in layer.values()):
+            base_shift, _, variant = name.partition(" ")
+            if base_shift == shift and any(value.origin == "tuned" for value in layer.values()):
                 assert (method, f" {variant}".rstrip()) in of_shift
 
 
@@ -149,29 +149,29 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("shift", ["viper2cityscapes", "synthia2cityscapes"])
 @pytest.mark.parametrize("method", sorted(PUBLISHED))
 def test_a_real_shift_runs_with_what_is_published(method: str, shift: str) -> None:
-    wanted = PUBLISHED[method] | ({"weight": 1.0} if (method, shift) == ("tps", "synthia2cityscapes") else {})
-    told = effective_settings(method, {}, load_shift(shift))
-    published = {key: value.value for key, value in told.items() if value.origin == "published"}
-    assert published == wanted
+    expected = PUBLISHED[method] | ({"weight": 1.0} if (method, shift) == ("tps", "synthia2cityscapes") else {})
+    effective = effective_settings(method, {}, load_shift(shift))
+    published = {key: value.value for key, value in effective.items() if value.origin == "published"}
+    assert published == expected
     config = make_run_config(method, shift, options={"flow": "dis"})
-    ran = settings_of(method, config.settings)  # what `bench run` hands to the method
-    assert {key: getattr(ran, key) for key in wanted} == wanted
+    method_settings = settings_of(method, config.settings)  # what `bench run` hands to the method
+    assert {key: getattr(method_settings, key) for key in expected} == expected
 
 
 def test_the_layers_lie_in_order() -> None:
     """Published, under what was tuned where the shift takes that, under what the run asks for."""
-    real, own = load_shift("viper2cityscapes"), load_shift("ministreet")
-    assert own.settings == load_shift("ministreet-dev").settings != real.settings == "published"
+    real, rendered = load_shift("viper2cityscapes"), load_shift("ministreet")
+    assert rendered.settings == load_shift("ministreet-dev").settings != real.settings == "published"
     origins = {}
-    for shift in (real, own):
-        told = effective_settings("pixmatch", {"threshold": 0.3}, shift)
-        origins[shift.name] = {key: (value.value, value.origin) for key, value in told.items()}
+    for shift in (real, rendered):
+        effective = effective_settings("pixmatch", {"threshold": 0.3}, shift)
+        origins[shift.name] = {key: (value.value, value.origin) for key, value in effective.items()}
     assert origins["viper2cityscapes"]["ema_decay"] == (0.999, "published")
     assert origins["ministreet"]["ema_decay"] == (0.9, "tuned")
     assert origins["ministreet"]["strength"] == (0.5, "ours")
-    for told in origins.values():
-        assert told["threshold"] == (0.3, "-o")
-    assert resolve_settings("pixmatch", {}) == resolve_settings("pixmatch", {}, own)
+    for origin_of in origins.values():
+        assert origin_of["threshold"] == (0.3, "-o")
+    assert resolve_settings("pixmatch", {}) == resolve_settings("pixmatch", {}, rendered)
 
 
 def test_a_setting_that_came_later_is_left_out_where_it_says_what_its_absence_says() -> None:
@@ -187,14 +187,18 @@ def test_a_setting_that_came_later_is_left_out_where_it_says_what_its_absence_sa
 def test_a_variant_has_values_of_its_own_and_is_known_by_its_option_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row of stpl without a teacher is "teacher=none", whatever its own search chose."""
     cls = method_class("stpl")
-    own = tuned_on("ministreet-dev teacher=none", trial(5, drop=0.25, temperature=0.2))
-    monkeypatch.setattr(cls, "TUNED", cls.TUNED | own)
+    layer = tuned_on("ministreet-dev teacher=none", trial(5, drop=0.25, temperature=0.2))
+    monkeypatch.setattr(cls, "TUNED", cls.TUNED | layer)
     config = make_run_config("stpl", "ministreet", options={"teacher": "none"})
     assert (config.settings["drop"], config.settings["temperature"]) == (0.25, 0.2)
     assert alterations(config) == ("teacher=none",)
     assert make_run_config("stpl", "ministreet", options={"teacher": "none", "drop": 0.25}) == config
-    more = make_run_config("stpl", "ministreet", options={"teacher": "none", "drop": 0.5, "fusion": "none"})
-    assert more.settings["temperature"] == 0.2 and alterations(more) == ("drop=0.5", "fusion=none", "teacher=none")
+    altered = make_run_config("stpl", "ministreet", options={"teacher": "none", "drop": 0.5, "fusion": "none"})
+    assert altered.settings["temperature"] == 0.2 and alterations(altered) == (
+        "drop=0.5",
+        "fusion=none",
+        "teacher=none",
+    )
     assert alterations(make_run_config("stpl", "ministreet", options={"drop": 0.25})) == ("drop=0.25",)
     assert "teacher" not in make_run_config("stpl", "ministreet").settings
     assert effective_settings("stpl", {"teacher": "none"}, load_shift("viper2cityscapes"))["drop"].value == 0.5
@@ -256,9 +260,9 @@ def test_ingredients_are_chosen_once(shift_file: ShiftFile) -> None:
             make_run_config("stpl", options={"ingredients": "published", **option})
     with pytest.raises(UsageError, match="Did you mean 'published'"):
         make_run_config("stpl", options={"ingredients": "puplished"})
-    asked = shift_file({"ingredients": "published"})
-    assert make_run_config("tps", asked).fusion == "accel_warp" and alterations(make_run_config("tps", asked)) == ()
-    assert alterations(make_run_config("tps", asked, options={"ingredients": "common"})) == ("ingredients=common",)
+    shift = shift_file({"ingredients": "published"})
+    assert make_run_config("tps", shift).fusion == "accel_warp" and alterations(make_run_config("tps", shift)) == ()
+    assert alterations(make_run_config("tps", shift, options={"ingredients": "common"})) == ("ingredients=common",)
 
 
 def test_a_shift_may_take_the_other_layer(shift_file: ShiftFile) -> None:
@@ -295,9 +299,9 @@ def test_the_page_has_every_setting_with_its_source_and_what_each_shift_runs_wit
         lines = section.split("With `-o")[0].splitlines()  # a variant's own values stand in a table below
         cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
         assert cells[0] == ["setting", "value", "published or ours", "source, or why", *REPORTED]
-        own = 4 + REPORTED.index("ministreet2")  # left out: its values follow from searches that are still to come
-        rows[name] = {row[0].strip("`"): row[1:own] + row[own + 1 :] for row in cells[2:]}
-    assert {name: set(of) for name, of in rows.items()} == {
+        column = 4 + REPORTED.index("ministreet2")  # left out: its values follow from searches that are still to come
+        rows[name] = {row[0].strip("`"): row[1:column] + row[column + 1 :] for row in cells[2:]}
+    assert {name: set(row) for name, row in rows.items()} == {
         name: fields for name in method_names() if (fields := settings_names(name))
     }
     assert rows["tps"]["weight"][:2] == ["0.1", "published"]
@@ -339,13 +343,15 @@ def test_the_committed_page_is_fresh() -> None:
 
 
 def test_the_command_prints_every_setting_of_a_shift_with_its_origin() -> None:
-    def told(*arguments: str) -> Any:
+    def listed(*arguments: str) -> Any:
         return CliRunner().invoke(cli.app, ["list", *arguments])
 
-    found = json.loads(told("methods", "--shift", "viper2cityscapes", "--json").stdout)
-    assert found["tps"]["blur"] == {"value": 9.0, "origin": "published"} | {"source": found["tps"]["blur"]["source"]}
-    assert json.loads(told("methods", "--shift", "ministreet", "--json").stdout)["tps"]["blur"]["value"] == 2.25
-    plain = told("methods", "--shift", "ministreet").stdout
+    settings_by_method = json.loads(listed("methods", "--shift", "viper2cityscapes", "--json").stdout)
+    assert settings_by_method["tps"]["blur"] == {"value": 9.0, "origin": "published"} | {
+        "source": settings_by_method["tps"]["blur"]["source"]
+    }
+    assert json.loads(listed("methods", "--shift", "ministreet", "--json").stdout)["tps"]["blur"]["value"] == 2.25
+    plain = listed("methods", "--shift", "ministreet").stdout
     assert "blur_probability" in plain and "trial 2" in plain
-    assert told("shifts", "--shift", "ministreet").exit_code == 2
-    assert told("methods", "--shift", "ministret").exit_code == 2
+    assert listed("shifts", "--shift", "ministreet").exit_code == 2
+    assert listed("methods", "--shift", "ministret").exit_code == 2

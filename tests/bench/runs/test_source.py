@@ -24,7 +24,7 @@ TINY = "ministreet-tiny"
 
 
 @pytest.fixture
-def own(tiny_cache: Path, tmp_path: Path) -> Workspace:
+def own_workspace(tiny_cache: Path, tmp_path: Path) -> Workspace:
     """A cache of its own with the clips of the shared one and no source model."""
     source_model(make_run_config("adabn", TINY), load_shift(TINY), Workspace(tmp_path, tiny_cache))
     shutil.copytree(tiny_cache / "clips", tmp_path / "cache" / "clips")
@@ -54,11 +54,11 @@ def test_methods_and_their_settings_share_a_model() -> None:
 
 
 def test_network_fusion_replicate_and_schedule_each_make_another(shift_file: Callable[..., str]) -> None:
-    found = [identity(), identity(fusion="none"), identity(seed=1)]
+    identities = [identity(), identity(fusion="none"), identity(seed=1)]
     for change in ({"source_training.lr": 0.01}, {"data.source.train": 9}, {"data.family": "x"}):
         shift = shift_file(change)
-        found.append(source_identity(make_run_config("adabn", shift), load_shift(shift)))
-    assert all(a != b for i, a in enumerate(found) for b in found[i + 1 :])
+        identities.append(source_identity(make_run_config("adabn", shift), load_shift(shift)))
+    assert all(a != b for i, a in enumerate(identities) for b in identities[i + 1 :])
     shift = shift_file({"adaptation.lr": 0.5, "data.target.train": 3, "evaluation.align_corners": True})
     assert source_identity(make_run_config("adabn", shift), load_shift(shift)) == identity()
 
@@ -68,34 +68,34 @@ def test_how_labels_teach_belongs_to_the_shift(shift_file: Callable[..., str]) -
     usual = {"source_training.loss": "balanced", "source_training.mirror": True, "source_training.auxiliary": 0.1}
     shift = shift_file({**usual, "source_training.jitter": 0.0})
     assert source_identity(make_run_config("adabn", shift), load_shift(shift)) == identity()
-    found = [identity()]
+    identities = [identity()]
     for change in ({"loss": "plain"}, {"mirror": False}, {"jitter": 0.4}, {"auxiliary": 0.5}):
         shift = shift_file({f"source_training.{key}": value for key, value in change.items()})
-        found.append(source_identity(make_run_config("adabn", shift), load_shift(shift)))
-        told = supervision_of(load_shift(shift))
-        assert all(getattr(told, key) == value for key, value in change.items())
-    assert all(a != b for i, a in enumerate(found) for b in found[i + 1 :])
+        identities.append(source_identity(make_run_config("adabn", shift), load_shift(shift)))
+        supervision = supervision_of(load_shift(shift))
+        assert all(getattr(supervision, key) == value for key, value in change.items())
+    assert all(a != b for i, a in enumerate(identities) for b in identities[i + 1 :])
     for name in ("viper2cityscapes", "synthia2cityscapes"):
         assert supervision_of(load_shift(name)) == Supervision("plain", mirror=False, jitter=0.0, auxiliary=0.1)
     assert supervision_of(load_shift("ministreet")) == Supervision()
 
 
-def test_it_is_trained_once_and_found_again(own: Workspace, trainings: list[str]) -> None:
+def test_it_is_trained_once_and_found_again(own_workspace: Workspace, trainings: list[str]) -> None:
     config, shift = make_run_config("adabn", TINY), load_shift(TINY)
-    path = source_model(config, shift, own)
+    path = source_model(config, shift, own_workspace)
     first = path.read_bytes()
-    assert source_model(config, shift, own) == path and trainings == ["train source"]
-    told = load_tensors(path)[1]
-    assert told == {"identity": identity(), "environments": [environment(own.device, 1)]}
+    assert source_model(config, shift, own_workspace) == path and trainings == ["train source"]
+    metadata = load_tensors(path)[1]
+    assert metadata == {"identity": identity(), "environments": [environment(own_workspace.device, 1)]}
     assert [p.name for p in path.parent.iterdir() if p.suffix != ".lock"] == [path.name]  # no state is left behind
     path.unlink()
-    assert source_model(config, shift, own).read_bytes() == first  # and again to the same bits
+    assert source_model(config, shift, own_workspace).read_bytes() == first  # and again to the same bits
     load_into(fresh_segmenter(config, shift, 0), path)
 
 
-def test_threads_that_need_the_same_model_train_it_once(own: Workspace, trainings: list[str]) -> None:
+def test_threads_that_need_the_same_model_train_it_once(own_workspace: Workspace, trainings: list[str]) -> None:
     config, shift = make_run_config("adabn", TINY), load_shift(TINY)
-    threads = [threading.Thread(target=source_model, args=(config, shift, own)) for _ in range(2)]
+    threads = [threading.Thread(target=source_model, args=(config, shift, own_workspace)) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -103,37 +103,43 @@ def test_threads_that_need_the_same_model_train_it_once(own: Workspace, training
     assert trainings == ["train source"]
 
 
-def test_a_model_of_another_recipe_under_this_name_is_trained_again(own: Workspace, trainings: list[str]) -> None:
+def test_a_model_of_another_recipe_under_this_name_is_trained_again(
+    own_workspace: Workspace, trainings: list[str]
+) -> None:
     config, shift = make_run_config("adabn", TINY), load_shift(TINY)
-    path = source_model(config, shift, own)
+    path = source_model(config, shift, own_workspace)
     tensors, _ = load_tensors(path)
     save_tensors(path, {k: torch.zeros_like(v) for k, v in tensors.items()}, {"identity": {"recipe": 0}})
-    source_model(config, shift, own)
+    source_model(config, shift, own_workspace)
     assert trainings == ["train source"] * 2
     assert load_tensors(path)[0]["encoder.stem.0.0.weight"].any()
 
 
-def test_an_interrupted_training_leaves_no_model_and_goes_on(own: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_training_leaves_no_model_and_goes_on(
+    own_workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config, shift = make_run_config("adabn", TINY), load_shift(TINY)
-    path = source_model(config, shift, own)
-    whole = path.read_bytes()
+    path = source_model(config, shift, own_workspace)
+    content = path.read_bytes()
     path.unlink()
 
-    def stop(what: str, done: int, total: int) -> None:
-        if what == "train source" and done == 8:
+    def stop(task: str, done: int, total: int) -> None:
+        if task == "train source" and done == 8:
             raise KeyboardInterrupt
 
     monkeypatch.setattr("bench.runs.training.STATE_EVERY", 3)
     with pytest.raises(KeyboardInterrupt):
-        source_model(config, shift, Workspace(own.runs, own.cache, own.device, stop))
+        source_model(config, shift, Workspace(own_workspace.runs, own_workspace.cache, own_workspace.device, stop))
     assert not path.exists() and (path.with_suffix("") / "state" / "state.safetensors").is_file()
     steps: list[int] = []
-    resumed = Workspace(own.runs, own.cache, own.device, lambda what, done, total: steps.append(done))
-    assert source_model(config, shift, resumed).read_bytes() == whole
+    resumed = Workspace(
+        own_workspace.runs, own_workspace.cache, own_workspace.device, lambda task, done, total: steps.append(done)
+    )
+    assert source_model(config, shift, resumed).read_bytes() == content
     assert steps == list(range(7, 13))
 
 
-def test_training_opens_the_source_alone(own: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_opens_the_source_alone(own_workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[tuple[str, ...]] = []
     original = source.stage
 
@@ -143,7 +149,7 @@ def test_training_opens_the_source_alone(own: Workspace, monkeypatch: pytest.Mon
         return original(*grants)
 
     monkeypatch.setattr(source, "stage", spy)
-    source_model(make_run_config("adabn", TINY), load_shift(TINY), own)
+    source_model(make_run_config("adabn", TINY), load_shift(TINY), own_workspace)
     assert opened == [("source-train", "source-train/label")]
 
 

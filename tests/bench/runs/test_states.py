@@ -23,8 +23,8 @@ def test_a_loop_that_stops_anywhere_goes_on_to_the_same_bits(
     stop: int, every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "STATE_EVERY", every)
-    whole = Toy()
-    Trainer(whole, schedule(), tmp_path / "whole", CPU).fit(batch)
+    uninterrupted = Toy()
+    Trainer(uninterrupted, schedule(), tmp_path / "whole", CPU).fit(batch)
 
     seen: list[int] = []
 
@@ -46,7 +46,7 @@ def test_a_loop_that_stops_anywhere_goes_on_to_the_same_bits(
     if stop >= every:
         Trainer(resumed, schedule(), tmp_path / "part", CPU).fit(watched)
         assert seen == list(range(stop // every * every, 7))
-        assert torch.equal(resumed.segmenter.weight, whole.segmenter.weight)
+        assert torch.equal(resumed.segmenter.weight, uninterrupted.segmenter.weight)
         assert resumed.steps_seen == 7
         for name in ("metrics.jsonl", *(f"state/snapshot-{s:06d}.safetensors" for s in (2, 5, 7))):
             assert (tmp_path / "part" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
@@ -64,12 +64,12 @@ def test_seconds_add_up_over_interruptions(tmp_path: Path) -> None:
 def test_a_state_of_other_code_is_refused(tmp_path: Path) -> None:
     trainer = Trainer(Toy(), schedule(), tmp_path, CPU)
     trainer._save(3, 1.0, 1.0)
-    other = Toy()
-    other.extra = nn.Parameter(torch.zeros(1))
+    larger = Toy()
+    larger.extra = nn.Parameter(torch.zeros(1))
     with pytest.raises(
         RunError, match=r"state\.safetensors was saved by other code than this; delete it and run again"
     ):
-        Trainer(other, schedule(), tmp_path, CPU).fit(batch)
+        Trainer(larger, schedule(), tmp_path, CPU).fit(batch)
     save_tensors(trainer.state_path, {f"method/{k}": v for k, v in Toy().state_dict().items()})
     with pytest.raises(RunError, match="saved by other code"):
         Trainer(Toy(), schedule(), tmp_path, CPU).fit(batch)
@@ -79,10 +79,10 @@ def test_a_state_that_lost_its_momentum_is_refused(tmp_path: Path) -> None:
     trainer = Trainer(Toy(), schedule(steps=1), tmp_path, CPU)
     trainer.fit(batch)
     tensors, facts = load_tensors(trainer.state_path)
-    kept = {name: value for name, value in tensors.items() if not name.startswith("optimiser/")}
-    assert kept.keys() < tensors.keys()
-    for left, told in ((kept, facts), (tensors, {**facts, "wall": True})):
-        save_tensors(trainer.state_path, left, told)
+    without_momentum = {name: value for name, value in tensors.items() if not name.startswith("optimiser/")}
+    assert without_momentum.keys() < tensors.keys()
+    for stored, metadata in ((without_momentum, facts), (tensors, {**facts, "wall": True})):
+        save_tensors(trainer.state_path, stored, metadata)
         with pytest.raises(RunError, match="saved by other code"):
             Trainer(Toy(), schedule(), tmp_path, CPU).fit(batch)
 
@@ -97,8 +97,12 @@ def test_a_snapshot_that_has_gone_is_missed_when_the_run_goes_on(tmp_path: Path)
 
 
 def test_every_environment_of_an_interrupted_run_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = training.environment(CPU, 1)
-    assert here["threads"] == "1" and here["device"] == "cpu" and {"torch", "cpu_model"} <= here.keys()
+    environment = training.environment(CPU, 1)
+    assert (
+        environment["threads"] == "1"
+        and environment["device"] == "cpu"
+        and {"torch", "cpu_model"} <= environment.keys()
+    )
 
     def stopping(step: int) -> ClipBatch:
         if step == 3:
@@ -107,11 +111,11 @@ def test_every_environment_of_an_interrupted_run_is_kept(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(training, "STATE_EVERY", 2)
     with monkeypatch.context() as elsewhere, pytest.raises(KeyboardInterrupt):
-        elsewhere.setattr(training, "environment", lambda *_: here | {"threads": "2"})
+        elsewhere.setattr(training, "environment", lambda *_: environment | {"threads": "2"})
         Trainer(Toy(), schedule(), tmp_path, CPU).fit(stopping)
-    both = (here | {"threads": "2"}, here)
-    assert Trainer(Toy(), schedule(), tmp_path, CPU).fit(batch).environments == both
-    assert Trainer(Toy(), schedule(), tmp_path, CPU).fit(batch).environments == both  # nothing was left to do
+    environments = (environment | {"threads": "2"}, environment)
+    assert Trainer(Toy(), schedule(), tmp_path, CPU).fit(batch).environments == environments
+    assert Trainer(Toy(), schedule(), tmp_path, CPU).fit(batch).environments == environments  # nothing was left to do
 
 
 def test_a_truncated_state_is_named(tmp_path: Path) -> None:

@@ -106,8 +106,8 @@ def test_scored_is_what_was_predicted(streams: Streams) -> None:
     folder = prepare_split(load_shift(TINY).data, "target", "val", 0, workspace.cache)
     truth = np.load(folder / "label.npy")
     for record in records.values():
-        said = np.stack([predicted(workspace, record.config, number) for number in range(CLIPS)])
-        iou = 100 * iou_from_confusion(confusion_matrix(truth, said, 15))
+        predictions = np.stack([predicted(workspace, record.config, number) for number in range(CLIPS)])
+        iou = 100 * iou_from_confusion(confusion_matrix(truth, predictions, 15))
         labelled = [
             float(x) for x, name in zip(iou, record.result.iou, strict=True) if record.result.iou[name] is not None
         ]
@@ -135,10 +135,10 @@ def test_the_record_says_that_it_is_a_stream_and_what_a_frame_took(streams: Stre
 
 
 def test_configs_without_a_stream_are_what_they_were() -> None:
-    told = make_run_config("tent", TINY).model_dump(mode="json")
-    assert not {"mode", "reset"} & set(told)
+    config = make_run_config("tent", TINY).model_dump(mode="json")
+    assert not {"mode", "reset"} & set(config)
     assert len({config_of("tent").hash, make_run_config("tent", TINY).hash}) == 2
-    assert config_of("tent").model_dump(mode="json") == {**told, "mode": "stream"}
+    assert config_of("tent").model_dump(mode="json") == {**config, "mode": "stream"}
 
 
 @pytest.mark.skipif(not box.available(), reason="no Landlock here")
@@ -155,7 +155,7 @@ def test_a_stream_that_was_stopped_goes_on_with_the_same_bits(
 ) -> None:
     """hcl: its labels of the clip are part of the state. What was predicted after the state is predicted again."""
     monkeypatch.setattr(streaming, "STATE_EVERY", 2)
-    whole, config = streams[1]["hcl"], streams[1]["hcl"].config
+    complete, config = streams[1]["hcl"], streams[1]["hcl"].config
     step, write = training.Trainer.step, streaming.write_png
 
     def stop(self: training.Trainer, number: int, parts: object) -> None:
@@ -170,11 +170,11 @@ def test_a_stream_that_was_stopped_goes_on_with_the_same_bits(
     folder = workspace.runs / config.hash
     assert load_tensors(folder / "state" / "state.safetensors")[1]["step"] == 2
     (folder / ONLINE / "000003.png").write_bytes(b"half")
-    again: list[str] = []
-    monkeypatch.setattr(streaming, "write_png", lambda path, pixels: (again.append(path.name), write(path, pixels)))
+    rewritten: list[str] = []
+    monkeypatch.setattr(streaming, "write_png", lambda path, pixels: (rewritten.append(path.name), write(path, pixels)))
     record = run(config, workspace)
-    assert [name for name in again if "-" not in name] == ["000002.png", "000003.png"]
-    assert (record.result, record.digests, record.selection) == (whole.result, whole.digests, whole.selection)
+    assert [name for name in rewritten if "-" not in name] == ["000002.png", "000003.png"]
+    assert (record.result, record.digests, record.selection) == (complete.result, complete.digests, complete.selection)
     name = "metrics.jsonl"
     assert (folder / name).read_bytes() == (streams[0].runs / config.hash / name).read_bytes()
 
@@ -262,12 +262,12 @@ def test_what_cannot_be_a_stream_is_refused_in_one_line(
 
 def test_a_method_in_rounds_streams_only_where_it_says_so(fake_method: Callable[..., str]) -> None:
     rounds = "    def round_steps(self):\n        return (0,)\n"
-    plain, in_rounds, willing = (fake_method(more=more) for more in ("", rounds, f"    streams = True\n{rounds}"))
+    plain, in_rounds, willing = (fake_method(more=body) for body in ("", rounds, f"    streams = True\n{rounds}"))
     allowed = methods_on(TINY, "stream")
     assert plain in allowed and willing in allowed and in_rounds not in allowed
 
 
 def test_predictions_of_training_clips_are_refused(workspace: Workspace) -> None:
-    asked = Workspace(workspace.runs, workspace.cache, workspace.device, save_predictions=1)
+    saving = Workspace(workspace.runs, workspace.cache, workspace.device, save_predictions=1)
     with pytest.raises(UsageError, match="--save-predictions is of target training clips, and a stream has none"):
-        run(config_of("adabn"), asked)
+        run(config_of("adabn"), saving)

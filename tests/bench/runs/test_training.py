@@ -47,7 +47,7 @@ def test_networks_side_by_side_are_clipped_apart(tmp_path: Path) -> None:
         def parameter_groups(self, lr: float, head_multiplier: float) -> list[dict[str, Any]]:
             mark: list[dict[str, Any]] = [{"clipped": 0}, {"clipped": 1}] if self.apart else [{}, {}]
             groups = [*self.segmenter.parameter_groups(lr, head_multiplier), {"params": [self.other], "lr": lr}]
-            return [{**group, **own} for group, own in zip(groups, mark, strict=True)]
+            return [{**group, **extra} for group, extra in zip(groups, mark, strict=True)]
 
         def losses(self, target: ClipBatch, source: LabelledBatch | None, step: int) -> dict[str, Tensor]:
             return {**super().losses(target, source, step), "other": self.other.square().sum() / 2}
@@ -83,8 +83,8 @@ def test_parts_of_a_step_draw_different_views_and_one_part_the_usual_one(tmp_pat
 
     for parts in (1, 3):
         Trainer(Drawing(), schedule(accumulate=parts, steps=2), tmp_path / str(parts), CPU).fit(batch)
-    one, three = drawn[:2], drawn[2:]
-    assert len(set(three)) == 6 and three[0] == one[0] and three[3] == one[1]
+    one_part, three_parts = drawn[:2], drawn[2:]
+    assert len(set(three_parts)) == 6 and three_parts[0] == one_part[0] and three_parts[3] == one_part[1]
 
 
 def test_the_global_generator_is_set_by_the_step_and_given_back(tmp_path: Path) -> None:
@@ -124,8 +124,8 @@ class Late(Trainer):
 def test_what_is_checked_late_is_checked_before_it_is_saved(tmp_path: Path) -> None:
     """NaN in step 4 of 7, noticed when the weights of step 5 would be kept; what was logged before is what else is logged."""
     Trainer(Toy(), schedule(), tmp_path / "plain", CPU).fit(batch)
-    whole = Late(Toy(), schedule(), tmp_path / "whole", CPU)
-    whole.fit(batch)
+    late = Late(Toy(), schedule(), tmp_path / "whole", CPU)
+    late.fit(batch)
     assert (tmp_path / "whole" / "metrics.jsonl").read_text() == (tmp_path / "plain" / "metrics.jsonl").read_text()
 
     method = Toy()
@@ -276,15 +276,15 @@ def test_an_error_of_a_method_is_not_blamed_on_the_disk(tmp_path: Path) -> None:
 
 def test_losses_are_computed_under_autocast_and_summed_in_float32(tmp_path: Path) -> None:
     method = Toy()
-    seen = []
+    autocast = []
 
     def look(step: int, losses: dict[str, Tensor]) -> dict[str, Tensor]:
-        seen.append(torch.is_autocast_enabled("cpu"))
+        autocast.append(torch.is_autocast_enabled("cpu"))
         return {k: v.bfloat16() for k, v in losses.items()} if step == 0 else losses
 
     method.fault = look
     Trainer(method, schedule(precision="bfloat16", steps=2), tmp_path, CPU).fit(batch)
-    assert seen == [True, True]
-    seen.clear()
+    assert autocast == [True, True]
+    autocast.clear()
     Trainer(method, schedule(steps=2), tmp_path / "other", CPU).fit(batch)
-    assert seen == [False, False]
+    assert autocast == [False, False]

@@ -18,17 +18,17 @@ def plain(scores: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
 @pytest.fixture
 def banded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Small pictures go in bands, too; columns that torch compared again are counted."""
-    again: list[int] = []
+    recomputed: list[int] = []
     inner = upsampling.upsampled
 
     def counted(scores: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
         if size[0] > 1 and len(scores[0]) > 1:
-            again.append(size[1])
+            recomputed.append(size[1])
         return inner(scores, size, align_corners)
 
     monkeypatch.setattr(upsampling, "LARGE", 0)
     monkeypatch.setattr(upsampling, "upsampled", counted)
-    return again
+    return recomputed
 
 
 @pytest.mark.parametrize("align_corners", [False, True])
@@ -71,8 +71,8 @@ def test_what_torch_works_out_in_another_way_is_left_to_it(
     scores = torch.randn(2, 5, 9, 9, generator=torch.Generator().manual_seed(1))
     for size in ((20, 30), (200, 140)):
         for changed in (scores, scores.index_fill(2, torch.tensor([4]), value)):
-            asked = changed.contiguous(memory_format=layout)
-            assert torch.equal(best_labels(asked, size, False), plain(asked, size, False))
+            formatted = changed.contiguous(memory_format=layout)
+            assert torch.equal(best_labels(formatted, size, False), plain(formatted, size, False))
 
 
 def test_memory_does_not_grow_with_classes_times_pixels() -> None:
@@ -85,14 +85,14 @@ def test_memory_does_not_grow_with_classes_times_pixels() -> None:
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
             nonlocal largest
             out = func(*args, **(kwargs or {}))
-            for one in out if isinstance(out, (tuple, list)) else (out,):
-                if isinstance(one, Tensor):
-                    largest = max(largest, one.untyped_storage().nbytes())
+            for tensor in out if isinstance(out, (tuple, list)) else (out,):
+                if isinstance(tensor, Tensor):
+                    largest = max(largest, tensor.untyped_storage().nbytes())
             return out
 
     size = (512, 1024)
     scores = torch.randn(1, 15, 33, 65, generator=torch.Generator().manual_seed(2))
     with Watch():
-        found = best_labels(scores, size, True)
+        labels = best_labels(scores, size, True)
     assert largest == max(8 * size[0] * size[1], 4 * upsampling.BAND * 15 * size[1])
-    assert torch.equal(found, plain(scores, size, True))
+    assert torch.equal(labels, plain(scores, size, True))

@@ -13,7 +13,7 @@ def maps(seed: int, frames: int = 6, classes: int = 2) -> np.ndarray:
 
 
 def mean_of_windows(videos: list[tuple[np.ndarray, np.ndarray]], length: int) -> float:
-    """mVC in percent, each video as a whole."""
+    """mVC in percent, from whole videos, not frame by frame."""
     return 100 * float(np.mean([value for video in videos for value in window_consistencies(*video, length)]))
 
 
@@ -30,15 +30,15 @@ def test_against_a_loop_over_pixels(length: int) -> None:
     truth[2, 1] = 255
     expected = []
     for start in range(6 - length + 1):
-        both = same = 0
+        consistent = constant = 0
         for y in range(4):
             for x in range(5):
                 t, p = truth[start : start + length, y, x], prediction[start : start + length, y, x]
                 if len(set(t.tolist())) == 1 and t[0] != 255:
-                    same += 1
-                    both += len(set(p.tolist())) == 1
-        if same:
-            expected.append(both / same)
+                    constant += 1
+                    consistent += len(set(p.tolist())) == 1
+        if constant:
+            expected.append(consistent / constant)
     assert window_consistencies(truth, prediction, length) == pytest.approx(expected)
 
 
@@ -77,9 +77,9 @@ def test_frame_by_frame_is_the_same_as_whole_videos() -> None:
     for truth, prediction in videos:
         for t in range(len(truth)):
             windows.add(truth[t], prediction[t], follows=t > 0)
-    wanted = {f"mvc{n}": mean_of_windows(videos, n) for n in (8, 16)}
-    assert windows.scores() == pytest.approx(wanted)
-    assert 0 < wanted["mvc16"] < wanted["mvc8"] < 100
+    expected = {f"mvc{n}": mean_of_windows(videos, n) for n in (8, 16)}
+    assert windows.scores() == pytest.approx(expected)
+    assert 0 < expected["mvc16"] < expected["mvc8"] < 100
 
 
 def test_a_frame_that_does_not_follow_or_has_another_size_starts_anew() -> None:

@@ -32,15 +32,15 @@ pytestmark = pytest.mark.usefixtures("no_figures")
 
 
 def events(folder: Path) -> EventAccumulator:
-    found = EventAccumulator(str(folder / LOGS), size_guidance={"scalars": 0, "images": 0})
-    found.Reload()
-    return found
+    accumulator = EventAccumulator(str(folder / LOGS), size_guidance={"scalars": 0, "images": 0})
+    accumulator.Reload()
+    return accumulator
 
 
 def scalars(folder: Path, tag: str) -> dict[int, float]:
-    found = events(folder).Scalars(tag)
-    assert len({event.step for event in found}) == len(found)  # no step twice
-    return {event.step: event.value for event in found}
+    entries = events(folder).Scalars(tag)
+    assert len({event.step for event in entries}) == len(entries)  # no step twice
+    return {event.step: event.value for event in entries}
 
 
 def watch(runs: Path, cache: Path, method: str = "self_training", unboxed: bool = False) -> Path:
@@ -68,13 +68,13 @@ def test_it_holds_losses_rates_and_pictures(tmp_path: Path, tiny_cache: Path) ->
         expected = {k: schedule.lr * factor * poly(k, schedule.steps, schedule.power) for k in range(schedule.steps)}
         assert scalars(folder, f"lr/segmenter/{group}") == pytest.approx(expected, rel=1e-6)
     assert all(0 < seconds < 60 for seconds in scalars(folder, "time/seconds per step").values())
-    found = events(folder)
-    tags = found.Tags()["images"]
+    accumulator = events(folder)
+    tags = accumulator.Tags()["images"]
     assert tags == ["target/00000", "target/00001"]  # the first batch of target training clips
     shift = load_shift(TINY)
     clips = ClipStore(prepare_split(shift.data, "target", "train", 0, tiny_cache))
     for number, tag in enumerate(tags):
-        shown = found.Images(tag)
+        shown = accumulator.Images(tag)
         assert [event.step for event in shown] == list(range(schedule.steps))
         picture = np.array(Image.open(io.BytesIO(shown[-1].encoded_image_string)))
         assert picture.shape == (64, 256, 3) and (picture[:, :128] == clips[number].frames[-1].transpose(1, 2, 0)).all()
@@ -103,8 +103,8 @@ def test_it_removes_its_own_log_alone(tmp_path: Path) -> None:
     observer = TensorBoard()
     observer.start(tmp_path, 0, 2, torch.nn.Identity(), [])  # type: ignore[arg-type]
     observer.close()
-    left = sorted(p.name for p in (tmp_path / LOGS).iterdir())
-    assert "notes.txt" in left and "events.out.tfevents.1.host" not in left and len(left) == 2
+    remaining = sorted(p.name for p in (tmp_path / LOGS).iterdir())
+    assert "notes.txt" in remaining and "events.out.tfevents.1.host" not in remaining and len(remaining) == 2
 
 
 def test_its_time_is_not_the_methods_cost(tmp_path: Path, tiny_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,21 +168,21 @@ def test_a_run_that_starts_anew_starts_a_new_log(
 
 
 def test_an_observer_is_handed_no_label(tmp_path: Path, tiny_cache: Path) -> None:
-    seen: dict[str, Any] = {}
+    received: dict[str, Any] = {}
     clips = ClipStore(prepare_split(load_shift(TINY).data, "target", "train", 0, tiny_cache))
 
     class Nosy(Unwatched):
         def start(self, folder: Path, first: int, steps: int, segmenter: Any, clips: Any) -> None:
-            seen.update(first=first, steps=steps, batches=list(clips))
+            received.update(first=first, steps=steps, batches=list(clips))
 
         def step(self, *_: Any) -> None:
             with pytest.raises(AccessError, match=r"label\.npy is closed"):
                 clips.labels()
-            seen["tried"] = True
+            received["tried"] = True
 
     run(make_run_config("self_training", TINY), Workspace(tmp_path, tiny_cache, CPU, observer=Nosy()))
-    assert (seen["first"], seen["steps"], seen["tried"]) == (0, 6, True)
-    assert len(seen["batches"]) == 4 and not any(hasattr(batch, "label") for batch in seen["batches"])
+    assert (received["first"], received["steps"], received["tried"]) == (0, 6, True)
+    assert len(received["batches"]) == 4 and not any(hasattr(batch, "label") for batch in received["batches"])
     run(make_run_config("oracle", TINY), Workspace(tmp_path, tiny_cache, CPU, observer=Unlabelled()))
 
 

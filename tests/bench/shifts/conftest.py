@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench.core.workspace import Workspace
-from tests.bench.shifts.own import camvid_like, told, write_yaml
+from tests.bench.shifts.own import camvid_like, day2dusk, write_yaml
 
 
 @pytest.fixture(scope="session")
@@ -26,9 +26,9 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def shift(data: Path, tmp_path: Path) -> str:
     """The YAML, in a folder of its own: its paths lead to the data root."""
-    return write_yaml(tmp_path / "yaml" / "day2dusk.yaml", told())
+    return write_yaml(tmp_path / "yaml" / "day2dusk.yaml", day2dusk())
 
 
 @pytest.fixture
-def place(tmp_path: Path, own_cache: Path, data: Path) -> Workspace:
+def data_workspace(tmp_path: Path, own_cache: Path, data: Path) -> Workspace:
     return Workspace(tmp_path / "runs", own_cache, torch.device("cpu"), data_root=data)

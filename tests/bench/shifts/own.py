@@ -22,17 +22,17 @@ VOID = (0, 0, 0)
 HEIGHT, WIDTH = 48, 64
 
 
-def scene(place: int) -> npt.NDArray[np.uint8]:
+def scene(position: int) -> npt.NDArray[np.uint8]:
     """Train ids of a street at one place of a drive; everything moves to the left as it goes on."""
     ids = np.full((HEIGHT, WIDTH), CLASSES.index("building"), np.uint8)
     ids[:10] = CLASSES.index("sky")
     ids[30:] = CLASSES.index("road")
     ids[26:30] = CLASSES.index("pavement")
-    things = [("tree", 2, 10, 8, 14), ("pole", 14, 8, 2, 20), ("sign", 20, 10, 6, 6), ("fence", 28, 20, 10, 6),
+    objects = [("tree", 2, 10, 8, 14), ("pole", 14, 8, 2, 20), ("sign", 20, 10, 6, 6), ("fence", 28, 20, 10, 6),
               ("car", 40, 28, 12, 10), ("pedestrian", 54, 20, 4, 12), ("bicyclist", 60, 22, 6, 12)]  # fmt: skip
-    for name, x, y, wide, high in things:
+    for name, x, y, wide, high in objects:
         for column in range(wide):
-            ids[y : y + high, (x + column - place) % WIDTH] = CLASSES.index(name)
+            ids[y : y + high, (x + column - position) % WIDTH] = CLASSES.index(name)
     ids[:2, :3] = 255  # void in a corner
     return ids
 
@@ -41,13 +41,13 @@ def draw(folder: Path, sequence: str, frames: int, light: float, seed: int, labe
     """Write ``images/<sequence>/000.png`` and masks ``masks/<sequence>/000_L.png`` of every ``labelled``-th frame."""
     rng = np.random.default_rng(seed)
     paint = rng.integers(40, 216, (len(CLASSES) + 1, 3))
-    for place in range(frames):
-        ids = scene(place + 7 * seed)
+    for index in range(frames):
+        ids = scene(index + 7 * seed)
         colour = paint[np.where(ids == 255, len(CLASSES), ids)] * light + rng.normal(0, 6, (HEIGHT, WIDTH, 3))
-        write(folder / "images" / sequence / f"{place:03d}.png", colour.clip(0, 255).astype(np.uint8))
-        if place % labelled == 0:
+        write(folder / "images" / sequence / f"{index:03d}.png", colour.clip(0, 255).astype(np.uint8))
+        if index % labelled == 0:
             table = np.array([*COLOURS.values(), VOID], np.uint8)
-            write(folder / "masks" / sequence / f"{place:03d}_L.png", table[np.where(ids == 255, len(CLASSES), ids)])
+            write(folder / "masks" / sequence / f"{index:03d}_L.png", table[np.where(ids == 255, len(CLASSES), ids)])
 
 
 def write(path: Path, picture: npt.NDArray[np.uint8]) -> None:
@@ -70,7 +70,7 @@ SCHEDULE = {
 }  # fmt: skip
 
 
-def told(**changes: Any) -> dict[str, Any]:
+def day2dusk(**changes: Any) -> dict[str, Any]:
     """The YAML of the shift day → dusk, all of it; ``changes`` by dotted path with ``__`` for dots, ``...`` removes."""
     side = {
         "height": HEIGHT,
@@ -102,13 +102,13 @@ def told(**changes: Any) -> dict[str, Any]:
     shift = json.loads(json.dumps(shift))  # nothing twice, so no aliases, and a change is of one side
     for dotted, value in changes.items():
         *parents, last = dotted.split("__")
-        place = shift
-        for part in parents:
-            place = place[part]
+        section = shift
+        for key in parents:
+            section = section[key]
         if value is ...:
-            del place[last]
+            del section[last]
         else:
-            place[last] = value
+            section[last] = value
     return shift
 
 

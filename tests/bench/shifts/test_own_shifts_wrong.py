@@ -13,7 +13,7 @@ from bench.core.errors import BadFile, RunError, UsageError
 from bench.core.workspace import Workspace
 from bench.data.splits import prepare
 from bench.runs.config import load_shift
-from tests.bench.shifts.own import CLASSES, COLOURS, told, write, write_yaml
+from tests.bench.shifts.own import CLASSES, COLOURS, day2dusk, write, write_yaml
 
 WRONG = {
     "data.target.val: missing": {"data__target__val": ...},
@@ -40,12 +40,12 @@ WRONG = {
 
 @pytest.mark.parametrize("says", sorted(WRONG))
 def test_a_wrong_yaml_is_one_line_with_the_place(says: str, tmp_path: Path) -> None:
-    path = write_yaml(tmp_path / "wrong.yaml", told(**WRONG[says]))
+    path = write_yaml(tmp_path / "wrong.yaml", day2dusk(**WRONG[says]))
     with pytest.raises(UsageError) as error:
         load_shift(path)
-    said = str(error.value)
-    place, _, what = says.partition(": ")
-    assert place in said and what in said and "\n" not in said and "side-" not in said, said
+    message = str(error.value)
+    field, _, reason = says.partition(": ")
+    assert field in message and reason in message and "\n" not in message and "side-" not in message, message
 
 
 @pytest.mark.parametrize(
@@ -57,11 +57,11 @@ def test_a_wrong_yaml_is_one_line_with_the_place(says: str, tmp_path: Path) -> N
     ],
 )
 def test_pictures_that_are_asked_for_and_not_there_are_told(
-    val: Any, says: str, tmp_path: Path, place: Workspace
+    val: Any, says: str, tmp_path: Path, data_workspace: Workspace
 ) -> None:
-    path = write_yaml(tmp_path / "wrong.yaml", told(data__target__val=val))
+    path = write_yaml(tmp_path / "wrong.yaml", day2dusk(data__target__val=val))
     with pytest.raises(RunError) as error:
-        prepare(load_shift(path), "target", "val", 0, place)
+        prepare(load_shift(path), "target", "val", 0, data_workspace)
     assert says in str(error.value)
 
 
@@ -75,13 +75,13 @@ def test_files_that_are_not_those_of_the_checksums_are_refused(data: Path, tmp_p
         for path in sorted((copy / folder).rglob("*.png"))
     ]
     (tmp_path / "sums.txt").write_text("\n".join(lines) + "\n")
-    shift = load_shift(write_yaml(tmp_path / "sums.yaml", told(data__target__checksums="sums.txt")))
-    here = Workspace(tmp_path / "runs", own_cache, data_root=tmp_path)
-    assert len(prepare(shift, "target", "val", 0, here).open()) == 3
+    shift = load_shift(write_yaml(tmp_path / "sums.yaml", day2dusk(data__target__checksums="sums.txt")))
+    workspace = Workspace(tmp_path / "runs", own_cache, data_root=tmp_path)
+    assert len(prepare(shift, "target", "val", 0, workspace).open()) == 3
     table = np.array([*COLOURS.values(), (0, 0, 0)], np.uint8)
     write(copy / "masks" / "drive2" / "004_L.png", table[np.zeros((48, 64), int)])
     with pytest.raises(BadFile, match=r"004_L.png: is not the shift's file of this name: its SHA-256 is another"):
-        prepare(shift, "target", "val", 0, here)
+        prepare(shift, "target", "val", 0, workspace)
     (tmp_path / "sums.txt").write_text("\n".join(line for line in lines if "drive1/005" not in line) + "\n")
     with pytest.raises(BadFile, match=r"drive1/005.png: is not among the files of the shift"):
-        prepare(shift, "target", "train", 0, here)
+        prepare(shift, "target", "train", 0, workspace)

@@ -1,4 +1,4 @@
-"""The real shifts on small data sets in their exact layouts: every method runs, nobody sees what is closed, files are damaged."""
+"""The real shifts on small data sets in their exact layouts: methods run and see no closed file, damaged files are refused."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ OPTIONS = {"network": "mini", "flow": "dis"}
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The two protocols at a fraction of their sizes, labels at the size of the fixtures' files, as YAML files."""
-    folder, made = tmp_path_factory.mktemp("shifts"), {}
+    folder, paths = tmp_path_factory.mktemp("shifts"), {}
     for name, sizes in SMALL.items():
-        told = yaml.safe_load((ROOT / "shifts" / f"{name}.yaml").read_text(encoding="utf-8"))
+        fields = yaml.safe_load((ROOT / "shifts" / f"{name}.yaml").read_text(encoding="utf-8"))
         for role, (height, width) in sizes.items():
-            told["data"][role] |= {"height": height, "width": width}
-        told["evaluation"] |= {"height": 128, "width": 256}
+            fields["data"][role] |= {"height": height, "width": width}
+        fields["evaluation"] |= {"height": 128, "width": 256}
         path = folder / f"small-{name}.yaml"
-        path.write_text(yaml.safe_dump(told), encoding="utf-8")
-        made[name] = str(path)
-    return made
+        path.write_text(yaml.safe_dump(fields), encoding="utf-8")
+        paths[name] = str(path)
+    return paths
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +53,7 @@ def real_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def place(tmp_path: Path, real_cache: Path, trees: dict[str, Tree]) -> Workspace:
+def real_workspace(tmp_path: Path, real_cache: Path, trees: dict[str, Tree]) -> Workspace:
     return Workspace(tmp_path / "runs", real_cache, torch.device("cpu"), data_root=trees["viper"].root.parent)
 
 
@@ -105,8 +105,8 @@ def test_imagenet_weights_are_for_the_protocols_own_network() -> None:
 
 
 @pytest.mark.parametrize("method", method_names())
-def test_every_method_runs(method: str, small: dict[str, str], place: Workspace, no_figures: None) -> None:
-    record = run(config(small["viper2cityscapes"], method), place)
+def test_every_method_runs(method: str, small: dict[str, str], real_workspace: Workspace, no_figures: None) -> None:
+    record = run(config(small["viper2cityscapes"], method), real_workspace)
     assert 0 <= record.result.miou <= 100 and record.config.steps == 2
     assert record.cost.steps == (2 if method_class(method).trains else 0)
     assert record.result.temporal_consistency is not None and record.skipped is None
@@ -114,34 +114,34 @@ def test_every_method_runs(method: str, small: dict[str, str], place: Workspace,
 
 @pytest.mark.parametrize("method", ["stpl", "tps", "oracle"])
 def test_fence_is_trained_and_not_scored(
-    method: str, small: dict[str, str], place: Workspace, no_figures: None
+    method: str, small: dict[str, str], real_workspace: Workspace, no_figures: None
 ) -> None:
-    result = run(config(small["synthia2cityscapes"], method), place).result
+    result = run(config(small["synthia2cityscapes"], method), real_workspace).result
     scored = {name: iou for name, iou in result.iou.items() if name != "fence"}
     assert result.iou["fence"] is None and len(scored) == 11
-    known = [iou for iou in scored.values() if iou is not None]
-    assert result.miou == pytest.approx(sum(known) / len(known))
+    measured = [iou for iou in scored.values() if iou is not None]
+    assert result.miou == pytest.approx(sum(measured) / len(measured))
 
 
 @pytest.mark.parametrize(("shift", "frames"), [("viper2cityscapes", 3), ("synthia2cityscapes", 4)])
 def test_longer_clips_of_recorded_videos(
-    shift: str, frames: int, small: dict[str, str], place: Workspace, no_figures: None
+    shift: str, frames: int, small: dict[str, str], real_workspace: Workspace, no_figures: None
 ) -> None:
-    record = run(config(small[shift], "tps", frames=frames), place)
+    record = run(config(small[shift], "tps", frames=frames), real_workspace)
     assert 0 <= record.result.miou <= 100 and record.config.frames == frames
 
 
 def test_earlier_labels_of_synthia_are_read_and_refused_where_there_are_none(
-    small: dict[str, str], place: Workspace, no_figures: None, tmp_path: Path
+    small: dict[str, str], real_workspace: Workspace, no_figures: None, tmp_path: Path
 ) -> None:
-    assert run(config(small["synthia2cityscapes"], "cmom"), place).cost.steps == 2
-    told = yaml.safe_load(Path(small["viper2cityscapes"]).read_text(encoding="utf-8"))
-    told["data"]["source"]["dataset"] = "cityscapes_seq"
-    (tmp_path / "other.yaml").write_text(yaml.safe_dump(told), encoding="utf-8")
+    assert run(config(small["synthia2cityscapes"], "cmom"), real_workspace).cost.steps == 2
+    fields = yaml.safe_load(Path(small["viper2cityscapes"]).read_text(encoding="utf-8"))
+    fields["data"]["source"]["dataset"] = "cityscapes_seq"
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(fields), encoding="utf-8")
     shift = load_shift(str(tmp_path / "other.yaml"))
-    assert prepare(shift, "source", "train", 0, place).open().labels()
+    assert prepare(shift, "source", "train", 0, real_workspace).open().labels()
     with pytest.raises(UsageError, match="data set 'cityscapes_seq' has none"):
-        prepare(shift, "source", "train", 0, place, previous_labels=True)
+        prepare(shift, "source", "train", 0, real_workspace, previous_labels=True)
 
 
 def test_the_protocol_itself_runs_from_the_command_line(
@@ -158,40 +158,54 @@ def test_the_protocol_itself_runs_from_the_command_line(
 
 
 def test_reading_ahead_changes_no_bit(
-    small: dict[str, str], place: Workspace, tmp_path: Path, no_figures: None
+    small: dict[str, str], real_workspace: Workspace, tmp_path: Path, no_figures: None
 ) -> None:
-    wanted = config(small["viper2cityscapes"], "tps", 3)
-    here = run(wanted, place)
-    ahead = run(wanted, Workspace(tmp_path / "ahead", place.cache, place.device, data_root=place.data_root, workers=3))
-    assert ahead.result == here.result
+    run_config = config(small["viper2cityscapes"], "tps", 3)
+    plain = run(run_config, real_workspace)
+    ahead = run(
+        run_config,
+        Workspace(
+            tmp_path / "ahead",
+            real_workspace.cache,
+            real_workspace.device,
+            data_root=real_workspace.data_root,
+            workers=3,
+        ),
+    )
+    assert ahead.result == plain.result
 
 
 def test_flow_computed_ahead_gives_the_same_run(
-    small: dict[str, str], place: Workspace, tmp_path: Path, no_figures: None, monkeypatch: pytest.MonkeyPatch
+    small: dict[str, str], real_workspace: Workspace, tmp_path: Path, no_figures: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And it is read, not computed again: with the estimator gone the run still goes through."""
-    wanted = config(small["viper2cityscapes"], "stpl")
-    here = run(wanted, place)
-    cache = shutil.copytree(place.cache, tmp_path / "cache")
+    run_config = config(small["viper2cityscapes"], "stpl")
+    plain = run(run_config, real_workspace)
+    cache = shutil.copytree(real_workspace.cache, tmp_path / "cache")
     arguments = ["flow", "compute", small["viper2cityscapes"], "--backend", "dis", "--workers", "1"]
-    result = CliRunner().invoke(cli.app, [*arguments, "--data-root", str(place.data_root), "--cache", str(cache)])
+    result = CliRunner().invoke(
+        cli.app, [*arguments, "--data-root", str(real_workspace.data_root), "--cache", str(cache)]
+    )
     assert result.exit_code == 0, result.output
 
-    def gone(*_: Any) -> Any:
+    def unavailable(*_: Any) -> Any:
         raise AssertionError("flow was computed again")
 
-    monkeypatch.setattr("cv2.DISOpticalFlow_create", gone)
-    ahead = run(wanted, Workspace(tmp_path / "ahead", cache, place.device, data_root=place.data_root))
-    assert ahead.result == here.result
+    monkeypatch.setattr("cv2.DISOpticalFlow_create", unavailable)
+    ahead = run(
+        run_config, Workspace(tmp_path / "ahead", cache, real_workspace.device, data_root=real_workspace.data_root)
+    )
+    assert ahead.result == plain.result
 
 
-def test_a_wrong_flow_leaves_the_source_model(small: dict[str, str], place: Workspace) -> None:
+def test_a_wrong_flow_leaves_the_source_model(small: dict[str, str], real_workspace: Workspace) -> None:
     """The estimator of a run is that of its source model; flow that is wrong on purpose is not."""
     from bench.runs.source import source_identity
 
     shift = config(small["viper2cityscapes"], "stpl").protocol
     dis, zero = (
-        source_identity(config(small["viper2cityscapes"], "stpl", flow=f), shift, place) for f in ("dis", "zero")
+        source_identity(config(small["viper2cityscapes"], "stpl", flow=f), shift, real_workspace)
+        for f in ("dis", "zero")
     )
     assert dis["flow"] == "dis" and zero["flow"] == shift.flow == "raft"
 
@@ -203,13 +217,13 @@ def test_a_source_free_method_runs_when_the_source_has_gone(
     small: dict[str, str], trees: dict[str, Tree], tmp_path: Path, no_figures: None
 ) -> None:
     moved_data(trees, tmp_path / "data")
-    here = Workspace(tmp_path / "runs", tmp_path / "cache", torch.device("cpu"), data_root=tmp_path / "data")
-    wanted = config(small["viper2cityscapes"], "self_training")
-    source_model(wanted, wanted.protocol, here)
+    workspace = Workspace(tmp_path / "runs", tmp_path / "cache", torch.device("cpu"), data_root=tmp_path / "data")
+    run_config = config(small["viper2cityscapes"], "self_training")
+    source_model(run_config, run_config.protocol, workspace)
     shutil.rmtree(tmp_path / "data" / trees["viper"].root.name)
-    assert run(wanted, here).cost.steps == 2
+    assert run(run_config, workspace).cost.steps == 2
     with pytest.raises(RunError, match="'viper' is not at"):
-        run(config(small["viper2cityscapes"], "fda"), here)
+        run(config(small["viper2cityscapes"], "fda"), workspace)
 
 
 READS = {
@@ -221,22 +235,32 @@ READS = {
 
 @pytest.mark.parametrize("what", sorted(READS))
 def test_labels_and_validation_frames_are_closed(
-    what: str, small: dict[str, str], place: Workspace, trees: dict[str, Tree], fake_method: Callable[..., str]
+    what: str, small: dict[str, str], real_workspace: Workspace, trees: dict[str, Tree], fake_method: Callable[..., str]
 ) -> None:
     file = sorted(trees["cityscapes_seq"].root.glob(READS[what]))[0]
     name = fake_method(losses=f"open({str(file)!r}, 'rb').read()")
     with pytest.raises(AccessError, match="is closed in this stage of a run"):
-        run(config(small["viper2cityscapes"], name), place)
+        run(config(small["viper2cityscapes"], name), real_workspace)
 
 
 def test_source_frames_are_closed_to_a_source_free_method_and_open_to_uda(
-    small: dict[str, str], place: Workspace, trees: dict[str, Tree], fake_method: Callable[..., str], no_figures: None
+    small: dict[str, str],
+    real_workspace: Workspace,
+    trees: dict[str, Tree],
+    fake_method: Callable[..., str],
+    no_figures: None,
 ) -> None:
     for folder in ("img", "cls"):
         file = sorted((trees["viper"].root / "train" / folder).rglob("*.*"))[0]
         with pytest.raises(AccessError):
-            run(config(small["viper2cityscapes"], fake_method(losses=f"open({str(file)!r}, 'rb').read()")), place)
-        run(config(small["viper2cityscapes"], fake_method(losses=f"open({str(file)!r}, 'rb')", setting="UDA")), place)
+            run(
+                config(small["viper2cityscapes"], fake_method(losses=f"open({str(file)!r}, 'rb').read()")),
+                real_workspace,
+            )
+        run(
+            config(small["viper2cityscapes"], fake_method(losses=f"open({str(file)!r}, 'rb')", setting="UDA")),
+            real_workspace,
+        )
 
 
 # Faults ---------------------------------------------------------------------------------------------------------------
@@ -259,15 +283,15 @@ def test_a_truncated_picture_stops_a_run_and_is_skipped_where_that_is_asked_for(
 ) -> None:
     damaged, culprit = corrupt(trees["cityscapes_seq"], "truncated", tmp_path / "data")
     shutil.copytree(trees["viper"].root, tmp_path / "data" / trees["viper"].root.name)
-    wanted = config(small["viper2cityscapes"], "self_training", 6)
-    here = Workspace(tmp_path / "runs", tmp_path / "cache", torch.device("cpu"), data_root=damaged.root.parent)
+    run_config = config(small["viper2cityscapes"], "self_training", 6)
+    workspace = Workspace(tmp_path / "runs", tmp_path / "cache", torch.device("cpu"), data_root=damaged.root.parent)
     with pytest.raises(BadFile) as error:
-        run(wanted, here)
+        run(run_config, workspace)
     assert culprit in str(error.value) and "\n" not in str(error.value)
     skipping = Workspace(
-        tmp_path / "runs", tmp_path / "cache", torch.device("cpu"), data_root=here.data_root, skip_bad=True
+        tmp_path / "runs", tmp_path / "cache", torch.device("cpu"), data_root=workspace.data_root, skip_bad=True
     )
-    record = run(wanted, skipping)
+    record = run(run_config, skipping)
     assert record.cost.steps == 6 and record.skipped is not None
     assert len(record.skipped) == 1 and culprit in next(iter(record.skipped.values()))
 
@@ -278,25 +302,25 @@ def test_a_damaged_validation_picture_is_never_skipped(
     """A score on fewer pictures than the protocol's is no score."""
     damaged, culprit = corrupt(trees["cityscapes_seq"], "truncated", tmp_path / "data", "val")
     shutil.copytree(trees["viper"].root, tmp_path / "data" / trees["viper"].root.name)
-    here = Workspace(
+    workspace = Workspace(
         tmp_path / "runs", tmp_path / "cache", torch.device("cpu"), data_root=damaged.root.parent, skip_bad=True
     )
     with pytest.raises(BadFile, match=culprit.replace(".", r"\.")):
-        run(config(small["viper2cityscapes"], "source_only"), here)
+        run(config(small["viper2cityscapes"], "source_only"), workspace)
 
 
 def test_the_frame_list_is_part_of_what_a_split_is(
-    small: dict[str, str], trees: dict[str, Tree], tmp_path: Path, place: Workspace
+    small: dict[str, str], trees: dict[str, Tree], tmp_path: Path, real_workspace: Workspace
 ) -> None:
     shift = load_shift(small["viper2cityscapes"])
-    before = identity_of(shift, "source", "train", 0, place)
+    before = identity_of(shift, "source", "train", 0, real_workspace)
     roots = moved_data(trees, tmp_path / "data")
-    there = Workspace(tmp_path / "runs", tmp_path / "cache", data_root=tmp_path / "data")
-    assert identity_of(shift, "source", "train", 0, there) == before  # wherever it lies
-    split = prepare(shift, "source", "train", 0, there)
+    moved = Workspace(tmp_path / "runs", tmp_path / "cache", data_root=tmp_path / "data")
+    assert identity_of(shift, "source", "train", 0, moved) == before  # wherever it lies
+    split = prepare(shift, "source", "train", 0, moved)
     assert split.name.startswith("source-train-") and len(split.open()) == len(
-        prepare(shift, "source", "train", 0, place).open()
+        prepare(shift, "source", "train", 0, real_workspace).open()
     )
     for folder in ("img", "cls"):
         shutil.rmtree(roots["viper"] / "train" / folder / "002")
-    assert identity_of(shift, "source", "train", 0, there) != before
+    assert identity_of(shift, "source", "train", 0, moved) != before

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from bench import cli
 from bench.core.registry import ROOT
 from bench.runs.config import load_shift
-from tests.bench.shifts.own import CLASSES, COLOURS, VOID, camvid_like, scene, told, write, write_yaml
+from tests.bench.shifts.own import CLASSES, COLOURS, VOID, camvid_like, day2dusk, scene, write, write_yaml
 
 REAL = ROOT.parent.parent / "shared" / "real"
 
@@ -36,7 +36,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def new(data: Path, out: Path, **changes: Any) -> Any:
-    given = {
+    options = {
         "out": out,
         "target": data / "dusk" / "images",
         "target-labels": data / "dusk" / "masks",
@@ -44,11 +44,13 @@ def new(data: Path, out: Path, **changes: Any) -> Any:
         "source": data / "day" / "images",
         "source-labels": data / "day" / "masks",
     } | {key.replace("_", "-"): value for key, value in changes.items()}
-    return call("shift", "new", *(x for key, value in given.items() if value is not None for x in (f"--{key}", value)))
+    return call(
+        "shift", "new", *(x for key, value in options.items() if value is not None for x in (f"--{key}", value))
+    )
 
 
 @pytest.fixture(scope="module")
-def made(data: Path) -> Path:
+def new_shift(data: Path) -> Path:
     out = data / "mine.yaml"
     result = new(data, out)
     assert result.exit_code == 0, result.output
@@ -58,22 +60,22 @@ def made(data: Path) -> Path:
 # New ------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_new_shift_is_what_lies_there(made: Path, data: Path) -> None:
-    shift = load_shift(str(made))
+def test_a_new_shift_is_what_lies_there(new_shift: Path, data: Path) -> None:
+    shift = load_shift(str(new_shift))
     assert shift.classes == CLASSES and shift.purpose == "private" and shift.name == "mine"
     side = shift.data.target
     assert (side.height, side.width) == (48, 64) and side.label_suffix == "_L.png"  # type: ignore[union-attr]
-    content = yaml.safe_load(made.read_text())
+    content = yaml.safe_load(new_shift.read_text())
     assert content["data"]["target"]["folder"] == "dusk/images"  # beside the YAML
     assert content["data"]["target"]["train"] == {"sequences": {"drive1": [0, 5], "drive2": [0, 5]}}
     assert content["data"]["target"]["val"] == {"sequences": {"drive1": [5, 8], "drive2": [5, 8]}}
     assert content["data"]["source"]["colors"]["ignore"] == list(VOID)
-    assert made.read_text().count("#") > 8 and str(data) not in made.read_text()
+    assert new_shift.read_text().count("#") > 8 and str(data) not in new_shift.read_text()
 
 
-def test_it_runs(made: Path, tmp_path: Path) -> None:
-    where = ("--runs", tmp_path / "r", "--cache", tmp_path / "c", "--threads", 1)
-    result = call("run", "-m", "adabn", "--shift", made, "--steps", 2, "--json", *where)
+def test_it_runs(new_shift: Path, tmp_path: Path) -> None:
+    common = ("--runs", tmp_path / "r", "--cache", tmp_path / "c", "--threads", 1)
+    result = call("run", "-m", "adabn", "--shift", new_shift, "--steps", 2, "--json", *common)
     assert result.exit_code == 0, result.output
     assert tuple(sorted(json.loads(result.stdout)["result"]["iou"])) == tuple(sorted(CLASSES))
 
@@ -113,19 +115,19 @@ def test_what_is_wrong_is_one_line(what: str, data: Path, tmp_path: Path) -> Non
     assert result.exit_code == 2 and says in result.output and len(result.output.strip().splitlines()) == 1
 
 
-def test_a_file_of_the_users_is_kept(made: Path, data: Path) -> None:
-    before = made.read_text()
-    result = new(data, made)
-    assert result.exit_code == 2 and "is there already" in result.output and made.read_text() == before
+def test_a_file_of_the_users_is_kept(new_shift: Path, data: Path) -> None:
+    before = new_shift.read_text()
+    result = new(data, new_shift)
+    assert result.exit_code == 2 and "is there already" in result.output and new_shift.read_text() == before
 
 
 # Check ----------------------------------------------------------------------------------------------------------------
 
 
-def test_check_says_what_it_found(made: Path, data: Path, tmp_path: Path) -> None:
+def test_check_says_what_it_found(new_shift: Path, data: Path, tmp_path: Path) -> None:
     """Of the source all ten frames are labelled; a sequence of the target has one frame without predecessor in each part."""
     sheet = tmp_path / "sheet.png"
-    result = call("shift", "check", made, "--out", sheet, "--cache", tmp_path / "c", "--json")
+    result = call("shift", "check", new_shift, "--out", sheet, "--cache", tmp_path / "c", "--json")
     assert result.exit_code == 0, result.output
     reports = {(r["dataset"], r["split"]): r for r in json.loads(result.stdout)["reports"]}
     source = reports["source (source)", "train"]
@@ -135,12 +137,12 @@ def test_check_says_what_it_found(made: Path, data: Path, tmp_path: Path) -> Non
     assert reports["target (target)", "val"]["alone"] == 2 and reports["target (target)", "val"]["wrong"] == 0
     with Image.open(sheet) as picture:
         assert picture.width > 4 * 240 and picture.height > 3 * 180
-    said = call("shift", "check", made, "--cache", tmp_path / "c").output
+    output = call("shift", "check", new_shift, "--cache", tmp_path / "c").output
     share = 100 * source["pixels"]["sky"] / sum(source["pixels"].values())
-    assert f"labelled pixels, %: sky {share:.1f}" in said and "2 of 10 clips have no predecessor" in said
+    assert f"labelled pixels, %: sky {share:.1f}" in output and "2 of 10 clips have no predecessor" in output
 
 
-def test_a_damaged_picture_is_named(made: Path, data: Path, tmp_path: Path) -> None:
+def test_a_damaged_picture_is_named(new_shift: Path, data: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(data, tmp_path / "copy"))
     broken = copy / "dusk" / "images" / "drive2" / "003.png"
     broken.write_bytes(broken.read_bytes()[:100])
@@ -161,7 +163,7 @@ def test_data_check_compares_with_the_checksums(data: Path, tmp_path: Path) -> N
         for path in sorted((copy / "dusk" / folder).rglob("*.png"))
     ]
     (copy / "sums").write_text("\n".join(lines) + "\n")
-    shift = write_yaml(copy / "summed.yaml", told(data__target__checksums="sums"))
+    shift = write_yaml(copy / "summed.yaml", day2dusk(data__target__checksums="sums"))
     arguments = ("data", "check", shift, "--root", copy, "--cache", tmp_path / "c")
     good = call(*arguments)
     assert good.exit_code == 0 and f"were compared with {len(lines)} checksums" in good.output, good.output

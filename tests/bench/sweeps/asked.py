@@ -1,4 +1,4 @@
-"""Sweeps as tests ask for them."""
+"""Sweeps for tests: a small default, of which a test changes some fields."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ TINY = "ministreet-tiny"
 CPU = torch.device("cpu")
 
 
-def make(folder: Path, **asked: Any) -> tuple[Sweep, Workspace]:
-    asked = {"name": "s", "shift": TINY, "methods": ["source_only"], "seeds": "0:4", **asked}
-    return Sweep.model_validate(asked), Workspace(folder / "runs", folder / "cache", CPU)
+def make(folder: Path, **fields: Any) -> tuple[Sweep, Workspace]:
+    fields = {"name": "s", "shift": TINY, "methods": ["source_only"], "seeds": "0:4", **fields}
+    return Sweep.model_validate(fields), Workspace(folder / "runs", folder / "cache", CPU)

@@ -32,10 +32,15 @@ def test_the_week_is_what_free_slots_would_ask_for(tmp_path: Path) -> None:
     """2 seeds of 2 methods on 2 GPUs: data 1, source 10, runs 5 and 7 seconds."""
     sweep = Sweep(shift="ministreet-tiny", methods=["tent", "hcl"], seeds="0:2").named
     jobs = Jobs(SweepFolder(tmp_path, sweep.name), plan(sweep), note=False)
-    took = {"data": 1.0, "source": 10.0}
-    slots = schedule(jobs, 2, lambda job: took.get(job.kind) or {"tent": 5.0, "hcl": 7.0}[job.config.method])
-    told = [(s.gpu, s.start, s.end, s.kind, s.seed) for s in slots]
-    assert told[:4] == [(0, 0, 1, "data", 0), (1, 0, 1, "data", 1), (0, 1, 11, "source", 0), (1, 1, 11, "source", 1)]
+    durations = {"data": 1.0, "source": 10.0}
+    slots = schedule(jobs, 2, lambda job: durations.get(job.kind) or {"tent": 5.0, "hcl": 7.0}[job.config.method])
+    timeline = [(s.gpu, s.start, s.end, s.kind, s.seed) for s in slots]
+    assert timeline[:4] == [
+        (0, 0, 1, "data", 0),
+        (1, 0, 1, "data", 1),
+        (0, 1, 11, "source", 0),
+        (1, 1, 11, "source", 1),
+    ]
     assert [(s.gpu, s.start, s.end, s.label, s.seed) for s in slots[4:]] == [
         (0, 11, 16, "tent", 0), (1, 11, 18, "hcl", 0), (0, 16, 21, "tent", 1), (1, 18, 25, "hcl", 1),
     ]  # fmt: skip
@@ -51,20 +56,22 @@ def test_sizes_that_are_known_without_files() -> None:
 @pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
 def test_a_released_source_model_takes_no_time(tmp_path: Path) -> None:
     sweep = Sweep(shift="ministreet2", methods=["source_only"], seeds="7:9", gpu=1).named  # of replicates 0 to 7
-    told = planned(sweep, Workspace(tmp_path), "a100", 1)
-    trained = [(slot["seed"], slot["kind"]) for slot in told["schedule"] if slot["kind"] != "data"]
+    prediction = planned(sweep, Workspace(tmp_path), "a100", 1)
+    trained = [(slot["seed"], slot["kind"]) for slot in prediction["schedule"] if slot["kind"] != "data"]
     assert trained == [(7, "run"), (8, "source"), (8, "run")]
-    assert told["rows"][0]["source_released"] and "released" in text(told).splitlines()[1]
-    told = planned(sweep, Workspace(tmp_path, released=None), "a100", 1)
-    assert not told["rows"][0]["source_released"] and told["rows"][0]["source_seconds"] > 0
+    assert prediction["rows"][0]["source_released"] and "released" in text(prediction).splitlines()[1]
+    prediction = planned(sweep, Workspace(tmp_path, released=None), "a100", 1)
+    assert not prediction["rows"][0]["source_released"] and prediction["rows"][0]["source_seconds"] > 0
 
 
 @pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
 def test_a_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep = Sweep(shift="ministreet-tiny", methods=["tent", "source_only"], seeds="0:2", gpu=1).named
-    told = planned(sweep, Workspace(tmp_path), "a100", 2)
-    tent, bare = told["rows"]
-    assert (tent["run"], bare["run"]) == ("tent", "source_only") and told["runs"] == 4 and told["there"] == 0
+    prediction = planned(sweep, Workspace(tmp_path), "a100", 2)
+    tent, bare = prediction["rows"]
+    assert (
+        (tent["run"], bare["run"]) == ("tent", "source_only") and prediction["runs"] == 4 and prediction["there"] == 0
+    )
     assert tent["tflop_per_step"] > 0 == bare["tflop_per_step"] == bare["adapt_seconds"] == bare["read_mb_per_second"]
     assert tent["adapt_seconds"] == pytest.approx(6 * tent["seconds_per_step"])
     assert (
@@ -72,14 +79,14 @@ def test_a_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert tent["read_mb_per_second"] == pytest.approx(2 * clip_bytes(2, 64, 128) / 1e6 / tent["seconds_per_step"])
     work = {
-        kind: [s["end"] - s["start"] for s in told["schedule"] if s["kind"] == kind]
+        kind: [s["end"] - s["start"] for s in prediction["schedule"] if s["kind"] == kind]
         for kind in ("data", "source", "run")
     }
     assert [len(work[kind]) for kind in ("data", "source", "run")] == [2, 2, 4]
-    assert told["seconds"] == max(s["end"] for s in told["schedule"]) and 0 < told["busy"] <= 1
-    assert told["disk_gb"]["clips"] == pytest.approx(2 * 20 * (clip_bytes(2, 64, 128) + 64 * 128) / 1e9)
-    assert told["too_large"] == [] and "will not fit" not in text(told)
-    lines = text(told).splitlines()
+    assert prediction["seconds"] == max(s["end"] for s in prediction["schedule"]) and 0 < prediction["busy"] <= 1
+    assert prediction["disk_gb"]["clips"] == pytest.approx(2 * 20 * (clip_bytes(2, 64, 128) + 64 * 128) / 1e9)
+    assert prediction["too_large"] == [] and "will not fit" not in text(prediction)
+    lines = text(prediction).splitlines()
     assert (
         lines[1].startswith("tent ")
         and "NVIDIA A100 data sheet" in lines[-2]

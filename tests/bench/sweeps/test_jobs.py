@@ -21,7 +21,7 @@ TINY = "ministreet-tiny"
 
 
 def record_text(job: Job, miou: float = 40.0) -> str:
-    told = {
+    fields = {
         "schema": 1, "run": job.key, "config": job.config.model_dump(mode="json"), "shift_hash": job.config.shift_hash,
         "source_model": None, "method": {}, "versions": {}, "hardware": {}, "date": "2030-01-01", "code": {},
         "result": {"iou": {}, "miou": miou, "pixel_accuracy": 1, "temporal_consistency": 1},
@@ -30,7 +30,7 @@ def record_text(job: Job, miou: float = 40.0) -> str:
             "steps": 1, "seconds": 1, "cpu_seconds": 1, "total_seconds": 1, "peak_memory_mb": 1, "parameters": 1,
         },
     }  # fmt: skip
-    return json.dumps(told)
+    return json.dumps(fields)
 
 
 def done_before(runs: Path, job: Job) -> None:
@@ -38,8 +38,8 @@ def done_before(runs: Path, job: Job) -> None:
     write_atomically(runs / job.key / "record.json", record_text(job, 41))
 
 
-def make(runs: Path, retries: int = 0, **asked: Any) -> Jobs:
-    sweep = Sweep.model_validate({"name": "s", "shift": TINY, "methods": ["stpl", "adabn"], **asked})
+def make(runs: Path, retries: int = 0, **fields: Any) -> Jobs:
+    sweep = Sweep.model_validate({"name": "s", "shift": TINY, "methods": ["stpl", "adabn"], **fields})
     folder = SweepFolder(runs, "s")
     return Jobs(folder, folder.open(sweep), retries)
 
@@ -72,14 +72,14 @@ def test_two_at_once_never_need_what_is_not_there(tmp_path: Path) -> None:
 
 
 def test_preparations_differ_in_everything_that_a_source_model_depends_on() -> None:
-    def source_keys(**asked: Any) -> set[str]:
-        sweep = Sweep.model_validate({"shift": TINY, "methods": ["adabn"], **asked})
+    def source_keys(**fields: Any) -> set[str]:
+        sweep = Sweep.model_validate({"shift": TINY, "methods": ["adabn"], **fields})
         return {job.key for job in preparations(plan(sweep))[0] if job.kind == "source"}
 
     usual = source_keys()
     assert len(usual) == 1 and usual == source_keys(methods=["stpl"]) == source_keys(options={"flow": "zero"})
-    for other in ({"seeds": "1"}, {"options": {"fusion": "add"}}, {"steps": 3}, {"shift": "ministreet-dev"}):
-        assert not usual & source_keys(**other), other
+    for changes in ({"seeds": "1"}, {"options": {"fusion": "add"}}, {"steps": 3}, {"shift": "ministreet-dev"}):
+        assert not usual & source_keys(**changes), changes
 
 
 def test_finished_runs_are_found_and_nothing_is_prepared_for_them(tmp_path: Path) -> None:
@@ -216,10 +216,10 @@ def test_lines_say_what_changed(tmp_path: Path, capsys: pytest.CaptureFixture[st
         jobs.finish(run, record_text(run, 12.345))
         table.show()
         assert table.table().row_count == 2
-    said = capsys.readouterr().err.splitlines()
-    assert said[0] == "1 runs, 0 of them there already" and len(said) == 5
-    assert said[3].split() == ["oracle", "oracle", "0", "3/6", "-", "0.50", "running:", "adapt"]
-    assert said[4].split() == ["oracle", "oracle", "0", "3/6", "12.35", "0.50", "done"]
+    output = capsys.readouterr().err.splitlines()
+    assert output[0] == "1 runs, 0 of them there already" and len(output) == 5
+    assert output[3].split() == ["oracle", "oracle", "0", "3/6", "-", "0.50", "running:", "adapt"]
+    assert output[4].split() == ["oracle", "oracle", "0", "3/6", "12.35", "0.50", "done"]
     assert lines(jobs)[-1] == "1 done" and "12.35" in lines(jobs)[0].replace("12.34", "12.35")
     assert as_json("s", jobs)["runs"][0]["miou"] == 12.345
     assert len(cells(run)) == 7 and os.fspath(tmp_path) not in json.dumps(as_json("s", jobs))

@@ -42,7 +42,7 @@ MIB = 1 << 20
 
 def pretended(config: RunConfig, miou: float = 40.0) -> str:
     """A record as a run would give it."""
-    told = {
+    fields = {
         "schema": 1, "run": config.hash, "config": config.model_dump(mode="json"), "shift_hash": config.shift_hash,
         "source_model": None, "method": {}, "versions": {}, "hardware": {}, "date": "2030-01-01", "code": {},
         "result": {"iou": {}, "miou": miou, "pixel_accuracy": 1, "temporal_consistency": 1},
@@ -51,7 +51,7 @@ def pretended(config: RunConfig, miou: float = 40.0) -> str:
             "steps": 1, "seconds": 1, "cpu_seconds": 1, "total_seconds": 1, "peak_memory_mb": 1, "parameters": 1,
         },
     }  # fmt: skip
-    return json.dumps(told)
+    return json.dumps(fields)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[
         Address and folders.
     """
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    own = [tmp_path_factory.mktemp(f"node{number}") for number in range(2)]
+    folders = [tmp_path_factory.mktemp(f"node{number}") for number in range(2)]
     Path("/tmp/ray").mkdir(exist_ok=True)  # a note of the address goes there, wherever the rest is
     with scratch_folder() as scratch:
         common: dict[str, Any] = {"object_store_memory": 80 * MIB}
@@ -70,12 +70,12 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[
         def environment(folder: Path) -> dict[str, str]:
             return {"BENCH_NODE_RUNS": str(folder / "runs"), "BENCH_NODE_CACHE": str(folder / "cache")}
 
-        head = {**common, "num_cpus": 2, "num_gpus": 1, "temp_dir": str(scratch), "env_vars": environment(own[0])}
+        head = {**common, "num_cpus": 2, "num_gpus": 1, "temp_dir": str(scratch), "env_vars": environment(folders[0])}
         head |= {"include_dashboard": False, "no_monitor": True}  # nothing is scaled
         cluster = Nodes(initialize_head=True, head_node_args=head)
-        cluster.add_node(**common, num_cpus=1, num_gpus=0, env_vars=environment(own[1]))
+        cluster.add_node(**common, num_cpus=1, num_gpus=0, env_vars=environment(folders[1]))
         cluster.wait_for_nodes()
-        yield cluster.address, own
+        yield cluster.address, folders
         ray.shutdown()
         cluster.shutdown()
         clear(scratch)
@@ -88,9 +88,9 @@ def test_two_halves_share_a_gpu_and_a_third_waits(nodes: tuple[str, list[Path]],
     log = tmp_path / "log"
 
     def work(job: dict[str, Any], say: Any) -> dict[str, Any]:
-        def note(what: str) -> None:
+        def note(event: str) -> None:
             with log.open("a") as file:
-                file.write(f"{what} {job['kind']} {os.environ.get('CUDA_VISIBLE_DEVICES')}\n")
+                file.write(f"{event} {job['kind']} {os.environ.get('CUDA_VISIBLE_DEVICES')}\n")
 
         if job["kind"] != "run":
             return {"ready": True}
@@ -105,15 +105,15 @@ def test_two_halves_share_a_gpu_and_a_third_waits(nodes: tuple[str, list[Path]],
     jobs = sweep_runs(*make(tmp_path, gpu=0.5), Cluster(nodes[0]), work)
     assert [job.state for job in jobs.runs] == ["done"] * 4
     lines = log.read_text().splitlines()
-    at_once, most = 0, 0
+    at_once, peak = 0, 0
     for line in lines:
         at_once += 1 if line.startswith("start") else -1
-        most = max(most, at_once)
-    assert most == 2 and {line.split()[2] for line in lines} == {"0"}  # three cores are free, half a GPU is not
+        peak = max(peak, at_once)
+    assert peak == 2 and {line.split()[2] for line in lines} == {"0"}  # three cores are free, half a GPU is not
 
 
 def test_trials_land_on_both_nodes_and_their_records_come_home(nodes: tuple[str, list[Path]], tmp_path: Path) -> None:
-    address, own = nodes
+    address, folders = nodes
 
     def work(job: dict[str, Any], say: Any) -> dict[str, Any]:
         if job["kind"] != "run":
@@ -121,7 +121,7 @@ def test_trials_land_on_both_nodes_and_their_records_come_home(nodes: tuple[str,
         config = RunConfig.model_validate(job["config"])
         (workspace_of(job, say).runs / job["key"]).mkdir(parents=True)
         deadline = time.time() + 120
-        while sum(len(list((folder / "runs").glob("*"))) for folder in own) < 3:
+        while sum(len(list((folder / "runs").glob("*"))) for folder in folders) < 3:
             assert time.time() < deadline, "the three runs were never at work at the same time"
             time.sleep(0.05)  # two nodes with three cores together: at once they lie on both
         return {"record": pretended(config, 40 + config.seed)}
@@ -129,8 +129,8 @@ def test_trials_land_on_both_nodes_and_their_records_come_home(nodes: tuple[str,
     sweep, workspace = make(tmp_path, seeds="0:3")
     jobs = sweep_runs(sweep, workspace, Cluster(address), work)
     assert len({node for job in jobs.runs for node in job.nodes}) == 2
-    there = [{path.name for path in (folder / "runs").iterdir()} for folder in own]
-    assert all(there) and not there[0] & there[1]
+    run_names = [{path.name for path in (folder / "runs").iterdir()} for folder in folders]
+    assert all(run_names) and not run_names[0] & run_names[1]
     for job in jobs.runs:
         home = read_record(workspace.runs / job.key / "record.json")
         assert home.config == job.config and home.result.miou == 40 + job.config.seed
@@ -196,11 +196,11 @@ def test_failed_trials_are_tried_again_then_listed_and_the_others_finish(
 
     missing = {job.key for job in jobs.runs if job.state == "failed"}
     stored = SweepFolder(workspace.runs, "s").stored()
-    again = sweep_runs(stored, workspace, Cluster(nodes[0]), works)
-    done = (tmp_path / "again").read_text().split()
-    assert {key for key in done if "-" not in key} == missing and len(done) == len(set(done))
-    assert {job.state for job in again.runs if job.key not in missing} == {"found"} and len(again.records()) == 7
-    assert not failures(again.runs, folder)
+    resumed = sweep_runs(stored, workspace, Cluster(nodes[0]), works)
+    keys = (tmp_path / "again").read_text().split()
+    assert {key for key in keys if "-" not in key} == missing and len(keys) == len(set(keys))
+    assert {job.state for job in resumed.runs if job.key not in missing} == {"found"} and len(resumed.records()) == 7
+    assert not failures(resumed.runs, folder)
 
 
 def test_asha_stops_the_worse_trials_by_a_score_without_labels(nodes: tuple[str, list[Path]], tmp_path: Path) -> None:
@@ -221,11 +221,11 @@ def test_asha_stops_the_worse_trials_by_a_score_without_labels(nodes: tuple[str,
             )
         return {"record": pretended(config)}
 
-    asked = {
+    fields = {
         "shift": "ministreet-dev", "methods": ["self_training"], "seeds": "0:4",
         "search": {"trials": "0:1", "asha": {"grace": 0.1, "reduction": 2}},
     }  # fmt: skip
-    sweep, workspace = make(tmp_path, **asked, cpu=2)
+    sweep, workspace = make(tmp_path, **fields, cpu=2)
     jobs = sweep_runs(sweep, workspace, Cluster(nodes[0]), work)
     states = [job.state for job in jobs.runs]
     assert states[0] == "done" and "stopped" in states and set(states) <= {"done", "stopped"}
@@ -238,9 +238,9 @@ def test_asha_stops_the_worse_trials_by_a_score_without_labels(nodes: tuple[str,
 
 
 def test_more_than_there_is_is_refused(nodes: tuple[str, list[Path]], tmp_path: Path) -> None:
-    for asked, says in (({"cpu": 64}, "cpu: 64 per trial is asked for, but Ray sees 3"), ({"gpu": 2}, "gpu: 2 per")):
+    for fields, says in (({"cpu": 64}, "cpu: 64 per trial is asked for, but Ray sees 3"), ({"gpu": 2}, "gpu: 2 per")):
         with pytest.raises(UsageError, match=says):
-            sweep_runs(*make(tmp_path, **asked), Cluster(nodes[0]))
+            sweep_runs(*make(tmp_path, **fields), Cluster(nodes[0]))
 
 
 # Kills ------------------------------------------------------------------------------------------------------------------
@@ -248,26 +248,26 @@ def test_more_than_there_is_is_refused(nodes: tuple[str, list[Path]], tmp_path: 
 
 def trial_processes(folder: Path) -> list[int]:
     """Processes of a cluster in which trials run."""
-    found = []
+    pids = []
     for pid in marked(folder):
         try:
             if b"ImplicitFunc" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.append(pid)
+                pids.append(pid)
         except OSError:
             continue
-    return found
+    return pids
 
 
 def cluster_of(driver: subprocess.Popen[bytes]) -> Path | None:
     return next(Path("/tmp").glob(f"bench-ray-{os.getuid()}-{driver.pid}-*"), None)
 
 
-def wait_for(what: Callable[[], Any], driver: subprocess.Popen[bytes], seconds: float = 300) -> Any:
+def wait_for(condition: Callable[[], Any], driver: subprocess.Popen[bytes], seconds: float = 300) -> Any:
     """The first true value; fails if the driver ends before."""
     deadline = time.time() + seconds
     while time.time() < deadline:
-        if value := what():
-            return value
+        if outcome := condition():
+            return outcome
         assert driver.poll() is None, "the sweep ended before it could be killed"
         time.sleep(0.05)
     raise AssertionError("waited in vain")
@@ -278,18 +278,18 @@ def test_kills_at_random_moments_lose_nothing_and_change_no_bit(
 ) -> None:
     shift = shift_file({"adaptation.steps": 24, "source_training.steps": 22, "adaptation.snapshots": 2})
     runs, moments = tmp_path / "runs", random.Random(20)
-    asked = {
+    fields = {
         "name": "killed", "shift": shift, "methods": ["stpl", "source_only"], "seeds": "0:2",
         "retries": 5,
     }  # fmt: skip
-    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(asked))
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(fields))
     command = [sys.executable, "-m", "bench", "sweep", "--runs", str(runs), "--cache", str(tmp_path / "cache")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    how, kills = [str(tmp_path / "spec.yaml")], []
+    arguments, kills = [str(tmp_path / "spec.yaml")], []
 
     def start() -> subprocess.Popen[bytes]:
         with (tmp_path / "output").open("ab") as output:
-            return subprocess.Popen([*command, *how], stdout=output, stderr=output, env=environment)
+            return subprocess.Popen([*command, *arguments], stdout=output, stderr=output, env=environment)
 
     def under_way() -> list[list[Path]]:
         """Source models being trained, and runs at work, from this start on or left by the one before."""
@@ -297,7 +297,7 @@ def test_kills_at_random_moments_lose_nothing_and_change_no_bit(
 
     for stage, kill_a_worker in enumerate((False, True)):
         driver = start()
-        how = ["--resume", "killed"]
+        arguments = ["--resume", "killed"]
         folder = wait_for(lambda: cluster_of(driver), driver)  # noqa: B023
         workers = wait_for(lambda: trial_processes(folder), driver)  # noqa: B023
         wait_for(lambda: under_way()[stage], driver)  # noqa: B023
@@ -322,13 +322,17 @@ def test_kills_at_random_moments_lose_nothing_and_change_no_bit(
     undisturbed = Workspace(
         tmp_path / "undisturbed", tmp_path / "own cache", CPU, unboxed=True
     )  # in a box or not: the same
-    expected = {one.config.hash: run(one.config, undisturbed) for one in plan(Sweep.model_validate(asked))}
-    found = {path.parent.name: read_record(path) for path in runs.glob("*/record.json")}
-    assert found.keys() == expected.keys() and len(found) == 4
-    for key, record in found.items():
-        other = expected[key]
-        assert (record.config, record.result, record.selection) == (other.config, other.result, other.selection)
-        assert (record.beside, record.source_model) == (other.beside, other.source_model)
+    expected = {entry.config.hash: run(entry.config, undisturbed) for entry in plan(Sweep.model_validate(fields))}
+    records = {path.parent.name: read_record(path) for path in runs.glob("*/record.json")}
+    assert records.keys() == expected.keys() and len(records) == 4
+    for key, record in records.items():
+        reference = expected[key]
+        assert (record.config, record.result, record.selection) == (
+            reference.config,
+            reference.result,
+            reference.selection,
+        )
+        assert (record.beside, record.source_model) == (reference.beside, reference.source_model)
         assert record.hardware["threads"] == 1
     text = (tmp_path / "output").read_text()
     assert "4 runs, 0 of them there already" in text and text.count("runs, ") == 3

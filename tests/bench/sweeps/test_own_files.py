@@ -22,13 +22,13 @@ from bench.sweeps.trial import do
 from tests.bench.own_files import NETWORK, Files, config_of
 
 
-def sweep_of(files: Files, **more: Any) -> Sweep:
-    asked = {
+def sweep_of(files: Files, **changes: Any) -> Sweep:
+    fields = {
         "methods": [str(files["mine"]), "adabn"],
         "shift": str(files["small"]),
         "grid": {"network": ["mini", str(files["micro"])]},
     }
-    return validated(Sweep, {**asked, "options": {"mine.flow": str(files["still"])}, **more}, "Sweep").named  # type: ignore[no-any-return]
+    return validated(Sweep, {**fields, "options": {"mine.flow": str(files["still"])}, **changes}, "Sweep").named  # type: ignore[no-any-return]
 
 
 def test_a_sweep_knows_files_by_name_and_finds_them_again(
@@ -41,19 +41,21 @@ def test_a_sweep_knows_files_by_name_and_finds_them_again(
     keys = ["flow/still", "method/mine", "network/micro", "shift/small"]
     assert sorted(sweep.files) == keys and sweep.files["method/mine"] == str(files["mine"])
     planned = SweepFolder(tmp_path, sweep.name).open(sweep)
-    assert [(one.config.method, one.config.network, one.config.flow) for one in planned] == [
+    assert [(entry.config.method, entry.config.network, entry.config.flow) for entry in planned] == [
         ("mine", "mini", "still"), ("mine", "micro", "still"), ("adabn", "mini", "exact"), ("adabn", "micro", "exact"),
     ]  # fmt: skip
     forget()
-    again = SweepFolder(tmp_path, sweep.name).stored()
-    assert again.identity == sweep.identity and [one.config for one in plan(again)] == [one.config for one in planned]
+    stored = SweepFolder(tmp_path, sweep.name).stored()
+    assert stored.identity == sweep.identity and [entry.config for entry in plan(stored)] == [
+        entry.config for entry in planned
+    ]
     files["micro"].write_text(NETWORK + "# changed\n")
     assert sweep_of(files).name != sweep.name, "runs of a changed file are another sweep"
 
 
 def test_a_sweep_without_files_keeps_its_name() -> None:
-    asked = validated(Sweep, {"methods": ["stpl"], "seeds": "0:2"}, "Sweep")
-    assert asked.named.name == "sweep-3f30e3e89224" and "plugins" not in asked.to_yaml()
+    sweep = validated(Sweep, {"methods": ["stpl"], "seeds": "0:2"}, "Sweep")
+    assert sweep.named.name == "sweep-3f30e3e89224" and "plugins" not in sweep.to_yaml()
 
 
 def test_a_trial_takes_the_source_that_the_sweep_began_with(
@@ -63,23 +65,23 @@ def test_a_trial_takes_the_source_that_the_sweep_began_with(
 
     config = config_of(files)
     sweep = sweep_of(files)
-    told = json.loads(json.dumps(payload(Job(config.hash, "run", "mine", config), sweep, workspace)))
+    job = json.loads(json.dumps(payload(Job(config.hash, "run", "mine", config), sweep, workspace)))
     files["mine"].write_text("1 / 0\n")
     files["small"].unlink()
     forget()
-    record = json.loads(do(told, lambda _: None)["record"])
+    record = json.loads(do(job, lambda _: None)["record"])
     assert record["config"]["plugins"] == config.plugins and record["run"] == config.hash
 
 
 def test_a_study_names_files(files: Files) -> None:
     micro = str(files["micro"])
-    told = {
+    fields = {
         "name": "s", "title": "-", "question": "-", "seeds": "0:1", "shift": str(files["small"]),
         "rows": [{"label": "a", "method": str(files["mine"]), "options": {"network": micro}}],
         "grid": {"method": ["adabn", str(files["mine"])], "network": ["mini", micro]},
         "reference": {"method": "adabn", "network": micro},
     }  # fmt: skip
-    study: Study = validated(Study, told, "Study")
+    study: Study = validated(Study, fields, "Study")
     assert [row.label for row in study.all_rows()][1:] == [
         "adabn, network=mini", "adabn, network=micro", "mine, network=mini", "mine, network=micro",
     ]  # fmt: skip
@@ -91,20 +93,20 @@ def test_a_study_names_files(files: Files) -> None:
 def test_all_means_the_methods_of_the_repository(files: Files) -> None:
     registry.resolve("method", str(files["mine"]))
     assert "mine" in registry.names("method") and method_class("mine").card.title == "Mine"
-    every = validated(Sweep, {"methods": "all", "shift": "ministreet-tiny"}, "Sweep")
-    assert {one.config.method for one in plan(every)} == set(registry.built_in("method"))
+    sweep = validated(Sweep, {"methods": "all", "shift": "ministreet-tiny"}, "Sweep")
+    assert {entry.config.method for entry in plan(sweep)} == set(registry.built_in("method"))
 
 
 def test_trials_of_ray_take_files_of_ones_own(
     files: Files, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(files["mine"].parent)
-    asked = {
+    fields = {
         "methods": ["./mine.py"],
         "shift": "./small.yaml",
         "options": {"network": "./micro.py", "flow": "still.py"},
     }
-    sweep = validated(Sweep, asked, "Sweep").named
+    sweep = validated(Sweep, fields, "Sweep").named
     jobs = sweep_runs(sweep, workspace, Cluster(cpus=1))
     assert [(job.state, job.reason) for job in jobs.runs] == [("done", "")]
     record = read_record(workspace.runs / jobs.runs[0].key / "record.json")

@@ -27,7 +27,7 @@ SEARCHED = [name for name in method_names() if method_class(name).SEARCH]
 
 
 def fake_record(config: Any, miou: float = 40.0) -> Record:
-    told = {
+    fields = {
         "run": config.hash, "config": config, "shift_hash": config.shift_hash, "source_model": None, "method": {},
         "result": {"iou": {}, "miou": miou, "pixel_accuracy": 1, "temporal_consistency": 1},
         "selection": {"unsupervised": {}, "oracle": {}, "snapshots": []},
@@ -36,23 +36,29 @@ def fake_record(config: Any, miou: float = 40.0) -> Record:
         },
         "code": {"revision": "abc"}, "versions": {}, "hardware": {}, "date": "2030-01-01",
     }  # fmt: skip
-    return Record.model_validate(told)
+    return Record.model_validate(fields)
 
 
-def tuning(method: str, trials: str, seeds: str = "0", log: Path | None = None, **asked: Any) -> Sweep:
+def tuning(method: str, trials: str, seeds: str = "0", log: Path | None = None, **fields: Any) -> Sweep:
     """As ``bench tune`` asks for it."""
-    told = {"methods": [method], "shift": "ministreet-dev", "seeds": seeds, "search": {"trials": trials}, "name": "t"}
-    return Sweep.model_validate({**told, "log": log and str(log), **asked})
+    defaults = {
+        "methods": [method],
+        "shift": "ministreet-dev",
+        "seeds": seeds,
+        "search": {"trials": trials},
+        "name": "t",
+    }
+    return Sweep.model_validate({**defaults, "log": log and str(log), **fields})
 
 
-def carried_out(runs: Path, sweep: Sweep, most: int = 10**6) -> Jobs:
+def carried_out(runs: Path, sweep: Sweep, limit: int = 10**6) -> Jobs:
     """Nothing is run, but every job ends well; the score falls with ``drop``. At most so many runs, as if killed then."""
     jobs = Jobs(SweepFolder(runs, sweep.name), plan(sweep), log=sweep.log)
     while (job := jobs.next()) is not None:
         if job.kind == "run":
-            if most == 0:
+            if limit == 0:
                 break
-            most -= 1
+            limit -= 1
             miou = 40 + job.config.seed - 10 * job.config.settings.get("drop", 0)
             jobs.finish(job, fake_record(job.config, miou).to_json())
         else:
@@ -111,9 +117,9 @@ def test_a_method_without_a_space_has_nothing_to_tune() -> None:
 
 def test_every_trial_runs_on_every_seed_and_fixed_options_stay(tmp_path: Path) -> None:
     jobs = carried_out(tmp_path, tuning("stpl", "2:5", "0:2", options={"fusion": "none", "drop": 0.25}))
-    done = jobs.tries()
-    assert [(trial, record.config.seed) for trial, record in done] == [(t, s) for t in (2, 3, 4) for s in range(2)]
-    configs = [record.config for _, record in done]
+    tries = jobs.tries()
+    assert [(trial, record.config.seed) for trial, record in tries] == [(t, s) for t in (2, 3, 4) for s in range(2)]
+    configs = [record.config for _, record in tries]
     assert {c.fusion for c in configs} == {"none"} and {c.settings["drop"] for c in configs} == {0.25}
     assert configs[0].settings["temperature"] == draw("stpl", 2)["temperature"] != configs[2].settings["temperature"]
     assert len({c.hash for c in configs}) == 6 and {c.shift for c in configs} == {"ministreet-dev"}
@@ -147,13 +153,13 @@ def test_the_log_has_one_line_per_run_and_grows(tmp_path: Path) -> None:
     before = path.read_bytes()
     carried_out(tmp_path, tuning("stpl", "2:4", "0:2", path))  # found again: nothing is added
     assert path.read_bytes() == before
-    more = carried_out(tmp_path, tuning("self_training", "1:2", log=path, options={"fusion": "none"}))
-    told = rows(path)
-    assert len(told) == 5 and {row["run"] for row in told} == {r.run for _, r in (*first.tries(), *more.tries())}
-    assert [row["method"] for row in told] == ["self_training", *["stpl"] * 4]
-    assert json.loads(told[0]["searched"]) == draw("self_training", 1)
-    assert json.loads(told[0]["config"])["fusion"] == "none"
-    assert told[0]["revision"] == "abc" and math.isfinite(float(told[0]["miou"]))
+    second = carried_out(tmp_path, tuning("self_training", "1:2", log=path, options={"fusion": "none"}))
+    logged = rows(path)
+    assert len(logged) == 5 and {row["run"] for row in logged} == {r.run for _, r in (*first.tries(), *second.tries())}
+    assert [row["method"] for row in logged] == ["self_training", *["stpl"] * 4]
+    assert json.loads(logged[0]["searched"]) == draw("self_training", 1)
+    assert json.loads(logged[0]["config"])["fusion"] == "none"
+    assert logged[0]["revision"] == "abc" and math.isfinite(float(logged[0]["miou"]))
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"hello\n1\n", b""])
@@ -166,7 +172,7 @@ def test_a_log_that_is_none_is_not_overwritten(content: bytes, tmp_path: Path) -
 
 
 def test_a_search_that_is_killed_has_logged_what_was_done(tmp_path: Path) -> None:
-    carried_out(tmp_path, tuning("hcl", "0:4", "0:2", tmp_path / "log.csv"), most=3)
+    carried_out(tmp_path, tuning("hcl", "0:4", "0:2", tmp_path / "log.csv"), limit=3)
     assert len(rows(tmp_path / "log.csv")) == 3
 
 
@@ -185,9 +191,9 @@ def test_tune_says_what_a_search_found(tmp_path: Path, monkeypatch: pytest.Monke
     folders = ["--runs", str(tmp_path / "runs"), "--cache", str(tmp_path), "--log", str(tmp_path / "log.csv")]
     text = CliRunner().invoke(cli.app, [*command, *folders])
     assert text.exit_code == 0, text.output
-    first, *others = text.stdout.splitlines()
-    assert len(others) == 2 and first.split()[1] == "trial" and "'ema_decay': " in first
+    first, *following = text.stdout.splitlines()
+    assert len(following) == 2 and first.split()[1] == "trial" and "'ema_decay': " in first
     assert len(rows(tmp_path / "log.csv")) == 6
-    told = json.loads(CliRunner().invoke(cli.app, [*command, *folders, "--json"]).stdout)
-    assert [f"{row['miou']:.2f}" for row in told] == [line.split()[0] for line in (first, *others)]
-    assert [set(row) for row in told] == [{"trial", "miou", "seeds", "settings"}] * 3
+    printed = json.loads(CliRunner().invoke(cli.app, [*command, *folders, "--json"]).stdout)
+    assert [f"{row['miou']:.2f}" for row in printed] == [line.split()[0] for line in (first, *following)]
+    assert [set(row) for row in printed] == [{"trial", "miou", "seeds", "settings"}] * 3

@@ -1,4 +1,4 @@
-"""What a sweep is asked for: errors with the field's path, expansion of grids and searches, development worlds only."""
+"""The specification of a sweep: errors with the field's path, expansion of grids and searches, development worlds only."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from bench.sweeps.spec import Sweep, parse_grid, plan
 TINY = "ministreet-tiny"
 
 
-def asked(**what: Any) -> Sweep:
-    return Sweep.model_validate({"shift": TINY, "methods": ["stpl"], **what})
+def sweep_of(**fields: Any) -> Sweep:
+    return Sweep.model_validate({"shift": TINY, "methods": ["stpl"], **fields})
 
 
 def call(*arguments: str) -> Any:
@@ -51,7 +51,7 @@ def test_a_wrong_spec_is_refused_with_the_path_of_the_field(what: dict[str, Any]
 
 
 def test_a_grid_is_combined_with_seeds_and_goes_to_the_methods_that_have_the_option() -> None:
-    sweep = asked(
+    sweep = sweep_of(
         methods=["stpl", "self_training", "adabn"],
         seeds="1:3",
         grid={"stpl.fusion": ["add", None], "drop": [0.25, "5e-1"]},
@@ -72,7 +72,7 @@ def test_a_grid_is_combined_with_seeds_and_goes_to_the_methods_that_have_the_opt
 
 def test_a_run_that_is_asked_for_twice_is_planned_once() -> None:
     usual = load_shift(TINY).network.fusion
-    planned = plan(asked(grid={"fusion": [usual, "add", usual]}, rows=[{"label": "again", "method": "stpl"}]))
+    planned = plan(sweep_of(grid={"fusion": [usual, "add", usual]}, rows=[{"label": "again", "method": "stpl"}]))
     assert [p.config.fusion for p in planned] == [usual, "add"] and planned[0].label == "again"
 
 
@@ -90,7 +90,7 @@ def test_a_run_that_is_asked_for_twice_is_planned_once() -> None:
 )
 def test_what_cannot_be_run_is_said_before_anything_runs(what: dict[str, Any], says: str) -> None:
     with pytest.raises(UsageError) as caught:
-        plan(asked(**what))
+        plan(sweep_of(**what))
     assert says in str(caught.value)
 
 
@@ -101,11 +101,13 @@ def test_the_command_line_says_the_same_as_a_file(tmp_path: Path) -> None:
             {"shift": TINY, "methods": ["stpl", "ur"], "seeds": "0:2", "grid": {"stpl.times": ["both", "current"]}}
         )
     )
-    here = ("--dry-run", "--runs", str(tmp_path / "runs"), "--json")
-    one = call(str(path), *here)
-    two = call("-m", "stpl,ur", "--shift", TINY, "--seeds", "0:2", "--grid", "stpl.times=both,current", *here)
-    assert one.exit_code == two.exit_code == 0 and one.stdout == two.stdout
-    assert one.stdout.count('"state": "waiting"') == 6 and not (tmp_path / "runs").exists()
+    common = ("--dry-run", "--runs", str(tmp_path / "runs"), "--json")
+    from_file = call(str(path), *common)
+    from_options = call(
+        "-m", "stpl,ur", "--shift", TINY, "--seeds", "0:2", "--grid", "stpl.times=both,current", *common
+    )
+    assert from_file.exit_code == from_options.exit_code == 0 and from_file.stdout == from_options.stdout
+    assert from_file.stdout.count('"state": "waiting"') == 6 and not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(
@@ -137,9 +139,9 @@ def test_values_of_a_grid_are_read_as_options_are() -> None:
 
 
 def test_a_random_search_makes_the_trials_of_bench_tune() -> None:
-    planned = plan(asked(shift="ministreet-dev", search={"trials": "1:4"}))
+    planned = plan(sweep_of(shift="ministreet-dev", search={"trials": "1:4"}))
     drawn = {f"stpl trial {t}": make_run_config("stpl", "ministreet-dev", 0, draw("stpl", t)) for t in range(1, 4)}
-    assert {one.label: one.config for one in planned} == drawn
+    assert {entry.label: entry.config for entry in planned} == drawn
 
 
 def test_a_grid_search_goes_from_end_to_end() -> None:
@@ -179,57 +181,57 @@ def test_reported_worlds_cannot_be_reached_from_a_tuning_sweep(tmp_path: Path) -
     for shift in disguised:
         for search in ({"kind": "random"}, {"kind": "grid", "points": 2}, {"asha": {}}):
             with pytest.raises(UsageError, match="is not for tuning; use ministreet-dev"):
-                plan(asked(shift=shift, search=search))
+                plan(sweep_of(shift=shift, search=search))
     with pytest.raises(
         UsageError, match="Unknown option 'shift'"
     ):  # by an option that changes the shift behind the check
-        plan(asked(shift="ministreet-dev", search={}, options={"shift": "ministreet"}))
+        plan(sweep_of(shift="ministreet-dev", search={}, options={"shift": "ministreet"}))
     assert "shift" not in make_run_config("stpl", "ministreet-dev").settings
 
 
 def test_a_stored_sweep_that_was_edited_is_checked_again(tmp_path: Path) -> None:
     folder = tmp_path / "sweeps" / "s"
     folder.mkdir(parents=True)
-    (folder / "spec.yaml").write_text(asked(name="s", shift="ministreet", search={}).to_yaml())
+    (folder / "spec.yaml").write_text(sweep_of(name="s", shift="ministreet", search={}).to_yaml())
     result = call("--resume", "s", "--runs", str(tmp_path))
     assert result.exit_code == 2 and "is not for tuning" in result.stderr
 
 
 def test_the_name_tells_what_is_asked_for_not_how_it_is_spread() -> None:
-    assert asked().named.name == asked(cpu=2, gpu=0.5, retries=9).named.name
-    assert asked().named.name != asked(seeds="0:2").named.name
-    assert asked(name="x").named.name == "x"
-    assert Sweep.model_validate(yaml.safe_load(asked(name="x").to_yaml())) == asked(name="x")
+    assert sweep_of().named.name == sweep_of(cpu=2, gpu=0.5, retries=9).named.name
+    assert sweep_of().named.name != sweep_of(seeds="0:2").named.name
+    assert sweep_of(name="x").named.name == "x"
+    assert Sweep.model_validate(yaml.safe_load(sweep_of(name="x").to_yaml())) == sweep_of(name="x")
 
 
 def test_a_sweep_of_streams() -> None:
     """`all` are the methods that can; `reset` is an option like others; the example is such a sweep."""
-    planned = plan(asked(protocol="stream", methods="all", options={"reset": "never"}))
-    assert [one.config for one in planned] == [
+    planned = plan(sweep_of(protocol="stream", methods="all", options={"reset": "never"}))
+    assert [entry.config for entry in planned] == [
         make_run_config(m, TINY, mode="stream") for m in methods_on(TINY, "stream")
     ]
-    assert "protocol" not in asked().model_dump(mode="json")  # identities of earlier sweeps stay
+    assert "protocol" not in sweep_of().model_dump(mode="json")  # identities of earlier sweeps stay
     with pytest.raises(UsageError, match="Unknown option 'reset'"):
-        plan(asked(options={"reset": "never"}))
+        plan(sweep_of(options={"reset": "never"}))
     example = read_yaml(ROOT.parent / "examples" / "stream.yaml", Sweep, "Sweep")
-    assert {one.config.mode for one in plan(example)} == {"stream"} and example.methods == "all"
+    assert {entry.config.mode for entry in plan(example)} == {"stream"} and example.methods == "all"
 
 
 def test_the_board_of_ministreet_2_is_one_sweep() -> None:
     """Every method, the floors, STPL without its teacher, replicate by replicate, on what is reported."""
     example = read_yaml(ROOT.parent / "examples" / "ministreet2.yaml", Sweep, "Sweep")
     planned = plan(example)
-    of_seed = [one.config for one in planned[: len(planned) // 8]]
-    assert {one.seed for one in of_seed} == {0} and load_shift(example.shift).purpose == "report"
-    assert {one.method for one in of_seed} == set(method_names()) and len(of_seed) == 24
-    assert [alterations(one) for one in of_seed if alterations(one)] == [("teacher=none",)]
+    of_seed = [entry.config for entry in planned[: len(planned) // 8]]
+    assert {config.seed for config in of_seed} == {0} and load_shift(example.shift).purpose == "report"
+    assert {config.method for config in of_seed} == set(method_names()) and len(of_seed) == 24
+    assert [alterations(config) for config in of_seed if alterations(config)] == [("teacher=none",)]
 
 
 def test_the_table_of_published_ingredients_is_one_sweep() -> None:
     """The paper's fourteen rows and the floors, each as its own paper has it, on what is reported."""
     example = read_yaml(ROOT.parent / "examples" / "ministreet2-published.yaml", Sweep, "Sweep")
-    planned = [one.config for one in plan(example)]
+    planned = [entry.config for entry in plan(example)]
     assert load_shift(example.shift).purpose == "report" and len(planned) == 3 * 16
-    assert {alterations(one) for one in planned} == {("ingredients=published",)}
+    assert {alterations(config) for config in planned} == {("ingredients=published",)}
     paper = {name for name in method_names() if in_paper("viper2cityscapes", name) is not None}
-    assert {one.method for one in planned} == paper | {"adabn", "self_training"}
+    assert {config.method for config in planned} == paper | {"adabn", "self_training"}

@@ -23,16 +23,16 @@ from bench.sweeps.study import Study, expand, load_study, study_names
 TINY = "ministreet-tiny"
 
 
-def told(**what: Any) -> Study:
+def study_of(**fields: Any) -> Study:
     base = {"name": "s", "title": "t", "question": "q", "shift": TINY, "seeds": "0:2"}
-    return validated(Study, {**base, **what}, "Study s.yaml")  # type: ignore[no-any-return]
+    return validated(Study, {**base, **fields}, "Study s.yaml")  # type: ignore[no-any-return]
 
 
 GRID = {"method": ["stpl"], "fusion": ["add", None], "ce": [True, False]}
 
 
 def test_a_grid_is_every_combination_with_the_factors_of_each_row() -> None:
-    rows = told(grid=GRID, words={"fusion": {"none": "no fusion"}, "ce": {True: "with CE"}}).all_rows()
+    rows = study_of(grid=GRID, words={"fusion": {"none": "no fusion"}, "ce": {True: "with CE"}}).all_rows()
     assert [row.label for row in rows] == [
         "add, with CE", "add, ce=false", "no fusion, with CE", "no fusion, ce=false",
     ]  # fmt: skip
@@ -41,23 +41,23 @@ def test_a_grid_is_every_combination_with_the_factors_of_each_row() -> None:
 
 
 def test_rows_and_seeds_become_runs() -> None:
-    study = told(rows=[{"label": "a", "method": "adabn", "options": {"flow": "zero"}}], grid=GRID)
+    study = study_of(rows=[{"label": "a", "method": "adabn", "options": {"flow": "zero"}}], grid=GRID)
     runs = expand(study)
     assert [(row.label, seed) for row, seed, _ in runs][:3] == [("a", 0), ("a", 1), ("add, ce=true", 0)]
     assert runs[1][2] == make_run_config("adabn", TINY, 1, {"flow": "zero"}) and len(runs) == 10
     assert [seed for _, seed, _ in expand(study, [5])] == [5] * 5
     assert {p.config.hash for p in plan(from_study(study))} == {config.hash for _, _, config in runs}
-    uda = told(rows=[{"label": "b", "method": "da_vsn", "options": {"init": "backbone"}}])
+    uda = study_of(rows=[{"label": "b", "method": "da_vsn", "options": {"init": "backbone"}}])
     assert expand(uda)[0][2].init == "backbone" == plan(from_study(uda))[0].config.init
 
 
 def test_the_reference_is_one_row() -> None:
-    assert told(grid=GRID, reference={"fusion": "add", "ce": False}).reference_row().label == "add, ce=false"  # type: ignore[union-attr]
-    assert told(grid=GRID, reference="none, ce=true").reference_row().factors["fusion"] == "none"  # type: ignore[union-attr]
-    assert told(grid=GRID).reference_row() is None
+    assert study_of(grid=GRID, reference={"fusion": "add", "ce": False}).reference_row().label == "add, ce=false"  # type: ignore[union-attr]
+    assert study_of(grid=GRID, reference="none, ce=true").reference_row().factors["fusion"] == "none"  # type: ignore[union-attr]
+    assert study_of(grid=GRID).reference_row() is None
     for reference in ("other", {"fusion": "add"}, {"fusion": "concat", "ce": True}):
         with pytest.raises(UsageError, match=r"reference names (0|2) rows instead of one"):
-            told(grid=GRID, reference=reference).reference_row()
+            study_of(grid=GRID, reference=reference).reference_row()
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_the_reference_is_one_row() -> None:
 )
 def test_a_wrong_study_is_refused_with_the_path_of_the_field(what: dict[str, Any], says: str) -> None:
     with pytest.raises(UsageError) as caught:
-        told(**what)
+        study_of(**what)
     assert str(caught.value).startswith(f"Study s.yaml: {says}") and "\n" not in str(caught.value)
 
 
@@ -95,13 +95,13 @@ def test_a_wrong_study_is_refused_with_the_path_of_the_field(what: dict[str, Any
 )
 def test_rows_that_cannot_be_run_are_named(what: dict[str, Any], says: str) -> None:
     with pytest.raises(UsageError) as caught:
-        expand(told(**what))
+        expand(study_of(**what))
     assert says in str(caught.value)
 
 
 def test_files_are_read_by_name_and_by_path(tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(told(grid=GRID).model_dump()))
-    assert load_study(str(tmp_path / "mine.yaml")) == told(grid=GRID)
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(study_of(grid=GRID).model_dump()))
+    assert load_study(str(tmp_path / "mine.yaml")) == study_of(grid=GRID)
     (tmp_path / "mine.yaml").write_text("[")
     with pytest.raises(UsageError, match=r"^Study mine.yaml is not YAML: "):
         load_study(str(tmp_path / "mine.yaml"))
@@ -135,8 +135,8 @@ def test_the_main_study_is_what_is_on_the_leaderboard() -> None:
     root = Path(__file__).resolve().parents[3] / "leaderboards"
     records = {record.run: record.config for record in read_committed(root, "ministreet").records}
     runs = {config.hash: config for _, _, config in expand(load_study("main"))}
-    both = records.keys() & runs.keys()
-    assert len(both) > 100 and all(records[key] == runs[key] for key in both)
+    shared = records.keys() & runs.keys()
+    assert len(shared) > 100 and all(records[key] == runs[key] for key in shared)
 
 
 def test_noise_is_part_of_a_run_only_where_it_is_used() -> None:
@@ -168,7 +168,7 @@ def test_a_dry_run_lists_the_runs_and_runs_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("state", "says"), [("done", "No page: it takes two rows"), ("failed", "")])
 def test_a_study_without_a_page_says_so(state: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = SimpleNamespace(runs=[SimpleNamespace(state=state)])
-    monkeypatch.setattr("bench.study", lambda *asked, **how: (jobs, []))
+    monkeypatch.setattr("bench.study", lambda *arguments, **options: (jobs, []))
     monkeypatch.setattr("bench.cli.sweeps.told", lambda jobs, dry_run: Says({}, ""))
     result = CliRunner().invoke(cli.app, ["study", "floors.yaml"])
     assert result.exit_code == 0 and result.stderr.startswith(says) and bool(result.stderr) == bool(says)

@@ -27,10 +27,10 @@ from tests.bench.sweeps.asked import make
 def test_a_trial_is_pinned_to_its_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import cv2
 
-    seen: list[tuple[int, int]] = []
+    thread_counts: list[tuple[int, int]] = []
 
     def fake_run(config: RunConfig, workspace: Workspace) -> Any:
-        seen.append((torch.get_num_threads(), cv2.getNumThreads()))
+        thread_counts.append((torch.get_num_threads(), cv2.getNumThreads()))
         raise RunError("enough")
 
     monkeypatch.setattr(module, "run", fake_run)
@@ -41,19 +41,19 @@ def test_a_trial_is_pinned_to_its_threads(tmp_path: Path, monkeypatch: pytest.Mo
         with pytest.raises(RunError, match="enough"):
             do(payload(job, sweep, workspace), lambda _: None)
     cv2.setNumThreads(before)
-    assert seen == [(2, 2), (1, 1)]
+    assert thread_counts == [(2, 2), (1, 1)]
 
 
 def test_a_tuning_trial_refuses_reported_worlds_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "run", lambda *_: pytest.fail("it ran"))
-    asked = {"shift": "ministreet-dev", "methods": ["stpl"], "search": {"trials": "0:1"}}
-    sweep, workspace = make(tmp_path, **asked)
+    fields = {"shift": "ministreet-dev", "methods": ["stpl"], "search": {"trials": "0:1"}}
+    sweep, workspace = make(tmp_path, **fields)
     (job, *_) = Jobs(SweepFolder(workspace.runs, "s"), plan(sweep)).runs
-    told = payload(job, sweep, workspace)
-    assert told["tuning"]
-    told["config"] = make_run_config("stpl", "ministreet").model_dump(mode="json")
+    task = payload(job, sweep, workspace)
+    assert task["tuning"]
+    task["config"] = make_run_config("stpl", "ministreet").model_dump(mode="json")
     with pytest.raises(UsageError, match="'ministreet' is not for tuning"):
-        do(told, lambda _: None)
+        do(task, lambda _: None)
 
 
 def test_a_trial_without_a_word_is_a_failure(tmp_path: Path) -> None:
@@ -77,10 +77,10 @@ def test_reasons_are_one_line() -> None:
 
 
 def test_what_a_killed_driver_left_is_cleared_by_the_next(tmp_path: Path) -> None:
-    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    left = Path("/tmp") / f"bench-ray-{os.getuid()}-{int(gone.stdout)}-test"
-    left.mkdir()
-    child = subprocess.Popen(["sleep", "60"], env={**os.environ, MARK: str(left)})
+    completed = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    leftover = Path("/tmp") / f"bench-ray-{os.getuid()}-{int(completed.stdout)}-test"
+    leftover.mkdir()
+    child = subprocess.Popen(["sleep", "60"], env={**os.environ, MARK: str(leftover)})
     with scratch_folder() as scratch:
-        assert child.wait(timeout=10) == -signal.SIGKILL and not left.exists() and scratch.exists()
+        assert child.wait(timeout=10) == -signal.SIGKILL and not leftover.exists() and scratch.exists()
     assert not scratch.exists()

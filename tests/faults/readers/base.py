@@ -62,11 +62,11 @@ def data(name: str, content: bytes) -> Callable[[Path], Path]:
     return make
 
 
-def picture(name: str, pixels: Any, **how: Any) -> Callable[[Path], Path]:
+def picture(name: str, pixels: Any, **options: Any) -> Callable[[Path], Path]:
     """Makes a picture."""
 
     def make(folder: Path) -> Path:
-        Image.fromarray(pixels).save(folder / name, **how)
+        Image.fromarray(pixels).save(folder / name, **options)
         return folder / name
 
     return make

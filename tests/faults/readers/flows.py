@@ -51,18 +51,18 @@ def rendered() -> Path:
 
 def _computed(name: str) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
-        done = compute(_Clips(), "dis", folder, workers=1, per_shard=1, force=True)  # type: ignore[arg-type]
-        return Path(done["folder"]) / name
+        summary = compute(_Clips(), "dis", folder, workers=1, per_shard=1, force=True)  # type: ignore[arg-type]
+        return Path(summary["folder"]) / name
 
     return make
 
 
 def _flow_of_a_run(path: Path) -> Any:
-    found = Precomputed(path.parent)
+    flow = Precomputed(path.parent)
     store = _Clips().open()
-    if not found.fits(store):
+    if not flow.fits(store):
         raise Again("of other clips")
-    return [found(store[i], store, i) for i in range(2)], found.identity, found.backend
+    return [flow(store[i], store, i) for i in range(2)], flow.identity, flow.backend
 
 
 FLOWS = [

@@ -1,4 +1,4 @@
-"""What people write, and what is written for them."""
+"""Files and options that users write (shifts, lists of frames), and what `bench adapt` and `bench predict` write for them."""
 
 from __future__ import annotations
 

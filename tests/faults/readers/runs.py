@@ -37,8 +37,8 @@ KNOWN = {"target-train": "0123456789ab", "target-val": "ba9876543210"}
 
 
 def _predictions(folder: Path) -> Path:
-    of = {"label": LABEL[None], "confidence": LABEL[None], "keys": np.array(["a"])}
-    return _write(folder / "step-000003.npz", **of)
+    arrays = {"label": LABEL[None], "confidence": LABEL[None], "keys": np.array(["a"])}
+    return _write(folder / "step-000003.npz", **arrays)
 
 
 def _known(folder: Path) -> Path:

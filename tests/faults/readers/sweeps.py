@@ -42,7 +42,7 @@ def _folder_of(path: Path) -> SweepFolder:
 
 
 def _open(path: Path) -> Any:
-    return [one.config.hash for one in _folder_of(path).open(SWEEP)]
+    return [entry.config.hash for entry in _folder_of(path).open(SWEEP)]
 
 
 def _stored(path: Path) -> Any:

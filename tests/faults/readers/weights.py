@@ -100,9 +100,9 @@ def _state(folder: Path) -> Path:
 
 def _resume(path: Path) -> Any:
     trainer = _trainer(path.parents[1])
-    found = trainer._resume()
-    moments = [value for of in trainer.optimiser.state.values() for value in of.values()]
-    return found, trainer.method.state_dict(), moments
+    resumed = trainer._resume()
+    moments = [value for state in trainer.optimiser.state.values() for value in state.values()]
+    return resumed, trainer.method.state_dict(), moments
 
 
 def _torch(folder: Path) -> Path:
