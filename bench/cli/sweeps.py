@@ -79,7 +79,7 @@ def sweep(
         spec, resume=resume, gpu=gpu, cpu=cpu, retries=retries, address=address, dashboard=dashboard, dry_run=dry_run,
         **shared, **{key: value for key, value in fields.items() if value},
     )  # fmt: skip
-    return told(jobs, dry_run)
+    return outcome(jobs, dry_run)
 
 
 @command(
@@ -135,10 +135,10 @@ def study(
             "No page: it takes two rows, one of which changes an option; of methods as they are, bench leaderboard makes one",
             err=True,
         )
-    return told(jobs, dry_run)
+    return outcome(jobs, dry_run)
 
 
-def told(jobs: Jobs, dry_run: bool) -> Says:
+def outcome(jobs: Jobs, dry_run: bool) -> Says:
     """What came of a sweep: a line per run, what failed and why on standard error."""
     from bench.sweeps.table import as_json, failures, lines
 

@@ -37,7 +37,7 @@ from bench.networks.build import place
 from bench.networks.model_file import save_model, segmenter_of
 from bench.networks.weights import load_into, save_tensors
 from bench.runs.around import Around
-from bench.runs.boxed import Told, boxable
+from bench.runs.boxed import ForwardedLog, boxable
 from bench.runs.evaluate import Everything, reestimate_statistics
 from bench.runs.settings import loaded_class, method_class, resolve_settings, settings_of
 from bench.runs.training import Log, Trainer
@@ -275,5 +275,7 @@ def adapt_footage_here(payload: str, say: child.Say) -> None:
     load_into(segmenter, task.weights)
     segmenter.train(task.training)
     cls = method_class(task.request.method)
-    adapted = fit(cls, task.request, segmenter, task.classes, task.store.open(), task.folder, Told(say), workspace)
+    adapted = fit(
+        cls, task.request, segmenter, task.classes, task.store.open(), task.folder, ForwardedLog(say), workspace
+    )
     save_tensors(task.folder / ADAPTED, adapted.state_dict())

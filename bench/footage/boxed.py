@@ -17,7 +17,7 @@ from bench.flow.base import module_of
 from bench.networks.model_file import ModelInfo
 from bench.networks.weights import load_into
 from bench.runs.around import Around
-from bench.runs.boxed import told_to
+from bench.runs.boxed import message_handler
 from bench.runs.training import Log, snapshot_steps
 from stpl.segmenter import VideoSegmenter
 
@@ -85,7 +85,7 @@ def fit_boxed(
         write=[state],
         device=str(workspace.device),
     )
-    child.run_boxed(call, told_to(workspace, Log(output.folder / METRICS)))
+    child.run_boxed(call, message_handler(workspace, Log(output.folder / METRICS)))
     load_into(segmenter, output.folder / ADAPTED)
     for name in names:
         output.ends(name)

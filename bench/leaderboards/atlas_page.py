@@ -12,7 +12,7 @@ from bench.runs.config import Shift, load_shift
 from bench.runs.records import Record
 
 from .atlas import CEILING, FLOOR, PREFIX, Atlas, Ranking, Row, key_of
-from .atlas_words import cells_told, codes, in_short, left_out, short, tests_told
+from .atlas_words import cells_text, codes, in_short, left_out, short, tests_text
 from .generated import Drawing, Page
 from .provenance import processors, provenance
 from .published import STAND_IN, in_paper
@@ -90,7 +90,7 @@ def _sections(atlas: Atlas, figures: Sequence[str], ranked: str = "") -> list[st
     fields = {"Source-free (SFDA)": atlas.source_free, "All but the oracle": atlas.everybody}
     return [
         "## Scores",
-        f"mIoU in percent, mean ± 95 % t-interval over replicates, their number in brackets. {cells_told(atlas)}",
+        f"mIoU in percent, mean ± 95 % t-interval over replicates, their number in brackets. {cells_text(atlas)}",
         score_table(atlas),
         "## Gain over source-only",
         "mIoU points, paired by replicate, ± 95 % t-interval, number of pairs in brackets.",
@@ -100,7 +100,7 @@ def _sections(atlas: Atlas, figures: Sequence[str], ranked: str = "") -> list[st
         ranked,
         left_out(atlas),
         *(
-            f"{name}. {tests_told(ranking)}\n\n{rank_table(atlas, ranking)}"
+            f"{name}. {tests_text(ranking)}\n\n{rank_table(atlas, ranking)}"
             for name, ranking in fields.items()
             if ranking.rows
         ),

@@ -22,13 +22,13 @@ WORDS = ((0.8, "unusually strong"), (0.6, "strong"), (0.4, "moderate"), (0.2, "w
 def in_short(atlas: Atlas) -> list[str]:
     """The answer in sentences, of source-free methods."""
     ranking = atlas.source_free
-    parts = ["\n".join(f"- {code(short(shift))}: {best_told(atlas, shift)}" for shift in atlas.shifts)]
+    parts = ["\n".join(f"- {code(short(shift))}: {best_text(atlas, shift)}" for shift in atlas.shifts)]
     if ranking.rows:
-        parts.append("\n".join(f"- {plain(row.title)}: {row_told(atlas, row)}" for row in ranking.rows))
-    return [*parts, " ".join((moves_told(ranking), own_told(atlas))).strip()]
+        parts.append("\n".join(f"- {plain(row.title)}: {row_text(atlas, row)}" for row in ranking.rows))
+    return [*parts, " ".join((moves_text(ranking), own_text(atlas))).strip()]
 
 
-def best_told(atlas: Atlas, shift: str) -> str:
+def best_text(atlas: Atlas, shift: str) -> str:
     """Best and second source-free method of a shift, and who is not told apart from the best."""
     contest, title = atlas.contests[shift], titles(atlas)
     if not contest.names:
@@ -54,7 +54,7 @@ def best_told(atlas: Atlas, shift: str) -> str:
     return f"{text}; not told apart from the best: {listed(alike) if alike else 'nobody'}, of {rivals} others."
 
 
-def row_told(atlas: Atlas, row: Row) -> str:
+def row_text(atlas: Atlas, row: Row) -> str:
     """On which shifts a ranked method is best, or not told apart from the best, and where its rank is best and worst."""
     best = [short(shift) for shift, names in atlas.leaders.items() if names[:1] == [row.name]]
     among = [short(shift) for shift, names in atlas.leaders.items() if row.name in names[1:]]
@@ -76,7 +76,7 @@ def _span(ranking: Ranking, row: Row) -> str:
     return f"rank {low:g} ({ends[0]}) to {high:g} ({ends[1]}) of {len(ranking.rows)}"
 
 
-def moves_told(ranking: Ranking) -> str:
+def moves_text(ranking: Ranking) -> str:
     """Whose rank moves most between shifts; empty where none can."""
     if len(ranking.blocks) < 2 or len(ranking.rows) < 2:
         return ""
@@ -87,7 +87,7 @@ def moves_told(ranking: Ranking) -> str:
     return f"Between shifts moves most the rank of {listed(f'{plain(row.title)} ({_span(ranking, row)})' for row in most)}."
 
 
-def own_told(atlas: Atlas) -> str:
+def own_text(atlas: Atlas) -> str:
     """Where STPL stands among source-free methods; said in any case, and plainly where it is not first."""
     ranking = atlas.source_free
     row = next((row for row in ranking.rows if row.key == (OWN, ())), None)
@@ -122,7 +122,7 @@ def own_told(atlas: Atlas) -> str:
     return f"{text} Shifts where it is told apart from the best: {codes(worse) if worse else 'none'}."
 
 
-def tests_told(ranking: Ranking) -> str:
+def tests_text(ranking: Ranking) -> str:
     """Friedman's test, Kendall's W and Nemenyi's critical difference in words, or why there are none."""
     agreement = ranking.agreement
     if agreement is None:
@@ -143,7 +143,7 @@ def tests_told(ranking: Ranking) -> str:
         f"Friedman's test of {len(ranking.rows)} methods over {len(ranking.blocks)} shifts: χ² = {agreement.chi2:.1f}, "
         f"p {equals(p_value(agreement.p))}: {result}.",
         f"Kendall's W = {agreement.w:.2f}: {word} agreement of the shifts on the order (0: none, 1: the same order everywhere).",
-        _likeness_told(within, between),
+        _likeness_text(within, between),
         f"Nemenyi's critical difference is {ranking.critical:.2f} ranks: {plain(first.title)} ({ranking.mean[0]:.2f}) is told "
         f"apart from {listed(apart) if apart else 'nobody'}"
         + (", and not after Friedman's test." if apart and agreement.p >= ALPHA else "."),
@@ -151,7 +151,7 @@ def tests_told(ranking: Ranking) -> str:
     return " ".join(parts)
 
 
-def _likeness_told(within: float | None, between: float | None) -> str:
+def _likeness_text(within: float | None, between: float | None) -> str:
     if within is None:
         return f"The orders of two different shifts have a mean rank correlation of {rho(between)}."
     return (
@@ -160,7 +160,7 @@ def _likeness_told(within: float | None, between: float | None) -> str:
     )
 
 
-def cells_told(atlas: Atlas) -> str:
+def cells_text(atlas: Atlas) -> str:
     """How many cells are empty, and which rows are therefore not ranked."""
     cells = len(atlas.rows) * len(atlas.shifts)
     text = f"Of {len(atlas.rows)} × {len(atlas.shifts)} cells {atlas.empty or 'none'} {'is' if atlas.empty < 2 else 'are'} empty"

@@ -143,13 +143,13 @@ def adapt_boxed(context: Context, cls: type[Method], source: Path | None, splits
         device=str(workspace.device),
         listed=[workspace.cache / "flow"],
     )
-    answer = child.run_boxed(call, told_to(workspace, context.log or Log(context.folder / "metrics.jsonl")))
+    answer = child.run_boxed(call, message_handler(workspace, context.log or Log(context.folder / "metrics.jsonl")))
     clips = clips_of(config, splits["target-val"]) if config.mode == "stream" else None
     adapted = _checked(answer.result, cls, context, clips)
     return dataclasses.replace(adapted, peak_memory_mb=answer.peak_memory_mb)
 
 
-def told_to(workspace: Workspace, log: Log) -> child.Say:
+def message_handler(workspace: Workspace, log: Log) -> child.Say:
     """What receives the messages of a run's child: progress, log entries, the step to log from, scores to watch."""
 
     def receive(kind: str, content: Any) -> None:
@@ -253,7 +253,7 @@ def _checked(answer: Any, cls: type[Method], context: Context, clips: int | None
 # In the box -----------------------------------------------------------------------------------------------------------
 
 
-class Told(Log):
+class ForwardedLog(Log):
     """A log that the process outside writes."""
 
     def __init__(self, say: child.Say) -> None:
@@ -288,7 +288,7 @@ def adapt_here(payload: str, say: child.Say) -> dict[str, Any]:
         watch=(lambda step, score: say("watch", [step, score])) if task.watched else None,
     )
     splits = {name: handed.split() for name, handed in task.splits.items()}
-    context = Context(task.config, task.shift, workspace, task.folder, BadClips(task.skip), Told(say))
+    context = Context(task.config, task.shift, workspace, task.folder, BadClips(task.skip), ForwardedLog(say))
     adapted = work(context, method_class(task.config.method), task.source, splits)
     if isinstance(workspace.observer, TensorBoard):
         workspace.observer.close()

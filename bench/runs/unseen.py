@@ -27,7 +27,7 @@ SPACES = {kind.__name__: kind for kind in (Choice, LogUniform, Uniform)}
 
 
 @dataclasses.dataclass(frozen=True)
-class Told:
+class MethodDescription:
     """What a method says of itself, as JSON can hold it.
 
     Attributes:
@@ -64,7 +64,7 @@ def stand_in(name: str) -> type[Method]:
 def _stand_in(name: str, source: str | None) -> type[Method]:
     origin = find("method", name).place
     try:
-        described = TypeAdapter(Told).validate_python(_ask(name, source, "describe"))
+        described = TypeAdapter(MethodDescription).validate_python(_ask(name, source, "describe"))
     except ValidationError as error:
         raise RunError(f"{origin}: what it says of itself cannot be used: {one_line(error)}") from None
     for switch, allowed in SWITCHES.items():
@@ -76,7 +76,7 @@ def _stand_in(name: str, source: str | None) -> type[Method]:
         raise RunError(f"{origin}: what it says of itself cannot be used: {error!s:.200}") from None
 
 
-def _class_of(described: Told) -> type[Method]:
+def _class_of(described: MethodDescription) -> type[Method]:
     fields = []
     for key, (kind, default, values) in described.settings.items():
         usual = values.get("")
@@ -120,6 +120,6 @@ def _ask(
     key = name, source, question
     if key not in _answers:
         around = Around.of_now([f"method/{name}"])
-        call = child.Call("bench.runs.told:answer", around.packed(question), around.code([]))
+        call = child.Call("bench.runs.describe:answer", around.packed(question), around.code([]))
         _answers[key] = json.dumps(child.run_boxed(call).result)
     return json.loads(_answers[key])

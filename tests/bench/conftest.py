@@ -121,11 +121,11 @@ def fake_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
 @pytest.fixture
 def shift_file(tmp_path: Path) -> Callable[..., str]:
     """``shift_file({"adaptation.steps": 50})`` writes a variant of ministreet-tiny and returns its path."""
-    made = 0
+    count = 0
 
     def make(changes: dict[str, Any]) -> str:
-        nonlocal made
-        made += 1
+        nonlocal count
+        count += 1
         shift = yaml.safe_load((ROOT / "shifts" / "ministreet-tiny.yaml").read_text(encoding="utf-8"))
         for dotted, value in changes.items():
             *parents, last = dotted.split(".")
@@ -136,7 +136,7 @@ def shift_file(tmp_path: Path) -> Callable[..., str]:
                 del section[last]
             else:
                 section[last] = value
-        path = tmp_path / f"variant-{made}.yaml"  # a new name each time: shifts are cached by name
+        path = tmp_path / f"variant-{count}.yaml"  # a new name each time: shifts are cached by name
         path.write_text(yaml.safe_dump(shift), encoding="utf-8")
         return str(path)
 

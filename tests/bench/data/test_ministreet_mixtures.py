@@ -45,7 +45,7 @@ def mixture(base: str = "city", severity: float = 1.0, **groups: Any) -> Mixture
 
 
 @pytest.mark.parametrize(
-    ("told", "path", "says"),
+    ("settings", "path", "says"),
     [
         ({"severity": 0.5}, "severity: ", "there are no groups"),
         ({"with": {"light": "night"}, "strength": 1}, "strength: ", "Extra inputs"),
@@ -63,16 +63,16 @@ def mixture(base: str = "city", severity: float = 1.0, **groups: Any) -> Mixture
     ],
 )
 def test_an_impossible_mixture_is_refused_in_one_line(
-    told: dict[str, Any], path: str, says: str, shift_file: ShiftFile
+    settings: dict[str, Any], path: str, says: str, shift_file: ShiftFile
 ) -> None:
     with pytest.raises(UsageError) as caught:
-        load_shift(shift_file({"data.target": side(**told)}))
+        load_shift(shift_file({"data.target": side(**settings)}))
     message = str(caught.value)
     assert f": data.target.{path}" in message and says in message and "\n" not in message, message
 
 
 @pytest.mark.parametrize(
-    ("told", "path", "frozen"),
+    ("settings", "path", "frozen"),
     [
         ({"domain": "sim", "with": {"camera": "lorry"}}, "with.camera: 'lorry'", ["cam", "city", "sim", "van"]),
         (
@@ -83,16 +83,16 @@ def test_an_impossible_mixture_is_refused_in_one_line(
     ],
 )
 def test_a_reported_shift_takes_only_what_is_frozen(
-    told: dict[str, Any], path: str, frozen: list[str], shift_file: ShiftFile, monkeypatch: pytest.MonkeyPatch
+    settings: dict[str, Any], path: str, frozen: list[str], shift_file: ShiftFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same mixture is allowed in a private shift, and one of frozen parts in a reported one."""
     monkeypatch.setattr(domains, "FROZEN", {**FROZEN, "camera": ("van",), "sensor": ("dashcam",)})
     with pytest.raises(UsageError) as caught:
-        load_shift(shift_file({"data.target": side(**told), "purpose": "report"}))
+        load_shift(shift_file({"data.target": side(**settings), "purpose": "report"}))
     message = str(caught.value)
     assert f": data.target.{path} may still change" in message and "\n" not in message, message
     assert frozen == message.rsplit(": ", 1)[1].split(", ")
-    assert load_shift(shift_file({"data.target": side(**told), "purpose": "private"}))
+    assert load_shift(shift_file({"data.target": side(**settings), "purpose": "private"}))
     assert load_shift(shift_file({"data.target": side(**{"with": {"light": "cam"}}), "purpose": "report"}))
 
 

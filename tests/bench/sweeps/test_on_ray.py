@@ -22,7 +22,7 @@ import ray
 import yaml
 from ray.cluster_utils import Cluster as Nodes
 
-from bench.cli.sweeps import told
+from bench.cli.sweeps import outcome
 from bench.core.errors import UsageError
 from bench.core.workspace import Workspace
 from bench.runs.config import RunConfig
@@ -179,7 +179,7 @@ def test_failed_trials_are_tried_again_then_listed_and_the_others_finish(
     folder = workspace.runs / "sweeps" / "s"
     assert "disk_errors" in (folder / jobs.runs[0].log).read_text()
     listed = failures(jobs.runs, folder)
-    assert (told(jobs, False).error or "") == "4 of 7 runs failed; once the causes are gone: bench sweep --resume s"
+    assert (outcome(jobs, False).error or "") == "4 of 7 runs failed; once the causes are gone: bench sweep --resume s"
     assert len(listed) == 4 and all(reason in line for reason, line in zip(reasons, listed, strict=True))
     assert f"[{folder / jobs.runs[1].log}]" in listed[1]
     assert len((folder / "journal.jsonl").read_text().splitlines()) == 8  # every failure, each once

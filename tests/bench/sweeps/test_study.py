@@ -169,6 +169,6 @@ def test_a_dry_run_lists_the_runs_and_runs_nothing(tmp_path: Path) -> None:
 def test_a_study_without_a_page_says_so(state: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = SimpleNamespace(runs=[SimpleNamespace(state=state)])
     monkeypatch.setattr("bench.study", lambda *arguments, **options: (jobs, []))
-    monkeypatch.setattr("bench.cli.sweeps.told", lambda jobs, dry_run: Says({}, ""))
+    monkeypatch.setattr("bench.cli.sweeps.outcome", lambda jobs, dry_run: Says({}, ""))
     result = CliRunner().invoke(cli.app, ["study", "floors.yaml"])
     assert result.exit_code == 0 and result.stderr.startswith(says) and bool(result.stderr) == bool(says)
