@@ -26,7 +26,7 @@ BLOCK = 8
 """Frames of a block: half a second at 15 frames a second. Fixed before any record was made."""
 CONSISTENT = (
     " mVC8, mVC16: of the pixels whose class stays the same over 8 or 16 frames, the share whose prediction does, right or wrong; "
-    "the mean over all windows of the scored frames (VSPW's; – in records from before it was measured)."
+    "the mean over all windows of the scored frames (VSPW's), of the replicates whose records have it: older ones do not."
 )
 Drive = Mapping[str, npt.NDArray[np.int64]]
 """By frame, in the order of their names, pixels per scored class ``(K, 3)``: true positives, truth, predicted."""
