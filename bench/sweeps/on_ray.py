@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import sys
 import time
@@ -64,6 +65,8 @@ STARTING = b"bench-sweep-starting"
 """Key in Ray's store, known to driver and trials: whether a process of a trial is being started."""
 PATIENCE = 60.0
 """Seconds for which a trial that is done waits for it."""
+COUNT_EVERY = 1.0
+"""Seconds between two counts of the cluster's slots: Tune asks for a job ten times a second, and each count is a call to Ray."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +167,7 @@ class Feeder(_Scratch, Searcher):
     def __init__(self, jobs: Jobs, packed: Callable[[Job], dict[str, Any]], room: Callable[[], int]) -> None:
         super().__init__(metric="target_score", mode="max")
         self.jobs, self.packed, self.room = jobs, packed, room
+        self.slots, self.counted = 0, -math.inf
         self.starting: set[str] = set()
         self.running: dict[str, Job] = {}
         self.reports: dict[str, dict[str, Any]] = {}
@@ -171,7 +175,10 @@ class Feeder(_Scratch, Searcher):
     def suggest(self, trial_id: str) -> Any:
         if self.jobs.over:
             return Searcher.FINISHED
-        job = self.jobs.next() if len(self.running) < self.room() else None
+        now = time.monotonic()
+        if now >= self.counted + COUNT_EVERY:
+            self.slots, self.counted = self.room(), now
+        job = self.jobs.next() if len(self.running) < self.slots else None
         if job is None:
             return None
         self.running[trial_id] = job

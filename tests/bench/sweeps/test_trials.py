@@ -15,6 +15,7 @@ import torch
 from bench.core.errors import RunError, UsageError
 from bench.core.workspace import Workspace
 from bench.runs.config import RunConfig, make_run_config
+from bench.sweeps import on_ray
 from bench.sweeps import trial as module
 from bench.sweeps._left_over import MARK, scratch_folder
 from bench.sweeps.jobs import Jobs, SweepFolder
@@ -68,6 +69,19 @@ def test_a_trial_without_a_word_is_a_failure(tmp_path: Path) -> None:
             break
     assert jobs.runs[0].state == "failed" and jobs.runs[0].reason == "the trial ended without a result"
     assert feeder.suggest("t") == "FINISHED"
+
+
+def test_slots_are_counted_once_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tune asks ten times a second, and each count is a call to Ray; a node that joins is noticed within a second."""
+    sweep, workspace = make(tmp_path)
+    clock, counts = [0.0], iter([0, 1, 2])
+    monkeypatch.setattr(on_ray.time, "monotonic", lambda: clock[0])
+    feeder = Feeder(Jobs(SweepFolder(workspace.runs, "s"), plan(sweep)), lambda job: {}, lambda: next(counts))
+    given = []
+    for second in (0.0, 0.5, 0.9, 1.0, 1.9, 2.0, 2.5):
+        clock[0] = second
+        given.append(feeder.suggest(f"trial {second}") is not None)
+    assert given == [False, False, False, True, False, True, False]
 
 
 def test_reasons_are_one_line() -> None:
