@@ -83,19 +83,16 @@ class Teacher(nn.Module):
         self.segmenter = frozen_copy(student) if average else None
         self.thresholds = RunningThresholds(num_classes, drop, cap)
 
-    def labeller(self, student: VideoSegmenter) -> VideoSegmenter:
+    def labeller(self, student: VideoSegmenter | None) -> VideoSegmenter:
         """Who labels: the average, or the student where there is none."""
-        return student if self.segmenter is None else self.segmenter
+        segmenter = self.segmenter or student
+        assert segmenter is not None, "without an average the student labels: give it"
+        return segmenter
 
     def restart(self, student: VideoSegmenter) -> None:
         """Become a copy of the student as it is now."""
         if self.segmenter is not None:
             self.segmenter.load_state_dict(student.state_dict())
-
-    def _labeller(self, student: VideoSegmenter | None) -> VideoSegmenter:
-        segmenter = self.segmenter or student
-        assert segmenter is not None, "without an average the student labels: give it"
-        return segmenter
 
     @torch.no_grad()
     def label(
@@ -107,7 +104,7 @@ class Teacher(nn.Module):
             noise: share of labels replaced at random, see :func:`noisy`.
             student: labels where there is no average.
         """
-        out: Segmentation = self._labeller(student)(clips.frames, clips.flow, clips.valid)
+        out: Segmentation = self.labeller(student)(clips.frames, clips.flow, clips.valid)
         probabilities = out.scores.float().softmax(1)
         self.thresholds.update(probabilities)
         return TeacherLabels(self._confident(probabilities, noise, generator), out)
@@ -122,7 +119,7 @@ class Teacher(nn.Module):
         student: VideoSegmenter | None = None,
     ) -> Tensor:
         """Labels ``(N, h, w)`` of frame t-1 in the pass ``out`` of :meth:`label`, by the thresholds as they are."""
-        segmenter = self._labeller(student)
+        segmenter = self.labeller(student)
         scores = segmenter.classify(segmenter.fuse_at(out.encoded, clips.flow, clips.valid, -2))
         return self._confident(scores.float().softmax(1), noise, generator)
 
