@@ -132,7 +132,7 @@ def close_box(
         for path in paths:
             _add(ruleset, path, allowed & rights)
     if driver:
-        _add(ruleset, Path(f"/proc/{os.getpid()}/task"), WRITE_FILE)
+        _add(ruleset, Path(f"/proc/{os.getpid()}/task"), (WRITE_FILE | TRUNCATE) & rights)
     if _LIBC.prctl(38, 1, 0, 0, 0):  # PR_SET_NO_NEW_PRIVS
         raise OSError(ctypes.get_errno(), "no_new_privs")
     _call(RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0))

@@ -4,9 +4,12 @@ It runs on a bare image with CUDA and torch 2.11 and no network. The wheels to c
 in pyproject.toml but torch (torchvision is that of the image's torch), and pytest's: ``pip download --dest wheels . pytest`` where
 there is a network, ``pip install --no-index --find-links wheels stpl-benchmark pytest`` on the image.
 
-``h100.json`` is what it measured on the one card that it has run on (2026-11-26, revision c1ca6e2): 44 tests passed; the planned
-steps (21) and the compiled run ended in errors that were mended afterwards, without a card to try it on; one loss of HCL's was
-0.4 % off the CPU's, for which there is a bound of its own now; the box had no test, and was too narrow for the driver.
+What cards have shown lies beside: ``h100.json`` (2026-11-26, revision c1ca6e2: 44 tests passed; planned steps and the compiled
+run ended in errors that were mended since; the box was too narrow for the driver) and ``h200.json`` (2026-11-27, 6bd5237: full-size
+steps of all 21 methods, memory within 10 % of the plan's; the box still too narrow: it refused to empty the file of a thread's name
+before writing it, which was mended afterwards and is untried).
+
+A test that runs nowhere rots: those of :data:`REHEARSED` run on a processor where there is no GPU, and mypy reads all.
 """
 
 from __future__ import annotations
@@ -33,6 +36,14 @@ CARDS = {
 """Names of :data:`bench.sweeps.gpus.GPUS` by what a card's own name has in it; the first that fits."""
 
 
+REHEARSED = (
+    "test_its_losses_are_those_of_a_cpu[tent-float32]",
+    "test_a_killed_run_goes_on",
+    "test_what_closes_a_part_of_the_box_lets_a_processor_compute",
+)
+"""Tests, by the start of their names, that run on a processor too, or there alone."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--board", action="store_true", help="Run MiniStreet's main leaderboard of one seed too: hours.")
 
@@ -40,13 +51,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         folder = Path(__file__).parent
-        for item in (item for item in items if folder in item.path.parents):
+        for item in (item for item in items if folder in item.path.parents and not item.name.startswith(REHEARSED)):
             item.add_marker(pytest.mark.skip(reason="needs a GPU; torch sees none"))
 
 
 @pytest.fixture(scope="session")
 def gpu() -> torch.device:
-    return torch.device("cuda")
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @pytest.fixture(scope="session")

@@ -19,11 +19,27 @@ from bench.runs.boxed import _computes
 
 SPECIAL = {"clone", "kill", "tgkill", "ioctl"}
 """Closed in part: the filter knows them by name."""
-FOLDERS = ("/proc", "/sys", "/dev", "/dev/shm", "/tmp", "/run", "/var", "/etc", "/usr", "/opt", "/root", "/home")
+FOLDERS = (
+    "/proc",
+    "/proc/self",
+    "/proc/self/task",
+    "/sys",
+    "/dev",
+    "/dev/shm",
+    "/tmp",
+    "/run",
+    "/var",
+    "/etc",
+    "/usr",
+    "/opt",
+    "/root",
+    "/home",
+)
 
 
 def close_one_call(name: str) -> None:
     """Close this system call alone."""
+    box._LIBC.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS: a filter without a right that users lack
     for table in (box._CALLS[os.uname().machine][1], box._SHARED):
         for call in table.keys() - {name} - SPECIAL:
             del table[call]
@@ -33,13 +49,22 @@ def close_one_call(name: str) -> None:
 def close_files(folder: str, allowed: str) -> None:
     """Close files alone, as a method's box does, but for one folder."""
     box._filter_calls = lambda driver=False: None
-    rules = {
-        "read": [Path(f"/proc/{os.getpid()}"), *Around.of_now().code([])],
-        "write": [],
-        "devices": box.of_devices(gpu=True),
-    }
-    rules[allowed].append(Path(folder))
-    box.close_box(**rules)
+    opened = {kind: [Path(folder)] if allowed == kind else [] for kind in ("read", "write", "devices")}
+    box.close_box([*readable(), *opened["read"]], opened["write"], [*box.of_devices(gpu=True), *opened["devices"]])
+
+
+def close_half(half: str) -> None:
+    """Of what the box of a GPU closes, close files alone or calls alone."""
+    if half == "calls":
+        box._LIBC.prctl(38, 1, 0, 0, 0)
+        box._filter_calls(driver=True)
+    else:
+        box._filter_calls = lambda driver=False: None
+        box.close_box(readable(), devices=box.of_devices(gpu=True), driver=True)
+
+
+def readable() -> list[Path]:
+    return [Path(f"/proc/{os.getpid()}"), *Around.of_now().code([])]
 
 
 def in_child(close: Callable[..., None], arguments: tuple[str, ...], device: str) -> None:
@@ -70,8 +95,25 @@ def find_needs(device: str) -> tuple[list[str], list[str]]:
 
 @pytest.mark.skipif(not box.available(), reason="no box on this system")
 def test_a_gpu_computes_in_a_box(measured: Callable[..., None]) -> None:
-    """Where it does not, methods are watched only."""
+    """Where it does not, methods are watched only; which half of the box stops it is measured first, since a lease may end."""
     good = _computes("cuda")
+    halves = {half: computes(close_half, (half,), "cuda") for half in ("files", "calls")}
     calls, folders = ([], []) if good else find_needs("cuda")
-    measured(what="box", computes=good, stopping_calls=calls, helping_folders=folders)
-    assert good, f"its driver wants of calls {calls}, and of folders one of {folders}"
+    measured(what="box", computes=good, in_half=halves, stopping_calls=calls, helping_folders=folders)
+    assert good, f"in halves of the box {halves}; its driver wants of calls {calls}, and of folders one of {folders}"
+
+
+@pytest.mark.skipif(not box.available(), reason="no box on this system")
+@pytest.mark.parametrize(
+    ("close", "arguments"),
+    [
+        (close_half, ("files",)),
+        (close_half, ("calls",)),
+        (close_one_call, ("socket",)),
+        (close_files, ("/usr", "read")),
+    ],
+)
+def test_what_closes_a_part_of_the_box_lets_a_processor_compute(
+    close: Callable[..., None], arguments: tuple[str, ...]
+) -> None:
+    assert computes(close, arguments, "cpu")

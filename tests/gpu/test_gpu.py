@@ -23,7 +23,7 @@ from bench.networks.weights import load_tensors
 from bench.runs.config import load_shift, make_run_config, method_class
 from bench.runs.dry_run import Training, dry_look, noise
 from bench.runs.predictions import predict
-from bench.runs.training import Trainer
+from bench.runs.training import Noted, Trainer
 from bench.sweeps.gpus import GPUS, seconds
 from tests.bench.runs.steps import WAITS, real_steps
 from tests.gpu.conftest import FULL
@@ -83,10 +83,11 @@ def test_its_losses_are_those_of_a_cpu(name: str, precision: str, gpu: torch.dev
     for device in (torch.device("cpu"), gpu):
         trainer, parts = real_steps(config, device)
         trainer.schedule = trainer.schedule.model_copy(update={"precision": precision})
-        noted: dict[str, torch.Tensor] = {}
-        trainer._note = lambda note, store=noted: store.update(note.values) if note.what == "loss" else None  # type: ignore[method-assign]
+        noted: list[Noted] = []
+        trainer._note = noted.append  # type: ignore[assignment,method-assign]
         trainer.step(0, parts)
-        losses.append({key: float(value) for key, value in noted.items()})
+        values = [(key, value) for note in noted if note.kind == "loss" for key, value in note.values.items()]
+        losses.append({key: float(value) for key, value in values})
     on_cpu, on_gpu = losses
     assert on_cpu and on_cpu.keys() == on_gpu.keys()
     for key, value in on_cpu.items():

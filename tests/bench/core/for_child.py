@@ -80,15 +80,19 @@ def drives(argument: str, say: child.Say) -> dict[str, str]:
         except OSError as error:
             outcomes[label] = errno.errorcode[error.errno or 0]
 
-    def write(path: str) -> None:  # as glibc names threads
-        handle = os.open(path, os.O_RDWR)
+    def write(path: str, mode: int = os.O_RDWR) -> None:
+        handle = os.open(path, mode)
         os.write(handle, b"bench")
         os.close(handle)
 
-    def thread() -> None:
-        write(f"/proc/self/task/{threading.get_native_id()}/comm")
+    def name_threads() -> None:
+        own = f"/proc/self/task/{threading.get_native_id()}/comm"
+        tries("name a thread", lambda: write(own))  # as glibc does
+        tries(
+            "name a thread anew", lambda: write(own, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        )  # as fopen(name, "w") does
 
-    worker = threading.Thread(target=lambda: tries("name a thread", thread))
+    worker = threading.Thread(target=name_threads)
     worker.start()
     worker.join()
     tries("name another's", lambda: write(f"/proc/{os.getppid()}/task/{os.getppid()}/comm"))

@@ -23,7 +23,7 @@ def test_an_operation_is_bound_by_arithmetic_memory_or_its_launch() -> None:
     assert seconds([Operation(10**12, 0, torch.bfloat16)], gpu) == pytest.approx(1e12 / (100e12 * 0.4))
     assert seconds([Operation(10**12, 0, torch.float32)], gpu) == pytest.approx(1e12 / (10e12 * 0.4))
     assert seconds([Operation(10, 6 * 10**9, torch.float32)], gpu) == pytest.approx(6e9 / (1000e9 * 0.6))
-    assert seconds([Operation(0, 4, torch.float32)] * 3, gpu) == pytest.approx(3 * 8e-6)
+    assert seconds([Operation(0, 4, torch.float32)] * 3, gpu) == pytest.approx(3 * 2e-5)
     with pytest.raises(UsageError, match="Unknown GPU 'h10'"):
         gpu_of("h10")
 
