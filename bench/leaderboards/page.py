@@ -38,6 +38,7 @@ from .tables import (
     cost_table,
     families_of,
     main_table,
+    of_processors,
     order_table,
     pair_table,
     selection_table,
@@ -172,8 +173,9 @@ def _main_sections(
         ]
     parts += [
         "## Cost",
-        "Of the adaptation loop, without evaluation; medians over replicates, of memory the largest peak of the process. CPU time "
-        "is what compares: wall time is longer where runs were made side by side. ×: relative to self-training's.",
+        "Of the adaptation loop, without evaluation; medians over replicates, of memory the largest peak of the process. "
+        + ("Runs on a GPU are left out. " if of_processors(main) != main else "")
+        + "CPU time is what compares: wall time is longer where runs were made side by side. ×: relative to self-training's.",
         cost_table(main),
     ]
     if averages := average_table(main):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -161,7 +161,7 @@ def stream_table(groups: Sequence[Group]) -> str:
             "s/frame": _median(time, 3),
             "×": _times(time, floor.of(time_per_frame) if floor else {}),
             "wall s/frame": _median(group.of(lambda record: record.cost.seconds_per_frame), 3),
-            "memory, MB": f"{max(group.of(_memory).values()):.0f}",
+            "memory, MB": f"{max(group.of(memory_of).values()):.0f}",
         }
         rows.append(cells)
     return table(rows)
@@ -170,26 +170,36 @@ def stream_table(groups: Sequence[Group]) -> str:
 def time_per_frame(record: Record) -> float | None:
     """Seconds that a frame of a stream took: CPU time, which does not depend on what else ran; on another device wall time."""
     cost = record.cost
-    return cost.cpu_seconds_per_frame if record.hardware.get("device") == "cpu" else cost.seconds_per_frame
+    return cost.cpu_seconds_per_frame if _on_processor(record) else cost.seconds_per_frame
+
+
+def of_processors(groups: Sequence[Group]) -> Sequence[Group]:
+    """The groups with their runs on a processor alone, where any has such runs: a GPU's take other seconds and other memory."""
+    kept = [{seed: record for seed, record in group.records.items() if _on_processor(record)} for group in groups]
+    return (
+        [replace(group, records=records) for group, records in zip(groups, kept, strict=True)] if any(kept) else groups
+    )
 
 
 def cost_table(groups: Sequence[Group]) -> str:
     """Time, memory and size of what takes steps or measures something; medians over replicates."""
     rows = []
+    parameters = [next(iter(group.records.values())).cost.parameters / 1e6 for group in groups]
+    groups = of_processors(groups)
     yardstick = next((group for group in groups if group.method == "self_training"), None)
-    for group in groups:
-        cpu, wall, memory = group.of(_cpu_per_step), group.of(_per_step), group.of(_memory)
+    for group, size in zip(groups, parameters, strict=True):
+        cpu, wall, memory = group.of(_cpu_per_step), group.of(_per_step), group.of(memory_of)
         cells = {
             "method": plain(group.title),
             "setting": group.card.setting,
             "CPU s/step": _median(cpu, 3),
             "step, ×": _times(cpu, _yardstick(groups)),
-            "CPU, s": _median(group.of(lambda record: record.cost.cpu_seconds if record.cost.steps else None), 0),
+            "CPU, s": _median(group.of(_cpu_seconds), 0),
             "wall s/step": _median(wall, 3),
             "wall, s": _median(group.of(_seconds), 0),
-            "memory, MB": f"{max(memory.values()):.0f}",
-            "memory, ×": _times(memory, yardstick.of(_memory) if yardstick else {}),
-            "parameters, M": f"{next(iter(group.of(lambda record: record.cost.parameters / 1e6).values())):.2f}",
+            "memory, MB": f"{max(memory.values()):.0f}" if memory else NOTHING,
+            "memory, ×": _times(memory, yardstick.of(memory_of) if yardstick else {}),
+            "parameters, M": f"{size:.2f}",
         }
         rows.append(cells)
     return table(rows)
@@ -203,11 +213,21 @@ def _per_step(record: Record) -> float | None:
     return record.cost.seconds / record.cost.steps if record.cost.steps else None
 
 
+def _on_processor(record: Record) -> bool:
+    return record.hardware.get("device") == "cpu"
+
+
+def _cpu_seconds(record: Record) -> float | None:
+    """Of a GPU's run they say little: most of its work is not the processor's."""
+    return record.cost.cpu_seconds if record.cost.steps and _on_processor(record) else None
+
+
 def _cpu_per_step(record: Record) -> float | None:
-    return record.cost.cpu_seconds / record.cost.steps if record.cost.steps else None
+    spent = _cpu_seconds(record)
+    return None if spent is None else spent / record.cost.steps
 
 
-def _memory(record: Record) -> float:
+def memory_of(record: Record) -> float:
     return record.cost.peak_memory_mb
 
 
@@ -217,7 +237,7 @@ def _yardstick(groups: Sequence[Group]) -> dict[int, float]:
 
 
 def median_cost(group: Group) -> str:
-    """Median CPU seconds per step, a dash where there are no steps."""
+    """Median CPU seconds per step, a dash where there are no steps on a processor."""
     return _median(group.of(_cpu_per_step), 3)
 
 

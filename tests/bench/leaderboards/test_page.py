@@ -88,6 +88,23 @@ def test_cost_is_cpu_time_relative_to_self_training() -> None:
     assert row(table(page, "Results"), "STPL")["step, ×"] == "0.50"
 
 
+def test_cost_is_of_processors_alone_where_a_method_ran_on_both() -> None:
+    card = {"cpu": "A CPU", "cores": 2, "threads": 2, "device": "cuda", "gpu": "A card", "system": "Linux"}
+    fast = {"seconds": 1.0, "cpu_seconds": 1.0, "peak_memory_mb": 9000.0}
+    cost = make_record("stpl", 0, 40.0).cost.model_copy(update=fast).model_dump()
+    records = [*standard(), *(make_record("stpl", seed, 40.0, cost=cost, hardware=card) for seed in range(3, 8))]
+    records.append(make_record("ur", 3, 40.0, cost=cost, hardware=card))
+    page = build(SHIFT, records)
+    assert "Runs on a GPU are left out." in page and "Runs on a GPU" not in build(SHIFT, standard())
+    stpl, ur = (row(table(page, "Cost"), name) for name in ("STPL", "UR"))
+    assert (stpl["CPU s/step"], stpl["wall, s"], stpl["memory, MB"]) == ("0.055", "21", "902")
+    assert {ur[name] for name in ("CPU s/step", "CPU, s", "wall s/step", "memory, MB")} == {"–"}
+    assert row(table(page, "Results"), "STPL")["CPU s/step"] == "0.055"
+    page = build(SHIFT, [make_record(method, 0, 40.0, cost=cost, hardware=card) for method in ("stpl", "ur")])
+    stpl = row(table(page, "Cost"), "STPL")  # all on a GPU: wall time and memory are comparable, CPU time says little
+    assert (stpl["CPU s/step"], stpl["wall s/step"], stpl["memory, MB"]) == ("–", "0.005", "9000")
+
+
 def test_every_pair_of_a_setting() -> None:
     records = standard() + [make_record("self_training", seed, x) for seed, x in enumerate((32.0, 36.1, 40.0))]
     page = build(SHIFT, records)
