@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -60,6 +61,18 @@ def test_shares_add_up_and_nothing_stays_patched(name: str, workspace: Workspace
     assert 0 < profiled["outside"] < 90 and profiled["step"] > 0
     assert dict(vars(module)) == before and torch.Tensor.backward is backward
     assert not list(workspace.runs.rglob("*.safetensors"))
+
+
+def test_what_a_first_step_loads_is_no_steps_time(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn, calls = module.strong_view, []
+
+    def slow_at_first(*args: Any) -> Any:
+        calls.append(time.sleep(0 if calls else 2.0))
+        return drawn(*args)
+
+    monkeypatch.setattr(module, "strong_view", slow_at_first)
+    profiled = profile(make_run_config("self_training", "ministreet-tiny", 0), workspace, 2)
+    assert len(calls) == 3 and profiled["step"] < 1.0  # of two steps; with the first one it would be more than 1
 
 
 def test_a_method_without_steps_is_refused(workspace: Workspace) -> None:
