@@ -44,7 +44,7 @@ def provenance(shift: Shift, records: Sequence[Record], **replacements: str) -> 
     }
     if any(record.access for record in records):
         lines["Access"] = access(records)
-    if mixed := processors(records):
+    if mixed := processors(records, "frames" if isinstance(shift.data.source, ModelFile) else "worlds"):
         lines["Processors"] = mixed
     lines |= replacements
     return "\n".join(f"- {key}: {text}" for key, text in lines.items())
@@ -68,10 +68,13 @@ def _drawn(shift: Shift) -> str:
     return "each draws its own worlds, source model and adaptation seed"
 
 
-def processors(records: Sequence[Record]) -> str:
+def processors(records: Sequence[Record], alike: str = "worlds") -> str:
     """Which processors or GPUs the records come from and what that means, where there are several; empty for one.
 
     Two that the records cannot tell apart count as one.
+
+    Args:
+        alike: what a replicate's records have in common whatever they ran on.
     """
     kinds: dict[tuple[str, ...], set[int]] = {}
     for record in records:
@@ -82,7 +85,7 @@ def processors(records: Sequence[Record]) -> str:
         return ""
     seeds = [seed for kind_seeds in kinds.values() for seed in kind_seeds]
     mixed = sorted({seed for seed in seeds if seeds.count(seed) > 1})
-    shared = "worlds and source model" if all(_one_start(records, seed) for seed in mixed) else "worlds"
+    shared = f"{alike} and source model" if all(_one_start(records, seed) for seed in mixed) else alike
     pairs = (
         f"; replicates {', '.join(map(str, mixed))} have records of several, whose pairs share the {shared} alone"
         if mixed

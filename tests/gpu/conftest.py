@@ -6,8 +6,8 @@ there is a network, ``pip install --no-index --find-links wheels stpl-benchmark 
 
 What cards have shown lies beside: ``h100.json`` (2026-11-26, revision c1ca6e2: 44 tests passed; planned steps and the compiled
 run ended in errors that were mended since; the box was too narrow for the driver) and ``h200.json`` (2026-11-27, 6bd5237: full-size
-steps of all 21 methods, memory within 10 % of the plan's; a killed and a compiled run passed; the box was still too narrow: it kept
-a thread's name from being emptied before it is written, as fopen does, which was mended afterwards and has not been tried).
+steps of all 21 methods, memory within 10 % of the plan's; a killed and a compiled run passed; the box was still too narrow,
+perhaps since the file of a thread's name could not be emptied before it is written, as fopen does; it can be since, untried).
 
 A test that runs nowhere rots: those of :data:`REHEARSED` run on a processor where there is no GPU, and mypy reads all.
 """

@@ -351,6 +351,8 @@ def test_records_of_several_processors_say_so() -> None:
     assert "share the worlds and source model alone" in build(SHIFT, [*shared, fused])
     changed_model = make_record("ur", 0, 41.0, source_model="a" * 12, options={"fusion": "none"}, **other_model)
     assert "share the worlds alone" in build(SHIFT, [*shared, changed_model])
+    drive = [make_record("stpl", 0, 40.0, shift=DRIVE), make_record("ur", 0, 40.0, shift=DRIVE, hardware=new)]
+    assert "have records of several, whose pairs share the frames alone" in build(DRIVE, drive)  # there are no worlds
     assert "A CPU (family 26, AVX512), 2 cores" in page and "A CPU (model not recorded), 2 cores" in page
     records = [make_record(r.config.method, r.config.seed, r.result.miou, hardware=new) for r in standard()[:-2]]
     assert "- Processors:" not in build(SHIFT, records)
