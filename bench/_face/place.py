@@ -20,7 +20,7 @@ class Place(TypedDict, total=False):
     Attributes:
         runs, cache, data_root: folders; by default ``$BENCH_RUNS`` or ``runs``, ``$BENCH_CACHE`` or ``cache``, ``$BENCH_DATA``.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:0`` ...
-        threads: of torch on the CPU while the call lasts; 0 leaves them.
+        threads: of torch on the CPU and of OpenCV while the call lasts; 0 leaves them.
         workers: threads that read clips ahead.
     """
 
@@ -34,18 +34,20 @@ class Place(TypedDict, total=False):
 
 @contextlib.contextmanager
 def working(place: Mapping[str, Any], **options: Any) -> Iterator[Workspace]:
-    """A workspace with a progress display; torch has its threads back afterwards."""
+    """A workspace with a progress display; torch and OpenCV have their threads back afterwards."""
+    import cv2
     import torch
 
     from bench.core.progress import ProgressDisplay
     from bench.core.workspace import Workspace
 
-    before = torch.get_num_threads()
+    before = torch.get_num_threads(), cv2.getNumThreads()
     try:
         with ProgressDisplay() as progress:
             yield Workspace.at(**place, progress=progress, **options)
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
 
 
 def runs_in(runs: str | Path | None) -> Path:

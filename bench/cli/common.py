@@ -104,7 +104,9 @@ SHARED: dict[str, tuple[Any, Any]] = {
     ),
     "device": (Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")], "auto"),
     "threads": (
-        Annotated[int, typer.Option("--threads", min=0, help="CPU threads of torch; 0 leaves torch's choice.")],
+        Annotated[
+            int, typer.Option("--threads", min=0, help="CPU threads of torch and OpenCV; 0 leaves their choice.")
+        ],
         0,
     ),
     "workers": (Annotated[int, typer.Option("--workers", min=0, help="Threads that read clips ahead.")], 0),

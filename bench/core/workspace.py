@@ -103,13 +103,16 @@ class Workspace:
         progress: Progress = quiet,
         **options: Any,
     ) -> Workspace:
-        """A workspace from what a person gives: folders or nothing, a device's name, threads of torch (0 leaves them).
+        """A workspace from what a person gives: folders or nothing, a device's name, threads of torch and OpenCV (0 leaves them).
 
         Raises:
             UsageError: no such device.
         """
         if threads:
+            import cv2
+
             torch.set_num_threads(threads)
+            cv2.setNumThreads(threads)
         root = Path(data_root) if data_root else default_data_root()
         folders = Path(runs or default_runs()), Path(cache or default_cache())
         return cls(*folders, pick_device(device), progress, data_root=root, **options)

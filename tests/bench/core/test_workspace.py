@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 
@@ -27,11 +28,14 @@ def test_a_workspace_from_what_a_person_says(monkeypatch: pytest.MonkeyPatch, tm
     assert Workspace.at(device="cpu") == Workspace(Path("/RUNS"), Path("/CACHE"), data_root=Path("/DATA"))
     workspace = Workspace.at("here", tmp_path, "there", "cpu", force=True, workers=3)
     assert workspace == Workspace(Path("here"), tmp_path, data_root=Path("there"), force=True, workers=3)
+    before = cv2.getNumThreads()
     torch.set_num_threads(2)
+    cv2.setNumThreads(3)
     Workspace.at(device="cpu")
-    assert torch.get_num_threads() == 2  # 0 leaves them as they are
+    assert (torch.get_num_threads(), cv2.getNumThreads()) == (2, 3)  # 0 leaves them as they are
     Workspace.at(device="cpu", threads=1)
-    assert torch.get_num_threads() == 1
+    assert (torch.get_num_threads(), cv2.getNumThreads()) == (1, 1)
+    cv2.setNumThreads(before)
     with pytest.raises(UsageError, match="Unknown device 'gpu'"):
         Workspace.at(device="gpu")
 
