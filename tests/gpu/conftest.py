@@ -1,4 +1,4 @@
-"""``make gpu``: what only a GPU can say. Without one every test here is skipped, and says so.
+"""``make gpu``: what only a GPU can say. Without one every test here but the rehearsed ones is skipped, and says so.
 
 It runs on a bare image with CUDA and torch 2.11 and no network. The wheels to carry are this package's, those of ``dependencies``
 in pyproject.toml but torch (torchvision is that of the image's torch), and pytest's: ``pip download --dest wheels . pytest`` where
