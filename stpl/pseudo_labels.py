@@ -44,7 +44,12 @@ def confident_labels(probabilities: Tensor, threshold: float | Tensor) -> tuple[
         if threshold.shape != probabilities.shape[1:2]:
             raise ValueError(f"threshold must have {probabilities.shape[1]} entries, got {tuple(threshold.shape)}")
         threshold = threshold.to(confidence)[label]
-    return torch.where(confidence >= threshold, label, IGNORE), confidence
+    return _kept(confidence, label, threshold), confidence
+
+
+def _kept(confidence: Tensor, label: Tensor, threshold: float | Tensor) -> Tensor:
+    """The labels of pixels that are as confident as their thresholds, 255 elsewhere."""
+    return torch.where(confidence >= threshold, label, IGNORE)
 
 
 def class_quantiles(confidence: Tensor, labels: Tensor, num_classes: int, fraction: float) -> tuple[Tensor, Tensor]:
@@ -188,7 +193,16 @@ class RunningThresholds(nn.Module):
     @torch.no_grad()
     def update(self, probabilities: Tensor) -> Tensor:
         """Take in a batch ``(N, K, ...)`` of probabilities; returns the new thresholds ``(K,)``."""
-        confidence, labels = probabilities.max(dim=1)
+        return self._follow(*probabilities.max(dim=1))
+
+    @torch.no_grad()
+    def update_and_label(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+        """:meth:`update`, then pseudo-labels and confidence of the same batch, with one search for the most likely classes."""
+        confidence, label = probabilities.max(dim=1)
+        thresholds = self._follow(confidence, label)
+        return _kept(confidence, label, thresholds.to(confidence)[label]), confidence
+
+    def _follow(self, confidence: Tensor, labels: Tensor) -> Tensor:
         quantiles, present = class_quantiles(confidence, labels, len(self.quantiles), self.fraction)
         averaged = torch.lerp(quantiles.to(self.quantiles), self.quantiles, self.momentum)
         fresh = torch.where(self.seen, averaged, quantiles.to(self.quantiles))

@@ -106,8 +106,8 @@ class Teacher(nn.Module):
         """
         out: Segmentation = self.labeller(student)(clips.frames, clips.flow, clips.valid)
         probabilities = out.scores.float().softmax(1)
-        self.thresholds.update(probabilities)
-        return TeacherLabels(self._confident(probabilities, noise, generator), out)
+        labels, _ = self.thresholds.update_and_label(probabilities)
+        return TeacherLabels(noisy(labels, noise, probabilities.shape[1], generator), out)
 
     @torch.no_grad()
     def label_previous(
@@ -121,10 +121,8 @@ class Teacher(nn.Module):
         """Labels ``(N, h, w)`` of frame t-1 in the pass ``out`` of :meth:`label`, by the thresholds as they are."""
         segmenter = self.labeller(student)
         scores = segmenter.classify(segmenter.fuse_at(out.encoded, clips.flow, clips.valid, -2))
-        return self._confident(scores.float().softmax(1), noise, generator)
-
-    def _confident(self, probabilities: Tensor, noise: float, generator: torch.Generator) -> Tensor:
-        return noisy(self.thresholds(probabilities)[0], noise, probabilities.shape[1], generator)
+        labels, _ = self.thresholds(scores.float().softmax(1))
+        return noisy(labels, noise, scores.shape[1], generator)
 
     def follow(self, student: VideoSegmenter, decay: float) -> None:
         """Move towards the student."""

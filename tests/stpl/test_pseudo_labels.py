@@ -123,6 +123,17 @@ def test_running_thresholds_resume():
     assert torch.equal(first.update(probabilities(1)), second.update(probabilities(1)))
 
 
+def test_update_and_label_is_update_then_label():
+    apart, together = RunningThresholds(K, 0.3), RunningThresholds(K, 0.3)
+    for seed in range(3):
+        p = torch.randn(2, K, 6, 7, generator=torch.Generator().manual_seed(seed)).softmax(1)
+        apart.update(p)
+        expected, answer = apart(p), together.update_and_label(p)
+        assert all(torch.equal(a, b) for a, b in zip(expected, answer, strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(apart.buffers(), together.buffers(), strict=True))
+        assert (answer[0] == 255).any() and (answer[0] < K).any()
+
+
 def test_running_thresholds_label_a_batch():
     running = RunningThresholds(K, 0.3)
     running.update(probabilities())
