@@ -24,6 +24,7 @@ from bench.shifts.sides import ModelFile
 from bench.sweeps.study import Study, expand
 
 from . import atlas_page, drive, hidden_page, published_page, settings_page, stream_page, study_page
+from .cost import cost_table, of_processors
 from .figures import drawings
 from .generated import Page, Pages, orphans
 from .provenance import provenance
@@ -35,10 +36,8 @@ from .tables import (
     class_table,
     comparison_table,
     control_table,
-    cost_table,
     families_of,
     main_table,
-    of_processors,
     order_table,
     pair_table,
     selection_table,

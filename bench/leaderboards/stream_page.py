@@ -16,11 +16,12 @@ import numpy as np
 from bench.core.text import plain
 from bench.runs.config import Shift, load_shift
 
+from .cost import of_processors, time_per_frame
 from .drive import CONSISTENT, video_names
 from .generated import Drawing, Page
 from .provenance import provenance
 from .standings import STREAM, Committed, Group, grouped, ranked
-from .tables import class_table, control_table, families_of, pair_table, stream_table, time_per_frame
+from .tables import class_table, control_table, families_of, pair_table, stream_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -103,7 +104,10 @@ def build(shift: Shift, committed: Committed, groups: Sequence[Group], figures: 
 
 def _figure(root: Path, shift: Shift, main: Sequence[Group]) -> Drawing:
     """Accuracy against time per frame."""
-    times = [(group, float(np.median(list(group.of(time_per_frame).values())))) for group in main]
+    timed = [
+        (group, list(some.of(time_per_frame).values())) for group, some in zip(main, of_processors(main), strict=True)
+    ]
+    times = [(group, float(np.median(values))) for group, values in timed if values]
 
     def draw() -> Figure:
         from .score_figures import Entry, time_figure

@@ -21,13 +21,14 @@ from bench.runs.sequences import FILE as SEQUENCES
 from bench.runs.sequences import Counts, read_sequences
 from bench.sweeps.study import Study, StudyRow, expand, load_study, study_names
 
+from .cost import median_cost
 from .provenance import provenance
 from .ranking import family
 from .standings import Group, group_of
 from .statistics import spread
 from .study_factors import Factor, Factors, factors_of, value_of, value_text
 from .study_text import Comparison, compare, sentence
-from .tables import comparisons, median_cost
+from .tables import comparisons
 
 HEAD = "# Study: "
 Sequences = Mapping[str, Mapping[str, Counts]]

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import dataclass
 
 from bench.core.text import beside, code, link, plain, table
 from bench.runs.config import load_shift, resolve_settings
-from bench.runs.records import Record
 
 from .bootstrap import Resampled, paired_bootstrap
+from .cost import (
+    cpu_per_step,
+    largest,
+    median,
+    memory_of,
+    of_processors,
+    ratio,
+    ratio_text,
+    time_per_frame,
+    times,
+    yardstick_of,
+)
 from .drive import by_frame, paired_blocks, video_cells, video_names
 from .published import Published, in_paper, published
 from .ranking import Family, family, holm
@@ -65,7 +74,7 @@ def lines_of(groups: Sequence[Group], real: str) -> list[Line]:
     """
     by_method = {group.name: group.miou for group in groups}
     floor, ceiling = by_method.get("source_only", {}), by_method.get("oracle", {})
-    families, slowness = families_of(groups), _yardstick(groups)
+    families, slowness = families_of(groups), yardstick_of(groups)
     lines = []
     for group in groups:
         pairs = families.get(group.card.setting)
@@ -78,8 +87,8 @@ def lines_of(groups: Sequence[Group], real: str) -> list[Line]:
             consistency=group.of(lambda record: record.result.temporal_consistency),
             places=pairs.places(group.name) if pairs else None,
             letters=pairs.letters[group.name] if pairs else "",
-            cpu=group.of(_cpu_per_step),
-            slowness=_ratio(group.of(_cpu_per_step), slowness),
+            cpu=group.of(cpu_per_step),
+            slowness=ratio(group.of(cpu_per_step), slowness),
             published=None if group.altered else published(real, group.card.key),
         )
         lines.append(line)
@@ -102,8 +111,8 @@ def main_table(groups: Sequence[Group], real: str) -> str:
             "temporal cons., %": spread(line.consistency.values()),
             "place": place_text(line.places),
             "group": line.letters or NOTHING,
-            "CPU s/step": _median(line.cpu, 3),
-            "step, ×": _ratio_text(line.slowness),
+            "CPU s/step": median(line.cpu, 3),
+            "step, ×": ratio_text(line.slowness),
             f"PUBLISHED mIoU, {real}, %": f"*{row.miou:.1f}*" if row else "†" if card.floor else NOTHING,
             "source of the published number": f"*{plain(row.source)}*" if row else NOTHING,
         }
@@ -144,8 +153,10 @@ def stream_table(groups: Sequence[Group]) -> str:
     """Rows of a stream: online scores, and what each frame took (medians over replicates; times relative to source-only's)."""
     floor = next((group for group in groups if group.method == "source_only"), None)
     families, rows, video = families_of(groups), [], video_names(groups)
-    for group in groups:
-        pairs, time = families.get(group.card.setting), group.of(time_per_frame)
+    timed_groups = of_processors(groups)
+    reference = next((timed.of(time_per_frame) for timed in timed_groups if timed.method == "source_only"), {})
+    for group, timed in zip(groups, timed_groups, strict=True):
+        pairs, time = families.get(group.card.setting), timed.of(time_per_frame)
         gain = None if floor is None or group is floor else paired_difference(group.miou, floor.miou)
         cells = {
             "method": link(group.title, group.card.url),
@@ -158,106 +169,13 @@ def stream_table(groups: Sequence[Group]) -> str:
             **video_cells(group, video),
             "place": place_text(pairs.places(group.name) if pairs else None),
             "group": (pairs.letters[group.name] if pairs else "") or NOTHING,
-            "s/frame": _median(time, 3),
-            "×": _times(time, floor.of(time_per_frame) if floor else {}),
-            "wall s/frame": _median(group.of(lambda record: record.cost.seconds_per_frame), 3),
-            "memory, MB": f"{max(group.of(memory_of).values()):.0f}",
+            "s/frame": median(time, 3),
+            "×": times(time, reference),
+            "wall s/frame": median(timed.of(lambda record: record.cost.seconds_per_frame), 3),
+            "memory, MB": largest(timed.of(memory_of)),
         }
         rows.append(cells)
     return table(rows)
-
-
-def time_per_frame(record: Record) -> float | None:
-    """Seconds that a frame of a stream took: CPU time, which does not depend on what else ran; on another device wall time."""
-    cost = record.cost
-    return cost.cpu_seconds_per_frame if _on_processor(record) else cost.seconds_per_frame
-
-
-def of_processors(groups: Sequence[Group]) -> Sequence[Group]:
-    """The groups with their runs on a processor alone, where any has such runs: a GPU's take other seconds and other memory."""
-    kept = [{seed: record for seed, record in group.records.items() if _on_processor(record)} for group in groups]
-    return (
-        [replace(group, records=records) for group, records in zip(groups, kept, strict=True)] if any(kept) else groups
-    )
-
-
-def cost_table(groups: Sequence[Group]) -> str:
-    """Time, memory and size of what takes steps or measures something; medians over replicates."""
-    rows = []
-    parameters = [next(iter(group.records.values())).cost.parameters / 1e6 for group in groups]
-    groups = of_processors(groups)
-    yardstick = next((group for group in groups if group.method == "self_training"), None)
-    for group, size in zip(groups, parameters, strict=True):
-        cpu, wall, memory = group.of(_cpu_per_step), group.of(_per_step), group.of(memory_of)
-        cells = {
-            "method": plain(group.title),
-            "setting": group.card.setting,
-            "CPU s/step": _median(cpu, 3),
-            "step, ×": _times(cpu, _yardstick(groups)),
-            "CPU, s": _median(group.of(_cpu_seconds), 0),
-            "wall s/step": _median(wall, 3),
-            "wall, s": _median(group.of(_seconds), 0),
-            "memory, MB": f"{max(memory.values()):.0f}" if memory else NOTHING,
-            "memory, ×": _times(memory, yardstick.of(memory_of) if yardstick else {}),
-            "parameters, M": f"{size:.2f}",
-        }
-        rows.append(cells)
-    return table(rows)
-
-
-def _seconds(record: Record) -> float | None:
-    return record.cost.seconds if record.cost.steps else None
-
-
-def _per_step(record: Record) -> float | None:
-    return record.cost.seconds / record.cost.steps if record.cost.steps else None
-
-
-def _on_processor(record: Record) -> bool:
-    return record.hardware.get("device") == "cpu"
-
-
-def _cpu_seconds(record: Record) -> float | None:
-    """Of a GPU's run they say little: most of its work is not the processor's."""
-    return record.cost.cpu_seconds if record.cost.steps and _on_processor(record) else None
-
-
-def _cpu_per_step(record: Record) -> float | None:
-    spent = _cpu_seconds(record)
-    return None if spent is None else spent / record.cost.steps
-
-
-def memory_of(record: Record) -> float:
-    return record.cost.peak_memory_mb
-
-
-def _yardstick(groups: Sequence[Group]) -> dict[int, float]:
-    """CPU seconds per step of self-training, by seed."""
-    return next((group.of(_cpu_per_step) for group in groups if group.method == "self_training"), {})
-
-
-def median_cost(group: Group) -> str:
-    """Median CPU seconds per step, a dash where there are no steps on a processor."""
-    return _median(group.of(_cpu_per_step), 3)
-
-
-def _median(values: Mapping[int, float], digits: int) -> str:
-    return f"{np.median(list(values.values())):.{digits}f}" if values else NOTHING
-
-
-def _ratio(values: Mapping[int, float], reference: Mapping[int, float]) -> float | None:
-    """Median of the values over that of the reference, each over all its seeds; None where either has none."""
-    if not values or not reference:
-        return None
-    return float(np.median(list(values.values())) / np.median(list(reference.values())))
-
-
-def _ratio_text(ratio: float | None) -> str:
-    return NOTHING if ratio is None else f"{ratio:.2f}"
-
-
-def _times(values: Mapping[int, float], reference: Mapping[int, float]) -> str:
-    return _ratio_text(_ratio(values, reference))
 
 
 def class_table(groups: Sequence[Group], classes: Sequence[str]) -> str:

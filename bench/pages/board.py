@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.leaderboards.cost import largest, median_cost, memory_of, of_processors
 from bench.leaderboards.published_page import rows_of, title_of
 from bench.leaderboards.ranking import Family
 from bench.leaderboards.standings import Group, grouped, ranked
 from bench.leaderboards.statistics import NOTHING, Paired, difference, mean_interval, p_value, spread
-from bench.leaderboards.tables import Line, families_of, lines_of, median_cost, memory_of, of_processors, place_text
+from bench.leaderboards.tables import Line, families_of, lines_of, place_text
 from bench.runs.records import Record
 
 
@@ -94,7 +95,7 @@ def table_rows(lines: Sequence[Line]) -> list[dict[str, Cell]]:
     for line, timed in zip(lines, of_processors([line.group for line in lines]), strict=True):
         group, card, published = line.group, line.group.card, line.published
         mean, low_end, high_end = ends_of(group)
-        memory = max(timed.of(memory_of).values(), default=None)
+        memory = timed.of(memory_of)
         accuracy = group.of(lambda record: record.result.pixel_accuracy)
         row = {
             "method": Cell(group.title, group.title.lower(), f"methods/{card.key}.html"),
@@ -111,7 +112,7 @@ def table_rows(lines: Sequence[Line]) -> list[dict[str, Cell]]:
             "group": Cell(line.letters or NOTHING, line.letters or "~"),
             "cpu": Cell(median_cost(group), float(median_cost(group)) if line.cpu else LAST),
             "slowness": Cell(NOTHING if line.slowness is None else f"{line.slowness:.2f}", line.slowness or LAST),
-            "memory": Cell(NOTHING if memory is None else f"{memory:.0f}", memory or LAST),
+            "memory": Cell(largest(memory), max(memory.values(), default=LAST)),
             "published": Cell(f"{published.miou:.1f}" if published else NOTHING, published.miou if published else LAST),
             "source": Cell(published.source if published else NOTHING, published.source if published else ""),
         }  # fmt: skip

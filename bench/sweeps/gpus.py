@@ -41,8 +41,8 @@ GPUS = {
 }
 ARITHMETIC, BANDWIDTH, LAUNCH = 0.4, 0.6, 2e-5
 """Assumed: shares of a data sheet's arithmetic and bandwidth that an operation reaches, and seconds that it takes at least: the
-processor's, which issues it. With these, full-size steps of the 21 trained methods on an H200 (``tests/gpu/h200.json``) took 0.76
-to 2.14 times what is planned; with 8e-6, which stood here before, 1.4 to 3.2 times."""
+processor's, which issues it. With these, full-size steps of the 21 trained methods on an H200 (``tests/gpu/h200.json``, whose
+plans had 8e-6 and were 1.4 to 3.2 times too short) took 0.76 to 2.14 times what ``bench plan viper2cityscapes --gpu h200`` says."""
 CONTEXT = 1.5
 """GB assumed for CUDA's context, libraries' workspaces and gaps between blocks."""
 

@@ -123,6 +123,16 @@ def streamed(method: str, seed: int, miou: float, seconds: float, **options: Any
     return Record.model_validate(fields | {"cost": fields["cost"] | cost})
 
 
+def test_times_of_frames_are_of_processors_where_there_are_such(tmp_path: Path) -> None:
+    card = {"cpu": "A CPU", "cores": 2, "threads": 2, "device": "cuda", "gpu": "A card", "system": "Linux"}
+    own = [streamed(method, 0, 30.0, 0.01) for method in ("source_only", "stpl")]
+    of_card = [streamed("stpl", 1, 30.0, 9.0), streamed("stpl", 2, 30.0, 9.0), streamed("hcl", 0, 30.0, 9.0)]
+    records = [*own, *(record.model_copy(update={"hardware": card}) for record in of_card)]
+    rows = table(stream_page.page(tmp_path, "ministreet", Committed(records, {})).text, "Results")
+    times = [[row(rows, name)[column] for column in ("s/frame", "×", "wall s/frame")] for name in ("STPL", "HCL")]
+    assert times == [["0.010", "1.00", "0.020"], ["–"] * 3] and row(rows, "STPL")["n"] == "3"
+
+
 def test_rows_intervals_and_times(tmp_path: Path) -> None:
     """Three replicates: mean 32 ± t(0.975, 2) 2/sqrt(3) = 4.97; a frame takes four times that of source-only."""
     scores = {"source_only": (30.0, 32.0, 34.0), "stpl": (33.0, 36.0, 39.0)}
