@@ -76,6 +76,8 @@ class Drawing:
         return [save(figure, path, note=self.note) for path in stale]
 
 
+MADE = "Made by `bench "
+"""What every generated page says of itself; a note of the user's under the same title does not."""
 OWN_NOTE = re.compile(rb"escription(\0|>)data [0-9a-f]{12}")
 """What every figure of a page starts with, be it whole or not."""
 NOTED = 1 << 16
@@ -110,9 +112,10 @@ class Page:
         return [self.path, *(path for drawing in self.drawings for path in drawing.paths)]
 
     def is_own(self) -> bool:
-        """Whether the file at the path starts like this page, so that it is an earlier version of it."""
-        head = self.text.partition(": ")[0].encode()
-        return self.path.is_file() and self.path.read_bytes().startswith(head)
+        """Whether the file at the path is an earlier version of this page."""
+        title = self.text.partition("\n")[0]
+        kind, colon, _ = title.partition(": ")
+        return self.path.is_file() and is_generated(self.path, (kind + colon,) if colon else (title,))
 
     def _is_stale(self) -> bool:
         return not self.path.is_file() or self.path.read_bytes() != self.text.encode()
@@ -166,11 +169,17 @@ class Pages:
         return [path for page in self.expected for path in page.write()]
 
 
+def is_generated(path: Path, heads: tuple[str, ...]) -> bool:
+    """Whether a file is a page that bench wrote: it starts with one of ``heads``, and says who made it."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return text.startswith(heads) and MADE in text
+
+
 def orphans(candidates: Iterable[Path], heads: tuple[str, ...], expected: Sequence[Page]) -> list[Path]:
-    """Candidates that exist, start with one of ``heads`` as a generated page does, and are not among the expected pages."""
+    """Candidates that are there, generated under one of ``heads``, and not among the expected pages."""
     expected_paths = {page.path for page in expected}
     files = (path for path in dict.fromkeys(candidates) if path not in expected_paths and path.is_file())
-    return [path for path in files if path.read_text(encoding="utf-8", errors="replace").startswith(heads)]
+    return [path for path in files if is_generated(path, heads)]
 
 
 def rounded(value: Any) -> Any:

@@ -23,7 +23,7 @@ from bench.runs.sequences import Counts
 from bench.shifts.sides import ModelFile
 from bench.sweeps.study import Study, expand
 
-from . import atlas_page, drive, hidden_page, published_page, settings_page, stream_page, study_page
+from . import atlas_page, drive, hidden_page, overview_page, published_page, settings_page, stream_page, study_page
 from .cost import cost_table, of_processors
 from .figures import drawings
 from .generated import Page, Pages, orphans
@@ -267,8 +267,8 @@ def _order_section(main: Sequence[Group], real: str, other_shifts: Mapping[str, 
 
 def pages(root: Path) -> list[Page]:
     """Pages of each shift that has records under ``root/records``: its leaderboard, then its studies; the atlas over those that are
-    of it; of each that has some under ``root/streams`` that of its streams; last, the settings. A real shift without records whose
-    page is there (:mod:`.published_page`) keeps it.
+    of it; of each that has some under ``root/streams`` that of its streams; hidden worlds; last, the settings and the overview. A
+    real shift without records whose page is there (:mod:`.published_page`) keeps it.
 
     Raises:
         RunError: a record or its sequences do not belong; names the file.
@@ -279,8 +279,13 @@ def pages(root: Path) -> list[Page]:
     boards += atlas_page.pages(root, committed)
     kept = sorted(name for name in set(published_shifts()) - set(names) if (root / f"{name}.md").is_file())
     boards += [published_page.page(root, load_shift(name), HEAD) for name in kept]
-    boards += [stream_page.page(root, name, read_committed(root, name, "stream")) for name in streams]
-    return [*boards, settings_page.page(root)] if boards else []
+    committed_streams = {name: read_committed(root, name, "stream") for name in streams}
+    boards += [stream_page.page(root, name, committed_stream) for name, committed_stream in committed_streams.items()]
+    boards += [settings_page.page(root)] if boards else []
+    boards += hidden_page.pages(root)
+    results = {name: ranked(grouped(committed[name].records)) for name in names}
+    online = {name: ranked(stream_page.own_groups(committed_streams[name])) for name in streams}
+    return boards + overview_page.pages(root, results, online, boards)
 
 
 def _with_records(folder: Path) -> list[str]:
@@ -336,12 +341,11 @@ def of_root(root: Path) -> Pages:
         UsageError: neither records nor a page.
         RunError: a record that does not belong.
     """
-    expected, names = [*pages(root), *hidden_page.pages(root)], shift_names()
+    expected, names = pages(root), shift_names()
     candidates = [root / f"{name}.md" for name in names] + [p for n in names for p in sorted(root.glob(f"{n}-*.md"))]
-    heads = (HEAD, study_page.HEAD, stream_page.HEAD, hidden_page.HEAD, atlas_page.HEAD)
-    root_pages = Pages(
-        expected, orphans([*candidates, root / hidden_page.NAME, root / atlas_page.NAME], heads, expected)
-    )
+    candidates += [root / name for name in (hidden_page.NAME, atlas_page.NAME, overview_page.NAME)]
+    heads = (HEAD, study_page.HEAD, stream_page.HEAD, hidden_page.HEAD, atlas_page.HEAD, overview_page.HEAD)
+    root_pages = Pages(expected, orphans(candidates, heads, expected))
     if not root_pages:
         raise UsageError(
             f"There is no leaderboard: no records in {root / 'records'}; `bench submit RUN` puts some there"

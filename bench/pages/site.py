@@ -116,9 +116,9 @@ class Site:
         self.files[name] = self.environment.get_template(template).render(up=up, site=self, **values)
 
     def titles(self) -> list[tuple[str, str, str]]:
-        """Name, kind and title of every document, studies first."""
+        """Name, kind and title of every document, the overview and the studies first."""
         documents = [(name, *_kind_and_title(text, name)) for name, text in self.documents.items()]
-        return sorted(documents, key=lambda document: (document[1] != "Study", document[1], document[0]))
+        return sorted(documents, key=lambda d: (d[1] != "Overview", d[1] != "Study", d[1], d[0]))
 
     def place(self, address: str) -> str | None:
         """The site's address for an address in a markdown page of the root; None where nothing is to be linked."""

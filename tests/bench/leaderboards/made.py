@@ -120,7 +120,7 @@ def scored(key: str, seed: int, miou: float, *, shift: str = SHIFT, **changes: A
     last = {name: snapshots[-1][name] for name in ("step", "miou")}
     config = make_run_config(key, shift, seed, options)
     fusion, cost = config.fusion, make_record(key, seed, miou).cost.model_dump()
-    network = build_segmenter(config.network, fusion, 15)
+    network = build_segmenter(config.network, fusion, 15, load_shift(shift).data.frames)
     consistent = {
         "source_model": None if key == "oracle" else f"{seed:04x}{sum(map(ord, fusion)):08x}",
         "method": {name: getattr(cls.card, name) for name in ("title", "design", "setting", "floor")},

@@ -17,7 +17,6 @@ from bench.core.registry import resolve
 from bench.core.workspace import Workspace
 from bench.data.rendered import split_identity
 from bench.leaderboards import hidden_page, page
-from bench.leaderboards.generated import Page
 from bench.leaderboards.hidden import FLOOR, RIVAL, Hidden, hidden_shift, names_of, read_hidden, verify_on_worlds
 from bench.leaderboards.standings import admit
 from bench.runs import boxed
@@ -25,7 +24,7 @@ from bench.runs.config import load_shift, make_run_config
 from bench.runs.finished import all_records
 from bench.runs.run import run
 from bench.sweeps.search import tuning_shift
-from tests.bench.leaderboards.made import committed_standard
+from tests.bench.leaderboards.made import commit, committed_standard, scored
 
 TINY, SALT = "ministreet-tiny", "a salt that nobody knows"
 
@@ -226,7 +225,8 @@ def test_a_method_is_run_on_hidden_worlds_and_listed(
 
 
 def test_the_page_lists_results_and_is_seen_when_it_is_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page, "pages", lambda root: [Page(root / "ministreet.md", "# Leaderboard: one")])
+    monkeypatch.setattr("bench.leaderboards.generated.Drawing.stale", lambda _: [])
+    commit(tmp_path, [scored("adabn", 0, 36.0)])
     page.write(tmp_path)
     path = tmp_path / hidden_page.NAME
     assert page.check(tmp_path) == [] and not path.exists()

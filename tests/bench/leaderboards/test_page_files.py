@@ -73,13 +73,19 @@ def test_a_page_is_stale_when_text_or_records_change(root: Path) -> None:
     assert check(root) == [page, *figures(root)]
 
 
-@pytest.mark.parametrize("name", [f"{SHIFT}.md", f"figures/{SHIFT}.png", f"figures/{SHIFT}-first-page.svg"])
-def test_a_file_that_was_not_generated_is_not_written_over(name: str, root: Path) -> None:
+@pytest.mark.parametrize(
+    "notes", ["# My notes: do not lose them", "# Leaderboard: mine, to keep", "# Settings of mine"]
+)
+@pytest.mark.parametrize(
+    "name", [f"{SHIFT}.md", "settings.md", f"figures/{SHIFT}.png", f"figures/{SHIFT}-first-page.svg"]
+)
+def test_a_file_that_was_not_generated_is_not_written_over(name: str, notes: str, root: Path) -> None:
+    """Whatever its title."""
     (root / "figures").mkdir(exist_ok=True)
-    (root / name).write_text("# My notes: do not lose them")
+    (root / name).write_text(notes)
     with pytest.raises(UsageError, match=r"was not written by bench; move it away, or choose another --root"):
         write(root)
-    assert (root / name).read_text() == "# My notes: do not lose them"
+    assert (root / name).read_text() == notes
 
 
 def test_a_figure_is_stale_when_it_is_missing_broken_or_of_other_data(root: Path) -> None:
@@ -105,8 +111,8 @@ def test_what_a_processor_changes_in_a_number_makes_no_figure_stale() -> None:
 def test_a_page_without_records_is_stale_and_removed(root: Path) -> None:
     write(root)
     shutil.rmtree(root / "records" / SHIFT)
-    (root / f"{SHIFT}-gone.md").write_text("# Study: of records that are gone\n", encoding="utf-8")
-    (root / f"{SHIFT}-notes.md").write_text("# Notes of mine\n", encoding="utf-8")
+    (root / f"{SHIFT}-gone.md").write_text("# Study: of records that are gone\n\nMade by `bench leaderboard`", "utf-8")
+    (root / f"{SHIFT}-notes.md").write_text("# Study: notes of mine\n", encoding="utf-8")
     (root / "ministreet-dev.md").write_text("# Notes of mine\n", encoding="utf-8")  # not a leaderboard: left alone
     assert check(root) == [root / f"{SHIFT}.md", root / f"{SHIFT}-gone.md"]
     assert write(root) == []
