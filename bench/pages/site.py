@@ -32,6 +32,7 @@ from bench.core.progress import Progress, quiet
 from bench.core.registry import method_names, shift_names
 from bench.data.reading import colour_picture
 from bench.leaderboards import page, settings_page
+from bench.leaderboards.atlas import PREFIX
 from bench.leaderboards.provenance import provenance
 from bench.leaderboards.published import compared_with
 from bench.leaderboards.standings import read_committed
@@ -93,10 +94,13 @@ class Site:
 
     @cached_property
     def shifts(self) -> list[Shift]:
-        """With a page: recorded drives with records first, then rendered worlds, then those without records."""
+        """With a page: recorded drives with records first, then rendered worlds, the atlas, and those without records."""
         names = [name for name in shift_names() if (self.root / f"{name}.md").is_file()]
         shifts = [load_shift(name) for name in names]
-        return sorted(shifts, key=lambda s: (s.name not in self.records, isinstance(s.data, Data), s.name))
+        return sorted(
+            shifts,
+            key=lambda s: (s.name not in self.records, isinstance(s.data, Data), s.name.startswith(PREFIX), s.name),
+        )
 
     @cached_property
     def documents(self) -> dict[str, str]:
@@ -309,7 +313,8 @@ def build(root: Path, progress: Progress = quiet) -> dict[str, Content]:
     cards = [method_class(name).card for name in keys]
     first = [(shift, site.pictures(shift)) for shift in site.shifts[:1]]
     counts = {name: len(shift_records) for name, shift_records in site.records.items()}
-    site.add("index.html", "index.html", cards=cards, counts=counts, leads=leads, first=first)
+    overview = site.figure("figures/overview.png") if "overview" in site.documents else None
+    site.add("index.html", "index.html", cards=cards, counts=counts, leads=leads, first=first, overview=overview)
     site.files["data/methods.bib"] = methods.bibtex(keys)
     site.files |= assets()
     for number, (name, file) in enumerate(sorted(site.copied.items()), 1):

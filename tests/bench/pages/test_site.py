@@ -184,9 +184,23 @@ def test_recorded_drives_stand_first_where_somebody_ran_them(root: Path, tmp_pat
 
     root_copy = shutil.copytree(root, tmp_path / "root")
     (root_copy / "viper2cityscapes.md").write_text("# Leaderboard: VIPER\n")
-    record_sets: tuple[dict[str, list[Record]], ...] = ({SHIFT: []}, {SHIFT: [], "viper2cityscapes": []})
-    order = [[shift.name for shift in Site(root_copy, records).shifts] for records in record_sets]
-    assert order == [[SHIFT, "viper2cityscapes"], ["viper2cityscapes", SHIFT]]
+    (root_copy / "atlas-night.md").write_text("# Leaderboard: Atlas: night\n")
+    ran: dict[str, list[Record]] = {SHIFT: [], "atlas-night": []}
+    order = [[shift.name for shift in Site(root_copy, r).shifts] for r in (ran, ran | {"viper2cityscapes": []})]
+    rendered = [SHIFT, "atlas-night"]
+    assert order == [[*rendered, "viper2cityscapes"], ["viper2cityscapes", *rendered]]
+
+
+@needs_extra
+def test_the_first_page_leads_to_the_overview_where_there_is_one(root: Path) -> None:
+    from bench.pages.site import Site, templates
+
+    def first(overview: str | None) -> str:
+        given = {"cards": [], "counts": {}, "leads": {}, "first": [], "up": "", "site": Site(root, {})}
+        return templates().get_template("index.html").render(overview=overview, **given)
+
+    assert '<a href="overview.html"><img src="figures/overview.webp"' in first("figures/overview.webp")
+    assert "overview" not in first(None)
 
 
 @needs_extra
