@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.core.text import plain, table
-from bench.runs.config import load_shift
+from bench.runs.config import Shift, load_shift
+from bench.shifts.protocol import Data
 
-from . import drive
 from .atlas import PREFIX
 from .atlas_words import short
 from .generated import MADE, Drawing, Page
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 NAME = "overview.md"
 HEAD = "# Overview: "
+OURS = f"{MADE}leaderboard`"
+"""What those of this command say: which of them there are is known without looking."""
 ALIKE = "≈"
 LEFT = ("method", "setting", "page", "kind")
 Results = Mapping[str, Sequence[Group]]
@@ -65,12 +67,13 @@ def pages(root: Path, results: Results, streams: Results, others: Sequence[Page]
 
 
 def _with_rows(results: Results) -> dict[str, Sequence[Group]]:
-    """The shifts with a row, in the order of the columns: recorded drives, rendered worlds, the atlas."""
+    """The shifts with a row, in the order of the columns."""
+    return {name: results[name] for name in sorted(results, key=lambda name: place(load_shift(name))) if results[name]}
 
-    def place(name: str) -> tuple[bool, bool, str]:
-        return not drive.by_frame(load_shift(name)), name.startswith(PREFIX), name
 
-    return {name: results[name] for name in sorted(results, key=place) if results[name]}
+def place(shift: Shift) -> tuple[bool, bool, str]:
+    """Sorts shifts as they are shown: recorded drives, rendered worlds, the atlas."""
+    return isinstance(shift.data, Data), shift.name.startswith(PREFIX), shift.name
 
 
 def rows_of(results: Results) -> list[dict[str, Group]]:
@@ -81,12 +84,12 @@ def rows_of(results: Results) -> list[dict[str, Group]]:
             by_name.setdefault(group.name, {})[shift] = group
     shifts = list(results)
 
-    def place(row: dict[str, Group]) -> tuple[int, int, float, str]:
+    def row_place(row: dict[str, Group]) -> tuple[int, int, float, str]:
         shift, group = next(iter(row.items()))
         mean = mean_interval(list(group.miou.values()))[0]
         return ORDER[::-1].index(group.card.setting), shifts.index(shift), -mean, group.name
 
-    return sorted(by_name.values(), key=place)
+    return sorted(by_name.values(), key=row_place)
 
 
 def score_table(results: Results) -> str:
@@ -123,7 +126,8 @@ def page_table(root: Path, others: Sequence[Page]) -> str:
     for path in sorted(root.glob("*.md")):
         if path.name != NAME and path.name not in texts:
             text = path.read_text(encoding="utf-8", errors="replace")
-            texts |= {path.name: text} if text.startswith("# ") and MADE in text else {}
+            if text.startswith("# ") and MADE in text and OURS not in text:  # ours that is not expected is removed
+                texts[path.name] = text
     lines = []
     for name, text in sorted(texts.items()):
         kind, colon, title = text.partition("\n")[0].removeprefix("# ").partition(": ")

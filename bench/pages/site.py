@@ -31,8 +31,7 @@ from bench.core.outputs import Output, apart
 from bench.core.progress import Progress, quiet
 from bench.core.registry import method_names, shift_names
 from bench.data.reading import colour_picture
-from bench.leaderboards import page, settings_page
-from bench.leaderboards.atlas import PREFIX
+from bench.leaderboards import overview_page, page, settings_page
 from bench.leaderboards.provenance import provenance
 from bench.leaderboards.published import compared_with
 from bench.leaderboards.standings import read_committed
@@ -97,10 +96,7 @@ class Site:
         """With a page: recorded drives with records first, then rendered worlds, the atlas, and those without records."""
         names = [name for name in shift_names() if (self.root / f"{name}.md").is_file()]
         shifts = [load_shift(name) for name in names]
-        return sorted(
-            shifts,
-            key=lambda s: (s.name not in self.records, isinstance(s.data, Data), s.name.startswith(PREFIX), s.name),
-        )
+        return sorted(shifts, key=lambda shift: (shift.name not in self.records, overview_page.place(shift)))
 
     @cached_property
     def documents(self) -> dict[str, str]:

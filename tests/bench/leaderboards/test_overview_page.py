@@ -11,6 +11,7 @@ import pytest
 from bench.leaderboards import overview_page, page
 from bench.leaderboards.generated import Page
 from bench.leaderboards.standings import Group, grouped, ranked
+from bench.runs.config import load_shift
 from tests.bench.leaderboards.made import commit, committed_standard, make_record, scored, table
 
 DRIVE, WORLD, NIGHT = "cityscapes2camvid", "ministreet2", "atlas-night"
@@ -84,6 +85,12 @@ def test_the_picture_shows_gains_of_methods(tmp_path: Path, three: dict[str, lis
     assert made.drawings[0].draw().axes[0].get_title(loc="left") == "Gain over source-only, by shift"
 
 
+def test_recorded_videos_stand_before_rendered_ones() -> None:
+    """Also those that are not scored by frame."""
+    shifts = [load_shift(name) for name in (NIGHT, "viper2cityscapes", WORLD, DRIVE)]
+    assert [s.name for s in sorted(shifts, key=overview_page.place)] == [DRIVE, "viper2cityscapes", WORLD, NIGHT]
+
+
 def test_streams_have_a_table_of_their_own(tmp_path: Path, three: dict[str, list[Group]]) -> None:
     (made,) = overview_page.pages(tmp_path, three, {DRIVE: three[DRIVE]}, ())
     assert [r["method"] for r in table(made.text, "Scores where the target comes once")] == ["Source only", "HCL", "UR"]
@@ -94,9 +101,10 @@ def test_one_shift_has_no_overview(tmp_path: Path, three: dict[str, list[Group]]
 
 
 def test_pages_that_bench_made_are_listed(tmp_path: Path, three: dict[str, list[Group]]) -> None:
-    """Those of other commands too, which are read from the folder; the user's own notes are not."""
+    """Those of other commands too, which are read from the folder; neither the user's notes nor a page that is about to go."""
     (tmp_path / "ministreet-analysis.md").write_text("# Analysis: MiniStreet\n\nMade by `bench analyse` from ...\n")
     (tmp_path / "notes.md").write_text("# Notes of mine\n")
+    (tmp_path / "gone.md").write_text("# Study: of records that are gone\n\nMade by `bench leaderboard` from ...\n")
     others = [Page(tmp_path / "settings.md", "# Settings of the methods\n"), Page(tmp_path / "a.md", "# Study: flow\n")]
     listed = table(text_of(tmp_path, three, others), "Pages")
     assert [tuple(row.values()) for row in listed] == [
