@@ -194,6 +194,6 @@ def profile(config: RunConfig, workspace: Workspace, steps: int) -> dict[str, An
         "method": config.method,
         "step": round(total / steps, 4),
         "share": share,
-        "outside": round(100 - sum(share.get(part, 0.0) for part in WORK), 1),
+        "outside": round(100 - 100 * sum(clock.seconds.get(part, 0.0) for part in WORK) / total, 2),
         "rounds": round(rounds, 2),
     }

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from methods.base import ClipBatch
-from methods.common.augment import Geometry, photometric, strong_view
+from methods.common.augment import Geometry, colour_jitter, photometric, strong_view
 from stpl import backward_warp
 from tests.methods.batches import clips, seeded
 
@@ -161,6 +161,28 @@ def test_all_frames_of_a_clip_get_the_same_draw_and_clips_their_own(seed: int, m
     out = photometric(frames, 1.0, seeded(seed))
     assert torch.equal(out[:, 0], out[:, 1]) and torch.equal(out[:, 0], out[:, 2])
     assert not torch.equal(out[0], out[1]) and not torch.equal(out[0, 0], frame[0])
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.5])
+def test_noise_is_that_of_frame_by_frame(strength: float) -> None:
+    """The obvious way: frames are blurred one by one and put together in the end. Its blurs, greys and neither all occur."""
+    from torchvision.transforms.v2 import functional as TF
+
+    frames, ours, obvious = torch.rand(24, 2, 3, 33, 47, generator=seeded()), seeded(5), seeded(5)
+    expected, seen = [], set()
+    for clip in frames:
+        views = colour_jitter(clip, strength, obvious)
+        blurred, grey = (torch.rand(2, generator=obvious) < torch.tensor([0.5, 0.1]) * strength).tolist()
+        sigma = 0.3 + float(torch.rand(1, generator=obvious) * (1.2 - 0.3))
+        noise = float(torch.rand(1, generator=obvious) * (0.05 * strength))
+        if blurred:
+            views = torch.stack([TF.gaussian_blur(view, [5, 5], [sigma, sigma]) for view in views])
+        if grey:
+            views = torch.stack([TF.rgb_to_grayscale(view, 3) for view in views])
+        expected.append((views + noise * torch.randn(clip.shape, generator=obvious)).clamp(0, 1))
+        seen.add((blurred, grey))
+    torch.testing.assert_close(photometric(frames, strength, ours), torch.stack(expected), atol=1e-6, rtol=0)
+    assert torch.equal(ours.get_state(), obvious.get_state()) and len(seen) >= 3
 
 
 def test_grain_differs_between_frames() -> None:

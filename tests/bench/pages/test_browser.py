@@ -17,6 +17,13 @@ pytestmark = [needs_extra, pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no
 Open = Callable[..., Any]
 PAINT = 1000.0
 """Milliseconds within which something of a page is seen."""
+PAINTED = """new Promise((seen, never) => {
+  setTimeout(() => never(new Error("nothing was painted in 20 s")), 20000);
+  new PerformanceObserver(list => {
+    for (const paint of list.getEntriesByName("first-contentful-paint")) seen(paint.startTime);
+  }).observe({type: "paint", buffered: true});
+})"""
+"""Milliseconds until something was seen. A busy machine fires a page's ``load`` before it has painted it: this waits."""
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +62,11 @@ def methods(page: Any) -> list[str]:
     return [str(text) for text in page.locator("#results-table tbody tr td:first-child").all_inner_texts()]
 
 
+def state(page: Any) -> str:
+    """What the address keeps, asked of the page: Playwright's ``page.url`` hears of a change later."""
+    return str(page.evaluate("location.hash.slice(1)"))
+
+
 def scrolled(page: Any) -> None:
     """Every chart is drawn: they wait until they are near."""
     for chart in page.locator(".vega").all():
@@ -74,8 +86,8 @@ def test_the_table_sorts_by_numbers_and_the_address_keeps_it(visit: Open) -> Non
     page.locator("th[data-key=gain] .dt-column-order").press("Enter")  # by keyboard: without a number comes first
     page.locator("th[data-key=gain][aria-sort=ascending]").wait_for()
     assert methods(page) == ["Source only", "AdaBN", "STPL", "Oracle"]
-    assert "sort=gain%3Aasc" in page.url
-    reopened = visit(f"{SHIFT}.html#{page.url.split('#')[1]}")
+    assert "sort=gain%3Aasc" in state(page)
+    reopened = visit(f"{SHIFT}.html#{state(page)}")
     assert methods(reopened) == ["Source only", "AdaBN", "STPL", "Oracle"]
 
 
@@ -89,8 +101,8 @@ def test_it_filters_and_the_address_keeps_the_filters_and_columns(visit: Open) -
     page.locator("button.buttons-columnVisibility", has_text="Temporal").click()
     page.keyboard.press("Escape")
     assert page.locator("th[data-key=consistency]").count() == 0
-    assert "setting=SFDA" in page.url and "design=video" in page.url and "hide=" in page.url
-    reopened = visit(f"{SHIFT}.html#{page.url.split('#')[1]}")
+    assert all(part in state(page) for part in ("setting=SFDA", "design=video", "hide="))
+    reopened = visit(f"{SHIFT}.html#{state(page)}")
     assert methods(reopened) == ["STPL"] and reopened.locator("th[data-key=consistency]").count() == 0
     assert reopened.locator("select[data-filter=setting]").input_value() == "SFDA"
     reopened.locator("input[type=search]").fill("no such method")
@@ -159,8 +171,7 @@ def test_the_first_paint_takes_a_second_at_most(name: str, visit: Open) -> None:
     """From disk, with nothing cached. The best of a few visits: what else the machine does is no part of the page."""
     best = PAINT + 1.0
     for _ in range(5):
-        painted = visit(name).evaluate("performance.getEntriesByName('first-contentful-paint').map(e => e.startTime)")
-        best = min(best, *painted)
+        best = min(best, visit(name).evaluate(PAINTED))
         if best <= PAINT:
             break
     assert best <= PAINT
@@ -185,9 +196,9 @@ def test_a_film_is_compared_by_mouse_and_by_keyboard(visit: Open) -> None:
     assert left.get_attribute("src").endswith("-film-frames.png") and left.get_attribute("alt") == "frames"
     assert right.get_attribute("alt") == "Source only"
     button = film.locator("button")
+    before = time.input_value()
     button.press("Enter")
-    page.wait_for_timeout(600)  # two or three frames on; four would be one whole round
-    assert time.input_value() in ("1", "3", "4")
+    sync_api.expect(time).not_to_have_value(before)
     button.press("Enter")
     assert button.get_attribute("aria-pressed") == "false"
 
