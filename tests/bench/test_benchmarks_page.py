@@ -40,6 +40,11 @@ def test_a_row_a_limit_an_exponent_and_the_run() -> None:
     assert ["splat", "a loop", "51.3", "at least 40"] in cells and "missed" not in page
     kept["benchmarks"][0]["extra_info"]["rows"][0]["value"] = 39.9
     assert "at least 40, **missed**" in report.report(kept)
+    kept["benchmarks"][0]["extra_info"]["rows"][0] |= {"value": 1.1532, "least": None, "most": 1.15}
+    assert any(
+        line.split() == "| splat | a loop | 1.153 | at most 1.15, **missed** |".split()
+        for line in report.report(kept).splitlines()
+    )
     # Twice the pixels take four times as long: to the power of 2.
     assert ["contrast", "pixels", "2.00", "1,000 (500.0 ms)", "4,000 (8000.0 ms)"] in cells
     assert "Run: 2026-11-26, A processor, torch 2.14, 1 thread(s)." in page

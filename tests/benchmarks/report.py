@@ -32,6 +32,11 @@ def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
     return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
 
 
+def _ratio(value: float) -> str:
+    """Small ratios have limits with two digits after the point: one more shows on which side they are."""
+    return f"{value:.3f}" if value < 2 else f"{value:.1f}"
+
+
 def _limit(row: Mapping[str, Any]) -> str:
     least, most, value = row["least"], row["most"], row["value"]
     limits = [f"{name} {limit:g}" for name, limit in (("at least", least), ("at most", most)) if limit is not None]
@@ -59,7 +64,7 @@ def report(measured: Mapping[str, Any]) -> str:
     """The page of a JSON."""
     benchmarks = sorted(measured["benchmarks"], key=lambda benchmark: benchmark["fullname"])
     rows = [
-        {"what": row["what"], "against": row["against"], "ratio": f"{row['value']:.1f}", "limit": _limit(row)}
+        {"what": row["what"], "against": row["against"], "ratio": _ratio(row["value"]), "limit": _limit(row)}
         for benchmark in benchmarks
         for row in benchmark["extra_info"].get("rows", [])
     ]
