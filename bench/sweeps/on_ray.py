@@ -30,6 +30,7 @@ QUIET = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # names of shift files are relative to where the sweep was started
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # without it Ray warns on every start; a trial without a GPU says cpu itself
     "RAY_enable_metrics_collection": "0",
+    "RAY_prestart_worker_first_driver": "0",  # trials have processes of their own: those started ahead end unused
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
@@ -38,7 +39,7 @@ QUIET = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",
 }
-"""Read by Ray when it is imported or started: no telemetry, no output, no files of its own."""
+"""Read by Ray when it is imported or started: no telemetry, no output, no files of its own, no process without a use."""
 os.environ.update(QUIET)
 warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
 
