@@ -134,7 +134,7 @@ def photometric(frames: Tensor, strength: float, generator: torch.Generator) -> 
         coins = torch.rand(2, generator=generator).tolist()
         sigma = float(uniform(1, 0.3, 1.2, generator))
         noise = float(uniform(1, 0.0, 0.05 * strength, generator))
-        if coins[0] < 0.5 * strength:  # all frames as channels of one picture: the same bits in half the time
+        if coins[0] < 0.5 * strength:  # all frames as channels of one picture: the same bits, sooner
             clip = TF.gaussian_blur(clip.flatten(0, 1)[None], [5, 5], [sigma, sigma])[0].unflatten(0, clip.shape[:2])
         if coins[1] < 0.1 * strength:
             clip = TF.rgb_to_grayscale(clip, 3)
