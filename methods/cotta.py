@@ -99,6 +99,7 @@ class CoTTA(Method):
     }
     TUNED = tuned_on("ministreet-dev", CHOSEN) | tuned_on("ministreet2-dev", CHOSEN)
     evaluates_average = True
+    averages = "teacher"
     settings: CoTTASettings
 
     def __init__(self, segmenter: VideoSegmenter, settings: CoTTASettings, setup: Setup) -> None:

@@ -85,6 +85,7 @@ class MIC(Method):
         "ema_decay": Choice((0.9, 0.97, 0.99, 0.999)),
     }
     TUNED = tuned_on("ministreet-dev", CHOSEN) | tuned_on("ministreet2-dev", CHOSEN)
+    averages = "teacher"
     settings: MICSettings
 
     def __init__(self, segmenter: VideoSegmenter, settings: MICSettings, setup: Setup) -> None:

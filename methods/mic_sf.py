@@ -58,6 +58,7 @@ class MICSF(Method):
         "ema_decay": Choice((0.9, 0.97, 0.99, 0.999)),
     }
     TUNED = tuned_on("ministreet-dev", CHOSEN) | tuned_on("ministreet2-dev", CHOSEN)
+    averages = "teacher"
     settings: MaskedSettings
 
     def __init__(self, segmenter: VideoSegmenter, settings: MaskedSettings, setup: Setup) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from bench.core.registry import resolve
 from bench.networks.build import build_segmenter
 from bench.runs.config import resolve_settings
-from bench.runs.settings import loaded_class
+from bench.runs.settings import loaded_class, settings_of
 from methods.base import ClipBatch, LabelledBatch, Method, Setup
 from stpl import Segmentation
 from tests.threads import one_thread  # noqa: F401
@@ -60,7 +60,7 @@ class StandIn:
         torch.manual_seed(0)
         cls = loaded_class(name)
         segmenter = build_segmenter("mini", "conv1x1", classes)
-        built: Method = cls(segmenter, cls.Settings(**resolve_settings(name, settings)), Setup(classes, self.steps, 0))
+        built: Method = cls(segmenter, settings_of(name, resolve_settings(name, settings)), Setup(classes, self.steps, 0))
         built.restart()
         return built.train()
 

@@ -20,6 +20,7 @@ from bench.runs.config import effective_settings, load_shift, resolve_settings
 from bench.runs.settings import loaded_class, settings_of
 from methods.base import Choice, ClipBatch, LabelledBatch, LogUniform, Method, Setup, Supervision, Uniform
 from stpl.fusion import Conv1x1Fusion
+from stpl.segmenter import VideoSegmenter
 
 CLASSES = 5
 STEPS = 6
@@ -339,6 +340,16 @@ def test_docstring_says_what_differs_from_the_published_code(name: str) -> None:
         assert re.search(
             r"Differs from the (published code|paper / published code):", inspect.getmodule(loaded_class(name)).__doc__
         )
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_a_copy_that_takes_part_is_an_average_that_records_name(name: str) -> None:
+    """A record's ingredients say which averages took part; a second network that nobody trains is one."""
+    method = make_method(name)
+    segmenters = [module for module in method.modules() if isinstance(module, VideoSegmenter)]
+    copies = [module for module in segmenters if not any(p.requires_grad for p in module.parameters())]
+    assert (method.averages != "none") == bool(copies)
+    assert method.averages in ("none", "teacher", "historical", "evaluated")
 
 
 def test_the_whole_table_is_there() -> None:

@@ -50,7 +50,7 @@ def test_an_absent_class_is_nobodys_nearest_even_if_all_others_are_opposed() -> 
     assert cosine.flatten().tolist() == pytest.approx([-1.0, 0.0]) and int(nearest) == 0
 
 
-PUBLISHED = {"importance_weight": 0.2, "enhanced_weight": 0.5, "entropy_weight": 2.0}
+PUBLISHED = {"importance_weight": 0.2, "enhanced_weight": 0.5, "entropy_weight": 2.0, "labelling": "train"}
 
 
 def test_every_term_is_what_the_docstring_says(stand_in: Any) -> None:
@@ -130,8 +130,26 @@ def test_the_memory_creeps_and_the_source_model_stands(stand_in: Any) -> None:
 
 
 def test_labels_are_the_source_models_mean_over_six_views(stand_in: Any) -> None:
-    method, target = stand_in.method("iapc"), stand_in.clips()
+    method, target = stand_in.method("iapc", **PUBLISHED), stand_in.clips()
     method.start_round(0, [target])
     assert set(VIEWS) == {(s, m) for s in (75, 100, 125) for m in (False, True)}
     expected = averaged_views(stand_in.method("iapc").origin, target, VIEWS, (8, 16)).argmax(1)
     assert torch.equal(method.bank.of(target.keys), expected)
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_the_source_model_weighs_a_step_in_the_mode_that_it_labels_in(stand_in: Any, mode: str) -> None:
+    """Published: by its running statistics, which no batch then moves. The memory's are always the batch's."""
+    method, target = stand_in.method("iapc", labelling=mode), stand_in.clips()
+    method.start_round(0, [target])
+
+    def statistics(network: torch.nn.Module) -> list[torch.Tensor]:
+        return [value.clone() for key, value in network.state_dict().items() if "running_mean" in key]
+
+    before = {name: statistics(getattr(method, name)) for name in ("origin", "memory")}
+    method.losses(target, None, 0)
+    same = {
+        name: all(torch.equal(a, b) for a, b in zip(old, statistics(getattr(method, name)), strict=True))
+        for name, old in before.items()
+    }
+    assert same == {"origin": mode == "eval", "memory": False}

@@ -177,7 +177,7 @@ def test_hcl_labels_are_of_both_heads_sizes_and_mirrors() -> None:
     assert agree.float().mean() > 0.999
 
 
-@pytest.mark.parametrize("name", ["ur", "fda", "hcl"])
+@pytest.mark.parametrize("name", ["ur", "fda", "hcl", "cmom", "iapc", "dt_st"])
 def test_offline_labels_are_made_in_the_mode_that_is_asked_for(name: str) -> None:
     """Published: batch norm by its running statistics. In train mode the pass would move them, in eval mode it does not."""
     moved = {}

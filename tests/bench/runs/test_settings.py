@@ -140,6 +140,12 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     | {"labelling": "eval"},
     "hcl": {"auxiliary": 0.5, "contrast_weight": 0.5, "temperature": 0.07, "ema_decay": 0.996, "refresh": 300}
     | {"rounds": 1, "drop": 0.0, "max_zoom": 1.5, "labelling": "eval"},
+    "cmom": {"share": 0.75, "alignment_weight": 0.01, "memory": 50, "kept": 0.2, "power": 8.0, "rounds": 1}
+    | {"labelling": "eval"},
+    "iapc": {"importance_weight": 0.2, "enhanced_weight": 0.5, "symmetric_weight": 0.04, "entropy_weight": 2.0}
+    | {"memory_decay": 0.9999, "largest": 7.0, "labelling": "eval"},
+    "dt_st": {"ema_decay": 0.99, "first": 9, "every": 3, "longest": 30, "samples": 100, "upper": 0.8}
+    | {"negative_weight": 0.5, "share": 0.5, "labelling": "eval"},
     "self_training": {"ema_decay": 0.999, "cap": 0.9},
     "vat_vst_sf": {"cap": 0.9},
     "stpl": {"cap": 0.9},
