@@ -136,7 +136,7 @@ class DAVSN(Method):
                 adversary = self.adversary(f"{view}_{head}")
                 maps = self.see(current, second, target)
                 losses[f"{view}_{head}"] = s.adversarial_weight * share * adversary.fool(maps)
-                adversary.watch(self.see(getattr(source_now, head), source_second, source), maps)
+                adversary.watch(self.see(getattr(source_now, head), source_second, source), maps, self.part)
         return losses
 
     def see(self, first: Tensor, second: Tensor, clips: ClipBatch) -> Tensor:

@@ -177,7 +177,8 @@ class DTST(Method):
             plain: Segmentation = self.teacher(target.frames, target.flow, target.valid)
         plain_scores = plain.scores.float()
         self.thresholds.update(plain_scores.softmax(1))
-        self.note(target.frames[:, -1], plain_scores[:, 0].numel(), step)
+        if self.part == 0:  # of a step's batches the first is noted: what is counted are steps
+            self.note(target.frames[:, -1], plain_scores[:, 0].numel(), step)
 
         generator = self.generator(step, "strong view")
         geometry = Geometry.draw(n, s.max_zoom, generator)

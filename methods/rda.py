@@ -126,7 +126,8 @@ class RDA(Method):
         plain = self.segmenter(target.frames, target.flow, target.valid).scores.float()
         size = (target.frames.shape[-2], target.frames.shape[-1])
         maps = self_information(judged(plain, size, s.judged_stride))
-        self.adversary.watch(self_information(judged(of_source.scores.detach(), size, s.judged_stride)), maps)
+        of_source_maps = self_information(judged(of_source.scores.detach(), size, s.judged_stride))
+        self.adversary.watch(of_source_maps, maps, self.part)
         losses["adversarial"] = s.adversarial_weight * self.adversary.fool(maps)
 
         attacked, moved = self.attack(target, source)

@@ -79,8 +79,10 @@ class STPLSettings(TeacherSettings):
         in_range("pixels_per_class", self.pixels_per_class, 1, 100_000)
         in_range("dimension", self.dimension, 2, 4096)
         in_range("projection_rate", self.projection_rate, 0.01, 1000)
-        if not (self.contrast or self.ce):
-            raise ValueError("contrast and ce are both off: nothing is left to learn from")
+        if not self.ce and not (self.contrast and self.contrast_weight > 0):
+            raise ValueError(
+                "contrast and ce are both off (a contrast_weight of 0 is off): nothing is left to learn from"
+            )
 
 
 CHOSEN = trial(

@@ -130,8 +130,8 @@ class VATVST(Method):
         image, sequence = self.see(of_target, target)
         with torch.no_grad():
             source_image, source_sequence = self.see(of_source, source)
-        self.image.watch(source_image, image)
-        self.sequence.watch(source_sequence, sequence)
+        self.image.watch(source_image, image, self.part)
+        self.sequence.watch(source_sequence, sequence, self.part)
         losses["image"] = self.settings.adversarial_weight * self.image.fool(image)
         losses["sequence"] = self.settings.adversarial_weight * self.sequence.fool(sequence)
         return losses

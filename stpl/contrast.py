@@ -78,8 +78,12 @@ def pixel_contrast(
     samples, sample_labels = features, labels
     if contrast is not None and contrast_labels is not None:
         _check(contrast, contrast_labels, temperature, denominator, reduction, chunk_size)
+        if contrast.shape[1] != features.shape[1]:
+            raise ValueError(
+                f"pixel_contrast: features (M, {features.shape[1]}) and contrast (Q, {contrast.shape[1]}) differ in D"
+            )
         samples = torch.cat((features, contrast.to(features.dtype)))
-        sample_labels = torch.cat((labels, contrast_labels.to(labels.dtype)))
+        sample_labels = torch.cat((labels.long(), contrast_labels.long()))
     samples = samples.to(torch.promote_types(samples.dtype, torch.float32))
 
     kept = (sample_labels != IGNORE).nonzero().squeeze(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -26,13 +27,14 @@ def pseudo_label_cross_entropy(scores: Tensor, labels: Tensor, weight: Tensor | 
     pixel's share; it does not enter the divisor.
 
     Args:
-        scores: ``(N, K, h, w)`` logits.
+        scores: ``(N, K, h, w)`` logits. Half precision is lifted to float32: its sum over a map would overflow.
         labels: ``(N, H, W)`` integer, 255 = ignore; brought to ``(h, w)`` by nearest neighbour.
         weight: optional ``(N, H, W)`` per-pixel weight, resized alike; gets no gradient.
 
     Returns:
-        Scalar.
+        Scalar, float32 or float64.
     """
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     size = (scores.shape[-2], scores.shape[-1])
     labels = resize_labels(labels, size)
     loss = F.cross_entropy(scores, labels, ignore_index=IGNORE, reduction="none")
@@ -67,7 +69,7 @@ def stpl_objective(
         embeddings: unit vectors ``(N, D, h', w')``, one map per view and time; sizes may differ.
         embedding_labels: for each of them ``(N, ., .)`` integer pseudo-labels, brought to its size by nearest
             neighbour.
-        contrast_weight: λ; 0 leaves the contrast out.
+        contrast_weight: λ, 0 or more; 0 leaves the contrast out.
         temperature: τ of the contrast.
         pixels_per_class: pixels drawn per class from all maps together.
         ce: False leaves the cross entropy out.
@@ -81,10 +83,18 @@ def stpl_objective(
         Where nothing is labelled a term is 0 with zero gradient.
 
     Raises:
-        ValueError: if embeddings and their labels do not pair up.
+        ValueError: if embeddings and their labels do not pair up, or λ is no weight.
     """
     if len(embeddings) != len(embedding_labels):
         raise ValueError(f"{len(embeddings)} embedding maps need as many label maps, got {len(embedding_labels)}")
+    if not 0 <= contrast_weight < math.inf:
+        raise ValueError(f"stpl_objective: contrast_weight must be 0 or more, got {contrast_weight}")
+    for z, map_ in zip(embeddings, embedding_labels, strict=True):
+        if z.dim() != 4 or map_.dim() != 3 or len(z) != len(map_):
+            raise ValueError(
+                "stpl_objective needs embeddings (N, D, h, w) with labels (N, H, W) of the same N, "
+                f"got {tuple(z.shape)} and {tuple(map_.shape)}"
+            )
     losses: dict[str, Tensor] = {}
     if ce:
         losses["ce"] = pseudo_label_cross_entropy(scores, labels, ce_weight)

@@ -68,10 +68,14 @@ def class_quantiles(confidence: Tensor, labels: Tensor, num_classes: int, fracti
         ``(K,)`` quantiles, 0 for a class without pixels, and bool ``(K,)``: which classes have pixels.
 
     Raises:
-        ValueError: if ``fraction`` is not within 0..1.
+        ValueError: if ``fraction`` is not within 0..1, or the shapes differ.
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"class_quantiles: fraction must be within 0..1, got {fraction}")
+    if confidence.shape != labels.shape:
+        raise ValueError(
+            f"class_quantiles: confidence {tuple(confidence.shape)} and labels {tuple(labels.shape)} must have one shape"
+        )
     confidence, labels = confidence.detach().flatten(), labels.flatten().long()
     if confidence.device.type == "cpu" and confidence.dtype != torch.bfloat16:
         return _selected(confidence, labels, num_classes, fraction)
@@ -162,14 +166,17 @@ class RunningThresholds(nn.Module):
     """Per-class thresholds for online self-training: an average over batches of :func:`class_quantiles`.
 
     ``θ_c <- momentum θ_c + (1 - momentum) q_c`` for the classes predicted in the batch; the first quantile of a class
-    is taken as it is, and a class absent from the batch keeps its threshold. All state is in buffers, so it is saved
-    and resumed with the module that owns it.
+    is taken as it is, and a class absent from the batch keeps its threshold; so does one whose quantile is not a number,
+    where a network has broken. All state is in buffers, so it is saved and resumed with the module that owns it.
 
     Args:
         num_classes: K.
         fraction: share of each class to drop, 0..1.
-        cap: largest threshold that is ever used, and that of classes not seen yet.
+        cap: largest threshold that is ever used, and that of classes not seen yet, 0..1.
         momentum: weight of the past, 0..1 (0: the batch alone).
+
+    Raises:
+        ValueError: if one of the three is not within 0..1; of a batch, if it does not have K classes.
     """
 
     quantiles: Tensor
@@ -177,8 +184,9 @@ class RunningThresholds(nn.Module):
 
     def __init__(self, num_classes: int, fraction: float, cap: float = 0.9, momentum: float = 0.9) -> None:
         super().__init__()
-        if not (0 <= fraction <= 1 and 0 <= momentum <= 1):
-            raise ValueError(f"RunningThresholds: fraction and momentum must be in 0..1, got {fraction}, {momentum}")
+        for name, value in (("fraction", fraction), ("cap", cap), ("momentum", momentum)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"RunningThresholds: {name} must be in 0..1, got {value}")
         self.fraction = fraction
         self.cap = cap
         self.momentum = momentum
@@ -193,17 +201,24 @@ class RunningThresholds(nn.Module):
     @torch.no_grad()
     def update(self, probabilities: Tensor) -> Tensor:
         """Take in a batch ``(N, K, ...)`` of probabilities; returns the new thresholds ``(K,)``."""
-        return self._follow(*probabilities.max(dim=1))
+        return self._follow(*self._likeliest(probabilities))
 
     @torch.no_grad()
     def update_and_label(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
         """:meth:`update`, then pseudo-labels and confidence of the same batch, with one search for the most likely classes."""
-        confidence, label = probabilities.max(dim=1)
+        confidence, label = self._likeliest(probabilities)
         thresholds = self._follow(confidence, label)
         return _kept(confidence, label, thresholds.to(confidence)[label]), confidence
 
+    def _likeliest(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+        if probabilities.shape[1] != len(self.quantiles):
+            raise ValueError(f"RunningThresholds of {len(self.quantiles)} classes, got {tuple(probabilities.shape)}")
+        confidence, label = probabilities.max(dim=1)
+        return confidence, label
+
     def _follow(self, confidence: Tensor, labels: Tensor) -> Tensor:
         quantiles, present = class_quantiles(confidence, labels, len(self.quantiles), self.fraction)
+        present = present & quantiles.isfinite()
         averaged = torch.lerp(quantiles.to(self.quantiles), self.quantiles, self.momentum)
         fresh = torch.where(self.seen, averaged, quantiles.to(self.quantiles))
         self.quantiles.copy_(torch.where(present, fresh, self.quantiles))

@@ -152,7 +152,8 @@ class VideoSegmenter(nn.Module):
         Args:
             encoded: T feature maps ``(N, C, h, w)``, oldest first.
             flow: ``(N, T-1, 2, H, W)``, ``flow[:, k]`` from frame k+1 to frame k, pixels.
-            valid: bool ``(N, T-1, H, W)``.
+            valid: bool ``(N, T-1, H, W)``. A cell reads along the vectors around its centre, valid or not: give
+                invalid pixels a plausible vector, or 0.
 
         Returns:
             Warped features and bool ``(N, h, w)`` masks, both newest first (t-1, t-2, ...).
@@ -165,7 +166,8 @@ class VideoSegmenter(nn.Module):
             if k < len(encoded) - 2:
                 visible = compose_valid(visible, valid[:, k], chain)
                 chain = compose_flow(chain, flow[:, k])
-            small = resize_flow(chain, size)
+            # One vector that is not finite would spoil the cells around it, which stay valid: it counts as outside below.
+            small = resize_flow(chain.nan_to_num(0.0, 0.0, 0.0), size)
             # Edge values instead of zeros: a cell centre may fall just outside while most of the cell is inside.
             warped.append(backward_warp(encoded[k], small, padding="border"))
             masks.append(resize_mask(visible & inside_mask(chain), size))

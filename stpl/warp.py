@@ -64,8 +64,8 @@ def resize_flow(
 def backward_warp(image: Tensor, flow: Tensor, *, padding: Literal["zeros", "border"] = "zeros") -> Tensor:
     r"""Fetch the previous frame's values to where they are seen now: ``out(q) = image(q + flow(q))``, bilinear.
 
-    The warp of the paper's spatio-temporal features, and of TPS. Reads beyond the image give 0 (``zeros``; a position
-    less than one pixel outside is blended with 0) or the nearest edge pixel (``border``, what TPS computes).
+    The warp of the paper's spatio-temporal features, and of TPS. Reads beyond an image of finite values give 0 (``zeros``;
+    a position less than one pixel outside is blended with 0) or the nearest edge pixel (``border``, what TPS computes).
     Whole-pixel flow is exact. Half-precision images are sampled in float32 and returned in their own dtype: bfloat16
     cannot name a column beyond 256.
 
@@ -118,7 +118,9 @@ def inside_mask(flow: Tensor) -> Tensor:
 
 
 def resize_mask(valid: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize a validity mask by the area rule: a cell is valid when more than half of its area is.
+    """Resize a validity mask by the area rule: a cell is valid when more than half of its pixels are.
+
+    A cell has all pixels that it touches, also those of which it covers a part, where the sizes do not divide.
 
     Args:
         valid: bool ``(N, H, W)``.

@@ -88,29 +88,36 @@ class Adversary(nn.Module):
         # Without gradient at rest: the segmenter's backward pass then leaves nothing in the discriminator.
         self.discriminator = Discriminator(channels, width).requires_grad_(False)
         self.optimiser = torch.optim.Adam(self.discriminator.parameters(), lr=lr, betas=(0.9, 0.99))
-        self._watched: tuple[Tensor, Tensor] | None = None
+        self._watched: list[tuple[Tensor, Tensor]] = []
 
     def fool(self, target: Tensor) -> Tensor:
         """Loss of the segmenter: how far target maps ``(N, C, H, W)`` are from being taken for source."""
         return domain_loss(self.discriminator(target).float(), SOURCE)
 
-    def watch(self, source: Tensor, target: Tensor) -> None:
-        """Keep a step's maps, detached, for :meth:`learn`."""
-        self._watched = source.detach(), target.detach()
+    def watch(self, source: Tensor, target: Tensor, part: int = 0) -> None:
+        """Keep the maps of one of a step's batches, detached, for :meth:`learn`.
+
+        Args:
+            part: number of the batch within the step; with the first, what was kept before is forgotten.
+        """
+        self._watched = [*(self._watched if part else []), (source.detach(), target.detach())]
+
+    def _told_apart(self, source: Tensor, target: Tensor) -> Tensor:
+        loss = 0.5 * domain_loss(self.discriminator(source).float(), SOURCE)
+        return loss + 0.5 * domain_loss(self.discriminator(target).float(), TARGET)
 
     def learn(self, extra: Callable[[], Tensor] | None = None) -> None:
-        """One step of the discriminator on ``(domain_loss(source) + domain_loss(target)) / 2`` plus ``extra()``.
+        """One step of the discriminator on ``(domain_loss(source) + domain_loss(target)) / 2``, the mean over the step's batches,
+        plus ``extra()``.
 
         ``extra`` is a loss on discriminator weights, such as a weighted :func:`weight_discrepancy`; what it asks of other
         discriminators is not followed here.
         """
-        assert self._watched is not None, "watch() comes before learn()"
-        source, target = self._watched
-        self._watched = None
+        assert self._watched, "watch() comes before learn()"
+        watched, self._watched = self._watched, []
         self.discriminator.requires_grad_(True)
         with torch.enable_grad():
-            loss = 0.5 * domain_loss(self.discriminator(source).float(), SOURCE)
-            loss = loss + 0.5 * domain_loss(self.discriminator(target).float(), TARGET)
+            loss = torch.stack([self._told_apart(source, target) for source, target in watched]).mean()
             if extra is not None:
                 loss = loss + extra()
         self.optimiser.zero_grad(set_to_none=True)

@@ -17,7 +17,8 @@ def diversity(probabilities: Tensor) -> Tensor:
     Least where all classes are predicted equally often. Source: UR, published code (its prior is 1 for every class).
     """
     mean = probabilities.mean([0, *range(2, probabilities.dim())])
-    return torch.xlogy(mean, mean).sum() * LOG2_E
+    positive = mean.clamp_min(torch.finfo(mean.dtype).tiny)  # the slope of ln at 0 has no number
+    return torch.xlogy(mean, positive).sum() * LOG2_E
 
 
 def decoder_disagreement(auxiliary_scores: Sequence[Tensor], probabilities: Tensor) -> Tensor:

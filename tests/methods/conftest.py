@@ -60,7 +60,9 @@ class StandIn:
         torch.manual_seed(0)
         cls = loaded_class(name)
         segmenter = build_segmenter("mini", "conv1x1", classes)
-        built: Method = cls(segmenter, settings_of(name, resolve_settings(name, settings)), Setup(classes, self.steps, 0))
+        built: Method = cls(
+            segmenter, settings_of(name, resolve_settings(name, settings)), Setup(classes, self.steps, 0)
+        )
         built.restart()
         return built.train()
 

@@ -46,6 +46,19 @@ def test_a_step_is_adam_on_half_of_both_losses(clip_norm: float | None) -> None:
         torch.testing.assert_close(a, b.detach())
 
 
+def test_a_step_of_two_batches_learns_from_both() -> None:
+    """As from their mean, whatever was watched in a step that nobody learned from."""
+    learner, whole = adversary(), adversary()
+    learner.watch(maps(5), maps(6))
+    for part in (0, 1):
+        learner.watch(maps(part), maps(part + 10), part)
+    learner.learn()
+    whole.watch(torch.cat([maps(0), maps(1)]), torch.cat([maps(10), maps(11)]))
+    whole.learn()
+    for a, b in zip(learner.discriminator.parameters(), whole.discriminator.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
 def test_the_gradient_is_clipped_with_the_extra_term_in_it() -> None:
     learner = adversary(clip_norm=1.0)
     learner.watch(maps(0), maps(1))

@@ -66,6 +66,11 @@ def test_entropies_by_hand() -> None:
     assert float(robust_entropy(torch.zeros(1, 4, 2, 2))) == pytest.approx(1.0, rel=1e-5)  # (1^2 + 1e-8)^2
     certain = torch.tensor([100.0, 0, 0, 0]).view(1, 4, 1, 1)
     assert float(robust_entropy(certain)) == pytest.approx(1e-16, rel=1e-3)  # (1e-8)^2
+    surest = (
+        torch.tensor([200.0, 0, 0, 0]).view(1, 4, 1, 1).requires_grad_()
+    )  # of three classes nothing is left in float32
+    diversity(surest.softmax(1)).backward()
+    assert surest.grad is not None and surest.grad.isfinite().all()
     assert float(diversity(even)) == pytest.approx(-2.0) and float(diversity(sure)) == 0.0  # bits; 0 log 0 = 0
 
 

@@ -275,3 +275,12 @@ def test_later_rounds_trust_what_stayed_the_same(stand_in: Any) -> None:
 def test_terms(stand_in: Any) -> None:
     losses = stand_in.step(stand_in.method("dt_st"), 0)
     assert losses.keys() == {"ce", "negative"} and losses["negative"] > 0
+
+
+def test_a_step_of_several_batches_is_noted_once(stand_in: Any) -> None:
+    """What ``first``, ``every`` and ``longest`` count are steps."""
+    method = stand_in.method("dt_st")
+    method.start_round(0, [stand_in.clips()])
+    for method.part in (0, 1, 2):
+        method.losses(stand_in.clips(), None, 0)
+    assert len(method.record) == 1

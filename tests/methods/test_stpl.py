@@ -137,6 +137,7 @@ def test_the_contrast_reads_time() -> None:
         ("stpl", {"dimension": 1}, "dimension must be in 2..4096, got 1"),
         ("stpl", {"ema_decay": 1.1}, "ema_decay must be in 0..1, got 1.1"),
         ("stpl", {"contrast": False, "ce": False}, "contrast and ce are both off"),
+        ("stpl", {"contrast_weight": 0.0, "ce": False}, "contrast and ce are both off"),
         ("self_training", {"drop": 1}, "drop must be in 0..0.99, got 1"),
         ("self_training", {"cap": 1.01}, "cap must be in 0..1, got 1.01"),
         ("self_training", {"strength": 2}, "strength must be in 0..1.5, got 2"),

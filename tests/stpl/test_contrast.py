@@ -217,6 +217,15 @@ def test_wrong_arguments_are_refused():
         pixel_contrast(x, labels, chunk_size=0)
     with pytest.raises(ValueError, match="together"):
         pixel_contrast(x, labels, contrast=x)
+    with pytest.raises(ValueError, match="differ in D"):
+        pixel_contrast(x, labels, contrast=x[:, :-1], contrast_labels=labels)
+
+
+def test_labels_of_two_types_are_compared_as_numbers():
+    """Cast to the anchors' bytes, 256 and 257 would be 0 and 1."""
+    x, labels, further = embeddings(4), torch.tensor([0, 0, 1, 1]), torch.tensor([256, 257, 1, 300])
+    expected = pixel_contrast(x, labels, contrast=x, contrast_labels=further)
+    assert pixel_contrast(x, labels.byte(), contrast=x, contrast_labels=further) == expected
 
 
 # --- sampling

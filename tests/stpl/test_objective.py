@@ -133,3 +133,23 @@ def test_maps_and_labels_must_pair_up():
     scores, labels, maps = batch()
     with pytest.raises(ValueError, match="3 embedding maps need as many label maps, got 1"):
         stpl_objective(scores, labels, maps, [labels])
+    with pytest.raises(ValueError, match=r"of the same N, got \(2, .* and \(1, "):
+        stpl_objective(scores, labels, maps[:1], [labels[:1]])
+    with pytest.raises(ValueError, match=r"embeddings \(N, D, h, w\)"):
+        stpl_objective(scores, labels, [maps[0].flatten(2)], [labels])
+
+
+@pytest.mark.parametrize("weight", [-1.0, math.nan, math.inf])
+def test_a_weight_that_is_none_does_not_switch_the_contrast_off(weight):
+    scores, labels, maps = batch()
+    with pytest.raises(ValueError, match="contrast_weight must be 0 or more"):
+        stpl_objective(scores, labels, maps, [labels] * len(maps), contrast_weight=weight)
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+def test_half_precision_is_summed_in_single(half):
+    """The sum over a map of 128 x 256 is beyond float16's largest number."""
+    scores = (3 * torch.randn(2, 19, 128, 256, generator=torch.Generator().manual_seed(0))).to(half)
+    labels = torch.randint(0, 19, (2, 128, 256), generator=torch.Generator().manual_seed(1))
+    loss = pseudo_label_cross_entropy(scores, labels)
+    assert loss.dtype == torch.float32 and loss == F.cross_entropy(scores.float(), labels)

@@ -150,6 +150,26 @@ def test_fractions_out_of_range_are_refused():
             class_balanced_thresholds(probabilities(), bad)
         with pytest.raises(ValueError, match=r"0\.\.1"):
             RunningThresholds(K, bad)
+        with pytest.raises(ValueError, match=r"cap must be in 0\.\.1"):
+            RunningThresholds(K, 0.5, cap=bad)
+
+
+def test_what_does_not_fit_together_is_refused():
+    with pytest.raises(ValueError, match="must have one shape"):
+        class_quantiles(torch.rand(2, 4, 4), torch.zeros(4, 4, dtype=torch.long), K, 0.5)
+    running = RunningThresholds(K + 1, 0.5)
+    for method in (running.update, running.update_and_label):
+        with pytest.raises(ValueError, match=f"of {K + 1} classes, got"):
+            method(probabilities())
+
+
+def test_a_batch_of_a_broken_network_does_not_stay_in_the_thresholds():
+    running, untouched = RunningThresholds(K, 0.5), RunningThresholds(K, 0.5)
+    for seed in (0, 1):
+        running.update(probabilities(seed))
+        untouched.update(probabilities(seed))
+        running.update(torch.full_like(probabilities(), math.nan))
+    assert torch.equal(running.thresholds, untouched.thresholds) and running.thresholds.isfinite().all()
 
 
 def test_counting_is_bincount() -> None:

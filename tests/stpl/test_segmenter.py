@@ -162,6 +162,18 @@ def test_flow_that_leaves_the_image_counts_as_invalid_whatever_the_mask_says():
     assert torch.allclose(out.features, segmenter.fuse_alone(out.current), atol=1e-6)
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_one_vector_that_is_not_finite_spoils_no_valid_cell(bad):
+    """Cells of 4 pixels: the bad one is beside the centre of cell (1, 2), most of which stays valid."""
+    net, (frames, flow, valid) = build(), clips(motion=0.0)
+    valid[:] = True
+    plain = net(frames, flow, valid)
+    flow = flow.clone()
+    flow[:, 0, :, 5, 9] = bad
+    valid[:, 0, 5, 9] = False
+    assert torch.equal(net(frames, flow, valid).scores, plain.scores)
+
+
 def test_temporal_gradient_reaches_the_encoder_through_the_previous_frame():
     segmenter, (frames, flow, valid) = build(), clips(motion=0.0)
     frames.requires_grad_()
