@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from bench.core.access import stage
@@ -20,6 +21,7 @@ from bench.core.workspace import Workspace
 from bench.data.splits import prepare
 from bench.flow.resolve import open_clips
 from bench.leaderboards.generated import Page, Pages, orphans
+from bench.leaderboards.standings import Group, grouped, ranked
 from bench.runs.config import load_shift
 from bench.runs.finished import RunFolder
 from bench.runs.records import Record, read_records
@@ -114,25 +116,49 @@ def scorer_rows(runs: Iterable[Scored]) -> list[dict[str, str]]:
     return rows
 
 
-def snapshot_row(records: Iterable[Record]) -> dict[str, str] | None:
-    """What choosing among a run's snapshots by information maximisation would have given, over all runs that kept several."""
-    last, chosen, best = [], [], []
-    for record in records:
+def snapshot_rows(groups: Iterable[Group]) -> list[dict[str, str]]:
+    """What choosing among a run's snapshots by information maximisation would have given, by method; runs that kept one alone are
+    left out."""
+    rows = []
+    for group in groups:
+        gains = snapshot_gains(group)
+        if len(gains):
+            last, chosen, best = gains.T
+            change = chosen - last
+            cells = {
+                "method": plain(group.title),
+                "runs": str(len(gains)),
+                "last": f"{last.mean():.2f}",
+                "chosen without labels": f"{chosen.mean():.2f}",
+                "chosen − last": f"{change.mean():+.2f}",
+                "best (labels)": f"{best.mean():.2f}",
+                "better, same, worse than last": f"{(change > 0).sum()}, {(change == 0).sum()}, {(change < 0).sum()}",
+            }
+            rows.append(cells)
+    return rows
+
+
+def snapshot_gains(group: Group) -> npt.NDArray[np.float64]:
+    """mIoU of a method's runs that kept several snapshots, ``(runs, 3)``: of the last, of the one with the best score without
+    labels, of the best by labels."""
+    runs = []
+    for _, record in sorted(group.records.items()):
         snapshots = record.selection.snapshots
         if len(snapshots) > 1:
-            last.append(max(snapshots, key=lambda s: s["step"])["miou"])
-            chosen.append(max(snapshots, key=lambda s: (s["target_score"], s["step"]))["miou"])
-            best.append(max(s["miou"] for s in snapshots))
-    if not last:
-        return None
-    gain = np.array(chosen) - np.array(last)
-    return {
-        "runs": str(len(last)),
-        "last": f"{np.mean(last):.2f}",
-        "chosen without labels": f"{np.mean(chosen):.2f}",
-        "best (labels)": f"{np.mean(best):.2f}",
-        "better, same, worse than last": f"{(gain > 0).sum()}, {(gain == 0).sum()}, {(gain < 0).sum()}",
-    }
+            last = max(snapshots, key=lambda s: s["step"])["miou"]
+            chosen = max(snapshots, key=lambda s: (s["target_score"], s["step"]))["miou"]
+            runs.append((last, chosen, max(s["miou"] for s in snapshots)))
+    return np.array(runs, dtype=np.float64).reshape(-1, 3)
+
+
+def snapshot_text(groups: Iterable[Group]) -> str:
+    """Whether choosing helps, over methods: one that breaks down would outweigh all others in a mean over runs."""
+    gains = [runs for group in groups if len(runs := snapshot_gains(group))]
+    changes = np.array([(runs[:, 1] - runs[:, 0]).mean() for runs in gains])
+    return (
+        f"Over the {len(changes)} methods the change is {np.mean(changes):+.2f} points in the mean and {np.median(changes):+.2f} "
+        f"in the median; it is above 0 for {(changes > 0).sum()} of them."
+    )
 
 
 def _number(value: float, form: str) -> str:
@@ -157,11 +183,13 @@ def build(shift_name: str, runs: Sequence[Scored], records: Sequence[Record]) ->
             "with the best score, mean over replicates.",
             table(rows, TEXT),
         ]
-    if row := snapshot_row(records):
+    groups = ranked(grouped(records))
+    if rows := snapshot_rows(groups):
         parts += [
             "## Within a run",
-            "Snapshots of the committed records, chosen by information maximisation, whose value they keep. Mean mIoU over runs.",
-            table([row], TEXT),
+            "Snapshots of the rows of the leaderboard, chosen by information maximisation, whose value their records keep. Mean "
+            f"mIoU over runs. {snapshot_text(groups)}",
+            table(rows, (*TEXT, "method")),
         ]
     return "\n\n".join(parts) + "\n"
 

@@ -18,7 +18,7 @@ import numpy as np
 from bench.runs.config import method_class
 
 from .rank_tests import Agreement, Floats, agreement, critical_difference, drawn_ranks, likeness, nemenyi, ranks_of
-from .ranking import Family, family
+from .ranking import ALPHA, Family, family, holm
 from .standings import Group, name_of, title_of
 from .statistics import Paired, paired_difference
 
@@ -213,6 +213,16 @@ class Atlas:
                 if row.key in gains and gain is not None:
                     gains[row.key][shift] = gain
         return gains
+
+    @cached_property
+    def gained(self) -> dict[str, list[str]]:
+        """By shift, the rows that are told apart from source-only: paired t-tests, Holm-corrected over the shift's rows."""
+        told: dict[str, list[str]] = {}
+        for shift in self.shifts:
+            tests = {row.name: gains[shift] for row in self.rows if shift in (gains := self.gains.get(row.key, {}))}
+            corrected = holm([test.p for test in tests.values()])
+            told[shift] = [name for name, p in zip(tests, corrected, strict=True) if p is not None and p < ALPHA]
+        return told
 
     @cached_property
     def shown(self) -> list[Row]:

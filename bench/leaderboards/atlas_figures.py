@@ -51,7 +51,8 @@ def rank_figure(scores: npt.NDArray[np.float64], titles: Sequence[str], critical
         raise UsageError("The figure of ranks needs scikit-posthocs: pip install 'stpl-benchmark[site]'") from None
     from pandas import DataFrame, Series
 
-    from .rank_tests import DIGITS, ranks_of
+    from .rank_tests import ranks_of
+    from .statistics import DIGITS
 
     means = Series(ranks_of(scores).mean(0), index=list(titles))
     tested = posthoc_nemenyi_friedman(DataFrame(np.round(scores, DIGITS), columns=list(titles)))

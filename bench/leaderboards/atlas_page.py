@@ -17,7 +17,7 @@ from .generated import Drawing, Page
 from .provenance import processors, provenance
 from .published import STAND_IN, in_paper
 from .standings import Committed, Group, grouped
-from .statistics import NOTHING, difference, mean_interval, rank_correlation, spread
+from .statistics import ALIKE, NOTHING, difference, mean_interval, rank_correlation, spread
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,8 +31,8 @@ RANKED = (
     "interval and tests: replicates of a shift are drawn from the same two domains and repeat one answer, so counted as data "
     "sets of their own they would make few kinds of shift look like many. Over blocks: mean rank if each block is ranked by "
     "itself, without a test. Group: methods that share a letter are not told apart by Nemenyi's test at 0.05 (Demšar 2006). "
-    "Bold, in the first table: best on the shift, or not told apart from the best there (paired t-tests over its blocks of all "
-    "pairs, Holm-corrected, 0.05)."
+    f"Bold, in the first table: best on the shift; {ALIKE}: not told apart from the best there (paired t-tests over its blocks of "
+    "all pairs, Holm-corrected, 0.05)."
 )
 """How ranks are made."""
 LEFT = ("method", "setting", "shift", "source → target", "compared with", "rows")
@@ -93,7 +93,8 @@ def _sections(atlas: Atlas, figures: Sequence[str], ranked: str = "") -> list[st
         f"mIoU in percent, mean ± 95 % t-interval over replicates, their number in brackets. {cells_text(atlas)}",
         score_table(atlas),
         "## Gain over source-only",
-        "mIoU points, paired by replicate, ± 95 % t-interval, number of pairs in brackets.",
+        f"mIoU points, paired by replicate, ± 95 % t-interval, number of pairs in brackets. {ALIKE}: not told apart from "
+        "source-only (paired t-tests, Holm-corrected over the rows of a column, 0.05).",
         gain_table(atlas),
         *figures[:1],
         "## Ranks",
@@ -166,7 +167,11 @@ def gain_table(atlas: Atlas) -> str:
     for row in atlas.shown:
         if (gains := atlas.gains.get(row.key)) is not None:
             cells = {
-                short(s): _counted(difference(gains[s], 1), gains[s].n) if s in gains else "" for s in atlas.shifts
+                short(s): _counted(difference(gains[s], 1), gains[s].n)
+                + ("" if row.name in atlas.gained[s] else f" {ALIKE}")
+                if s in gains
+                else ""
+                for s in atlas.shifts
             }
             rows.append({"method": plain(row.title), "setting": row.setting} | cells)
     return table(rows, LEFT)
@@ -186,9 +191,9 @@ def rank_table(atlas: Atlas, ranking: Ranking) -> str:
             "over blocks": f"{ranking.over_blocks[i]:.2f}",
         }
         for shift, rank in zip(ranking.blocks, ranking.ranks[:, i], strict=True):
-            cells[short(shift)] = (
-                f"**{rank:g}**" if ranking is atlas.source_free and row.name in atlas.leaders[shift] else f"{rank:g}"
-            )
+            first, *alike = atlas.leaders[shift] if ranking is atlas.source_free else ("",)
+            text = f"**{rank:g}**" if row.name == first else f"{rank:g}"
+            cells[short(shift)] = f"{text} {ALIKE}" if row.name in alike else text
         rows.append(cells)
     return table(rows, LEFT)
 

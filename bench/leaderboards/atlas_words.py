@@ -3,6 +3,7 @@ apart, what is missing."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,7 +26,22 @@ def in_short(atlas: Atlas) -> list[str]:
     parts = ["\n".join(f"- {code(short(shift))}: {best_text(atlas, shift)}" for shift in atlas.shifts)]
     if ranking.rows:
         parts.append("\n".join(f"- {plain(row.title)}: {row_text(atlas, row)}" for row in ranking.rows))
-    return [*parts, " ".join((moves_text(ranking), own_text(atlas))).strip()]
+    return [power_text(atlas), *parts, " ".join((moves_text(ranking), own_text(atlas))).strip()]
+
+
+def power_text(atlas: Atlas) -> str:
+    """How many pairs the tests tell apart on each shift: where they are few, "not told apart" says little."""
+    counts = []
+    for shift in atlas.tested:
+        contest = atlas.contests[shift]
+        pairs = list(itertools.combinations(contest.names, 2))
+        counts.append(f"{sum(contest.told_apart(*pair) for pair in pairs)} of {len(pairs)} on {code(short(shift))}")
+    if not counts:
+        return ""
+    return (
+        f"Few replicates tell few pairs of source-free methods apart: {listed(counts)}. A method may rank last on a shift, and far "
+        "behind, without being told apart from the best there."
+    )
 
 
 def best_text(atlas: Atlas, shift: str) -> str:

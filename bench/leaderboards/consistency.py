@@ -78,6 +78,9 @@ def _faults(record: Record, shift: Shift, cls: Any) -> Iterator[str]:
     yield from _selection(record, shift, cls)
     yield from _cost(record, shift, cls)
     yield from _origin(record, cls)
+    averages = (record.ingredients or {}).get("averages")
+    if cls.averages != "none" and averages not in (None, cls.averages):  # a method may go without by its settings
+        yield f"says that averages '{averages}' took part, where '{record.config.method}' has '{cls.averages}'"
 
 
 def check_config(config: RunConfig, name: str, outside: bool = False) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -33,19 +33,19 @@ def cost_table(groups: Sequence[Group]) -> str:
     rows = []
     parameters = [next(iter(group.records.values())).cost.parameters / 1e6 for group in groups]
     groups = of_processors(groups)
-    reference = next((group for group in groups if group.method == "self_training"), None)
+    reference = yardstick_of(groups)
     for group, size in zip(groups, parameters, strict=True):
         cpu, wall, memory = group.of(cpu_per_step), group.of(_per_step), group.of(memory_of)
         cells = {
             "method": plain(group.title),
             "setting": group.card.setting,
             "CPU s/step": median(cpu, 3),
-            "step, ×": times(cpu, yardstick_of(groups)),
+            "step, ×": ratio_text(ratio(group, reference, cpu_per_step)),
             "CPU, s": median(group.of(_cpu_seconds), 0),
             "wall s/step": median(wall, 3),
             "wall, s": median(group.of(_seconds), 0),
             "memory, MB": largest(memory),
-            "memory, ×": times(memory, reference.of(memory_of) if reference else {}),
+            "memory, ×": ratio_text(ratio(group, reference, memory_of)),
             "parameters, M": f"{size:.2f}",
         }
         rows.append(cells)
@@ -80,9 +80,9 @@ def memory_of(record: Record) -> float:
     return record.cost.peak_memory_mb
 
 
-def yardstick_of(groups: Sequence[Group]) -> dict[int, float]:
-    """CPU seconds per step of self-training, by seed."""
-    return next((group.of(cpu_per_step) for group in groups if group.method == "self_training"), {})
+def yardstick_of(groups: Sequence[Group]) -> Group | None:
+    """What costs are relative to: self-training."""
+    return next((group for group in groups if group.method == "self_training"), None)
 
 
 def median_cost(group: Group) -> str:
@@ -100,18 +100,28 @@ def median(values: Mapping[int, float], digits: int) -> str:
     return f"{np.median(list(values.values())):.{digits}f}" if values else NOTHING
 
 
-def ratio(values: Mapping[int, float], reference: Mapping[int, float]) -> float | None:
-    """Median of the values over that of the reference, each over all its seeds; None where either has none."""
-    if not values or not reference:
+def ratio(group: Group, reference: Group | None, value: Callable[[Record], float | None]) -> float | None:
+    """Median of a value over the reference's, both on the processor that most replicates of both ran on; None where there is none:
+    the quotient of two processors says nothing of methods."""
+    if reference is None:
         return None
-    return float(np.median(list(values.values())) / np.median(list(reference.values())))
+    values, others = _by_processor(group, value), _by_processor(reference, value)
+    shared = sorted(values.keys() & others.keys())
+    if not shared:
+        return None
+    processor = max(shared, key=lambda name: min(len(values[name]), len(others[name])))
+    return float(np.median(values[processor]) / np.median(others[processor]))
+
+
+def _by_processor(group: Group, value: Callable[[Record], float | None]) -> dict[str, list[float]]:
+    kinds: dict[str, list[float]] = {}
+    for seed, x in group.of(value).items():
+        hardware = group.records[seed].hardware
+        name = " ".join(str(hardware.get(key)) for key in ("cpu", "cpu_model", "threads", "device"))
+        kinds.setdefault(name, []).append(x)
+    return kinds
 
 
 def ratio_text(value: float | None) -> str:
     """A ratio as it is shown."""
     return NOTHING if value is None else f"{value:.2f}"
-
-
-def times(values: Mapping[int, float], reference: Mapping[int, float]) -> str:
-    """:func:`ratio` as it is shown."""
-    return ratio_text(ratio(values, reference))

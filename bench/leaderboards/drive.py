@@ -1,13 +1,19 @@
 """What a page says where every frame of a recorded drive is scored (``counts: frame``): intervals over blocks of the drive.
 
 Neighbouring frames show the same things a moment later, so they are no independent samples: a bootstrap that drew single frames
-would give intervals that are far too narrow. The moving-block bootstrap (Künsch, Annals of Statistics 1989) draws blocks of frames
-that follow each other, with replacement, as many as make the drive's length, and keeps what a block's frames have in common.
+would give intervals that are far too narrow. The circular block bootstrap (Politis and Romano, "A Circular Block-Resampling
+Procedure for Stationary Data", 1992) draws blocks of frames that follow each other, with replacement, as many as make the drive's
+length, and keeps what a block's frames have in common. The last frame is followed by the first, so that every frame is drawn as
+often as another.
+
+Few blocks give intervals that are too narrow: of simulated drives of 40 frames, in blocks of 8, the 95 % interval of the mean holds
+the truth in 87 % where neighbours do not correlate, in 82 % where they do by 0.5 and in 70 % by 0.8 (``test_drive.py``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -18,12 +24,16 @@ from bench.runs.video_consistency import SHOWN
 from bench.shifts.protocol import Shift, Videos
 from bench.shifts.sides import ModelFile, Pictures
 
-from .bootstrap import DRAWS, Floats, Resampled, pooled_miou
+from .bootstrap import Floats, Resampled, pooled_miou
 from .standings import Group
-from .statistics import LEVEL, NOTHING, bounds, mean_interval, rank_correlation, spread
+from .statistics import LEVEL, NOTHING, bounds, mean_interval, p_value, rank_correlation, spread
 
 BLOCK = 8
 """Frames of a block: half a second at 15 frames a second. Fixed before any record was made."""
+FEWEST = 2
+"""Blocks that a drive must have: one alone leaves nothing to chance."""
+DRAWS = 10_000
+"""So many that the least p-value, 2 in 10,001, is below 0.05 when it is corrected for all pairs of twenty methods."""
 CONSISTENT = (
     " mVC8, mVC16: of the pixels whose class stays the same over 8 or 16 frames, the share whose prediction does, right or wrong; "
     "the mean over all windows of the scored frames (VSPW's), of the replicates whose records have it: older ones do not."
@@ -41,30 +51,51 @@ def by_frame(shift: Shift) -> bool:
 def block_weights(frames: int, block: int = BLOCK, draws: int = DRAWS) -> Floats:
     """How often each draw takes each frame, ``(draws, frames)``.
 
-    A draw is ``ceil(frames / block)`` blocks whose starts are drawn from all places where a whole block fits, cut to ``frames``
-    frames. The generator is numpy's frozen one, as in `bench.leaderboards.bootstrap`.
+    A draw is ``ceil(frames / block)`` blocks whose starts are drawn from all frames, cut to ``frames`` frames. The generator is
+    numpy's frozen one, as in `bench.leaderboards.bootstrap`.
     """
-    block = min(block, frames)
-    starts = np.random.RandomState(0).randint(frames - block + 1, size=(draws, -(-frames // block)))
-    taken = (starts[..., None] + np.arange(block)).reshape(draws, -1)[:, :frames] + frames * np.arange(draws)[:, None]
+    starts = np.random.RandomState(0).randint(frames, size=(draws, -(-frames // block)))
+    frames_drawn = ((starts[..., None] + np.arange(block)) % frames).reshape(draws, -1)[:, :frames]
+    taken = frames_drawn + frames * np.arange(draws)[:, None]
     return np.bincount(taken.ravel(), minlength=draws * frames).reshape(draws, frames).astype(np.float64)
 
 
 def drawn_miou(drives: Mapping[int, Drive], block: int = BLOCK, draws: int = DRAWS) -> Floats:
     """mIoU in percent of every draw of blocks, by replicate in order, ``(R, draws)``; all replicates get the same draws, since they
     are scored on the same frames."""
-    scores = []
-    for _, drive in sorted(drives.items()):
-        counts = np.stack([drive[name] for name in sorted(drive)])
-        frames, classes, three = counts.shape
-        pooled = block_weights(frames, block, draws) @ counts.reshape(frames, -1).astype(np.float64)
-        scores.append(pooled_miou(pooled.reshape(draws, classes, three)))
-    return np.stack(scores)
+    return np.stack([_drawn(_Frames(drive), block, draws) for _, drive in sorted(drives.items())])
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """A drive, hashed and compared by identity: it is compared with many others, and :func:`_drawn` remembers its draws."""
+
+    drive: Drive
+
+    def __hash__(self) -> int:
+        return id(self.drive)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Frames) and other.drive is self.drive
+
+
+@lru_cache(maxsize=256)
+def _drawn(side: _Frames, block: int, draws: int) -> Floats:
+    drive = side.drive
+    counts = np.stack([drive[name] for name in sorted(drive)])
+    frames, classes, three = counts.shape
+    pooled = block_weights(frames, block, draws) @ counts.reshape(frames, -1).astype(np.float64)
+    return pooled_miou(pooled.reshape(draws, classes, three))
+
+
+def enough(drive: Drive, block: int = BLOCK) -> bool:
+    """Whether a drive has the blocks without which an interval says nothing."""
+    return len(drive) >= FEWEST * block
 
 
 def over_blocks(drives: Mapping[int, Drive], block: int = BLOCK, draws: int = DRAWS) -> tuple[float, float] | None:
-    """95 % percentile interval of the mean mIoU over replicates, blocks drawn anew; None without pixels."""
-    if not drives:
+    """95 % percentile interval of the mean mIoU over replicates, blocks drawn anew; None without :data:`FEWEST` blocks."""
+    if not drives or not all(enough(drive, block) for drive in drives.values()):
         return None
     low, high = np.quantile(np.round(drawn_miou(drives, block, draws).mean(0), 9), [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
     return float(low), float(high)
@@ -80,9 +111,10 @@ def paired_blocks(
         a, b: by replicate; replicates that one lacks, or has other frames for, are left out.
 
     Returns:
-        None where no replicate is left.
+        None where no replicate is left that has :data:`FEWEST` blocks.
     """
-    seeds = [seed for seed in sorted(a.keys() & b.keys()) if a[seed] and a[seed].keys() == b[seed].keys()]
+    shared = [seed for seed in sorted(a.keys() & b.keys()) if a[seed].keys() == b[seed].keys()]
+    seeds = [seed for seed in shared if enough(a[seed], block)]
     if not seeds:
         return None
     first, second = ({seed: side[seed] for seed in seeds} for side in (a, b))
@@ -120,7 +152,8 @@ def about(shift: Shift) -> list[str]:
         parts.append(
             f"**Source-free rows only**: the source of this shift is nothing but a model file (`{data.source.name}`), so neither "
             "UDA methods nor an oracle can be run on it. Every replicate starts from the same weights and the same frames; what a "
-            "replicate draws is the order of clips and the method's own draws."
+            "replicate draws is the order of clips and the method's own draws. Rows that take no step (source only, AdaBN) draw "
+            "nothing: their replicates are one result, as each processor computes it."
         )
     if isinstance(data.target, Pictures) and data.target.transductive is not None:
         parts.append(
@@ -144,11 +177,12 @@ def sections(shift: Shift, main: Sequence[Group]) -> list[str]:
         "## Over the drive",
         f"The {len(drive)} scored frames are of one drive. Neighbours show the same street a moment later, so single frames are "
         f"not independent and are not drawn one by one.{measured} Over seeds: mean ± 95 % t-interval over replicates, how far the "
-        "score depends on chance in adaptation. Over blocks: 95 % interval of the mean, moving-block bootstrap with blocks "
-        f"of {BLOCK} frames ({DRAWS} draws, the same for every method), how far it depends on which part of this drive was scored. "
-        "Gain: over source-only, blocks and replicates drawn together. Neither covers another street, another day, or another "
-        "camera. All frames: mIoU on the whole drive, most of which was adapted to."
-        + (CONSISTENT if video_names(main) else ""),
+        "score depends on chance in adaptation. Over blocks: 95 % interval of the mean, circular block bootstrap with blocks "
+        f"of {BLOCK} frames ({DRAWS:,} draws, the same for every method), how far it depends on which part of this drive was "
+        "scored. Gain: over source-only, blocks and replicates drawn together. "
+        f"{len(drive) // BLOCK} blocks are few, so these intervals are too narrow (RULES.md). "
+        "Neither covers another street, another day, or another camera. All frames: mIoU on the whole drive, most of which was "
+        "adapted to." + (CONSISTENT if video_names(main) else ""),
         drive_table(main),
     ]
 
@@ -201,12 +235,13 @@ def against(main: Sequence[Group], other_shifts: Mapping[str, Sequence[Group]]) 
             if (correlation := rank_correlation(scores, reference)) is not None:
                 interval = NOTHING if correlation.low is None else f"{correlation.low:+.2f} to {correlation.high:+.2f}"
                 cells = {"measured on": code(name), "row": label, "methods": str(correlation.methods)}
-                rows.append(cells | {"Spearman's ρ": f"{correlation.rho:+.2f}", "95 % interval": interval})
+                rho = {"Spearman's ρ": f"{correlation.rho:+.2f}", "p": p_value(correlation.p)}
+                rows.append(cells | rho | {"interval over replicates": interval})
     if not rows:
         return []
     return [
         "## The same order elsewhere?",
-        "Rank correlation (Spearman) of the mean mIoU here with the mean mIoU measured there, over the methods that both have; "
-        "interval: bootstrap over the replicates of this shift alone.",
+        "Rank correlation (Spearman) of the mean mIoU here with the mean mIoU measured there, over the methods that both have. "
+        "p: of no relation between the two orders. Interval: bootstrap over the replicates of this shift alone.",
         table(rows, left=("measured on", "row")),
     ]

@@ -18,7 +18,7 @@ from .atlas_words import short
 from .generated import MADE, Drawing, Page
 from .ranking import Family
 from .standings import ORDER, Group
-from .statistics import mean_interval, paired_difference, spread
+from .statistics import ALIKE, mean_interval, paired_difference, spread
 from .tables import families_of
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ NAME = "overview.md"
 HEAD = "# Overview: "
 OURS = f"{MADE}leaderboard`"
 """What those of this command say: which of them there are is known without looking."""
-ALIKE = "≈"
 LEFT = ("method", "setting", "page", "kind")
 Results = Mapping[str, Sequence[Group]]
 """Rows of the results (:func:`.standings.ranked`) by shift."""
@@ -52,8 +51,9 @@ def pages(root: Path, results: Results, streams: Results, others: Sequence[Page]
         f"![{plain(drawing.caption)}]({drawing.path.relative_to(root).as_posix()})",
         "## Scores",
         "mIoU in percent, mean ± 95 % t-interval over replicates (the mean alone for one). Bold: the best of its setting on the "
-        f"shift; {ALIKE}: not told apart from it (paired t-tests over replicates, all pairs of the setting, Holm-corrected, 0.05), "
-        "as many are where replicates are few or scatter. Empty: nobody has run it, or the shift has no source data.",
+        f"shift; {ALIKE}: not told apart from it (paired t-tests over replicates, of recorded drives also over blocks of the "
+        "drive, all pairs of the setting, Holm-corrected, 0.05), as many are where replicates are few or scatter. "
+        "Empty: nobody has run it, or the shift has no source data.",
         score_table(results),
     ]
     if streams:

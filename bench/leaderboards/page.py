@@ -23,7 +23,17 @@ from bench.runs.sequences import Counts
 from bench.shifts.sides import ModelFile
 from bench.sweeps.study import Study, expand
 
-from . import atlas_page, drive, hidden_page, overview_page, published_page, settings_page, stream_page, study_page
+from . import (
+    atlas_page,
+    bootstrap,
+    drive,
+    hidden_page,
+    overview_page,
+    published_page,
+    settings_page,
+    stream_page,
+    study_page,
+)
 from .cost import cost_table, of_processors
 from .figures import drawings
 from .generated import Page, Pages, orphans
@@ -41,6 +51,7 @@ from .tables import (
     order_table,
     pair_table,
     selection_table,
+    two_verdicts,
 )
 
 HEAD = "# Leaderboard: "
@@ -62,9 +73,17 @@ OTHER_INGREDIENTS = tuple((f"ingredients={kind}",) for kind in INGREDIENTS)
 """Alterations whose runs have a table of results of their own."""
 TESTED = (
     "paired by replicate, ± 95 % t-interval. p: paired t-test over replicates, two-sided; Holm: corrected for the number of rows "
-    "of this table. Bootstrap: both methods on the same draw of replicates and, within them, of target sequences (2000 draws, "
+    "of this table. "
+)
+OVER_SEQUENCES = (
+    f"Bootstrap: both methods on the same draw of replicates and, within them, of target sequences ({bootstrap.DRAWS} draws, "
     "IoU computed anew from the pooled pixels of the drawn sequences; the percentile interval of few replicates is too narrow, "
     "so the t-test decides); a dash where a record has no scores per sequence."
+)
+OVER_DRIVE = (
+    "The t-test knows chance in adaptation alone: all replicates are scored on the same frames. Bootstrap: both methods on the "
+    f"same draw of replicates and of blocks of {drive.BLOCK} frames ({drive.DRAWS:,} draws). Told apart are two that both tests "
+    "tell apart; few blocks give too narrow an interval, so that p-values near 0.05 say little."
 )
 
 
@@ -128,12 +147,17 @@ def build(
         parts += [
             "## Controls and ablations",
             "Options changed with `-o`, everything else as in the table of results; what belongs to a study stands on its page. "
-            f"Difference: changed minus unchanged, mIoU points, {TESTED} A flow backend is that of adaptation and of evaluation; "
-            f"{_fusion(shift)}. The last column is what the method adds to self-training "
+            f"Difference: changed minus unchanged, mIoU points, {tested(shift)} A flow backend is that of adaptation and of "
+            f"evaluation; {_fusion(shift)}. The last column is what the method adds to self-training "
             "under the same options.",
             control_table(controls, groups),
         ]
     return "\n\n".join(parts) + "\n"
+
+
+def tested(shift: Shift) -> str:
+    """What the columns of a table of comparisons are."""
+    return TESTED + (OVER_DRIVE if drive.by_frame(shift) else OVER_SEQUENCES)
 
 
 def _main_sections(
@@ -147,9 +171,9 @@ def _main_sections(
         "paired by replicate. Gap closed: share of the way from source-only to the oracle. Temporal cons.: mean IoU of "
         f"the previous prediction, carried along the {_flow(shift)}, with the current one. Place: best and worst place within the "
         "setting that a method may hold, one more than the number of methods significantly better than it, and the number of "
-        "all less those significantly worse; group: methods of a setting that share a letter cannot be told apart (both: paired "
-        "t-tests over replicates of all pairs of the setting, Holm-corrected, 0.05). CPU s/step: median CPU time of the "
-        "adaptation loop; ×: relative to self-training's.",
+        "all less those significantly worse; group: methods of a setting that share a letter cannot be told apart (both: "
+        f"{_all_pairs(shift)} of all pairs of the setting, Holm-corrected, 0.05). CPU s/step: median CPU time of the "
+        "adaptation loop; ×: relative to self-training's on the same processor.",
         main_table(main, real),
         f"The last two columns were **not measured here**: mIoU on {real} as published, with other data, networks and "
         "checkpoint selection; they do not compare with the measured columns. † a floor, not in the paper's table.",
@@ -161,20 +185,22 @@ def _main_sections(
         "## IoU per class",
         "Percent, mean over replicates. Bold: the best source-free (SFDA) method of a column.",
         class_table(main, shift.score_classes),
-        *_pair_sections(main),
+        *_pair_sections(main, shift),
     ]
     if comparisons := comparison_table(main):
         parts += [
             "## Paired comparisons",
             "The floors in the order that the rules expect, and every other source-free method against self-training; mIoU "
-            f"points, {TESTED}",
+            f"points, {tested(shift)}",
             comparisons,
+            *filter(None, [two_verdicts(main)]),
         ]
     parts += [
         "## Cost",
         "Of the adaptation loop, without evaluation; medians over replicates, of memory the largest peak of the process. "
         + ("Runs on a GPU are left out. " if of_processors(main) != main else "")
-        + "CPU time is what compares: wall time is longer where runs were made side by side. ×: relative to self-training's.",
+        + "CPU time is what compares, on one processor: wall time is longer where runs were made side by side. ×: relative to "
+        "self-training's, both on the processor that most replicates of both ran on, a dash where there is none.",
         cost_table(main),
     ]
     if averages := average_table(main):
@@ -213,18 +239,28 @@ def _ingredient_sections(variants: Sequence[Group], groups: Sequence[Group], shi
         "source-only and the oracle with these ingredients. No other run is in it, and these are in no table above.",
         main_table(rows, real),
         *([f"Rank correlation (Spearman) with the table of STPL's paper on {real}, as above:", order] if order else ()),
-        f"What the ingredients change: these minus {shift.ingredients} ones, mIoU points, {TESTED}",
+        f"What the ingredients change: these minus {shift.ingredients} ones, mIoU points, {tested(shift)}",
         control_table(variants, groups),
     ]
 
 
-def _pair_sections(main: Sequence[Group]) -> list[str]:
+def _all_pairs(shift: Shift) -> str:
+    """The tests by which two methods are told apart."""
+    if drive.by_frame(shift):
+        return "paired t-tests over replicates and bootstraps over blocks of the drive, the larger p-value of the two,"
+    return "paired t-tests over replicates"
+
+
+def _pair_sections(main: Sequence[Group], shift: Shift) -> list[str]:
     """All pairs of each setting."""
     parts = []
+    tests = "the paired t-test over replicates"
+    if drive.by_frame(shift):
+        tests += " and the bootstrap over replicates and blocks of the drive (the larger p-value of the two)"
     for setting, family in families_of(main).items():
         parts += [
             f"## Every pair of {setting} methods",
-            "Row minus column, mIoU points, paired by replicate, ± 95 % t-interval. Bold: told apart by the paired t-test, "
+            f"Row minus column, mIoU points, paired by replicate, ± 95 % t-interval. Bold: told apart by {tests}, "
             f"Holm-corrected over the {len(family.corrected) // 2} pairs of the setting, at 0.05; places and groups above follow "
             "from these.",
             pair_table(main, family),
@@ -250,8 +286,10 @@ def _order_section(main: Sequence[Group], real: str, other_shifts: Mapping[str, 
     return [
         "## Measured against published order",
         f"Rank correlation (Spearman) of the mean mIoU measured here with that on {real} in the table of STPL's paper, over the "
-        "methods that have both; interval: percentile bootstrap over the replicates, which are drawn anew for all methods at once. "
-        "It covers neither the uncertainty of the published numbers nor the choice of methods.",
+        "methods that have both. p: two-sided, of no relation between the two orders, which says whether these methods show one. "
+        "Interval over replicates: percentile bootstrap, replicates drawn anew for all methods at once; it says how far the "
+        "measured order depends on chance and worlds, not whether it agrees with the published one. The two ends, source-only and "
+        "the oracle, agree wherever adaptation does anything.",
         table,
         *(
             part
@@ -283,7 +321,7 @@ def pages(root: Path) -> list[Page]:
     boards += [stream_page.page(root, name, committed_stream) for name, committed_stream in committed_streams.items()]
     boards += [settings_page.page(root)] if boards else []
     boards += hidden_page.pages(root)
-    results = {name: ranked(grouped(committed[name].records)) for name in names}
+    results = {name: ranked(grouped(committed[name].records, committed[name].sequences)) for name in names}
     online = {name: ranked(stream_page.own_groups(committed_streams[name])) for name in streams}
     return boards + overview_page.pages(root, results, online, boards)
 

@@ -16,11 +16,9 @@ import numpy.typing as npt
 from scipy import stats
 
 from .ranking import ALPHA, Family
-from .statistics import LEVEL
+from .statistics import DIGITS, LEVEL
 
 DRAWS = 2000
-DIGITS = 9
-"""Decimals in which two scores must differ: what the order of sums changes is a tie."""
 Floats = npt.NDArray[np.float64]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,11 @@ def holm(p: Sequence[float | None]) -> list[float | None]:
     return corrected
 
 
+def larger(p: float | None, q: float | None) -> float | None:
+    """The larger of two p-values; None where one of the tests cannot be made."""
+    return None if p is None or q is None else max(p, q)
+
+
 @dataclass(frozen=True)
 class Family:
     """All pairs of some methods, tested on the replicates that both have and corrected together.
@@ -35,7 +40,7 @@ class Family:
     Attributes:
         names: best mean first.
         differences: first minus second, of each ordered pair of names; pairs without a shared replicate are missing.
-        corrected: Holm's p-value of the same pairs, None where there are fewer than two shared replicates.
+        corrected: Holm's p-value of the same pairs, None where they cannot be tested.
     """
 
     names: tuple[str, ...]
@@ -75,11 +80,15 @@ class Family:
         }
 
 
-def family(scores: Mapping[str, Mapping[int, float]]) -> Family:
+def family(
+    scores: Mapping[str, Mapping[int, float]], second: Callable[[str, str], float | None] | None = None
+) -> Family:
     """Test every pair of methods.
 
     Args:
         scores: by replicate, by method; methods without a score are left out.
+        second: p-value of another test that a pair must pass too, None where it cannot be made. The larger of both p-values is that
+            of the hypothesis that at least one of them finds nothing (intersection-union test), and is what is corrected.
     """
     means = {
         name: float(np.mean([by_seed[seed] for seed in sorted(by_seed)])) for name, by_seed in scores.items() if by_seed
@@ -89,7 +98,10 @@ def family(scores: Mapping[str, Mapping[int, float]]) -> Family:
     tests = [paired_difference(scores[a], scores[b]) for a, b in pairs]
     differences: dict[tuple[str, str], Paired] = {}
     corrected: dict[tuple[str, str], float | None] = {}
-    for (a, b), test, p in zip(pairs, tests, holm([test.p if test else None for test in tests]), strict=True):
+    p_values = [test.p if test else None for test in tests]
+    if second is not None:
+        p_values = [larger(p, second(a, b)) for (a, b), p in zip(pairs, p_values, strict=True)]
+    for (a, b), test, p in zip(pairs, tests, holm(p_values), strict=True):
         if test is not None:
             differences[a, b] = test
             differences[b, a] = Paired(-test.difference, test.half, test.n, test.p)

@@ -22,6 +22,7 @@ from bench.runs.sequences import Counts, read_sequences
 from bench.sweeps.study import Study, StudyRow, expand, load_study, study_names
 
 from .cost import median_cost
+from .drive import BLOCK, by_frame
 from .provenance import provenance
 from .ranking import family
 from .standings import Group, group_of
@@ -103,11 +104,20 @@ class Report:
 
     @property
     def gaps(self) -> list[str]:
-        """A sentence on the rows without records, where there are any."""
-        if not self.missing:
-            return []
-        are = "is in no comparison: it has" if len(self.missing) == 1 else "are in no comparison: they have"
-        return [f"{listed(map(code, self.missing))} {are} no records here."]
+        """Sentences on the rows without records, and on those with fewer replicates than the others, where there are any."""
+        sentences = []
+        if self.missing:
+            are = "is in no comparison: it has" if len(self.missing) == 1 else "are in no comparison: they have"
+            sentences.append(f"{listed(map(code, self.missing))} {are} no records here.")
+        most = max(len(row.group.records) for row in self.rows)
+        fewer = [row for row in self.rows if len(row.group.records) < most]
+        if fewer:
+            counts = " or ".join(map(str, sorted({len(row.group.records) for row in fewer})))
+            sentences.append(
+                f"{len(fewer)} of {len(self.rows)} rows have {counts} of {most} replicates. A difference is over those that both "
+                "have, so it need not be that of the means in the table."
+            )
+        return sentences
 
     @property
     def summary(self) -> str:
@@ -145,9 +155,9 @@ class Report:
             f"![{plain(self.title)}](figures/{self.stem}.png)",
             "## Rows",
             f"mIoU: mean ± 95 % t-interval over n replicates. Difference: row minus {code(self.rows[self.reference].label)}, mIoU "
-            "points, paired by replicate. p: paired t-test, two-sided; Holm: corrected for the number of rows. Bootstrap: both on "
-            "the same draw of replicates and, within them, target sequences. Group: rows that share a letter cannot be told apart "
-            "(all pairs, Holm-corrected). With few replicates only large differences can be told.",
+            f"points, paired by replicate. p: paired t-test, two-sided; Holm: corrected for the number of rows. {self._bootstrap} "
+            "Group: rows that share a letter cannot be told apart "
+            "(t-tests, all pairs, Holm-corrected). With few replicates only large differences can be told.",
             self.table,
         ]
         for factor in self.factors.crossed:
@@ -158,6 +168,16 @@ class Report:
                 comparison.table(factor.name),
             ]
         return "\n\n".join([*parts, "## Provenance", provenance(shift, self.records)]) + "\n"
+
+    @property
+    def _bootstrap(self) -> str:
+        """What its columns are of, and where frames are the same in every replicate, what the t-tests leave out."""
+        if not by_frame(load_shift(self.shift)):
+            return "Bootstrap: both on the same draw of replicates and, within them, target sequences."
+        return (
+            f"Bootstrap: both on the same draw of replicates and of blocks of {BLOCK} frames. All replicates are scored on the "
+            "same frames, and t-tests know chance in adaptation alone: what they tell apart is told apart on these frames."
+        )
 
     @property
     def table(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.core.text import beside, code, link, plain, table
+from bench.core.text import beside, code, link, listed, plain, table
 from bench.runs.config import load_shift, resolve_settings
 
 from .bootstrap import Resampled, paired_bootstrap
@@ -18,12 +18,11 @@ from .cost import (
     ratio,
     ratio_text,
     time_per_frame,
-    times,
     yardstick_of,
 )
 from .drive import by_frame, paired_blocks, video_cells, video_names
 from .published import Published, in_paper, published
-from .ranking import Family, family, holm
+from .ranking import ALPHA, Family, family, holm
 from .standings import Group
 from .statistics import (
     NOTHING,
@@ -51,7 +50,7 @@ class Line:
         places: best and worst place within its setting; None where nothing can be tested.
         letters: of the groups of its setting that cannot be told apart; empty likewise.
         cpu: CPU seconds per step, by seed; empty where there are no steps.
-        slowness: median of that over self-training's.
+        slowness: median of that over self-training's, on the same processor.
         published: on the real shift; None where there is none.
     """
 
@@ -88,7 +87,7 @@ def lines_of(groups: Sequence[Group], real: str) -> list[Line]:
             places=pairs.places(group.name) if pairs else None,
             letters=pairs.letters[group.name] if pairs else "",
             cpu=group.of(cpu_per_step),
-            slowness=ratio(group.of(cpu_per_step), slowness),
+            slowness=ratio(group, slowness, cpu_per_step),
             published=None if group.altered else published(real, group.card.key),
         )
         lines.append(line)
@@ -121,9 +120,21 @@ def main_table(groups: Sequence[Group], real: str) -> str:
 
 
 def families_of(groups: Sequence[Group]) -> dict[str, Family]:
-    """All pairs within each setting that has at least two methods and a pair with two shared replicates."""
-    settings = sorted({str(group.card.setting) for group in groups})
-    families = {name: family({g.name: g.miou for g in groups if g.card.setting == name}) for name in settings}
+    """All pairs within each setting that has at least two methods and a pair with two shared replicates.
+
+    Where frames of a drive are scored, the same in every replicate, two methods are told apart if they differ over replicates and
+    over blocks of the drive: chance in adaptation alone would be half of the question.
+    """
+    families = {}
+    for setting in sorted({str(group.card.setting) for group in groups}):
+        rivals = {group.name: group for group in groups if group.card.setting == setting}
+
+        def over_drive(a: str, b: str, rivals: Mapping[str, Group] = rivals) -> float | None:
+            resampled = paired_blocks(rivals[a].sequences, rivals[b].sequences)
+            return resampled.p if resampled else None
+
+        second = over_drive if _by_frame(next(iter(rivals.values()))) else None
+        families[setting] = family({name: group.miou for name, group in rivals.items()}, second)
     return {name: pairs for name, pairs in families.items() if any(p is not None for p in pairs.corrected.values())}
 
 
@@ -154,7 +165,7 @@ def stream_table(groups: Sequence[Group]) -> str:
     floor = next((group for group in groups if group.method == "source_only"), None)
     families, rows, video = families_of(groups), [], video_names(groups)
     timed_groups = of_processors(groups)
-    reference = next((timed.of(time_per_frame) for timed in timed_groups if timed.method == "source_only"), {})
+    reference = next((timed for timed in timed_groups if timed.method == "source_only"), None)
     for group, timed in zip(groups, timed_groups, strict=True):
         pairs, time = families.get(group.card.setting), timed.of(time_per_frame)
         gain = None if floor is None or group is floor else paired_difference(group.miou, floor.miou)
@@ -170,7 +181,7 @@ def stream_table(groups: Sequence[Group]) -> str:
             "place": place_text(pairs.places(group.name) if pairs else None),
             "group": (pairs.letters[group.name] if pairs else "") or NOTHING,
             "s/frame": median(time, 3),
-            "×": times(time, reference),
+            "×": ratio_text(ratio(timed, reference, time_per_frame)),
             "wall s/frame": median(timed.of(lambda record: record.cost.seconds_per_frame), 3),
             "memory, MB": largest(timed.of(memory_of)),
         }
@@ -236,7 +247,8 @@ def order_table(groups: Sequence[Group], real: str) -> str:
                 "methods": str(correlation.methods),
                 "n": str(correlation.seeds),
             }
-            rows.append(cells | {"Spearman's ρ": f"{correlation.rho:+.2f}", "95 % interval": interval})
+            rho = {"Spearman's ρ": f"{correlation.rho:+.2f}", "p": p_value(correlation.p)}
+            rows.append(cells | rho | {"interval over replicates": interval})
     return table(rows)
 
 
@@ -252,8 +264,8 @@ def average_table(groups: Sequence[Group]) -> str:
     return table(rows)
 
 
-def comparison_table(groups: Sequence[Group]) -> str:
-    """The floors against each other and every other source-free method against self-training; empty where none is there."""
+def compared_pairs(groups: Sequence[Group]) -> list[tuple[Group, Group]]:
+    """The floors with each other and every other source-free method with self-training."""
     by_method = {group.name: group for group in groups}
     source_free = [g.name for g in groups if g.card.setting == "SFDA" and not g.card.floor]
     name_pairs = [
@@ -261,9 +273,33 @@ def comparison_table(groups: Sequence[Group]) -> str:
         ("self_training", "adabn"),
         *((name, "self_training") for name in source_free),
     ]
-    pairs = [(by_method[a], by_method[b]) for a, b in name_pairs if a in by_method and b in by_method]
+    return [(by_method[a], by_method[b]) for a, b in name_pairs if a in by_method and b in by_method]
+
+
+def comparison_table(groups: Sequence[Group]) -> str:
+    """:func:`compared_pairs`; empty where none is there."""
+    pairs = compared_pairs(groups)
     names = [{"method": plain(a.title), "minus": plain(b.title)} for a, b in pairs]
     return table(beside(names, comparisons(pairs)))
+
+
+def two_verdicts(groups: Sequence[Group]) -> str:
+    """Which of :func:`compared_pairs` are told apart by their own table and not by all pairs of the setting; empty for none."""
+    pairs, families = compared_pairs(groups), families_of(groups)
+    tests = [paired_difference(a.miou, b.miou) for a, b in pairs]
+    small = holm([test.p if test else None for test in tests])
+    disputed = []
+    for (a, b), p in zip(pairs, small, strict=True):
+        family = families.get(a.card.setting) if a.card.setting == b.card.setting else None
+        large = family.corrected.get((a.name, b.name)) if family else None
+        if p is not None and large is not None and p < ALPHA <= large:
+            disputed.append(f"{plain(a.title)} − {plain(b.title)} ({p_value(p)} here, {p_value(large)} there)")
+    if not disputed:
+        return ""
+    return (
+        f"Told apart by the p-values of this table alone, and not where all pairs of the setting are tested: {listed(disputed)}. "
+        "Places, groups and the overview go by all pairs, and by RULES.md so does what is called a difference."
+    )
 
 
 def control_table(groups: Sequence[Group], everything: Sequence[Group]) -> str:

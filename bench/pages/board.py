@@ -13,6 +13,7 @@ from bench.leaderboards.standings import Group, grouped, ranked
 from bench.leaderboards.statistics import NOTHING, Paired, difference, mean_interval, p_value, spread
 from bench.leaderboards.tables import Line, families_of, lines_of, place_text
 from bench.runs.records import Record
+from bench.runs.sequences import Counts
 
 
 @dataclass(frozen=True)
@@ -265,12 +266,15 @@ class Board:
     titles: dict[str, str]
 
 
-def board_of(records: Iterable[Record], real: str) -> Board:
+def board_of(
+    records: Iterable[Record], real: str, sequences: Mapping[str, Mapping[str, Counts]] | None = None
+) -> Board:
     """A board of committed records.
 
     Args:
         real: shift whose published numbers stand beside.
+        sequences: by run, pixels per target sequence; of a drive no two methods are told apart without.
     """
-    groups = ranked(grouped(records))
+    groups = ranked(grouped(records, sequences))
     titles = {group.name: group.title for group in groups}
     return Board(groups, lines_of(groups, real), families_of(groups), titles)

@@ -32,12 +32,14 @@ from bench.core.progress import Progress, quiet
 from bench.core.registry import method_names, shift_names
 from bench.data.reading import colour_picture
 from bench.leaderboards import overview_page, page, settings_page
+from bench.leaderboards.drive import by_frame
 from bench.leaderboards.provenance import provenance
 from bench.leaderboards.published import compared_with
 from bench.leaderboards.standings import read_committed
 from bench.runs.config import Shift, load_shift, method_class
 from bench.runs.finished import frame_of
 from bench.runs.records import Record
+from bench.runs.sequences import Counts
 from bench.shifts.protocol import Data
 
 from . import board, charts, extra, methods
@@ -84,12 +86,14 @@ class Site:
         records: of every shift that has some.
         files: what is written.
         copied: figures and data that pages show or link to, by name in the site.
+        sequences: of every shift, pixels per target sequence by run.
     """
 
     root: Path
     records: dict[str, list[Record]]
     files: dict[str, Content] = field(default_factory=dict)
     copied: dict[str, Path] = field(default_factory=dict)
+    sequences: Mapping[str, Mapping[str, Mapping[str, Counts]]] = field(default_factory=dict)
 
     @cached_property
     def shifts(self) -> list[Shift]:
@@ -198,10 +202,10 @@ def _board(site: Site, shift: Shift) -> board.Board:
         body=Markup(to_html(text, lambda a: f"{shift.name}-all.html" if a == f"{shift.name}.md" else site.place(a))),
     )  # fmt: skip
     records, real = site.records.get(shift.name, []), compared_with(shift.name)
-    shift_board = board.board_of(records, real)
+    shift_board = board.board_of(records, real, site.sequences.get(shift.name))
     classes = [name for name in shift.score_classes if name not in shift.unscored]
     site.add(
-        f"{shift.name}.html", "board.html", shift=shift, real=real, columns=board.COLUMNS,
+        f"{shift.name}.html", "board.html", shift=shift, real=real, columns=board.COLUMNS, by_frame=by_frame(shift),
         specs=_plots(shift, real, shift_board, classes),
         rows=board.table_rows(shift_board.lines) if shift_board.lines else [],
         scale=board.scale_of(shift_board.lines) if shift_board.lines else None,
@@ -295,7 +299,9 @@ def build(root: Path, progress: Progress = quiet) -> dict[str, Content]:
     if stale := page.of_root(root).stale():
         raise RunError(f"{stale[0]} is not what the records give; first: bench leaderboard --root {root}")
     names = [folder.name for folder in sorted((root / "records").glob("*")) if any(folder.glob("*.json"))]
-    site = Site(root, {name: read_committed(root, name).records for name in names})
+    committed = {name: read_committed(root, name) for name in names}
+    site = Site(root, {name: part.records for name, part in committed.items()})
+    site.sequences = {name: part.sequences for name, part in committed.items()}
     reported = settings_page.columns()
     keys = method_names()
     leads: dict[str, str] = {}

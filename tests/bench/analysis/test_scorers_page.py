@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 
 from bench import cli
 from bench.analysis.data import Who
-from bench.analysis.scorers import Scored, build, of_root, score_runs, scorer_rows, snapshot_row
+from bench.analysis.scorers import Scored, build, of_root, score_runs, scorer_rows, snapshot_rows, snapshot_text
 from bench.core.workspace import Workspace
+from bench.leaderboards.standings import Group
 from bench.runs.config import make_run_config
 from bench.runs.finished import RunFolder
 from bench.runs.run import run
@@ -71,14 +72,26 @@ def test_snapshots_by_hand() -> None:
         Snapshots((50, 0.9, 30.0), (100, 0.5, 36.0), (150, 0.9, 35.0)),  # a tie: the later one
         Snapshots((0, 0.1, 20.0)),  # only one
     ]
-    assert snapshot_row(records) == {
+    broken: Any = [Snapshots((50, 0.9, 60.0), (100, 0.1, 20.0))]
+    worse: Any = [Snapshots((50, 0.9, 48.0), (100, 0.1, 50.0))]
+    groups = [
+        Group(name, (), dict(enumerate(some))) for name, some in (("stpl", records), ("tps_sf", broken), ("ur", worse))
+    ]
+    stpl, tps, _ = snapshot_rows(groups)
+    assert stpl == {
+        "method": "STPL",
         "runs": "2",
         "last": "38.50",
         "chosen without labels": "39.50",
+        "chosen − last": "+1.00",
         "best (labels)": "40.00",
         "better, same, worse than last": "1, 1, 0",
     }
-    assert snapshot_row(records[2:]) is None
+    assert tps["chosen − last"] == "+40.00"
+    text = snapshot_text(groups)
+    assert "the 3 methods" in text and "+13.00 points in the mean and +1.00 in the median" in text
+    assert "above 0 for 2 of them" in text
+    assert snapshot_rows([Group("stpl", (), dict(enumerate(records[2:])))]) == []
 
 
 def test_runs_are_scored_and_the_page_is_made_of_what_is_kept(

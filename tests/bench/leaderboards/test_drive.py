@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from bench.leaderboards import ranking
 from bench.leaderboards.consistency import _faults
 from bench.leaderboards.drive import block_weights, likeness, over_blocks, paired_blocks
 from bench.leaderboards.page import _beside, build
 from bench.leaderboards.standings import group_of
+from bench.leaderboards.tables import families_of
 from bench.runs.config import load_shift, make_run_config, method_class
 from bench.runs.records import Record
 
@@ -25,22 +28,65 @@ def drive(right: list[int]) -> Drive:
 
 
 def test_a_draw_is_whole_blocks_cut_to_the_drives_length() -> None:
-    """7 frames in blocks of 3: three blocks, of which the last is cut to one frame; each starts at 0 to 4."""
+    """7 frames in blocks of 3: three blocks, of which the last is cut to one frame; after the last frame comes the first."""
     weights = block_weights(7, 3, 500)
     assert (weights.sum(1) == 7).all()
-    starts = np.random.RandomState(0).randint(5, size=(500, 3))
+    starts = np.random.RandomState(0).randint(7, size=(500, 3))
     for draw in (0, 1, 499):
         slow = np.zeros(7)
-        frames = [start + k for start in starts[draw] for k in range(3)][:7]
+        frames = [(start + k) % 7 for start in starts[draw] for k in range(3)][:7]
         for frame in frames:
             slow[frame] += 1
         assert (weights[draw] == slow).all()
 
 
-def test_a_block_as_long_as_the_drive_leaves_nothing_to_chance() -> None:
-    """100 of 200 right in each class: IoU 100 / 300."""
-    low, high = over_blocks({0: drive([40, 60])}, block=2) or (0, 0)
-    assert low == high == pytest.approx(100 * 100 / 300)
+def test_a_drive_of_one_block_has_no_interval() -> None:
+    """One block alone would leave nothing to chance, and its interval no width."""
+    short, longer = {0: drive([40, 60, 50])}, {0: drive([40, 60, 50, 50])}
+    assert over_blocks(short, block=2) is None and paired_blocks(short, short, block=2) is None
+    interval = over_blocks(longer, block=2)
+    assert interval is not None and interval[0] < interval[1] and paired_blocks(longer, longer, block=2) is not None
+    assert over_blocks({}) is None
+
+
+def test_every_frame_is_drawn_as_often_as_another() -> None:
+    """At the ends of a drive too: else the interval would lie beside the score."""
+    mean = block_weights(40, 8, 10_000).mean(0)
+    assert mean.min() > 0.97 and mean.max() < 1.03
+
+
+@pytest.mark.parametrize(("alike", "held"), [(0.0, 0.87), (0.5, 0.82), (0.8, 0.70)])
+def test_few_blocks_give_intervals_that_are_too_narrow(alike: float, held: float) -> None:
+    """How often the 95 % interval of the mean of 40 frames holds the truth, which is 0; neighbours correlate by ``alike``."""
+    noise = np.random.RandomState(1).standard_normal((1000, 240))
+    series = np.zeros_like(noise)
+    for frame in range(1, 240):
+        series[:, frame] = alike * series[:, frame - 1] + noise[:, frame]
+    means = series[:, -40:] @ block_weights(40, 8, 1000).T / 40
+    low, high = np.quantile(means, [0.025, 0.975], axis=1)
+    assert float(((low <= 0) & (high >= 0)).mean()) == pytest.approx(held, abs=0.05)
+
+
+def test_methods_of_a_drive_are_told_apart_if_replicates_and_blocks_tell_them_apart() -> None:
+    """Every replicate finds stpl two points better, on half of the drive much better, on the other half worse: chance in adaptation
+    is nothing, the part of the drive is all. adabn is better everywhere."""
+    groups = []
+    for method, right in (("ur", [50] * 40), ("stpl", [64] * 20 + [42] * 20), ("adabn", [60] * 40)):
+        records, counts = {}, {}
+        for seed in (0, 1, 2):
+            record, _ = drive_record(method, seed, 50)
+            pixels = {f"f{i:03d}": np.array([[n + seed, 100, 100]] * 11) for i, n in enumerate(right)}
+            counts[record.run] = pixels
+            total = np.sum(list(pixels.values()), axis=0)[0]
+            iou = float(100 * total[0] / (total[1] + total[2] - total[0]))
+            result = record.result.model_copy(update={"miou": iou + 0.01 * seed})
+            records[seed] = record.model_copy(update={"result": result})
+        groups.append(group_of(method, (), records, counts))
+    family = families_of(groups)["SFDA"]
+    seeds_alone = ranking.family({group.name: group.miou for group in groups})
+    assert seeds_alone.told_apart("stpl", "ur") and not family.told_apart("stpl", "ur")
+    assert family.told_apart("adabn", "ur") and (family.corrected["stpl", "ur"] or 0) > 0.05
+    assert families_of([replace(group, counts={}) for group in groups]) == {}  # without pixels there is no second test
 
 
 def test_blocks_are_wider_than_single_frames_where_neighbours_are_alike() -> None:
@@ -60,7 +106,7 @@ def test_pairs_get_the_same_blocks() -> None:
     assert paired is not None and paired.replicates == 2 and paired.sequences == 32
     expected = 100 * (60 / 140 - 50 / 150)
     assert (paired.difference, paired.low, paired.high) == pytest.approx((expected,) * 3)
-    assert paired.p == pytest.approx(2 / 2001)
+    assert paired.p == pytest.approx(2 / 10_001)
     assert paired_blocks(a, {}) is None and paired_blocks(a, {0: drive([1])}) is None
 
 
@@ -170,3 +216,11 @@ def test_a_record_without_the_score_on_all_frames_is_refused() -> None:
     )
     rendered = load_shift("ministreet")
     assert "has a score of a transductive split, unlike shift 'ministreet'" in _faults(good, rendered, cls)
+
+
+def test_a_record_that_names_other_averages_than_its_method_has_is_refused() -> None:
+    shift, cls = load_shift(SHIFT), method_class("cotta")
+    for averages, faults in (("teacher", 0), ("none", 1)):
+        ingredients = {"fusion": "conv1x1", "flow": "dis", "averages": averages, "start": "source, target statistics"}
+        record, _ = drive_record("cotta", 0, 60, ingredients=ingredients)
+        assert len([fault for fault in _faults(record, shift, cls) if "averages 'none' took part" in fault]) == faults

@@ -66,7 +66,7 @@ def test_the_best_of_a_setting_and_who_is_not_told_apart(tmp_path: Path, three: 
     assert scores["STPL"][WORLD] == "**41.0 ± 2.5**"
     assert scores["UR"][WORLD] == "41.0 ± 2.2 ≈" and scores["HCL"][WORLD] == "36.0 ± 2.5"
     assert scores["FDA"][WORLD] == "46.0 ± 2.5" and scores["STPL"]["atlas: night"] == "60.0"
-    assert scores["HCL"][DRIVE].startswith("**45.0")
+    assert scores["HCL"][DRIVE] == "45.0 ± 0.6"  # of a drive without its pixels nothing is tested
 
 
 def test_the_picture_shows_gains_of_methods(tmp_path: Path, three: dict[str, list[Group]]) -> None:

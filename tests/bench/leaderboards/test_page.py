@@ -123,8 +123,39 @@ def test_every_pair_of_a_setting() -> None:
 def test_order_against_the_published_one() -> None:
     # Published: source_only 37.1 < stpl 52.5 < oracle 69.9, and measured so too; adabn has no published number.
     (order,) = table(build(SHIFT, standard()), "Measured against published order")
-    assert list(order.values()) == ["all rows", "3", "3", "+1.00", "+1.00 to +1.00"]
+    assert list(order.values()) == ["all rows", "3", "3", "+1.00", "0.333", "+1.00 to +1.00"]
     assert "Measured against" not in build(SHIFT, [r for r in standard() if r.config.method != "oracle"])
+
+
+def test_two_processors_are_not_compared() -> None:
+    """Self-training ran on A: 10 s over 200 steps; UR on A and twice on B, STPL on B alone."""
+
+    def timed(method: str, seed: int, cpu: str, seconds: float) -> Record:
+        record = make_record(method, seed, 40.0)
+        cost = record.cost.model_copy(update={"cpu_seconds": seconds, "peak_memory_mb": seconds})
+        return record.model_copy(update={"hardware": {**record.hardware, "cpu": cpu}, "cost": cost})
+
+    records = [timed("self_training", seed, "A", 10.0) for seed in range(3)]
+    records += [timed("ur", 0, "A", 15.0), timed("ur", 1, "B", 90.0), timed("ur", 2, "B", 90.0)]
+    records += [timed("stpl", seed, "B", 100.0) for seed in range(3)]
+    page = build(SHIFT, records)
+    for heading in ("Results", "Cost"):
+        rows = table(page, heading)
+        assert [row(rows, name)["step, ×"] for name in ("Self-training", "UR", "STPL")] == ["1.00", "1.50", "–"]
+    assert (
+        row(table(page, "Cost"), "UR")["memory, ×"] == "1.50" and row(table(page, "Cost"), "STPL")["memory, ×"] == "–"
+    )
+
+
+def test_a_pair_that_only_the_smaller_table_tells_apart_is_named() -> None:
+    """STPL - self-training: 0.4, 0.5, 0.6, t = 8.7, p = 0.013: 0.026 of two rows; 0.039 of the three pairs. HCL makes it six."""
+    scores = {"self_training": (40.0, 42.0, 44.0), "stpl": (40.4, 42.5, 44.6), "ur": (40.1, 41.5, 44.9)}
+    few = [make_record(method, seed, x) for method, values in scores.items() for seed, x in enumerate(values)]
+    assert "Told apart by the p-values of this table alone" not in build(SHIFT, few)
+    more = [*few, *(make_record("tent", seed, x) for seed, x in enumerate((41.0, 40.5, 46.0)))]
+    page = build(SHIFT, more)
+    assert "Told apart by the p-values of this table alone, and not where all pairs" in page
+    assert "STPL − Self-training (mean teacher) (0.039 here, 0.078 there)" in page
 
 
 def test_a_method_that_evaluates_its_average_shows_its_student() -> None:

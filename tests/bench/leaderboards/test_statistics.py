@@ -102,6 +102,23 @@ def test_rank_correlation_by_hand() -> None:
     correlation = rank_correlation(measured, published)
     assert correlation is not None and (correlation.methods, correlation.seeds, correlation.low) == (4, 1, None)
     assert correlation.rho == pytest.approx(0.8)
+    assert correlation.p == pytest.approx(
+        8 / 24
+    )  # of 24 orders one is the same, three are one exchange off; and their reverses
+
+
+def test_three_methods_in_the_same_order_are_no_proof() -> None:
+    """A third of the orders of three are as good, in one direction or the other; the t approximation would say p = 0."""
+    measured = {name: {0: value} for name, value in (("a", 1.0), ("b", 2.0), ("c", 3.0))}
+    correlation = rank_correlation(measured, {"a": 1.0, "b": 2.0, "c": 3.0})
+    assert correlation is not None and correlation.p == pytest.approx(2 / 6)
+
+
+def test_what_the_order_of_sums_changes_is_no_difference() -> None:
+    a = {seed: 40.0 + seed for seed in range(4)}
+    b = {seed: value + (1e-12 if seed else -1e-12) for seed, value in a.items()}
+    paired = paired_difference(a, b)
+    assert paired is not None and (paired.difference, paired.half, paired.p) == (0.0, 0.0, 1.0)
 
 
 def test_rank_correlation_interval_is_over_seeds_and_reproducible() -> None:

@@ -195,6 +195,18 @@ def test_rows_without_records_are_named() -> None:
     assert "no comparison" not in reported(TEMPERATURES).text
 
 
+def test_rows_with_fewer_replicates_are_counted() -> None:
+    study, records = study_with_records(TEMPERATURES)
+    last = max(record.config.seed for record in records)
+    fewer = [r for r in records if r.config.settings["temperature"] != 0.2 or r.config.seed != last]
+    study_report = report(study, expand(study), SHIFT, fewer)
+    assert study_report is not None and study_report.gaps == [
+        f"1 of 4 rows have {last} of {last + 1} replicates. A difference is over those that both have, so it need not be that of "
+        "the means in the table."
+    ]
+    assert reported(TEMPERATURES).gaps == []
+
+
 @pytest.mark.parametrize("named", [None, "0.4"])
 def test_without_its_reference_a_study_has_no_page(named: str | None) -> None:
     """With another row to compare with it would say other things."""
