@@ -121,6 +121,17 @@ def test_a_file_of_the_users_is_kept(new_shift: Path, data: Path) -> None:
     assert result.exit_code == 2 and "is there already" in result.output and new_shift.read_text() == before
 
 
+@pytest.mark.parametrize("name", ["x.yaml", "a name.yaml"])
+def test_a_refused_shift_replaces_and_leaves_no_file(name: str, data: Path, tmp_path: Path) -> None:
+    result = new(data, tmp_path / name, classes="a,a" if name == "x.yaml" else data / "label_colors.txt")
+    assert result.exit_code == 2 and f"Shift {name}: " in result.output and not list(tmp_path.iterdir())
+    (tmp_path / name).write_text("a week's work")
+    command = ["shift", "new", "--out", tmp_path / name, "--classes", "a,a", "--force"]
+    for side, folder in (("target", data / "dusk"), ("source", data / "day")):
+        command += [f"--{side}", folder / "images", f"--{side}-labels", folder / "masks"]
+    assert call(*command).exit_code == 2 and (tmp_path / name).read_text() == "a week's work"
+
+
 # Check ----------------------------------------------------------------------------------------------------------------
 
 
