@@ -52,7 +52,7 @@ def run(
         compiled: let ``torch.compile`` work on the encoder.
         skip_bad: replace a clip that cannot be read by the next one, and count it.
         save_predictions: save what each kept step says about so many target training clips.
-        force: repeat a finished run.
+        force: repeat a finished run; what no run wrote stays in its folder.
         tensorboard: log losses, rates and pictures to ``<run>/tensorboard``.
         keywords: those of :class:`Place`; all others are ``options``.
 

@@ -56,14 +56,20 @@ def locked(path: Path, timeout: float = 600.0) -> Iterator[None]:
         lock.release()
 
 
-def clear_left_over(path: Path, work: Path | None = None) -> None:
+def clear_left_over(path: Path, work: Path | None = None, tidy: Callable[[Path], None] | None = None) -> None:
     """Remove what a process that was killed behind its result at ``path`` left: its lock, and the folder that it worked in.
 
     Where another process holds the lock, or nothing can be written, all stays.
+
+    Args:
+        work: the folder that it worked in.
+        tidy: called with ``path`` where not all in that folder may go.
     """
     if path.with_name(f"{path.name}.lock").exists() or (work is not None and work.is_dir()):
         with contextlib.suppress(Busy, RunError), locked(path, timeout=0):
-            if work is not None:
+            if tidy is not None:
+                tidy(path)
+            elif work is not None:
                 shutil.rmtree(work, ignore_errors=True)
 
 
