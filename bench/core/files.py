@@ -170,6 +170,11 @@ def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
         scratch.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def real(path: Path) -> Path:
+    """Where a link leads: a file of the user's that is written anew is updated there, and the link stays."""
+    return Path(os.path.realpath(path))
+
+
 def no_file(path: Path) -> str | None:
     """What stands where a file is expected: ``a folder``, ``a pipe``, ``a device``, ``a socket``. None for a file, and where
     nothing is. To open a pipe would wait for its other end for ever, and a device may never end."""

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from bench.core.errors import RunError, UsageError
-from bench.core.files import sha256_of, write_atomically
+from bench.core.files import real, sha256_of, write_atomically
 from bench.core.registry import resolve
 from bench.core.schema import from_yaml
 from bench.networks.build import rounded_size
@@ -139,7 +139,7 @@ def write_shift(
         train=train, val=scored, **facts,
     )  # fmt: skip
     from_yaml(text, Shift, f"Shift {out.name}")  # before anything is written: what is refused replaces no file
-    write_atomically(out, text)
+    write_atomically(real(out), text)
     return out
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import Field
 
 from bench.core.errors import RunError, UsageError
-from bench.core.files import write_atomically
+from bench.core.files import real, write_atomically
 from bench.core.registry import shift_names
 from bench.core.schema import Model
 from bench.core.seeding import seed_for
@@ -190,7 +190,7 @@ def write_log(path: Path, done: Tries) -> None:
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(sorted(rows.values(), key=lambda r: (r["method"], int(r["trial"]), r["config"], int(r["seed"]))))
-    write_atomically(path, text.getvalue())
+    write_atomically(real(path), text.getvalue())
 
 
 def summary(done: Tries) -> list[dict[str, Any]]:

@@ -162,6 +162,13 @@ def test_the_log_has_one_line_per_run_and_grows(tmp_path: Path) -> None:
     assert logged[0]["revision"] == "abc" and math.isfinite(float(logged[0]["miou"]))
 
 
+def test_a_link_to_a_log_stays_one(tmp_path: Path) -> None:
+    link, path = tmp_path / "link.csv", tmp_path / "elsewhere" / "log.csv"
+    link.symlink_to(path)
+    carried_out(tmp_path, tuning("hcl", "0:2", log=link))
+    assert link.is_symlink() and len(rows(path)) == 2
+
+
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"hello\n1\n", b""])
 def test_a_log_that_is_none_is_not_overwritten(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
