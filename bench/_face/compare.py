@@ -67,16 +67,21 @@ def _sweep(
     dry_run: bool = False,
     cores: int | None = None,
 ) -> Jobs:
+    from bench.core.progress import say
     from bench.core.workspace import Workspace
     from bench.sweeps.jobs import Jobs, SweepFolder
     from bench.sweeps.spec import plan
 
     workspace = Workspace.at(**folders)
     if dry_run:
-        return Jobs(SweepFolder(workspace.runs, whole.name), plan(whole), note=False)
-    from bench.sweeps.on_ray import Cluster, sweep_runs
+        jobs = Jobs(SweepFolder(workspace.runs, whole.name), plan(whole), note=False)
+    else:
+        from bench.sweeps.on_ray import Cluster, sweep_runs
 
-    return sweep_runs(whole, workspace, Cluster(address, cores, dashboard=dashboard))
+        jobs = sweep_runs(whole, workspace, Cluster(address, cores, dashboard=dashboard))
+    if jobs.same_trials:
+        say(f"the same settings, so one run: {', '.join(jobs.same_trials)}")
+    return jobs
 
 
 def plan(
