@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .place import LEADERBOARDS, Place, runs_in, working
+from .place import LEADERBOARDS, Place, root_in, runs_in, working
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,4 +151,4 @@ def records(shift: str = "ministreet", root: str | Path = LEADERBOARDS, runs: st
     """Committed records of a shift and finished runs on it, a row each: method, options, seed, scores in percent, cost."""
     from bench.runs.finished import records_frame
 
-    return records_frame(shift, Path(root), runs_in(runs))
+    return records_frame(shift, root_in(root), runs_in(runs))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import platform
@@ -91,15 +92,35 @@ def _is_held(lock: BaseFileLock, file: Path) -> bool:
         return False
 
 
+PLACE = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY}
+    | {errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
+)
+"""Errors that more space would not mend."""
+
+
+def check_folder(path: Path, option: str = "--out") -> None:
+    """Refuse, before work starts, a folder that cannot be one, since it or what it lies in is something else.
+
+    Args:
+        option: that gives the folder, for the message.
+
+    Raises:
+        UsageError: names what is no folder.
+    """
+    there = next((place for place in (path, *path.parents) if os.path.lexists(place)), None)
+    if there is not None and not os.path.isdir(there):
+        raise UsageError(f"{there} is not a folder; choose another {option}")
+
+
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Turn what the operating system says of a full or read-only disk into one line with the path."""
     try:
         yield
     except OSError as error:
-        raise RunError(
-            f"Cannot write {path}: {error.strerror or error}; free space or choose another folder"
-        ) from error
+        advice = "choose another folder or name" if error.errno in PLACE else "free space or choose another folder"
+        raise RunError(f"Cannot write {path}: {error.strerror or error}; {advice}") from error
 
 
 @contextmanager

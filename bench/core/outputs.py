@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 
 from .errors import UsageError
-from .files import disk_errors, no_file, sha256_of, watchers, write_atomically
+from .files import check_folder, disk_errors, no_file, sha256_of, watchers, write_atomically
 from .sealed import load_json
 
 MANIFEST = ".bench-output.jsonl"
@@ -112,8 +112,7 @@ class Output:
         Raises:
             UsageError: names the first such file.
         """
-        if self.folder.exists() and not self.folder.is_dir():
-            raise UsageError(f"{self.folder} is not a folder; choose another --out")
+        check_folder(self.folder)
         for name in names:
             if not self.owns(name):
                 raise self._foreign(name)

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from bench.core.errors import RunError, UsageError
-from bench.core.files import real, sha256_of, write_atomically
+from bench.core.files import check_folder, no_file, real, sha256_of, write_atomically
 from bench.core.registry import resolve
 from bench.core.schema import from_yaml
 from bench.networks.build import rounded_size
@@ -112,7 +112,10 @@ def write_shift(
     """
     if out.suffix not in (".yaml", ".yml"):
         raise UsageError(f"--out {out}: a shift is a .yaml file")
-    if out.exists() and not force:
+    check_folder(out.parent)
+    if kind := no_file(out):
+        raise UsageError(f"--out {out} is {kind}; choose another --out")
+    if os.path.lexists(out) and not force:
         raise UsageError(f"{out} is there already; choose another --out, or --force")
     names, label_line = named(classes)
     facts: dict[str, str] = {}

@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import Field
 
 from bench.core.errors import RunError, UsageError
-from bench.core.files import real, write_atomically
+from bench.core.files import check_folder, no_file, real, write_atomically
 from bench.core.registry import shift_names
 from bench.core.schema import Model
 from bench.core.seeding import seed_for
@@ -136,8 +136,12 @@ def read_log(path: Path) -> dict[str, dict[str, Any]]:
     """Lines of a log by their runs; none where there is no log.
 
     Raises:
+        UsageError: it is a folder, or lies in what is none.
         RunError: it is another file, cannot be read, or has a line that no run wrote.
     """
+    check_folder(path.parent, "--log")
+    if kind := no_file(path):
+        raise UsageError(f"{path} is {kind}; give a file to --log")
     if not path.is_file():
         return {}
     try:
