@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from .place import LEADERBOARDS, Place, working
+from .place import LEADERBOARDS, Place, root_in, working
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -38,12 +38,12 @@ def leaderboard(
 
     if sample and not check:
         raise UsageError("sample scores records again; it goes with check")
-    files = (page.check if check else page.write)(Path(root))
+    files = (page.check if check else page.write)(root_in(root))
     if sample:
         from bench.leaderboards.sample import score_sample
 
         with working({"runs": runs, "cache": cache, "data_root": data_root, "device": "cpu"}) as workspace:
-            done = score_sample(Path(root), sample, workspace)
+            done = score_sample(root_in(root), sample, workspace)
         sys.stderr.write(f"bench: {done.text}\n")
     return files
 
@@ -64,7 +64,7 @@ def site(out: str | Path = "site", root: str | Path = LEADERBOARDS) -> list[Path
     from bench.pages.site import write_site
 
     with ProgressDisplay() as progress:
-        return write_site(Path(root), Path(out), progress)
+        return write_site(root_in(root), Path(out), progress)
 
 
 def submit(
@@ -85,7 +85,7 @@ def submit(
     with working({"cache": cache, "data_root": data_root, "device": "cpu"}) as workspace:
         return submit_runs(
             [Path(folder) for folder in folders],
-            Path(root),
+            root_in(root),
             workspace.cache,
             allow_dirty,
             workspace.progress,
@@ -155,7 +155,7 @@ def verify(
     else:
         config = make_run_config(str(method), shift, 0, dict(options or {}))
     with working(place) as workspace:
-        return verify_on_worlds(config, worlds, seeds, Path(root), workspace)
+        return verify_on_worlds(config, worlds, seeds, root_in(root), workspace)
 
 
 def release(
@@ -182,7 +182,7 @@ def release(
     from bench.runs.options import parse_range
 
     configs = [make_run_config("source_only", shift, seed, dict(options or {})) for seed in parse_range("seeds", seeds)]
-    return release_sources(configs, Workspace.at(runs, cache, device="cpu"), Path(root))
+    return release_sources(configs, Workspace.at(runs, cache, device="cpu"), root_in(root))
 
 
 def analyse(
@@ -219,8 +219,9 @@ def analyse(
     from bench.analysis.analyse import analyse as look_at
     from bench.core.errors import UsageError
 
+    root = root_in(root)
     if check:
-        return page.check(Path(root))
+        return page.check(root)
     if embedding not in (None, "tsne", "pca"):
         raise UsageError(f"--embedding is tsne or pca, got '{embedding}'")
     written: list[Path] = []
@@ -228,10 +229,10 @@ def analyse(
         chosen = list(parts) or ([] if embedding or pseudo_labels else list(PARTS))
         with working(place) as workspace:
             folders = _finished(runs_, methods, shift, seeds, workspace.runs)
-            written += judge_runs(folders, Path(root), workspace) if pseudo_labels else []
+            written += judge_runs(folders, root, workspace) if pseudo_labels else []
             if chosen or embedding:
-                written += look_at(folders, chosen, embedding, Path(root), workspace, cells)
-    return written + page.write(Path(root))
+                written += look_at(folders, chosen, embedding, root, workspace, cells)
+    return written + page.write(root)
 
 
 def scorers(
@@ -257,17 +258,16 @@ def scorers(
     from bench.analysis.scorers import of_root, score_runs
     from bench.core.errors import UsageError
 
+    root = root_in(root)
     if check:
-        if not (pages := of_root(Path(root))):
-            raise UsageError(
-                f"Nothing is scored in {Path(root) / 'analysis'}; `bench scorers RUN` puts something there"
-            )
+        if not (pages := of_root(root)):
+            raise UsageError(f"Nothing is scored in {root / 'analysis'}; `bench scorers RUN` puts something there")
         return pages.stale()
     written: list[Path] = []
     if runs_ or methods:
         with working(place) as workspace:
-            written += score_runs(_finished(runs_, methods, shift, seeds, workspace.runs), Path(root), workspace)
-    return written + of_root(Path(root)).write()
+            written += score_runs(_finished(runs_, methods, shift, seeds, workspace.runs), root, workspace)
+    return written + of_root(root).write()
 
 
 def _finished(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .place import LEADERBOARDS, Place, runs_in
+from .place import LEADERBOARDS, Place, root_in, runs_in
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -67,16 +67,21 @@ def _sweep(
     dry_run: bool = False,
     cores: int | None = None,
 ) -> Jobs:
+    from bench.core.progress import say
     from bench.core.workspace import Workspace
     from bench.sweeps.jobs import Jobs, SweepFolder
     from bench.sweeps.spec import plan
 
     workspace = Workspace.at(**folders)
     if dry_run:
-        return Jobs(SweepFolder(workspace.runs, whole.name), plan(whole), note=False)
-    from bench.sweeps.on_ray import Cluster, sweep_runs
+        jobs = Jobs(SweepFolder(workspace.runs, whole.name), plan(whole), note=False)
+    else:
+        from bench.sweeps.on_ray import Cluster, sweep_runs
 
-    return sweep_runs(whole, workspace, Cluster(address, cores, dashboard=dashboard))
+        jobs = sweep_runs(whole, workspace, Cluster(address, cores, dashboard=dashboard))
+    if jobs.same_trials:
+        say(f"the same settings, so one run: {', '.join(jobs.same_trials)}")
+    return jobs
 
 
 def plan(
@@ -146,14 +151,14 @@ def study(
     from bench.sweeps.spec import from_study
     from bench.sweeps.study import expand, load_study
 
-    definition = load_study(name)
+    definition, root = load_study(name), root_in(root)
     expand(definition)  # what is wrong with a row is said with the row's label
     folders = {"runs": runs, "cache": cache, "data_root": data_root}
     jobs = _sweep(from_study(definition, seeds, **spread), folders, address, dashboard, dry_run)
     if dry_run or any(job.state == "failed" for job in jobs.runs):
         return jobs, []
     records = jobs.records()
-    pages = study_pages(definition, records, Path(root), sequences_of_runs(jobs.folder.runs, records))
+    pages = study_pages(definition, records, root, sequences_of_runs(jobs.folder.runs, records))
     for page in pages:
         page.write()
     return jobs, [path for page in pages for path in page.files]
@@ -167,7 +172,7 @@ def compare(
     from bench.runs.finished import find_record
     from bench.runs.records import read_record
 
-    return Comparison(*(read_record(find_record(str(run), runs_in(runs), Path(root))) for run in (run_a, run_b)))
+    return Comparison(*(read_record(find_record(str(run), runs_in(runs), root_in(root))) for run in (run_a, run_b)))
 
 
 def gains(
@@ -181,7 +186,7 @@ def gains(
     """What a method (``stpl``, ``stpl:fusion=none``, or one run) wins and loses over another by class, paired by replicate."""
     from bench.analysis.gains import run_gains
 
-    return run_gains(ours, theirs, shift, Path(out) if out else None, runs_in(runs), Path(root))
+    return run_gains(ours, theirs, shift, Path(out) if out else None, runs_in(runs), root_in(root))
 
 
 def export(run: str | Sequence[str], csv: str | Path = "metrics.csv", runs: str | Path | None = None) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .place import LEADERBOARDS, Place, working
+from .place import LEADERBOARDS, Place, root_in, working
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -112,5 +112,5 @@ def report(
 
     with working(place) as workspace:
         footage = [None if path is None else Path(path) for path in (before, frames)]
-        write_report(str(run), Path(out), Path(root), workspace, *footage)
+        write_report(str(run), Path(out), root_in(root), workspace, *footage)
     return Path(out)

@@ -51,7 +51,26 @@ def working(place: Mapping[str, Any], **options: Any) -> Iterator[Workspace]:
 
 
 def runs_in(runs: str | Path | None) -> Path:
-    """The folder of runs."""
+    """The folder of runs.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    from bench.core.files import check_folder
     from bench.core.workspace import default_runs
 
-    return Path(runs or default_runs())
+    folder = Path(runs or default_runs())
+    check_folder(folder, "--runs")
+    return folder
+
+
+def root_in(root: str | Path) -> Path:
+    """The folder of committed records and of what is made of them.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    from bench.core.files import check_folder
+
+    check_folder(Path(root), "--root")
+    return Path(root)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .place import LEADERBOARDS, Place, runs_in, working
+from .place import LEADERBOARDS, Place, root_in, runs_in, working
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +52,7 @@ def run(
         compiled: let ``torch.compile`` work on the encoder.
         skip_bad: replace a clip that cannot be read by the next one, and count it.
         save_predictions: save what each kept step says about so many target training clips.
-        force: repeat a finished run.
+        force: repeat a finished run; what no run wrote stays in its folder.
         tensorboard: log losses, rates and pictures to ``<run>/tensorboard``.
         keywords: those of :class:`Place`; all others are ``options``.
 
@@ -151,4 +151,4 @@ def records(shift: str = "ministreet", root: str | Path = LEADERBOARDS, runs: st
     """Committed records of a shift and finished runs on it, a row each: method, options, seed, scores in percent, cost."""
     from bench.runs.finished import records_frame
 
-    return records_frame(shift, Path(root), runs_in(runs))
+    return records_frame(shift, root_in(root), runs_in(runs))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import platform
@@ -56,14 +57,20 @@ def locked(path: Path, timeout: float = 600.0) -> Iterator[None]:
         lock.release()
 
 
-def clear_left_over(path: Path, work: Path | None = None) -> None:
+def clear_left_over(path: Path, work: Path | None = None, tidy: Callable[[Path], None] | None = None) -> None:
     """Remove what a process that was killed behind its result at ``path`` left: its lock, and the folder that it worked in.
 
     Where another process holds the lock, or nothing can be written, all stays.
+
+    Args:
+        work: the folder that it worked in.
+        tidy: called with ``path`` where not all in that folder may go.
     """
     if path.with_name(f"{path.name}.lock").exists() or (work is not None and work.is_dir()):
         with contextlib.suppress(Busy, RunError), locked(path, timeout=0):
-            if work is not None:
+            if tidy is not None:
+                tidy(path)
+            elif work is not None:
                 shutil.rmtree(work, ignore_errors=True)
 
 
@@ -85,15 +92,35 @@ def _is_held(lock: BaseFileLock, file: Path) -> bool:
         return False
 
 
+PLACE = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY}
+    | {errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
+)
+"""Errors that more space would not mend."""
+
+
+def check_folder(path: Path, option: str = "--out") -> None:
+    """Refuse, before work starts, a folder that cannot be one, since it or what it lies in is something else.
+
+    Args:
+        option: that gives the folder, for the message.
+
+    Raises:
+        UsageError: names what is no folder.
+    """
+    there = next((place for place in (path, *path.parents) if os.path.lexists(place)), None)
+    if there is not None and not os.path.isdir(there):
+        raise UsageError(f"{there} is not a folder; choose another {option}")
+
+
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Turn what the operating system says of a full or read-only disk into one line with the path."""
     try:
         yield
     except OSError as error:
-        raise RunError(
-            f"Cannot write {path}: {error.strerror or error}; free space or choose another folder"
-        ) from error
+        advice = "choose another folder or name" if error.errno in PLACE else "free space or choose another folder"
+        raise RunError(f"Cannot write {path}: {error.strerror or error}; {advice}") from error
 
 
 @contextmanager
@@ -162,6 +189,11 @@ def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
     """
     with whole(path) as scratch:
         scratch.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def real(path: Path) -> Path:
+    """Where a link leads: a file of the user's that is written anew is updated there, and the link stays."""
+    return Path(os.path.realpath(path))
 
 
 def no_file(path: Path) -> str | None:

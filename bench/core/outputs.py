@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 
 from .errors import UsageError
-from .files import disk_errors, no_file, sha256_of, watchers, write_atomically
+from .files import check_folder, disk_errors, no_file, sha256_of, watchers, write_atomically
 from .sealed import load_json
 
 MANIFEST = ".bench-output.jsonl"
@@ -112,8 +112,7 @@ class Output:
         Raises:
             UsageError: names the first such file.
         """
-        if self.folder.exists() and not self.folder.is_dir():
-            raise UsageError(f"{self.folder} is not a folder; choose another --out")
+        check_folder(self.folder)
         for name in names:
             if not self.owns(name):
                 raise self._foreign(name)
@@ -179,7 +178,8 @@ class Output:
             self.check([name])
             return
         size, digest = scratch.stat().st_size, sha256_of(scratch)
-        unchanged = destination.is_file() and destination.stat().st_size == size and sha256_of(destination) == digest
+        unchanged = destination.is_file() and not destination.is_symlink()
+        unchanged = unchanged and destination.stat().st_size == size and sha256_of(destination) == digest
         if not unchanged and not self.owns(name):
             raise self._foreign(name)
         self._note(name, size=size, sha256=digest)
@@ -195,7 +195,7 @@ class Output:
     def _lines(self) -> list[dict[str, object]]:
         """Valid lines of the manifest. Others are left out, so the files that they named do not count as the command's."""
         path, lines = self.folder / MANIFEST, []
-        if path.is_file() and not path.is_symlink():
+        if path.is_file():
             for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 with contextlib.suppress(ValueError):
                     line = load_json(text)
@@ -204,6 +204,9 @@ class Output:
         return lines
 
     def _read(self) -> None:
+        manifest = self.folder / MANIFEST
+        if kind := "a link" if manifest.is_symlink() else no_file(manifest):  # neither believed nor written through
+            raise UsageError(f"{manifest}, where outputs are noted, is {kind}; remove it or choose another --out")
         with disk_errors(self.folder):
             for line in self._lines():
                 inside = PurePosixPath(str(line["file"]))

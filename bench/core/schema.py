@@ -160,11 +160,20 @@ def read_yaml(path: Path, model: type[M], kind: str) -> M:
     Raises:
         UsageError: not YAML, or not valid (with the field's path).
     """
+    return from_yaml(path.read_text(encoding="utf-8", errors="replace"), model, f"{kind} {path.name}")
+
+
+def from_yaml(text: str, model: type[M], name: str) -> M:
+    """A validated model from a YAML text.
+
+    Raises:
+        UsageError: not YAML, or not valid (with the field's path).
+    """
     try:
-        content = load_yaml(path.read_text(encoding="utf-8", errors="replace"))
+        content = load_yaml(text)
     except yaml.YAMLError as error:
-        raise UsageError(f"{kind} {path.name} is not YAML: {short(error)}") from None
-    return validated(model, content, f"{kind} {path.name}")
+        raise UsageError(f"{name} is not YAML: {short(error)}") from None
+    return validated(model, content, name)
 
 
 def validated(model: type[M], content: Any, name: str) -> M:

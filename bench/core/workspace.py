@@ -14,6 +14,7 @@ from methods.base import ClipBatch
 from stpl.segmenter import VideoSegmenter
 
 from .errors import UsageError
+from .files import check_folder
 from .progress import Progress, quiet
 from .registry import ROOT
 
@@ -106,7 +107,7 @@ class Workspace:
         """A workspace from what a person gives: folders or nothing, a device's name, threads of torch and OpenCV (0 leaves them).
 
         Raises:
-            UsageError: no such device.
+            UsageError: no such device, or a folder that is something else.
         """
         if threads:
             import cv2
@@ -115,6 +116,8 @@ class Workspace:
             cv2.setNumThreads(threads)
         root = Path(data_root) if data_root else default_data_root()
         folders = Path(runs or default_runs()), Path(cache or default_cache())
+        for folder, option in zip(folders, ("--runs", "--cache"), strict=True):
+            check_folder(folder, option)
         return cls(*folders, pick_device(device), progress, data_root=root, **options)
 
 

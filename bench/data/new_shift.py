@@ -9,9 +9,9 @@ from typing import Any
 import yaml
 
 from bench.core.errors import RunError, UsageError
-from bench.core.files import sha256_of, write_atomically
+from bench.core.files import check_folder, no_file, real, sha256_of, write_atomically
 from bench.core.registry import resolve
-from bench.core.schema import read_yaml
+from bench.core.schema import from_yaml
 from bench.networks.build import rounded_size
 from bench.networks.model_file import read_info
 from bench.networks.published import convert
@@ -104,15 +104,18 @@ def write_shift(
     val: str,
     force: bool = False,
 ) -> Path:
-    """Write the YAML, and read it again. See ``bench.shift_new``.
+    """Write the YAML if it is a valid shift. See ``bench.shift_new``.
 
     Raises:
-        UsageError: the file is there, what is given does not fit together, or it is no shift in the end.
+        UsageError: the file is there, what is given does not fit together, or makes no valid shift; nothing is written then.
         RunError: pictures or a model that cannot be read.
     """
     if out.suffix not in (".yaml", ".yml"):
         raise UsageError(f"--out {out}: a shift is a .yaml file")
-    if out.exists() and not force:
+    check_folder(out.parent)
+    if kind := no_file(out):
+        raise UsageError(f"--out {out} is {kind}; choose another --out")
+    if os.path.lexists(out) and not force:
         raise UsageError(f"{out} is there already; choose another --out, or --force")
     names, label_line = named(classes)
     facts: dict[str, str] = {}
@@ -138,8 +141,8 @@ def write_shift(
         path=out.name, name=out.stem, classes=_flow(list(network_classes)), target=side.rstrip("\n"), network=network,
         train=train, val=scored, **facts,
     )  # fmt: skip
-    write_atomically(out, text)
-    read_yaml(out, Shift, "Shift")
+    from_yaml(text, Shift, f"Shift {out.name}")  # before anything is written: what is refused replaces no file
+    write_atomically(real(out), text)
     return out
 
 

@@ -23,7 +23,7 @@ from pydantic import TypeAdapter
 from bench.core import child
 from bench.core.access import stage
 from bench.core.errors import RunError, UsageError
-from bench.core.files import file_hash, locked, write_atomically
+from bench.core.files import check_folder, file_hash, locked, write_atomically
 from bench.core.loading import sources
 from bench.core.outputs import Output, apart
 from bench.core.registry import resolve
@@ -84,6 +84,7 @@ def opened(
         UsageError: the output holds, is, or lies in what is read; or the classes are not the model's.
         RunError: unreadable files.
     """
+    check_folder(out)
     weights, footage_files = weights_file(checkpoint), find_frames(frames)
     inputs = {"the model": checkpoint, **footage_files.inputs}
     apart(out, inputs | {"the cache": workspace.cache, "the runs": workspace.runs})

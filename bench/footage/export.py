@@ -24,7 +24,7 @@ import torch
 
 from bench.core.access import stage
 from bench.core.errors import BadFile, UsageError
-from bench.core.files import file_hash, write_atomically
+from bench.core.files import check_folder, file_hash, write_atomically
 from bench.core.outputs import Output, apart
 from bench.core.registry import resolve
 from bench.core.schema import finite
@@ -247,6 +247,7 @@ def _on_shift(
 ) -> dict[str, Any]:
     weights = weights_file(checkpoint)
     inputs = {"the model": checkpoint, "the cache": workspace.cache, "the runs": workspace.runs}
+    check_folder(out)
     apart(out, inputs | ({"the data": workspace.data_root} if workspace.data_root else {}))
     loaded = load(checkpoint, workspace)
     name = name or loaded.shift

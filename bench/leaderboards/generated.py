@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.core.errors import UsageError
-from bench.core.files import write_atomically
+from bench.core.files import real, write_atomically
 from bench.core.schema import hash_of
 
 if TYPE_CHECKING:
@@ -73,7 +73,9 @@ class Drawing:
         for path in stale:
             check_own(path, path.is_file() and OWN_NOTE.search(path.read_bytes()[:NOTED]) is not None)
         figure = self.draw()
-        return [save(figure, path, note=self.note) for path in stale]
+        for path in stale:
+            save(figure, real(path), note=self.note)
+        return stale
 
 
 MADE = "Made by `bench "
@@ -133,7 +135,7 @@ class Page:
         check_own(self.path, self.is_own())
         written = [path for drawing in self.drawings for path in drawing.write()]
         if self._is_stale():
-            write_atomically(self.path, self.text)
+            write_atomically(real(self.path), self.text)
             written.append(self.path)
         return written
 

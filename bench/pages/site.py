@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.analysis.strips import FRAMES, film_name
 from bench.core.errors import BadFile, RunError, short
-from bench.core.files import disk_errors, locked, write_atomically
+from bench.core.files import check_folder, disk_errors, locked, write_atomically
 from bench.core.outputs import Output, apart
 from bench.core.progress import Progress, quiet
 from bench.core.registry import method_names, shift_names
@@ -375,6 +375,7 @@ def write_site(root: Path, out: Path, progress: Progress = quiet) -> list[Path]:
         UsageError: ``out`` lies in what is read, or a file of the user's is in the way.
         RunError: see :func:`build`; a full disk.
     """
+    check_folder(out)
     apart(out, {"the leaderboards": root})
     content = build(root, progress)
     with locked(out / ".site"), Output(out, "site") as output:

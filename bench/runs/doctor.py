@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
+from bench.core.errors import UsageError
+from bench.core.files import check_folder
 from bench.core.precision import computes_bfloat16
 from bench.core.provenance import code, cpu_name, versions
 from bench.core.workspace import default_cache, default_runs
@@ -23,16 +26,16 @@ def examine(runs: Path | None, cache: Path | None) -> dict[str, Any]:
     missing = [f"{p}: pip install {p}" for p, version in versions().items() if version == "missing"]
     disk = {}
     for name, folder in folders.items():
-        existing = next(p for p in [folder.resolve(), *folder.resolve().parents] if p.exists())
-        free = shutil.disk_usage(existing).free / 1e9
-        writable = os.access(existing, os.W_OK)
-        disk[name] = {"folder": str(folder), "free_gb": round(free, 1), "writable": writable}
-        if free < NEEDED_GB:
+        real = Path(os.path.realpath(folder))
+        existing = next(p for p in [real, *real.parents] if os.path.exists(p))
+        free, problem = shutil.disk_usage(existing).free / 1e9, _problem(folder, existing, name)
+        disk[name] = {"folder": str(folder), "free_gb": round(free, 1), "writable": not problem}
+        if problem:
+            missing.append(problem)
+        elif free < NEEDED_GB:
             missing.append(
                 f"disk: {free:.1f} GB free for {name} in {folder}, {NEEDED_GB:.0f} GB needed; choose another with --{name}"
             )
-        if not writable:
-            missing.append(f"{folder} cannot be written: choose another folder with --{name}")
     return {
         "code": code(),
         "versions": versions(),
@@ -45,6 +48,18 @@ def examine(runs: Path | None, cache: Path | None) -> dict[str, Any]:
         "optional": {"mmflow": _mmflow()},
         "missing": missing,
     }
+
+
+def _problem(folder: Path, existing: Path, name: str) -> str:
+    """Why nothing can be written to a folder, or to the one that it would be made in; empty where something can."""
+    try:
+        check_folder(folder, f"--{name}")
+        with tempfile.TemporaryFile(dir=existing):  # what permissions allow, a read-only or special file system may not
+            return ""
+    except UsageError as error:
+        return str(error)
+    except OSError as error:
+        return f"{folder} cannot be written ({error.strerror or error}): choose another folder with --{name}"
 
 
 def _mmflow() -> str:

@@ -10,9 +10,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import torch
 
 from bench.core import child
 from bench.core.access import stage
-from bench.core.errors import UsageError
+from bench.core.errors import RunError, UsageError
 from bench.core.files import clear_left_over, disk_errors, locked, sha256_of, write_atomically
 from bench.core.provenance import (
     Environments,
@@ -52,6 +52,7 @@ from .evaluate import Scores, protocol_scores
 from .figures import draw, drawn_labels
 from .finished import CHECKPOINT, CONFIG, RECORD, config_text, finished
 from .known_data import check_finished, same_data, what_data
+from .own_files import check_place, failed, put_aside, put_back, tidy
 from .pseudo_labels import save_predictions
 from .records import Cost, Digests, Record, Result, Selection, keep_places
 from .selection import Snapshot
@@ -91,17 +92,21 @@ def run(config: RunConfig, workspace: Workspace) -> Record:
         )
     folder = workspace.runs / config.hash
     if not workspace.force and (record := _finished_record(folder, config, workspace)) is not None:
-        clear_left_over(folder, folder / "state")
+        clear_left_over(folder, folder / "state", tidy)
         return record  # without a lock: it may lie where nothing can be written
     if boxable(workspace):
         child.prepare()
     with locked(folder):
-        if workspace.force:
-            shutil.rmtree(folder, ignore_errors=True)
-        if (record := _finished_record(folder, config, workspace)) is not None:
+        check_place(folder)
+        (put_aside if workspace.force else put_back)(folder)
+        if not workspace.force and (record := _finished_record(folder, config, workspace)) is not None:
             return record
         bad = BadClips(workspace.skip_bad)
-        return _run(Context(config, config.protocol, workspace, folder, bad))
+        try:
+            return _run(Context(config, config.protocol, workspace, folder, bad))
+        except BaseException:
+            failed(folder)
+            raise
 
 
 def _finished_record(folder: Path, config: RunConfig, workspace: Workspace) -> Record | None:
@@ -188,7 +193,8 @@ def _run(context: Context) -> Record:
         kept = [*((step, path) for step, path, _ in weights[:-1]), (fitted.steps, context.folder / CHECKPOINT)]
         _save_predictions(context, segmenter, start + kept, splits)
     write_atomically(context.folder / RECORD, record.to_json())
-    shutil.rmtree(context.folder / "state", ignore_errors=True)
+    with contextlib.suppress(RunError):  # it is finished all the same
+        tidy(context.folder)
     return record
 
 

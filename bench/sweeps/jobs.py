@@ -24,7 +24,7 @@ from bench.runs.finished import config_text, finished
 from bench.runs.records import Record, read_record
 from bench.runs.source import source_flow
 
-from .search import Tries, write_log
+from .search import Tries, same_trial, write_log
 from .spec import Planned, Sweep, plan
 
 State = Literal["waiting", "running", "done", "found", "stopped", "failed"]
@@ -205,6 +205,9 @@ class Jobs:
     ) -> None:
         self.folder, self.retries, self._notes, self._log = folder, retries, note, log
         self._trials = {run.config.hash: run.trials for run in planned}
+        self._same = {
+            same_trial(run.config.method, trial, run.trials[0]): None for run in planned for trial in run.trials[1:]
+        }
         before, needs = preparations(planned)
         runs = [Job(p.config.hash, "run", p.label, p.config, needs[p.config.hash]) for p in planned]
         self.by_key = {job.key: job for job in [*before, *runs]}
@@ -324,7 +327,12 @@ class Jobs:
             RunError: it is another file, or cannot be written.
         """
         if self._log:
-            write_log(Path(self._log), self.tries())
+            self._same.update(dict.fromkeys(write_log(Path(self._log), self.tries())))
+
+    @property
+    def same_trials(self) -> list[str]:
+        """Which trials of a search drew the settings of another one, or are in the log as another one."""
+        return list(self._same)
 
 
 def counts(jobs: Iterable[Job]) -> dict[str, int]:

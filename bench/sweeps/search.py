@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import Field
 
 from bench.core.errors import RunError, UsageError
-from bench.core.files import write_atomically
+from bench.core.files import check_folder, no_file, real, write_atomically
 from bench.core.registry import shift_names
 from bench.core.schema import Model
 from bench.core.seeding import seed_for
@@ -136,8 +136,12 @@ def read_log(path: Path) -> dict[str, dict[str, Any]]:
     """Lines of a log by their runs; none where there is no log.
 
     Raises:
+        UsageError: it is a folder, or lies in what is none.
         RunError: it is another file, cannot be read, or has a line that no run wrote.
     """
+    check_folder(path.parent, "--log")
+    if kind := no_file(path):
+        raise UsageError(f"{path} is {kind}; give a file to --log")
     if not path.is_file():
         return {}
     try:
@@ -162,21 +166,28 @@ def _is_line(row: Mapping[str, str]) -> bool:
     return numbers and all(text.isascii() and text.isprintable() for text in row.values())
 
 
-def write_log(path: Path, done: Tries) -> None:
-    """Add runs to the committed log (CSV, one line per run; a run already there is not written twice).
+def write_log(path: Path, done: Tries) -> list[str]:
+    """Add runs to the committed log (CSV, one line per run; a run already there is not written twice, and stays the trial that it
+    was called first).
+
+    Returns:
+        Which trials stand there as another one, see :func:`same_trial`.
 
     Raises:
         RunError: the file is another one, or the disk cannot be written.
     """
-    rows = read_log(path)
+    rows, same = read_log(path), list[str]()
     for trial, record in done:
         config = record.config
         searched = {k: config.settings[k] for k in method_class(config.method).SEARCH}
         fixed = {"fusion": config.fusion, "flow": config.flow}
         fixed |= {k: v for k, v in config.settings.items() if k not in searched}
+        called = int(rows[record.run]["trial"]) if record.run in rows else trial
+        if called != trial:
+            same.append(same_trial(config.method, trial, called))
         rows[record.run] = {
             "method": config.method,
-            "trial": trial,
+            "trial": called,
             "seed": config.seed,
             "miou": f"{record.result.miou:.3f}",
             "searched": json.dumps(searched, sort_keys=True),
@@ -190,7 +201,13 @@ def write_log(path: Path, done: Tries) -> None:
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(sorted(rows.values(), key=lambda r: (r["method"], int(r["trial"]), r["config"], int(r["seed"]))))
-    write_atomically(path, text.getvalue())
+    write_atomically(real(path), text.getvalue())
+    return same
+
+
+def same_trial(method: str, trial: int, first: int) -> str:
+    """That a trial drew the settings of another one, and is one run with it."""
+    return f"{method}: trial {trial} is trial {first}"
 
 
 def summary(done: Tries) -> list[dict[str, Any]]:

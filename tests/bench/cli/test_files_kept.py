@@ -33,6 +33,51 @@ def test_a_file_of_the_users_stays(command: str, tmp_path: Path, monkeypatch: py
     assert [p.name for p in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "a week's work"
 
 
+WRONG_KIND = {
+    "run --runs": (
+        "run -m adabn --shift ministreet-tiny --runs so.json",
+        "so.json is not a folder; choose another --runs",
+    ),
+    "run --cache": (
+        "run -m adabn --shift ministreet-tiny --cache so.json/x",
+        "so.json is not a folder; choose another --cache",
+    ),
+    "a dangling link": (
+        "run -m adabn --shift ministreet-tiny --runs gone",
+        "gone is not a folder; choose another --runs",
+    ),
+    "tune --log": (
+        "tune -m stpl --trials 0:1 --log d.yaml --runs r --cache c",
+        "d.yaml is a folder; give a file to --log",
+    ),
+    "adapt": ("adapt --checkpoint m --frames . --out so.json", "so.json is not a folder; choose another --out"),
+    "predict": ("predict --checkpoint m --out gone", "gone is not a folder; choose another --out"),
+    "site": ("site --root d.yaml --out so.json", "so.json is not a folder; choose another --out"),
+    "export": ("export 0123456789ab --csv so.json/m.csv", "so.json is not a folder; choose another --out"),
+    "analyse": ("analyse 0123456789ab --root so.json", "so.json is not a folder; choose another --root"),
+    "scorers": ("scorers 0123456789ab --root so.json/x", "so.json is not a folder; choose another --root"),
+    "study": ("study temperature --root so.json", "so.json is not a folder; choose another --root"),
+    "shift new": (
+        "shift new --target t --target-labels t --source t --source-labels t --classes a,b --out d.yaml --force",
+        "--out d.yaml is a folder; choose another --out",
+    ),
+}
+
+
+@pytest.mark.parametrize("command", sorted(WRONG_KIND))
+def test_an_output_of_the_wrong_kind_is_said_before_any_work(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "so.json").write_text("a week's work")
+    (tmp_path / "d.yaml").mkdir()
+    (tmp_path / "gone").symlink_to("nowhere")
+    line, says = WRONG_KIND[command]
+    result = CliRunner().invoke(cli.app, line.split())
+    assert (result.exit_code, result.stderr) == (2, f"bench: {says}\n")
+    assert (tmp_path / "so.json").read_text() == "a week's work" and not any((tmp_path / "d.yaml").iterdir())
+
+
 def test_what_a_command_wrote_it_writes_again(tmp_path: Path) -> None:
     def preview(clips: int) -> int:
         arguments = ["preview", "--shift", "ministreet-tiny", "--clips", str(clips), "--out", str(tmp_path / "p.png")]

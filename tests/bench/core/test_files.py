@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -14,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from bench.core import files
-from bench.core.files import clear_left_over, clear_scratch, locked, whole, write_atomically
+from bench.core.errors import RunError
+from bench.core.files import clear_left_over, clear_scratch, disk_errors, locked, whole, write_atomically
 
 KILLED = """
 import os, signal, sys
@@ -116,6 +118,21 @@ def test_what_a_kill_behind_a_result_left_goes_unless_somebody_is_at_work(tmp_pa
     lock.touch()
     clear_left_over(result, work)
     assert list(tmp_path.iterdir()) == [result]
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "free space or choose another folder"),
+        (errno.EDQUOT, "free space or choose another folder"),
+        (errno.EROFS, "choose another folder or name"),
+        (errno.ENAMETOOLONG, "choose another folder or name"),
+    ],
+)
+def test_an_error_of_the_disk_comes_with_what_helps(number: int, advice: str) -> None:
+    with pytest.raises(RunError) as caught, disk_errors(Path("x")):
+        raise OSError(number, os.strerror(number))
+    assert str(caught.value) == f"Cannot write x: {os.strerror(number)}; {advice}"
 
 
 RENDER = """

@@ -139,6 +139,18 @@ def test_links_and_folders_are_the_users(tmp_path: Path) -> None:
         Output(tmp_path / "kept", "predict").check([])
 
 
+def test_nothing_is_written_through_or_over_a_link(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("1")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a").symlink_to(tmp_path / "kept")
+    with pytest.raises(UsageError, match="a was not written by"):
+        write_output(tmp_path / "out", a="1")  # not even where the content is the same
+    (tmp_path / "out" / MANIFEST).symlink_to(tmp_path / "kept")
+    with pytest.raises(UsageError, match=rf"{MANIFEST}, where outputs are noted, is a link; remove it or choose"):
+        write_output(tmp_path / "out", b="1")
+    assert (tmp_path / "out" / "a").is_symlink() and (tmp_path / "kept").read_text() == "1"
+
+
 @pytest.mark.parametrize(
     ("out", "says"),
     [

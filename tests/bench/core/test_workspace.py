@@ -56,10 +56,17 @@ def test_unknown_devices(name: str) -> None:
         pick_device(name)
 
 
-def test_the_doctor_names_a_full_disk_and_a_missing_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_doctor_names_a_full_disk_an_unusable_folder_and_a_missing_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     report = examine(tmp_path / "runs", tmp_path / "deep" / "cache")
     assert report["missing"] == [] and set(report["disk"]) == {"runs", "cache"}
     assert not (tmp_path / "runs").exists()  # looking changes nothing
+    (tmp_path / "so.json").touch()
+    assert examine(tmp_path / "so.json", Path("/proc/nope"))["missing"] == [
+        f"{tmp_path / 'so.json'} is not a folder; choose another --runs",
+        "/proc/nope cannot be written (No such file or directory): choose another folder with --cache",
+    ]
     monkeypatch.setattr("bench.runs.doctor.NEEDED_GB", 1e9)
     monkeypatch.setattr("bench.runs.doctor.versions", lambda: {"torch": "1", "safetensors": "missing"})
     missing = examine(tmp_path, tmp_path)["missing"]

@@ -95,7 +95,13 @@ def test_a_figure_is_stale_when_it_is_missing_broken_or_of_other_data(root: Path
     scores.write_bytes(scores.read_bytes()[:-200])
     vector.write_text(vector.read_text().replace("data ", "data 0"))
     assert check(root) == [scores, vector, classes]
-    assert write(root) == [scores, vector, classes] and check(root) == []
+    linked = [page := root / f"{SHIFT}.md", classes]
+    classes.write_bytes(scores.read_bytes())
+    page.write_text(page.read_text(encoding="utf-8").replace("44.0 ± 9.9", "54.0 ± 9.9"), encoding="utf-8")
+    for path in linked:
+        path.symlink_to(path.rename(path.with_name(f"kept-{path.name}")))
+    assert write(root) == [scores, vector, classes, page] and check(root) == []
+    assert all(path.is_symlink() for path in linked)
     commit(root, [scored("oracle", 0, SCORES["oracle"][0] + 0.01)])  # in the scores and on the first page
     assert check(root) == [scores, first, vector]  # the page rounds to 0.1: not stale
 

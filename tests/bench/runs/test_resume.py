@@ -90,14 +90,7 @@ def die_at(moment: str) -> None:
     elif moment == "record half written":
         kill_on(os, "replace", lambda _, to: Path(to).name == "record.json", half_written=True)
     elif moment == "after the record":
-        original_rmtree = adapt.shutil.rmtree
-
-        def rmtree(path: Any, *args: Any, **kwargs: Any) -> None:
-            if Path(path).name == "state" and (Path(path).parent / "record.json").exists():
-                die()
-            original_rmtree(path, *args, **kwargs)
-
-        adapt.shutil.rmtree = rmtree  # type: ignore[assignment]
+        kill_on(adapt, "tidy", lambda folder: (folder / "record.json").exists())
     else:
         raise AssertionError(moment)
 

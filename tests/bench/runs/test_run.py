@@ -23,6 +23,7 @@ from bench.runs import run as adapt
 from bench.runs import training
 from bench.runs.config import RunConfig, alterations, load_shift, make_run_config
 from bench.runs.finished import finished, finished_run
+from bench.runs.own_files import EARLIER
 from bench.runs.records import read_record
 from bench.runs.run import run
 
@@ -131,9 +132,8 @@ def test_force_repeats_it_and_gets_the_same_bits(run_copy: tuple[RunConfig, Work
     config, workspace = run_copy
     folder = workspace.runs / config.hash
     before, weights = read_record(folder / "record.json"), (folder / "checkpoint.safetensors").read_bytes()
-    (folder / "left over").write_text("of an older version")
     after = run(config, dataclasses.replace(workspace, force=True))
-    assert not (folder / "left over").exists() and not (folder / "figures").exists()
+    assert not (folder / "figures").exists() and not (folder / EARLIER).exists()
     assert (folder / "checkpoint.safetensors").read_bytes() == weights
     assert (after.result, after.selection) == (before.result, before.selection)
 

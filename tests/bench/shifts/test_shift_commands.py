@@ -35,7 +35,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def new(data: Path, out: Path, **changes: Any) -> Any:
+def new(data: Path, out: Path, *flags: str, **changes: Any) -> Any:
     options = {
         "out": out,
         "target": data / "dusk" / "images",
@@ -44,9 +44,8 @@ def new(data: Path, out: Path, **changes: Any) -> Any:
         "source": data / "day" / "images",
         "source-labels": data / "day" / "masks",
     } | {key.replace("_", "-"): value for key, value in changes.items()}
-    return call(
-        "shift", "new", *(x for key, value in options.items() if value is not None for x in (f"--{key}", value))
-    )
+    given = (x for key, value in options.items() if value is not None for x in (f"--{key}", value))
+    return call("shift", "new", *given, *flags)
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +118,22 @@ def test_a_file_of_the_users_is_kept(new_shift: Path, data: Path) -> None:
     before = new_shift.read_text()
     result = new(data, new_shift)
     assert result.exit_code == 2 and "is there already" in result.output and new_shift.read_text() == before
+
+
+@pytest.mark.parametrize("name", ["x.yaml", "a name.yaml"])
+def test_a_refused_shift_replaces_and_leaves_no_file(name: str, data: Path, tmp_path: Path) -> None:
+    result = new(data, tmp_path / name, classes="a,a" if name == "x.yaml" else data / "label_colors.txt")
+    assert result.exit_code == 2 and f"Shift {name}: " in result.output and not list(tmp_path.iterdir())
+    (tmp_path / name).write_text("a week's work")
+    assert new(data, tmp_path / name, "--force", classes="a,a").exit_code == 2
+    assert (tmp_path / name).read_text() == "a week's work"
+
+
+def test_a_link_to_a_shift_stays_one(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "kept.yaml").write_text("of another time")
+    (tmp_path / "x.yaml").symlink_to("kept.yaml")
+    assert new(data, tmp_path / "x.yaml", "--force").exit_code == 0 and (tmp_path / "x.yaml").is_symlink()
+    assert load_shift(str(tmp_path / "x.yaml")).name == "x" and "name: x" in (tmp_path / "kept.yaml").read_text()
 
 
 # Check ----------------------------------------------------------------------------------------------------------------

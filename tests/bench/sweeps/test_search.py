@@ -132,6 +132,29 @@ def test_two_trials_that_drew_the_same_are_one_run_and_two_lines_of_the_summary(
     assert sorted(row["trial"] for row in summary(jobs.tries())) == [0, 1, 2]
 
 
+def test_a_run_in_the_log_stays_the_trial_that_it_was_called_first(tmp_path: Path) -> None:
+    """Trials 0 and 1 of stpl are one run."""
+    log = tmp_path / "log.csv"
+    jobs = carried_out(tmp_path, tuning("stpl", "1:2", log=log))
+    assert [row["trial"] for row in rows(log)] == ["1"] and jobs.same_trials == []
+    before = log.read_bytes()
+    for trials, same in (
+        ("0:1", ["stpl: trial 0 is trial 1"]),
+        ("0:2", ["stpl: trial 1 is trial 0", "stpl: trial 0 is trial 1"]),
+    ):
+        assert carried_out(tmp_path, tuning("stpl", trials, log=log)).same_trials == same
+        assert log.read_bytes() == before
+    log.unlink()
+    assert carried_out(tmp_path, tuning("stpl", "0:2", log=log)).same_trials == ["stpl: trial 1 is trial 0"]
+    assert [row["trial"] for row in rows(log)] == ["0"]
+
+
+def test_a_dry_run_says_which_trials_are_one_run(tmp_path: Path) -> None:
+    command = ["sweep", "-m", "stpl", "--search", "random", "--trials", "0:3", "--seeds", "0:2", "--dry-run"]
+    result = CliRunner().invoke(cli.app, [*command, "--shift", "ministreet-dev", "--runs", str(tmp_path)])
+    assert result.exit_code == 0 and result.stderr == "bench: the same settings, so one run: stpl: trial 1 is trial 0\n"
+
+
 def test_the_summary_is_the_mean_over_seeds_best_first(tmp_path: Path) -> None:
     table = summary(carried_out(tmp_path, tuning("self_training", "0:4", "0:3")).tries())
     assert [row["miou"] for row in table] == sorted((row["miou"] for row in table), reverse=True)
@@ -160,6 +183,13 @@ def test_the_log_has_one_line_per_run_and_grows(tmp_path: Path) -> None:
     assert json.loads(logged[0]["searched"]) == draw("self_training", 1)
     assert json.loads(logged[0]["config"])["fusion"] == "none"
     assert logged[0]["revision"] == "abc" and math.isfinite(float(logged[0]["miou"]))
+
+
+def test_a_link_to_a_log_stays_one(tmp_path: Path) -> None:
+    link, path = tmp_path / "link.csv", tmp_path / "elsewhere" / "log.csv"
+    link.symlink_to(path)
+    carried_out(tmp_path, tuning("hcl", "0:2", log=link))
+    assert link.is_symlink() and len(rows(path)) == 2
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"hello\n1\n", b""])
