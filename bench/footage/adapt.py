@@ -185,10 +185,10 @@ def adapt(
         schedule=plan,
         plugins=sources((("method", method), ("flow", flow))),
     )
+    output.check(KEPT)
     if workspace.force:
         output.clear()
     model_path, request_path = out / RESULT, out / ASKED
-    output.check(KEPT)
     text = yaml.safe_dump(request.model_dump(mode="json"), sort_keys=True)
     if request_path.is_file() and request_path.read_text(encoding="utf-8", errors="replace") != text:
         raise UsageError(f"{out} holds another adaptation (see {request_path}); choose another --out, or --force")

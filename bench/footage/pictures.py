@@ -78,12 +78,8 @@ class Seen:
         return [f"{count} of {total} {text}" for count, text in notes if count]
 
 
-def look_through(root: Path, paths: Sequence[str], whole: bool, progress: Progress = quiet) -> Seen:
-    """Read every picture's bytes and header, in threads.
-
-    Args:
-        whole: decode all pixels too: a file that was cut short has a good header.
-    """
+def look_through(root: Path, paths: Sequence[str], progress: Progress = quiet) -> Seen:
+    """Decode every picture, in threads: a file that was cut short has a good header, and is better told of before work starts."""
     survey = Seen()
 
     def look(path: str) -> tuple[str, BadFile | None, tuple[bool, ...]]:
@@ -96,8 +92,7 @@ def look_through(root: Path, paths: Sequence[str], whole: bool, progress: Progre
             alpha = picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info
             several = picture.format in ("PNG", "TIFF", "WEBP") and getattr(picture, "n_frames", 1) > 1
             facts = turned(picture, data) > 1, alpha, several, picture.mode == "P"
-            if whole:
-                as_colours(file, data)
+            as_colours(file, data)
         except BadFile as error:
             return digest, error, facts
         return digest, None, facts
@@ -135,7 +130,6 @@ def open_footage(path: Path, size: Size | None, network: str, workspace: Workspa
     survey = look_through(
         root,
         list(dict.fromkeys(path for item in items for path in item.frames)),
-        workspace.skip_bad,
         workspace.progress,
     )
     if survey.bad:
