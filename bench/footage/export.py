@@ -36,7 +36,7 @@ from bench.data.loaders import BadClips, ClipLoader
 from bench.data.splits import Store, prepare
 from bench.flow.base import backend_of
 from bench.flow.resolve import flow_of
-from bench.pictures.media import FILMS, Colour, overlay, write_labels, write_palette_png, write_png
+from bench.pictures.media import FILMS, Colour, check_rate, overlay, write_labels, write_palette_png, write_png
 from bench.runs.config import load_shift
 from bench.runs.evaluate import reestimate_statistics
 from bench.runs.metrics import ConfusionMatrix, counts_of, iou_from_counts, mean_iou, pixel_accuracy
@@ -203,7 +203,7 @@ def predict_and_export(
         UsageError: nothing to predict on, or classes that do not fit.
         RunError: unreadable files, a full disk.
     """
-    check_video(looks[1])
+    check_video(looks)
     if split not in ("val", "train"):
         raise UsageError(f"--split is val or train, got '{split}'")
     flow = resolve("flow", flow) if flow else None
@@ -219,12 +219,14 @@ def predict_and_export(
             return _on_footage(work, masks, new, flow or "dis", workspace)
 
 
-def check_video(video: str) -> None:
-    """Refuse an unknown kind of film.
+def check_video(looks: Looks) -> None:
+    """Refuse a film that cannot be made.
 
     Raises:
-        UsageError: it is unknown.
+        UsageError: its kind is unknown, or its rate.
     """
+    _, video, rate = looks
+    check_rate(rate)
     if video not in ("none", *FILMS):
         raise UsageError(f"--video is one of none, {', '.join(FILMS)}, got '{video}'")
 
@@ -256,6 +258,10 @@ def _on_shift(
     shift, masks = load_shift(name), Masks(out, legend_of(loaded.classes), *looks)
     if shift.classes != loaded.classes:
         raise UsageError(f"The model's classes are {', '.join(loaded.classes)}; shift '{name}' has others")
+    if shift.data.frames > loaded.info.num_frames:
+        raise UsageError(
+            f"The model is made for clips of {loaded.info.num_frames} frames, those of '{name}' have {shift.data.frames}"
+        )
     flow = flow or loaded.flow or shift.flow
     clips = prepare(shift, "target", split, loaded.seed if loaded.shift == name else seed, workspace)
     rule, bad_clips = shift.evaluation, BadClips(workspace.skip_bad)
@@ -380,7 +386,7 @@ def adapt_and_export(
         looks: None: the adapted model alone, and nothing of what it changed.
     """
     if looks:
-        check_video(looks[1])
+        check_video(looks)
     method, flow = resolve("method", method), resolve("flow", flow)
     cls = source_free(method, flow)
     with opened("adapt", out, checkpoint, frames, size, workspace) as work:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench.core.access import guard
-from bench.core.errors import BadFile, RunError
+from bench.core.errors import BadFile, RunError, UsageError
 from bench.core.progress import Progress, quiet, say
 from bench.core.schema import hash_of
 from bench.core.workspace import Workspace
@@ -25,6 +25,8 @@ FRAMES = 2
 """Frames per clip: the picture and the one before it."""
 LARGEST = 1024
 """Longer side, in pixels, to which pictures are reduced unless a size is given; what the published networks are made for."""
+LARGEST_ASKED = 8192
+"""Pixels of a side that can be asked for: a film in 8K."""
 MULTIPLE, SMALLEST = 8, 32
 """Pixels. Where no size is given, sides are multiples of ``MULTIPLE`` and at least ``SMALLEST``."""
 OFTEN = 100
@@ -175,6 +177,8 @@ def open_footage(path: Path, size: Size | None, network: str, workspace: Workspa
     for remark in (*frames.remarks(root), *survey.remarks()):
         say(remark)
     requested = size or frames.size
+    if requested and max(requested) > LARGEST_ASKED:
+        raise UsageError(f"size: sides of at most {LARGEST_ASKED} pixels, got {shown(requested)}")
     working_size = rounded_size(network, *(requested or _own_size(picture_size(root / items[0].frames[-1]))))
     if requested and working_size != requested:
         multiple = multiple_of(network)

@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import Field
 
 from bench.core.errors import RunError, UsageError
-from bench.core.files import write_atomically
+from bench.core.files import no_file, write_atomically
 from bench.core.registry import shift_names
 from bench.core.schema import Model
 from bench.core.seeding import seed_for
@@ -136,8 +136,11 @@ def read_log(path: Path) -> dict[str, dict[str, Any]]:
     """Lines of a log by their runs; none where there is no log.
 
     Raises:
+        UsageError: it is a folder, or no file otherwise.
         RunError: it is another file, cannot be read, or has a line that no run wrote.
     """
+    if kind := no_file(path):
+        raise UsageError(f"--log {path} is {kind}; name a CSV file")
     if not path.is_file():
         return {}
     try:
