@@ -124,13 +124,20 @@ def convert(
     Returns:
         What became of the tensors: matched, renamed, ignored, missing.
     """
+    from bench.core.errors import UsageError
     from bench.core.outputs import Output
     from bench.networks.model_file import save_model
     from bench.networks.published import convert
     from bench.runs.config import load_shift
 
+    if Path(out).suffix != ".safetensors":
+        raise UsageError(f"A model file ends in .safetensors, got --out {out}")
     output = Output.of_files("convert", Path(out), inputs={"the checkpoint": Path(checkpoint)})
     names = load_shift(shift).classes if shift else None
+    if names and classes not in (0, len(names)):
+        raise UsageError(
+            f"Shift '{shift}' has {len(names)} classes, --classes says {classes}; leave one of the two out"
+        )
     conversion = convert(Path(checkpoint), layout, network, fusion, len(names or ()) or classes, rename)
     names = names or conversion.classes
     origin = {"converted_from": Path(checkpoint).name, "layout": conversion.layout}
