@@ -91,8 +91,12 @@ def predict(
     out: Annotated[Path, typer.Option("--out", help="Folder for the pictures.")],
     shift: Annotated[str | None, typer.Option("--shift", help="Benchmark to predict on [default: the run's].")] = None,
     frames: Annotated[Path | None, typer.Option("--frames", help="Your own footage instead of a shift's.")] = None,
-    split: Annotated[str, typer.Option("--split", help="val or train, of the target.")] = "val",
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Replicate, for a model file.")] = 0,
+    split: Annotated[
+        str | None, typer.Option("--split", help="val or train, of the shift's target [default: val].")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="Replicate, for a model file [default: 0, or the run's].")
+    ] = None,
     flow: Annotated[
         str | None, typer.Option("--flow", help="Flow backend [default: the run's or the shift's].")
     ] = None,

@@ -192,18 +192,24 @@ def predict_and_export(
     *,
     shift: str | None = None,
     frames: Path | None = None,
-    split: str = "val",
-    seed: int = 0,
+    split: str | None = None,
+    seed: int | None = None,
     flow: str | None = None,
     size: Size | None = None,
 ) -> dict[str, Any]:
     """``bench predict``; returns what was written, and mIoU where one's own footage has labels.
 
     Raises:
-        UsageError: nothing to predict on, or classes that do not fit.
+        UsageError: nothing to predict on, classes that do not fit, or an option that would count for nothing.
         RunError: unreadable files, a full disk.
     """
     check_video(looks)
+    of_shift = {"--shift": shift, "--split": split, "--seed": seed}
+    unused = [name for name, value in of_shift.items() if value is not None] if frames else ["--size"] if size else []
+    if unused:
+        kind = "a shift, and --frames is your own footage" if frames else "your own footage (--frames), not of a shift"
+        raise UsageError(f"{', '.join(unused)}: of {kind}; leave it out")
+    split = split or "val"
     if split not in ("val", "train"):
         raise UsageError(f"--split is val or train, got '{split}'")
     flow = resolve("flow", flow) if flow else None
@@ -242,7 +248,7 @@ def _on_shift(
     checkpoint: Path,
     name: str | None,
     split: str,
-    seed: int,
+    seed: int | None,
     flow: str | None,
     out: Path,
     looks: Looks,
@@ -262,19 +268,26 @@ def _on_shift(
         raise UsageError(
             f"The model is made for clips of {loaded.info.num_frames} frames, those of '{name}' have {shift.data.frames}"
         )
+    if loaded.shift == name:
+        if seed not in (None, loaded.seed):
+            raise UsageError(f"The run is of replicate {loaded.seed} of '{name}', got --seed {seed}; leave it out")
+        seed = loaded.seed
     flow = flow or loaded.flow or shift.flow
-    clips = prepare(shift, "target", split, loaded.seed if loaded.shift == name else seed, workspace)
+    clips = prepare(shift, "target", split, seed or 0, workspace)
     rule, bad_clips = shift.evaluation, BadClips(workspace.skip_bad)
     height, width = rule.height, rule.width
     size = (lambda _: (height, width)) if height and width else None
-    with stage(f"target-{split}"), Output(out, "predict") as output:
-        store = clips.open()
+    granted = f"target-{split}"
+    with Output(out, "predict") as output:
+        with stage(granted):
+            store = clips.open()
         output.check(masks.names(store))
-        loader = ClipLoader(store, flow_of(flow, store, clips.name, workspace.cache), 1, 0, bad_clips)
-        predicted = predictions(
-            loaded.segmenter, loader, size, rule.align_corners, workspace.device, workspace.progress
-        )
-        with output.replaced() as new:
+        # The stage ends first: what is left of the folder is removed by names like "labels", which may be closed in it.
+        with output.replaced() as new, stage(granted):
+            loader = ClipLoader(store, flow_of(flow, store, clips.name, workspace.cache), 1, 0, bad_clips)
+            predicted = predictions(
+                loaded.segmenter, loader, size, rule.align_corners, workspace.device, workspace.progress
+            )
             counts = masks.write(new, predicted)
             left_out = _left_out(bad_clips, store)
             report = {

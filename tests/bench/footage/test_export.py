@@ -346,6 +346,52 @@ def test_numbers_beyond_what_can_be_are_refused_by_the_option(
     )
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--shift", "ministreet"], "--shift: of a shift, and --frames is your own footage; leave it out"),
+        (["--split", "train", "--seed", "5"], "--split, --seed: of a shift"),
+        (["--seed", "0"], "--seed: of a shift"),
+        (["--data-root", "nope"], "--data-root says where a shift's data lie; leave it out with --frames"),
+    ],
+)
+def test_options_of_a_shift_are_refused_with_footage(
+    options: list[str], says: str, model: Path, tmp_path: Path
+) -> None:
+    result = call("predict", "--checkpoint", model, "--frames", tmp_path, "--out", tmp_path / "out", *options)
+    assert result.exit_code == 2 and says in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+def test_options_of_footage_are_refused_with_a_shift(model: Path, tmp_path: Path) -> None:
+    result = call("predict", "--checkpoint", model, "--shift", "ministreet", "--out", tmp_path, "--size", "64x64")
+    assert result.exit_code == 2 and "--size: of your own footage (--frames), not of a shift" in result.stderr
+    result = call(
+        "adapt", "--checkpoint", model, "--frames", tmp_path, "--out", tmp_path, "--no-masks", "--video", "mp4"
+    )
+    assert result.exit_code == 2 and "--video mp4 shows the masks, which --no-masks leaves out" in result.stderr
+
+
+def test_a_run_is_predicted_on_its_own_replicate_alone(
+    real_run: tuple[Path, Record, Workspace, str], tmp_path: Path
+) -> None:
+    folder, _, workspace, _ = real_run
+    arguments = (
+        "predict",
+        "--checkpoint",
+        folder,
+        "--data-root",
+        workspace.data_root,
+        "--cache",
+        workspace.cache,
+        "--threads",
+        1,
+    )
+    result = call(*arguments, "--out", tmp_path / "a", "--seed", 4)
+    assert result.exit_code == 2 and "The run is of replicate 0 of" in result.stderr and "got --seed 4" in result.stderr
+    same = call(*arguments, "--out", tmp_path / "b", "--seed", 0)
+    assert not (tmp_path / "a").exists() and same.exit_code == 0, same.output
+
+
 def test_the_library_refuses_what_the_options_refuse(model: Path, trees: dict[str, Tree], tmp_path: Path) -> None:
     frames, out = trees["frames"].root / "images", tmp_path / "out"
     assert RATES == (0.1, 60)  # as the option says
