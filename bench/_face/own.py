@@ -47,12 +47,15 @@ def adapt(
         force: remove what an earlier ``adapt`` wrote to ``out``.
     """
     from bench.core import child
+    from bench.core.errors import UsageError
 
     child.prepare()  # imports beside this process
     from bench.footage.adapt import schedule
     from bench.footage.export import adapt_and_export
 
     place.setdefault("workers", 2)
+    if not masks and video != "none":
+        raise UsageError(f"--video {video} shows the masks, which --no-masks leaves out")
     looks = (overlay, video, rate) if masks else None
     with working(place, skip_bad=skip_bad, force=force) as workspace:
         return adapt_and_export(
@@ -67,8 +70,8 @@ def predict(
     *,
     shift: str | None = None,
     frames: str | Path | None = None,
-    split: str = "val",
-    seed: int = 0,
+    split: str | None = None,
+    seed: int | None = None,
     flow: str | None = None,
     size: tuple[int, int] | None = None,
     overlay: bool = True,
@@ -83,14 +86,18 @@ def predict(
         model: a model file, or the folder of a finished run.
         shift: benchmark to predict on; by default the run's.
         frames: your own footage instead of a shift's.
-        split: ``val`` or ``train``, of the target.
-        seed: replicate, for a model file.
+        split: ``val`` or ``train``, of the shift's target; by default ``val``.
+        seed: replicate, for a model file, or a run on another shift than its own; by default 0.
         flow: backend; by default the run's or the shift's.
+        size: ``(height, width)`` the network works at, of your own footage.
         overlay: write the pictures under their classes' colours.
         video: ``mp4``, ``gif`` or ``none``; ``rate`` in pictures per second.
     """
+    from bench.core.errors import UsageError
     from bench.footage.export import predict_and_export
 
+    if frames and place.get("data_root") is not None:
+        raise UsageError("--data-root says where a shift's data lie; leave it out with --frames")
     footage = Path(frames) if frames else None
     with working(place, skip_bad=skip_bad) as workspace:
         return predict_and_export(
@@ -124,13 +131,20 @@ def convert(
     Returns:
         What became of the tensors: matched, renamed, ignored, missing.
     """
+    from bench.core.errors import UsageError
     from bench.core.outputs import Output
     from bench.networks.model_file import save_model
     from bench.networks.published import convert
     from bench.runs.config import load_shift
 
+    if Path(out).suffix != ".safetensors":
+        raise UsageError(f"A model file ends in .safetensors, got --out {out}")
     output = Output.of_files("convert", Path(out), inputs={"the checkpoint": Path(checkpoint)})
     names = load_shift(shift).classes if shift else None
+    if names and classes not in (0, len(names)):
+        raise UsageError(
+            f"Shift '{shift}' has {len(names)} classes, --classes says {classes}; leave one of the two out"
+        )
     conversion = convert(Path(checkpoint), layout, network, fusion, len(names or ()) or classes, rename)
     names = names or conversion.classes
     origin = {"converted_from": Path(checkpoint).name, "layout": conversion.layout}

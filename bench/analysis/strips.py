@@ -26,7 +26,7 @@ from bench.data.labels import CLASSES, IGNORE, PALETTE, palette_of
 from bench.data.loaders import ClipLoader
 from bench.flow.base import backend_of
 from bench.pictures.canvas import Colour, Image, colourise
-from bench.pictures.media import check_film, write_film, write_palette_png, write_png
+from bench.pictures.media import check_film, check_rate, write_film, write_palette_png, write_png
 from bench.pictures.tiles import tiled
 from bench.runs.config import Evaluation, Shift, alterations, load_shift
 from bench.runs.finished import RunFolder, finished_runs, rendered_data
@@ -91,9 +91,11 @@ def demonstration(shift: Shift, seed: int, number: int, frames: int) -> Footage:
     """Render ``frames`` consecutive frames of clip ``number`` of the target domain's demonstration world.
 
     Raises:
-        UsageError: the shift's clips are not rendered.
+        UsageError: the shift's clips are not rendered, or there is no clip of that number.
     """
     data = rendered_data(shift)
+    if not 0 <= number < 2**64:
+        raise UsageError(f"--clip is 0 to 2**64 - 1 in the demonstration world, got {number}")
     from bench.data.ministreet import render_clip, render_labels
 
     arguments = (data.target, demonstration_world(seed, data.family), number, data.height, data.width, frames)
@@ -229,10 +231,11 @@ def run_strip(
         mVC8 and mVC16 where there are that many frames.
 
     Raises:
-        UsageError: a run is not there, or another ending than .gif, .mp4, .png.
+        UsageError: a run is not there, another ending than .gif, .mp4, .png, or a rate or clip that cannot be.
         RunError: the file cannot be written.
     """
     check_film(out, also=(".png",))
+    check_rate(rate)
     output = Output.of_files("strip", out)
     shift = load_shift(shift_name)
     finished = finished_runs(specs, shift_name, [seed], workspace.runs)

@@ -77,6 +77,7 @@ PROTOCOL = Annotated[
 ]
 SHIFT = Annotated[str, typer.Option("--shift", help="Benchmark: a name from `bench list shifts`, or a YAML file.")]
 SEED = Annotated[int, typer.Option("--seed", help="Replicate: draws its own worlds, source model and adaptation seed.")]
+RATE = Annotated[float, typer.Option("--rate", min=0.1, max=60, help="Pictures per second of the film.")]
 ROOT = Annotated[Path, typer.Option("--root", help="Folder with records/ and the pages made of them.")]
 
 SHARED: dict[str, tuple[Any, Any]] = {

@@ -31,7 +31,9 @@ def convert(
         ),
     ] = "",
     shift: Annotated[str, typer.Option("--shift", help="Benchmark whose class names go into the file.")] = "",
-    classes: Annotated[int, typer.Option("--classes", min=0, help="Number of classes, without --shift.")] = 0,
+    classes: Annotated[
+        int, typer.Option("--classes", min=0, max=65535, help="Number of classes, without --shift.")
+    ] = 0,
     rename: Annotated[
         list[str] | None, typer.Option("--rename", help="THEIRS=OURS: a module of the file, as we call it; repeatable.")
     ] = None,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .common import LOOK, ROOT, SEED, SHIFT, Says, app, command, names
+from .common import LOOK, RATE, ROOT, SEED, SHIFT, Says, app, command, names
 
 METHODS = Annotated[
     str,
@@ -87,7 +87,7 @@ def strip(
         int,
         typer.Option("--clip", min=0, help="Which clip of the demonstration world; the first one of a recorded split."),
     ] = 0,
-    rate: Annotated[float, typer.Option("--rate", min=0.1, max=60, help="Frames per second.")] = 4.0,
+    rate: RATE = 4.0,
     out: Annotated[Path, typer.Option("--out", help="GIF, mp4 or PNG to write.")] = Path("preview/strip.gif"),
     pictures: PICTURES = True,
     films: Annotated[

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .common import METHOD, OPTION, OWN, Says, app, command
+from .common import METHOD, OPTION, OWN, RATE, Says, app, command
 
 CHECKPOINT = Annotated[
     Path,
@@ -22,7 +23,6 @@ SKIP_BAD = Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures t
 
 OVERLAY = Annotated[bool, typer.Option("--overlay/--no-overlay", help="Write colour overlays too.")]
 VIDEO = Annotated[str, typer.Option("--video", help="mp4, gif or none: one per sequence.")]
-RATE = Annotated[float, typer.Option("--rate", min=0.1, help="Pictures per second of the video.")]
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
@@ -31,10 +31,10 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
 
     if text is None:
         return None
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdigit() and int(part) >= 32 for part in parts):
-        raise UsageError(f"--size is HEIGHTxWIDTH with sides of 32 pixels or more, e.g. 512x1024, got '{text}'")
-    return int(parts[0]), int(parts[1])
+    sides = re.fullmatch(r"([0-9]{2,4})x([0-9]{2,4})", text.lower())
+    if not sides or not all(32 <= int(side) <= 8192 for side in sides.groups()):
+        raise UsageError(f"--size is HEIGHTxWIDTH with sides of 32 to 8192 pixels, e.g. 512x1024, got '{text:.60}'")
+    return int(sides[1]), int(sides[2])
 
 
 @command(
@@ -52,7 +52,7 @@ def adapt(
     flow: Annotated[str, typer.Option("--flow", help="A backend of `bench list flows`.")] = "dis",
     size: SIZE = None,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Optimiser steps.")] = 500,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Clips per step.")] = 4,
+    batch: Annotated[int, typer.Option("--batch", min=1, max=1024, help="Clips per step.")] = 4,
     lr: Annotated[float, typer.Option("--lr", min=1e-8, help="Learning rate of the encoder.")] = 5e-4,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the order of clips and the method's draws.")] = 0,
     skip_bad: SKIP_BAD = False,
@@ -91,8 +91,12 @@ def predict(
     out: Annotated[Path, typer.Option("--out", help="Folder for the pictures.")],
     shift: Annotated[str | None, typer.Option("--shift", help="Benchmark to predict on [default: the run's].")] = None,
     frames: Annotated[Path | None, typer.Option("--frames", help="Your own footage instead of a shift's.")] = None,
-    split: Annotated[str, typer.Option("--split", help="val or train, of the target.")] = "val",
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Replicate, for a model file.")] = 0,
+    split: Annotated[
+        str | None, typer.Option("--split", help="val or train, of the shift's target [default: val].")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="Replicate, for a model file [default: 0, or the run's].")
+    ] = None,
     flow: Annotated[
         str | None, typer.Option("--flow", help="Flow backend [default: the run's or the shift's].")
     ] = None,

@@ -135,19 +135,30 @@ def whole(path: Path, ending: str = "") -> Iterator[Path]:
     Raises:
         RunError: the disk is full or read-only.
     """
+    with disk_errors(path), scratch_beside(path, ending) as scratch:
+        yield scratch
+        for watcher in watchers:
+            watcher(path, scratch)
+        os.replace(scratch, path)
+
+
+@contextmanager
+def scratch_beside(path: Path, ending: str = "") -> Iterator[Path]:
+    """A name beside ``path`` for a file or folder of which nothing stays when the block ends; see :func:`whole`.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
     scratch = path.with_name(f".{path.name}.bench-{os.getpid()}-{_processes()}{ending}")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.parent not in _cleared:
-            clear_scratch(path.parent)
-            _cleared.add(path.parent)
-        try:
-            yield scratch
-            for watcher in watchers:
-                watcher(path, scratch)
-            os.replace(scratch, path)
-        finally:
-            shutil.rmtree(scratch) if scratch.is_dir() else scratch.unlink(missing_ok=True)
+    if path.parent not in _cleared:
+        clear_scratch(path.parent)
+        _cleared.add(path.parent)
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch) if scratch.is_dir() else scratch.unlink(missing_ok=True)
 
 
 _SCRATCH = re.compile(r"\..+\.bench-(\d+)-([0-9a-f]{8})(\.\w+)?")

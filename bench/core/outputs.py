@@ -8,9 +8,9 @@ works, and ``clear`` leaves it alone.
 
     apart(out, {"the footage": images, "the model": checkpoint})
     with Output(out, "predict") as output:
-        output.clear()                    # masks of an earlier prediction
         output.check(names)               # nothing of the user's is in the way
-        ...                               # write_atomically(out / "labels" / ...)
+        with output.replaced() as new:    # an earlier prediction stays until this one is whole
+            ...                           # write_atomically(new / "labels" / ...)
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 
 from .errors import UsageError
-from .files import check_folder, disk_errors, no_file, sha256_of, watchers, write_atomically
+from .files import check_folder, disk_errors, no_file, scratch_beside, sha256_of, watchers, write_atomically
 from .sealed import load_json
 
 MANIFEST = ".bench-output.jsonl"
@@ -66,6 +66,8 @@ class Output:
         self._only = None if names is None else frozenset(names)
         self._noted: dict[str, set[tuple[int, str]]] = {}
         self._growing: set[str] = set()
+        self._new: Path | None = None
+        self._written: dict[str, dict[str, int | str | bool]] = {}
         self._read()
 
     @classmethod
@@ -128,11 +130,10 @@ class Output:
             UsageError: one of the files was changed since; nothing is removed then.
             RunError: the disk is read-only.
         """
-        kept = set(keep)
-        owned = [name for name in self._noted if name not in kept and (not under or name.startswith(f"{under}/"))]
+        owned = self._owned(under, keep)
         self.check(owned)
         with disk_errors(self.folder):
-            for name in owned:
+            for name in reversed(owned):  # what was written last says that all is there
                 (self.folder / name).unlink(missing_ok=True)
                 self._noted.pop(name)
                 self._growing.discard(name)
@@ -143,6 +144,38 @@ class Output:
                     (self.folder / name).rmdir()
         if owned:
             self._forget(owned)
+
+    @contextlib.contextmanager
+    def replaced(self, keep: Collection[str] = ()) -> Iterator[Path]:
+        """A folder for what takes the place of this command's earlier files when the block ends well; else they stay.
+
+        The new files are moved in the order in which they were written: the last should be the one that says that all is there.
+
+        Args:
+            keep: see :meth:`clear`.
+
+        Raises:
+            UsageError: one of the earlier files was changed since, or something of the user's is in the way of a new one.
+            RunError: the disk is full or read-only.
+        """
+        self.check(self._owned("", keep))
+        with scratch_beside(self._place / self.command) as new:
+            self._new, self._written = new, {}
+            try:
+                yield new
+            finally:
+                self._new = None
+            self.check(self._written)
+            self.clear(keep=keep)
+            for name, facts in self._written.items():
+                self._note(name, **facts)
+                with disk_errors(self.folder / name):
+                    (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+                    os.replace(new / name, self.folder / name)
+
+    def _owned(self, under: str, keep: Iterable[str]) -> list[str]:
+        kept = set(keep)
+        return [name for name in self._noted if name not in kept and (not under or name.startswith(f"{under}/"))]
 
     def grows(self, name: str) -> None:
         """Note a file that is written line by line; it is this command's, whatever is in it, until :meth:`ends`.
@@ -170,6 +203,10 @@ class Output:
         """Note a file that is about to be moved into place."""
         destination = Path(os.path.abspath(path))
         if self._place not in destination.parents:
+            return
+        if self._new is not None and self._new in destination.parents:
+            name = destination.relative_to(self._new).as_posix()
+            self._written[name] = {"size": scratch.stat().st_size, "sha256": sha256_of(scratch)}
             return
         name = destination.relative_to(self._place).as_posix()
         if name == MANIFEST or (self._only is not None and name not in self._only):

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 import yaml
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from bench.core import child
 from bench.core.access import stage
@@ -27,6 +27,7 @@ from bench.core.files import check_folder, file_hash, locked, write_atomically
 from bench.core.loading import sources
 from bench.core.outputs import Output, apart
 from bench.core.registry import resolve
+from bench.core.schema import one_line
 from bench.core.seeding import seed_for
 from bench.core.workspace import Workspace
 from bench.data.datasets._description import find_frames
@@ -50,17 +51,28 @@ from .pictures import Footage, open_footage
 from .predict import Loaded, load, weights_file
 from .request import Request
 
+MOST_BATCH = 1024
+"""Clips per step."""
 STATE_FILE = "state/state.safetensors"
 KEPT = (ASKED, RESULT, METRICS) = ("adapt.yaml", "model.safetensors", "metrics.jsonl")
 """What an adaptation leaves: the request, the model file, and the losses by step."""
 
 
 def schedule(steps: int, batch: int, lr: float) -> Adaptation:
-    """The schedule of MiniStreet with other numbers: batch-norm statistics of the target, one snapshot at the end."""
-    return Adaptation(
-        steps=steps, batch=batch, lr=lr, head_multiplier=10.0, momentum=0.9, weight_decay=5e-4, power=0.9, clip_norm=10.0,
-        precision="bfloat16", batch_norm="target", snapshots=1, statistics_clips=64,
-    )  # fmt: skip
+    """The schedule of MiniStreet with other numbers: batch-norm statistics of the target, one snapshot at the end.
+
+    Raises:
+        UsageError: a number out of range.
+    """
+    if batch > MOST_BATCH:  # memory would end first, after minutes
+        raise UsageError(f"batch: at most {MOST_BATCH} clips per step, got {batch}")
+    try:
+        return Adaptation(
+            steps=steps, batch=batch, lr=lr, head_multiplier=10.0, momentum=0.9, weight_decay=5e-4, power=0.9, clip_norm=10.0,
+            precision="bfloat16", batch_norm="target", snapshots=1, statistics_clips=64,
+        )  # fmt: skip
+    except ValidationError as error:
+        raise UsageError(one_line(error)) from None
 
 
 @dataclass(frozen=True)
@@ -186,10 +198,10 @@ def adapt(
         schedule=plan,
         plugins=sources((("method", method), ("flow", flow))),
     )
+    output.check(KEPT)
     if workspace.force:
         output.clear()
     model_path, request_path = out / RESULT, out / ASKED
-    output.check(KEPT)
     text = yaml.safe_dump(request.model_dump(mode="json"), sort_keys=True)
     if request_path.is_file() and request_path.read_text(encoding="utf-8", errors="replace") != text:
         raise UsageError(f"{out} holds another adaptation (see {request_path}); choose another --out, or --force")

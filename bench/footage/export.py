@@ -36,7 +36,7 @@ from bench.data.loaders import BadClips, ClipLoader
 from bench.data.splits import Store, prepare
 from bench.flow.base import backend_of
 from bench.flow.resolve import flow_of
-from bench.pictures.media import FILMS, Colour, overlay, write_labels, write_palette_png, write_png
+from bench.pictures.media import FILMS, Colour, check_rate, overlay, write_labels, write_palette_png, write_png
 from bench.runs.config import load_shift
 from bench.runs.evaluate import reestimate_statistics
 from bench.runs.metrics import ConfusionMatrix, counts_of, iou_from_counts, mean_iou, pixel_accuracy
@@ -149,30 +149,30 @@ class Masks:
             raise UsageError(f"Two of the files to write would be {self.out / name}; rename a picture or its folder")
         return names
 
-    def write(self, predicted: Iterator[Prediction]) -> dict[str, int]:
-        """Write all files; returns how many of each kind. One picture is held at a time, but for GIFs.
+    def write(self, folder: Path, predicted: Iterator[Prediction]) -> dict[str, int]:
+        """Write all files into a folder; returns how many of each kind. One picture is held at a time, but for GIFs.
 
         Raises:
             RunError: the disk is full or read-only.
         """
         legend, counts = self.legend, {"label maps": 0, "overlays": 0, "films": 0}
-        write_atomically(self.out / "legend.json", legend.as_json())
+        write_atomically(folder / "legend.json", legend.as_json())
         for sequence, group in itertools.groupby(predicted, lambda prediction: prediction.sequence):
-            film = FILMS[self.video](self.out / self.film_name(sequence), self.rate) if self.video != "none" else None
+            film = FILMS[self.video](folder / self.film_name(sequence), self.rate) if self.video != "none" else None
             good = False
             try:
                 for prediction in group:
                     key, labels = prediction.key.replace("/", "__"), prediction.labels
                     if legend.palette:
-                        write_palette_png(self.out / self.label_name(key), labels, legend.colours)
+                        write_palette_png(folder / self.label_name(key), labels, legend.colours)
                     else:
-                        write_labels(self.out / "labels", key, labels, legend.ids)
+                        write_labels(folder / "labels", key, labels, legend.ids)
                     counts["label maps"] += 1
                     if not (self.overlays or film):
                         continue
                     shown = overlay(prediction.frame, labels, legend.colours)
                     if self.overlays:
-                        write_png(self.out / "overlays" / f"{key}.png", shown)
+                        write_png(folder / "overlays" / f"{key}.png", shown)
                         counts["overlays"] += 1
                     if film:
                         film.add(shown)
@@ -192,18 +192,24 @@ def predict_and_export(
     *,
     shift: str | None = None,
     frames: Path | None = None,
-    split: str = "val",
-    seed: int = 0,
+    split: str | None = None,
+    seed: int | None = None,
     flow: str | None = None,
     size: Size | None = None,
 ) -> dict[str, Any]:
     """``bench predict``; returns what was written, and mIoU where one's own footage has labels.
 
     Raises:
-        UsageError: nothing to predict on, or classes that do not fit.
+        UsageError: nothing to predict on, classes that do not fit, or an option that would count for nothing.
         RunError: unreadable files, a full disk.
     """
-    check_video(looks[1])
+    check_video(looks)
+    of_shift = {"--shift": shift, "--split": split, "--seed": seed}
+    unused = [name for name, value in of_shift.items() if value is not None] if frames else ["--size"] if size else []
+    if unused:
+        kind = "a shift, and --frames is your own footage" if frames else "your own footage (--frames), not of a shift"
+        raise UsageError(f"{', '.join(unused)}: of {kind}; leave it out")
+    split = split or "val"
     if split not in ("val", "train"):
         raise UsageError(f"--split is val or train, got '{split}'")
     flow = resolve("flow", flow) if flow else None
@@ -214,24 +220,27 @@ def predict_and_export(
     check_flow(flow or "dis")
     with opened("predict", out, checkpoint, frames, size, workspace) as work:
         masks = Masks(out, legend_of(work.loaded.classes, work.footage.described), *looks)
-        work.output.clear()
-        return _on_footage(work, masks, flow or "dis", workspace)
+        work.output.check(masks.names(work.footage.store))
+        with work.output.replaced() as new:
+            return _on_footage(work, masks, new, flow or "dis", workspace)
 
 
-def check_video(video: str) -> None:
-    """Refuse an unknown kind of film.
+def check_video(looks: Looks) -> None:
+    """Refuse a film that cannot be made.
 
     Raises:
-        UsageError: it is unknown.
+        UsageError: its kind is unknown, or its rate.
     """
+    _, video, rate = looks
+    check_rate(rate)
     if video not in ("none", *FILMS):
         raise UsageError(f"--video is one of none, {', '.join(FILMS)}, got '{video}'")
 
 
-def _tell(masks: Masks, report: dict[str, Any]) -> dict[str, Any]:
+def _tell(masks: Masks, folder: Path, report: dict[str, Any]) -> dict[str, Any]:
     """Write ``predict.json``, last: an output without it is not finished. The file holds no paths; the output folder is added
     to what is returned."""
-    write_atomically(masks.out / "predict.json", json.dumps(report, indent=1, sort_keys=True) + "\n")
+    write_atomically(folder / "predict.json", json.dumps(report, indent=1, sort_keys=True) + "\n")
     return report | {"out": str(masks.out)}
 
 
@@ -239,7 +248,7 @@ def _on_shift(
     checkpoint: Path,
     name: str | None,
     split: str,
-    seed: int,
+    seed: int | None,
     flow: str | None,
     out: Path,
     looks: Looks,
@@ -256,30 +265,41 @@ def _on_shift(
     shift, masks = load_shift(name), Masks(out, legend_of(loaded.classes), *looks)
     if shift.classes != loaded.classes:
         raise UsageError(f"The model's classes are {', '.join(loaded.classes)}; shift '{name}' has others")
+    if shift.data.frames > loaded.info.num_frames:
+        raise UsageError(
+            f"The model is made for clips of {loaded.info.num_frames} frames, those of '{name}' have {shift.data.frames}"
+        )
+    if loaded.shift == name:
+        if seed not in (None, loaded.seed):
+            raise UsageError(f"The run is of replicate {loaded.seed} of '{name}', got --seed {seed}; leave it out")
+        seed = loaded.seed
     flow = flow or loaded.flow or shift.flow
-    clips = prepare(shift, "target", split, loaded.seed if loaded.shift == name else seed, workspace)
+    clips = prepare(shift, "target", split, seed or 0, workspace)
     rule, bad_clips = shift.evaluation, BadClips(workspace.skip_bad)
     height, width = rule.height, rule.width
     size = (lambda _: (height, width)) if height and width else None
-    with stage(f"target-{split}"), Output(out, "predict") as output:
-        store = clips.open()
-        output.clear()
+    granted = f"target-{split}"
+    with Output(out, "predict") as output:
+        with stage(granted):
+            store = clips.open()
         output.check(masks.names(store))
-        loader = ClipLoader(store, flow_of(flow, store, clips.name, workspace.cache), 1, 0, bad_clips)
-        predicted = predictions(
-            loaded.segmenter, loader, size, rule.align_corners, workspace.device, workspace.progress
-        )
-        counts = masks.write(predicted)
-        left_out = _left_out(bad_clips, store)
-        report = {
-            "model": loaded.description,
-            "weights": file_hash(weights),
-            "shift": name,
-            "split": split,
-            "flow": flow,
-            **counts,
-        }
-        return _tell(masks, {**report, "skipped": len(left_out), "left out": left_out})
+        # The stage ends first: what is left of the folder is removed by names like "labels", which may be closed in it.
+        with output.replaced() as new, stage(granted):
+            loader = ClipLoader(store, flow_of(flow, store, clips.name, workspace.cache), 1, 0, bad_clips)
+            predicted = predictions(
+                loaded.segmenter, loader, size, rule.align_corners, workspace.device, workspace.progress
+            )
+            counts = masks.write(new, predicted)
+            left_out = _left_out(bad_clips, store)
+            report = {
+                "model": loaded.description,
+                "weights": file_hash(weights),
+                "shift": name,
+                "split": split,
+                "flow": flow,
+                **counts,
+            }
+            return _tell(masks, new, {**report, "skipped": len(left_out), "left out": left_out})
 
 
 def _left_out(bad_clips: BadClips, store: Store) -> dict[str, str]:
@@ -287,12 +307,12 @@ def _left_out(bad_clips: BadClips, store: Store) -> dict[str, str]:
     return {key: reason.replace(f"{getattr(store, 'root', '')}/", "") for key, reason in bad_clips.found.items()}
 
 
-def _on_footage(work: Work, masks: Masks, flow: str, workspace: Workspace) -> dict[str, Any]:
-    """Predict one's own footage and score it where it has labels. A label that cannot be read is left out with ``skip_bad``."""
+def _on_footage(work: Work, masks: Masks, folder: Path, flow: str, workspace: Workspace) -> dict[str, Any]:
+    """Predict one's own footage into a folder and score it where it has labels. A label that cannot be read is left out with
+    ``skip_bad``."""
     store, loaded = work.footage.store, work.loaded
     matrix, labelled, bad_clips = ConfusionMatrix(len(loaded.classes)), 0, BadClips(workspace.skip_bad)
     numbers = {store.key(i): i for i in range(len(store))}
-    work.output.check(masks.names(store))
 
     def scored(predicted: Iterator[Prediction]) -> Iterator[Prediction]:
         nonlocal labelled
@@ -314,7 +334,7 @@ def _on_footage(work: Work, masks: Masks, flow: str, workspace: Workspace) -> di
         predicted = predictions(
             loaded.segmenter, loader, store.picture_size, False, workspace.device, workspace.progress
         )
-        counts = masks.write(scored(predicted))
+        counts = masks.write(folder, scored(predicted))
     left_out = work.footage.left_out | _left_out(bad_clips, store)
     report: dict[str, Any] = {
         "model": loaded.description, "weights": work.weights, "content": work.footage.content, "flow": flow,
@@ -322,7 +342,7 @@ def _on_footage(work: Work, masks: Masks, flow: str, workspace: Workspace) -> di
     }  # fmt: skip
     if labelled:
         report |= {"labelled pictures": labelled, **_scores(matrix.matrix, loaded.classes)}
-    return _tell(masks, report)
+    return _tell(masks, folder, report)
 
 
 def _scores(matrix: torch.Tensor, classes: tuple[str, ...]) -> dict[str, Any]:
@@ -338,7 +358,14 @@ def _scores(matrix: torch.Tensor, classes: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _changes(
-    work: Work, model: Path, legend: Legend, method: str, plan: Adaptation, flow: str, workspace: Workspace
+    work: Work,
+    model: Path,
+    folder: Path,
+    legend: Legend,
+    method: str,
+    plan: Adaptation,
+    flow: str,
+    workspace: Workspace,
 ) -> Any:
     """What an adaptation changed (`bench.footage.changes`); the model that came in is read again, since it was adapted in place."""
     device, store = workspace.device, work.footage.store
@@ -350,7 +377,7 @@ def _changes(
             reestimate_statistics(models[STATISTICS], loader, plan.statistics_clips, device)
         models[ADAPTED] = load(model, workspace).segmenter
         arguments = (loader, legend.classes, device, legend.colours, workspace.progress)
-        return write(work.output.folder, *changes(models, *arguments))
+        return write(folder, *changes(models, *arguments))
 
 
 def adapt_and_export(
@@ -373,7 +400,7 @@ def adapt_and_export(
         looks: None: the adapted model alone, and nothing of what it changed.
     """
     if looks:
-        check_video(looks[1])
+        check_video(looks)
     method, flow = resolve("method", method), resolve("flow", flow)
     cls = source_free(method, flow)
     with opened("adapt", out, checkpoint, frames, size, workspace) as work:
@@ -383,8 +410,8 @@ def adapt_and_export(
         model = adapt(work, cls, method, options, plan, flow, seed, workspace)
         report: dict[str, Any] = {"model": str(model), "out": str(out)}
         if masks:
-            work.output.clear(keep=KEPT)
             adapted = replace(work, loaded=load(model, workspace), weights=file_hash(model))
-            report = _on_footage(adapted, masks, flow, workspace) | report
-            report["changes"] = _changes(work, model, masks.legend, method, plan, flow, workspace)
+            with work.output.replaced(keep=KEPT) as new:
+                report = _on_footage(adapted, masks, new, flow, workspace) | report
+                report["changes"] = _changes(work, model, new, masks.legend, method, plan, flow, workspace)
     return report

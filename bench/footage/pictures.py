@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench.core.access import guard
-from bench.core.errors import BadFile, RunError
+from bench.core.errors import BadFile, RunError, UsageError
 from bench.core.progress import Progress, quiet, say
 from bench.core.schema import hash_of
 from bench.core.workspace import Workspace
+from bench.data.datasets import Item
 from bench.data.datasets.frames import Frames, open_frames
 from bench.data.reading import Size, as_colours, check_colours, open_picture, picture_size, read_bytes, shown, turned
 from bench.data.recorded import VideoStore
@@ -23,6 +25,8 @@ FRAMES = 2
 """Frames per clip: the picture and the one before it."""
 LARGEST = 1024
 """Longer side, in pixels, to which pictures are reduced unless a size is given; what the published networks are made for."""
+LARGEST_ASKED = 8192
+"""Pixels of a side that can be asked for: a film in 8K."""
 MULTIPLE, SMALLEST = 8, 32
 """Pixels. Where no size is given, sides are multiples of ``MULTIPLE`` and at least ``SMALLEST``."""
 OFTEN = 100
@@ -53,13 +57,14 @@ class Seen:
     """Hashes of the pictures, those that cannot be used, and how many are unusual.
 
     Attributes:
-        digests: SHA-256 of the files.
+        digests: SHA-256 of the files; ``sizes`` of those that can be used.
         bad: what is wrong with those that cannot be used.
         turned, alpha, several, palette: how many have an EXIF orientation, an alpha channel, more than one image in them, a
             palette.
     """
 
     digests: dict[str, str] = field(default_factory=dict)
+    sizes: dict[str, Size] = field(default_factory=dict)
     bad: dict[str, BadFile] = field(default_factory=dict)
     turned: int = 0
     alpha: int = 0
@@ -78,15 +83,11 @@ class Seen:
         return [f"{count} of {total} {text}" for count, text in notes if count]
 
 
-def look_through(root: Path, paths: Sequence[str], whole: bool, progress: Progress = quiet) -> Seen:
-    """Read every picture's bytes and header, in threads.
-
-    Args:
-        whole: decode all pixels too: a file that was cut short has a good header.
-    """
+def look_through(root: Path, paths: Sequence[str], progress: Progress = quiet) -> Seen:
+    """Decode every picture, in threads: a file that was cut short has a good header, and is better told of before work starts."""
     survey = Seen()
 
-    def look(path: str) -> tuple[str, BadFile | None, tuple[bool, ...]]:
+    def look(path: str) -> tuple[str, BadFile | Size, tuple[bool, ...]]:
         file, digest, facts = root / path, "", (False,) * 4
         try:
             data = read_bytes(file)
@@ -96,22 +97,45 @@ def look_through(root: Path, paths: Sequence[str], whole: bool, progress: Progre
             alpha = picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info
             several = picture.format in ("PNG", "TIFF", "WEBP") and getattr(picture, "n_frames", 1) > 1
             facts = turned(picture, data) > 1, alpha, several, picture.mode == "P"
-            if whole:
-                as_colours(file, data)
+            decoded = as_colours(file, data)
         except BadFile as error:
             return digest, error, facts
-        return digest, None, facts
+        return digest, (decoded.height, decoded.width), facts
 
     with ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0)))) as pool:
-        for done, (path, (digest, error, facts)) in enumerate(zip(paths, pool.map(look, paths), strict=True), 1):
+        for done, (path, (digest, result, facts)) in enumerate(zip(paths, pool.map(look, paths), strict=True), 1):
             survey.digests[path] = digest
-            if error is not None:
-                survey.bad[path] = error
+            if isinstance(result, BadFile):
+                survey.bad[path] = result
+            else:
+                survey.sizes[path] = result
             survey.turned, survey.alpha = survey.turned + facts[0], survey.alpha + facts[1]
             survey.several, survey.palette = survey.several + facts[2], survey.palette + facts[3]
             if done % OFTEN == 0 or done == len(paths):
                 progress("look at pictures", done, len(paths))
     return survey
+
+
+def odd_sizes(root: Path, items: Sequence[Item], sizes: Mapping[str, Size]) -> dict[str, BadFile]:
+    """Pictures that share a clip with one of another size and have not the size that most of their sequence have.
+
+    Args:
+        sizes: by picture; others are passed over. Of two that are as frequent, the first counts.
+    """
+    by_sequence: dict[str, dict[str, Size]] = {}
+    for item in items:
+        by_sequence.setdefault(item.sequence, {}).update({p: sizes[p] for p in item.frames if p in sizes})
+    usual = {name: Counter(found.values()).most_common(1)[0][0] for name, found in by_sequence.items() if found}
+    odd = {}
+    for item in items:
+        here = {path: sizes[path] for path in item.frames if path in sizes}
+        for path, size in here.items():
+            if len(set(here.values())) > 1 and size != usual[item.sequence]:
+                problem = (
+                    f"is {shown(size)} pixels, expected {shown(usual[item.sequence])} as most of its sequence have"
+                )
+                odd[path] = BadFile(root / path, "wrong size", problem)
+    return odd
 
 
 def open_footage(path: Path, size: Size | None, network: str, workspace: Workspace) -> Footage:
@@ -135,9 +159,9 @@ def open_footage(path: Path, size: Size | None, network: str, workspace: Workspa
     survey = look_through(
         root,
         list(dict.fromkeys(path for item in items for path in item.frames)),
-        workspace.skip_bad,
         workspace.progress,
     )
+    survey.bad |= odd_sizes(root, items, survey.sizes)
     if survey.bad:
         if not workspace.skip_bad:
             raise next(iter(survey.bad.values()))
@@ -153,6 +177,8 @@ def open_footage(path: Path, size: Size | None, network: str, workspace: Workspa
     for remark in (*frames.remarks(root), *survey.remarks()):
         say(remark)
     requested = size or frames.size
+    if requested and max(requested) > LARGEST_ASKED:
+        raise UsageError(f"size: sides of at most {LARGEST_ASKED} pixels, got {shown(requested)}")
     working_size = rounded_size(network, *(requested or _own_size(picture_size(root / items[0].frames[-1]))))
     if requested and working_size != requested:
         multiple = multiple_of(network)

@@ -63,7 +63,7 @@ def convert(
         layout: one of :data:`LAYOUTS`; ``auto`` where the names leave one choice.
         network: for ``names``, the network that the weights are of; for the DeepLab layouts, a network in the published layout.
         fusion: by default the layout's own, or ``none``; or one of :data:`FEATURE_FUSIONS`, which leaves ``sf_layer`` out.
-        num_classes: K, for ``names``.
+        num_classes: K, for ``names``; the other layouts tell, and another number is refused.
         rename: ``THEIRS=OURS``, modules of the checkpoint and the names to read them under, for ``names``.
 
     Raises:
@@ -80,10 +80,14 @@ def convert(
     tensors = load_foreign(checkpoint)
     layout = layout if layout != "auto" else guessed(tensors, network, checkpoint)
     if layout in SCORE_FUSION_OF:
-        return _deeplab(checkpoint, tensors, layout, network or NETWORK, fusion)
-    if layout == "espnet":
-        return _espnet(checkpoint, tensors, network, fusion)
-    return by_names(checkpoint, tensors, network, fusion, num_classes, rename)
+        conversion = _deeplab(checkpoint, tensors, layout, network or NETWORK, fusion)
+    elif layout == "espnet":
+        conversion = _espnet(checkpoint, tensors, network, fusion)
+    else:
+        conversion = by_names(checkpoint, tensors, network, fusion, num_classes, rename)
+    if num_classes not in (0, conversion.num_classes):
+        raise UsageError(f"{checkpoint} has {conversion.num_classes} classes, not the {num_classes} that are asked for")
+    return conversion
 
 
 def guessed(tensors: Mapping[str, Tensor], network: str, checkpoint: Path) -> str:

@@ -24,6 +24,8 @@ Image = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
 OVERLAY = 0.55
 """Share of the class colour in an overlay."""
+RATES = (0.1, 60.0)
+"""Pictures per second of a film, at least and at most."""
 GIF_COLOURS = 255
 """Of a GIF's palette; the 256th is left to the encoder for pixels that stay as they are."""
 
@@ -237,6 +239,16 @@ class Gif:
 
 
 FILMS: dict[str, Callable[[Path, float], Mp4 | Gif]] = {"mp4": Mp4, "gif": Gif}
+
+
+def check_rate(rate: float) -> None:
+    """Refuse a rate that encoders or players do not take, before time is spent on a film.
+
+    Raises:
+        UsageError: it is not in :data:`RATES`, or no number.
+    """
+    if not RATES[0] <= rate <= RATES[1]:
+        raise UsageError(f"--rate is {RATES[0]:g} to {RATES[1]:g} pictures per second, got {rate:g}")
 
 
 def check_film(path: Path, also: Sequence[str] = ()) -> None:

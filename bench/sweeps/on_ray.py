@@ -56,6 +56,7 @@ from bench.core.workspace import Workspace  # noqa: E402
 
 from ._left_over import scratch_folder  # noqa: E402
 from .jobs import Job, Jobs, SweepFolder  # noqa: E402
+from .search import read_log  # noqa: E402
 from .spec import Sweep  # noqa: E402
 from .table import SweepTable  # noqa: E402
 from .trial import Work, do, reason_of  # noqa: E402
@@ -103,6 +104,8 @@ def sweep_runs(sweep: Sweep, workspace: Workspace, cluster: Cluster | None = Non
         UsageError: the sweep cannot be run as asked.
         RunError: another process is at work on it, or no cluster could be reached.
     """
+    if sweep.log:
+        read_log(Path(sweep.log))  # said before a folder is made
     folder = SweepFolder(workspace.runs.resolve(), sweep.name)
     planned = folder.open(sweep)
     with folder.held():

@@ -31,7 +31,7 @@ from bench.analysis.strips import (
     windows,
 )
 from bench.core.access import stage
-from bench.core.errors import RunError
+from bench.core.errors import RunError, UsageError
 from bench.data.ministreet import render_clip, render_labels
 from bench.data.rendered import ClipStore, prepare_split, split_identity
 from bench.flow.backends.exact import exact
@@ -75,6 +75,13 @@ def test_labels_of_all_frames(footage: Footage) -> None:
         assert followed.share < 2  # rounding to pixels at edges
         still = flicker(labels[k], labels[k + 1], np.zeros_like(clip.flow[k]), clip.valid[k], 15)
         assert still.share > 3 * followed.share  # it is the flow that makes them agree
+
+
+def test_a_clip_that_no_world_has_is_refused() -> None:
+    with pytest.raises(
+        UsageError, match=r"--clip is 0 to 2\*\*64 - 1 in the demonstration world, got 18446744073709551616"
+    ):
+        demonstration(load_shift(TINY), 0, 2**64, 3)
 
 
 def test_no_frame_is_rendered_within_a_stage() -> None:

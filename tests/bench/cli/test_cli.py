@@ -112,6 +112,7 @@ def test_the_version() -> None:
         (("tune", "-m", "stpl", "--shift", "ministreet"), "Shift 'ministreet' is not for tuning; use ministreet-dev"),
         (("tune", "-m", "stpl", "--trials", "3:1"), "trials must be FIRST:END"),
         (("tune", "-m", "stlp"), "Unknown method 'stlp'. Did you mean 'stpl'?"),
+        (("tune", "-m", "stpl", "--log", ""), "--log . is a folder; name a CSV file"),
         (("submit", "/nowhere"), "/nowhere is not a finished run: it has no record.json"),
         (("preview", "--shift", "ministret"), "Unknown shift 'ministret'. Did you mean 'ministreet'?"),
     ],

@@ -48,6 +48,42 @@ def test_a_file_of_the_users_is_never_replaced(tmp_path: Path) -> None:
     assert output.owns("labels/a.png")
 
 
+def test_new_files_replace_earlier_ones_together_or_not_at_all(tmp_path: Path) -> None:
+    write_output(tmp_path, labels__a="1", labels__b="2", model="m", whole="{}")
+    (tmp_path / "labels" / "notes.txt").write_text("mine")
+
+    def content() -> dict[str, str]:
+        files = (p for p in tmp_path.rglob("*") if p.is_file() and p.name != MANIFEST)
+        return {str(p.relative_to(tmp_path)): p.read_text() for p in files}
+
+    before = content()
+    with Output(tmp_path, "predict") as output:
+        with pytest.raises(RunError), output.replaced(keep=["model"]) as new:
+            write_atomically(new / "labels" / "c", "3")
+            raise RunError("the disk is full")
+        assert content() == before
+        with pytest.raises(UsageError, match=r"notes\.txt was not written by"), output.replaced(keep=["model"]) as new:
+            write_atomically(new / "labels" / "notes.txt", "a mask")
+        assert content() == before
+        with output.replaced(keep=["model"]) as new:
+            write_atomically(new / "labels" / "c", "3")
+            write_atomically(new / "whole", "{1}")
+    assert content() == {"labels/notes.txt": "mine", "model": "m", "labels/c": "3", "whole": "{1}"}
+    assert all(Output(tmp_path, "predict").owns(name) for name in ("labels/c", "whole", "model"))
+    (tmp_path / "whole").write_text("mine")  # told before work
+    with pytest.raises(UsageError), Output(tmp_path, "predict").replaced():
+        pytest.fail("work was begun")
+
+
+def test_what_says_that_all_is_there_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever stops a removal half way leaves nothing that looks whole."""
+    write_output(tmp_path, labels__a="1", labels__b="2", whole="{}")
+    removed: list[str] = []
+    monkeypatch.setattr(Path, "unlink", lambda path, missing_ok=False: removed.append(path.name))
+    Output(tmp_path, "predict").clear()
+    assert removed[:3] == ["whole", "b", "a"]
+
+
 def test_clear_removes_what_was_written_and_leaves_the_rest(tmp_path: Path) -> None:
     write_output(tmp_path, labels__a="1", labels__b="2", model="m")
     write_output(tmp_path, "adapt", state="s")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from bench import cli
+from bench.core import files
+from bench.core.errors import RunError
 from bench.networks.weights import load_tensors, save_tensors
 
 RNG = np.random.default_rng(3)
@@ -175,6 +179,54 @@ def test_a_killed_prediction_goes_on(model: Path, tmp_path: Path, monkeypatch: p
 
         patch.setattr("bench.footage.export._tell", stop)
         assert call("predict", model, proj / "images", out).exit_code == 1
-    assert not (out / "predict.json").exists() and len(list((out / "labels").iterdir())) == 3
+    assert content(out) == {}  # all masks were there but for the file that says so
     assert call("predict", model, proj / "images", out).exit_code == 0
     assert json.loads((out / "predict.json").read_text())["label maps"] == 3
+
+
+@pytest.mark.parametrize("command", ["predict", "adapt"])
+def test_a_refused_or_failed_command_leaves_the_earlier_result(
+    command: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of the user's is in the way of a new mask; a picture is cut short; the disk is full at the end."""
+    proj, out = project(tmp_path / "proj"), tmp_path / "out"
+    again = call if command == "predict" else lambda _, *arguments: adapt(*arguments, "--force")
+    assert again(command, model, proj / "images", out).exit_code == 0
+    before, new = content(out), proj / "images" / "img3.png"
+    shutil.copy(proj / "images" / "img1.png", new)
+    (mine := out / "labels" / "img3_pred_labelIds.png").write_text("mine")
+    refused = again(command, model, proj / "images", out)
+    assert refused.exit_code == 2 and "img3_pred_labelIds.png was not written by" in refused.stderr
+    mine.unlink()
+    assert content(out) == before
+    new.write_bytes(new.read_bytes()[:-500])  # the header is fine
+    failed = again(command, model, proj / "images", out)
+    assert failed.exit_code == 1 and "img3.png: is truncated" in failed.stderr and content(out) == before
+    new.unlink()
+    if command == "predict":
+
+        def full(*_: object) -> None:
+            raise RunError("the disk is full")
+
+        monkeypatch.setattr("bench.footage.export._tell", full)
+        assert again(command, model, proj / "images", out, "--video", "gif").exit_code == 1 and content(out) == before
+
+
+def test_a_prediction_killed_at_work_leaves_the_earlier_one_and_is_cleared_by_the_next(
+    model: Path, tmp_path: Path
+) -> None:
+    proj, out = project(tmp_path / "proj"), tmp_path / "out"
+    assert call("predict", model, proj / "images", out).exit_code == 0
+    before = content(out)
+    code = (
+        "import os, sys; import bench.footage.export as e; from bench import cli; e._tell = lambda *_: os.kill(os.getpid(), 9); "
+        "cli.app(sys.argv[1:])"
+    )
+    arguments = ["--checkpoint", model, "--frames", proj / "images", "--out", out, "--threads", 1]
+    killed = subprocess.run([sys.executable, "-c", code, "predict", *map(str, arguments)], check=False)
+    left = content(out)
+    assert killed.returncode == -9 and {name: left[name] for name in before} == before
+    assert any(name.startswith(".predict.bench-") for name in left)
+    files._cleared.discard(out.resolve())
+    assert call("predict", model, proj / "images", out).exit_code == 0
+    assert set(content(out)) == set(before)

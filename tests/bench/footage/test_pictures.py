@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,32 @@ def test_a_label_that_cannot_be_read_is_left_out_of_the_score(model: Path, tmp_p
     assert list(report["left out"]) == ["img1 (its label)"]
 
 
+def test_of_pictures_of_several_sizes_the_odd_one_is_named_and_left_out_alone(model: Path, tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "v", ["img0.png", "img2.png"], (64, 96))
+    pictures(folder, ["img1.png"], (128, 96))
+    with pytest.raises(
+        AssertionError, match=r"img1\.png: is 96x128 pixels, expected 96x64 as most of its sequence have"
+    ):
+        call("predict", model, folder, tmp_path / "out")
+    result = call("predict", model, folder, tmp_path / "out", "--skip-bad", "--json")
+    assert list(json.loads(result.stdout)["left out"]) == ["img1.png"] and "skipped clip" not in result.stderr
+    masks = sorted((tmp_path / "out" / "labels").iterdir())
+    assert [Image.open(mask).size for mask in masks] == [(96, 64)] * 2
+
+
+def test_pictures_that_no_clip_joins_may_have_any_size(tmp_path: Path, workspace: Workspace) -> None:
+    """Single photographs; and a film whose size changes once loses one picture, not half of them."""
+    folder = pictures(tmp_path / "photos", ["img0.png"], (64, 96))
+    pictures(folder, ["img20.png", "img21.png", "img22.png"], (128, 96))
+    assert not open_footage(folder, None, "mini", workspace).left_out
+    film = pictures(tmp_path / "film", ["img0.png", "img1.png", "img2.png"], (64, 96))
+    pictures(film, ["img3.png", "img4.png"], (128, 96))
+    with pytest.raises(BadFile, match=r"img3\.png: is 96x128 pixels, expected 96x64"):
+        open_footage(film, None, "mini", workspace)
+    footage = open_footage(film, None, "mini", replace(workspace, skip_bad=True))
+    assert list(footage.left_out) == ["img3.png"] and len(footage.store) == 4
+
+
 def test_without_skip_bad_it_is_an_error_before_work(tmp_path: Path, workspace: Workspace) -> None:
     folder = pictures(tmp_path / "v", ["a1.png", "a2.png"])
     (folder / "a2.png").write_bytes(b"<html>")
@@ -137,7 +164,7 @@ def test_palettes_and_several_images_are_counted(tmp_path: Path) -> None:
     Image.open(folder / "a.png").quantize(16).save(folder / "a.png")
     two = [Image.open(folder / "b.png"), Image.fromarray(RNG.integers(0, 255, (*SIZE, 3)).astype(np.uint8))]
     two[0].save(folder / "c.tif", save_all=True, append_images=two[1:])
-    survey = look_through(folder, ["a.png", "b.png", "c.tif"], whole=True)
+    survey = look_through(folder, ["a.png", "b.png", "c.tif"])
     assert (survey.palette, survey.several, survey.turned, survey.alpha) == (1, 1, 0, 0) and not survey.bad
     assert len(set(survey.digests.values())) == 3 and all(len(digest) == 64 for digest in survey.digests.values())
 

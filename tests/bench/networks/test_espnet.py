@@ -251,6 +251,8 @@ def test_wrong_words(tmp_path: Path) -> None:
     path = saved(published(3), tmp_path / "x.pth")
     with pytest.raises(RunError, match="is not espnet: it has 3 blocks"):
         convert(path, network="espnet")
+    with pytest.raises(UsageError, match="has 19 classes, not the 5 that are asked for"):
+        convert(path, num_classes=5)
     with pytest.raises(UsageError, match="fusion 'add' would change the scores; allowed: none, conv1x1"):
         convert(path, fusion="add")
 

@@ -290,9 +290,21 @@ def test_the_layout_must_be_said_where_names_cannot_tell(refused: Callable[..., 
     assert "lacks 1 of the tensors" in line and "score_fusion.mix.weight" in line
 
 
+def test_a_model_file_ends_in_safetensors(narrow: str, tmp_path: Path) -> None:
+    """Whoever opens a .pth takes it for what torch.save wrote."""
+    path = saved(original(), tmp_path / "x.pth")
+    result = call(str(path), "--network", narrow, "--layout", "advent", "--out", str(tmp_path / "y.pth"))
+    assert result.exit_code == 2 and "A model file ends in .safetensors, got --out" in result.stderr
+    assert not (tmp_path / "y.pth").exists()
+
+
 def test_wrong_networks_and_classes(refused: Callable[..., str], tmp_path: Path) -> None:
     path = saved(original(), tmp_path / "x.pth")
-    assert "5 classes but 15 names" in refused(path, 2, "--layout", "advent", "--shift", "ministreet")
+    says = "x.pth has 5 classes, not the 15 that are asked for"
+    assert says in refused(path, 2, "--layout", "advent", "--shift", "ministreet")
+    assert says in refused(path, 2, "--layout", "advent", "--classes", "15")
+    line = refused(path, 2, "--layout", "advent", "--classes", "5", "--shift", "ministreet")
+    assert "Shift 'ministreet' has 15 classes, --classes says 5" in line
     with pytest.raises(UsageError, match=r"Unknown network 'mimi'\. Did you mean 'mini'"):
         convert(path, "advent", "mimi")
     for network in ("mini", "deeplabv2_resnet50"):
