@@ -194,7 +194,8 @@ def one_line_errors(debug: bool) -> Iterator[None]:
     except (Exception, KeyboardInterrupt) as error:
         if debug:
             raise
-        typer.secho(f"bench: {line_of(error)}", err=True, fg="red")
+        with contextlib.suppress(OSError):  # nobody to tell; the exit code stays
+            typer.secho(f"bench: {line_of(error)}", err=True, fg="red")
         raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
 
 
