@@ -79,7 +79,7 @@ def sweep(
     }  # fmt: skip
     jobs = bench.sweep(
         spec, resume=resume, gpu=gpu, cpu=cpu, retries=retries, address=address, dashboard=dashboard, dry_run=dry_run,
-        **shared, **{key: value for key, value in fields.items() if value},
+        **shared, **{key: value for key, value in fields.items() if value not in (None, [], {})},
     )  # fmt: skip
     return outcome(jobs, dry_run)
 

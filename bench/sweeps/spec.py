@@ -143,7 +143,13 @@ class Planned:
 def from_study(study: Study, seeds: str | None = None, **spread: Any) -> Sweep:
     """The sweep that runs a study, with ``cpu``, ``gpu`` and ``retries`` as given."""
     rows = tuple(WrittenRow(label=r.label, method=r.method, options=dict(r.options)) for r in study.all_rows())
-    return Sweep(name=f"study-{study.name}", shift=study.shift, rows=rows, seeds=seeds or study.seeds, **spread)
+    return Sweep(
+        name=f"study-{study.name}",
+        shift=study.shift,
+        rows=rows,
+        seeds=study.seeds if seeds is None else seeds,
+        **spread,
+    )
 
 
 def plan(sweep: Sweep) -> list[Planned]:

@@ -144,8 +144,47 @@ def test_what_does_not_parse_is_exit_code_2(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     result = call(*arguments)
-    assert result.exit_code == 2 and result.stdout == "" and "Traceback" not in result.stderr
+    assert result.exit_code == 2 and result.stdout == "" and error_of(result) == result.stderr.strip()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("run", "Missing option '--method' / '-m': A name from `bench list methods`, or a file; see bench run --help"),
+        ("run -m", "requires an argument: A name from `bench list methods`, or a file; see bench run --help"),
+        ("run -m stpl --steps 0", "'--steps'.*0.*; see bench run --help"),
+        ("run -m stpl --seed 1.5", "'--seed'.*1.5.*; see bench run --help"),
+        ("strip --rate nan", "'--rate': (Input should be a number|nan)"),
+        ("data chek", "Unknown command 'chek' of `bench data`. Did you mean 'check'? Available: check, fixture, index"),
+        ("lst", "Unknown command 'lst' of `bench`. Did you mean 'list'? Available: adapt, "),
+        ("run --sede 1", "Unknown option '--sede' of `bench run`. Did you mean '--seed'? Available: --cache, "),
+        ("list a b", "Got unexpected extra argument.*; see bench list --help"),
+    ],
+)
+def test_what_does_not_parse_is_said_in_one_line_with_what_is_allowed(arguments: str, says: str) -> None:
+    line = error_of(call(*arguments.split()))
+    assert re.search(says if "*" in says or "(" in says else re.escape(says), line), line
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_empty_value_is_refused_and_not_taken_for_none(command: str) -> None:
+    """``--runs "$RUNS"`` without such a variable would write into the working folder, ``--shift ""`` run another benchmark."""
+    for param in TREE[command].params:
+        if getattr(param, "is_flag", False) or "--help" in param.opts:
+            continue
+        option = [name for name in param.opts if name.startswith("--")]
+        for empty in ("", " "):
+            result = call(*command.split(), *option, empty)
+            assert result.exit_code == 2 and "empty; give a value" in error_of(result), param.name
+    assert "'--shift': empty; give a value or leave it out; see bench sweep --help" in error_of(
+        call("sweep", "--shift=")
+    )
+
+
+def test_a_group_without_a_command_shows_its_help() -> None:
+    result = call("data")
+    assert result.exit_code == 2 and "fixture" in result.output and "bench: " not in result.output
 
 
 def test_a_bad_shift_file_is_named_with_the_fields_path(shift_file: Callable[..., str]) -> None:
@@ -288,6 +327,24 @@ def test_preview_writes_a_sheet(tmp_path: Path) -> None:
 
 
 # The real thing -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "where", "code", "says"),
+    [
+        ("--help", ">/dev/full", 1, "bench: Cannot write to standard output: No space left on device\n"),
+        ("list methods", ">/dev/full", 1, "bench: Cannot write to standard output: No space left on device\n"),
+        ("list methods --json", ">&-", 1, "bench: Cannot show the result: standard output is closed\n"),
+        ("--help", "| true", 1, ""),
+        ("flops", "| true", 1, ""),
+    ],
+)
+def test_what_cannot_be_shown_is_one_line_and_a_reader_that_has_enough_none(
+    arguments: str, where: str, code: int, says: str
+) -> None:
+    command = f"set -o pipefail; {sys.executable} -m bench {arguments} {where}"
+    process = subprocess.run(["bash", "-c", command], stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False)
+    assert (process.returncode, process.stderr) == (code, says)
 
 
 def test_a_process_of_its_own_has_the_exit_codes_too(tmp_path: Path) -> None:
