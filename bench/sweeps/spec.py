@@ -20,11 +20,12 @@ from bench.core.registry import KINDS, file_of, recall, resolve
 from bench.core.schema import Model, hash_of, load_yaml, read_yaml, validated
 from bench.runs.config import RunConfig, make_run_config, method_class, methods_on
 from bench.runs.options import parse_range, plain_value
+from bench.runs.settings import RUN_OPTIONS
 
 from .search import Search, searched, tuning_shift
 from .study import Study, StudyRow, WrittenRow, by_name, clean
 
-COMMON = ("network", "fusion", "flow", "weights", "frames", "ingredients", "init")
+COMMON = (*RUN_OPTIONS, "init")
 """Options that every method has."""
 
 
