@@ -309,7 +309,7 @@ def _read_shift(path: Path, text: str, again: bool) -> Shift:
             raise unknown("shift", shift.settings.tuned_on, shift_names(), context=" in settings.tuned-on")
         return shift
     except ValidationError as error:
-        raise UsageError(f"Shift {path.name}: {one_line(error, tags=('ministreet', 'video', *TAGS))}") from None
+        raise UsageError(f"Shift {path.name}: {one_line(error, ('ministreet', 'video', *TAGS), Shift)}") from None
     except (ValueError, UsageError, RunError) as error:
         raise UsageError(f"Shift {path.name}: {short(error, 1000)}") from None
     except yaml.YAMLError as error:
