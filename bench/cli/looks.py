@@ -42,7 +42,7 @@ def preview(
     shift: SHIFT = "ministreet",
     seed: SEED = 0,
     clips: Annotated[int, typer.Option("--clips", min=1, max=12, help="Clips per domain.")] = 3,
-    out: Annotated[Path, typer.Option("--out", help="PNG to write.")] = Path("preview/clips.png"),
+    out: Annotated[Path, typer.Option("--out", help="PNG to write, or a folder for it.")] = Path("preview/clips.png"),
 ) -> Says:
     """Write a contact sheet of both domains: frames, label, flow, warped previous frame, valid mask."""
     import bench

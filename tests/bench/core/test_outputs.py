@@ -137,6 +137,8 @@ def test_links_and_folders_are_the_users(tmp_path: Path) -> None:
     assert not output.owns("a")
     with pytest.raises(UsageError, match="is not a folder"):
         Output(tmp_path / "kept", "predict").check([])
+    with pytest.raises(UsageError, match="choose another --films"):
+        Output(tmp_path / "kept", "strip", option="--films").check([])
 
 
 @pytest.mark.parametrize(
