@@ -14,14 +14,20 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from bench.core.errors import RunError, UsageError, short, unknown
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 PANELS = RUN, COMPARE, REAL, OWN, BOARD, LOOK = "Run", "Compare", "Real data", "Your own video", "Leaderboard", "Look"
 """Panels of ``bench --help``, in this order."""
+
+LEAST_WIDTH = 40
+"""Columns that are printed however few ``$COLUMNS`` says: with 0 rich prints nothing."""
 
 FIRST = """Benchmark of domain adaptation for video semantic segmentation. Three commands to begin with:
 
@@ -86,6 +92,9 @@ class Panels(Group):
         """As typer's, but what does not parse, or cannot be shown, is one line too."""
         if not standalone_mode:
             return super().main(args, *rest, standalone_mode=False, **extra)
+        columns = os.environ.get("COLUMNS", "")
+        if columns.isdigit() and int(columns) < LEAST_WIDTH:
+            os.environ["COLUMNS"] = str(LEAST_WIDTH)
         try:
             with shown():
                 code = super().main(args, *rest, standalone_mode=False, **extra)
@@ -327,6 +336,13 @@ def line_of(error: BaseException) -> str:
     # Out of memory, a killed renderer, a fault of ours: one line all the same.
     message = short(error) if str(error).strip() else "no message"
     return f"{type(error).__name__}: {message} (--debug shows where)"
+
+
+def whole(table: Table) -> Table:
+    """A table that cuts no name, hash or path: what is wider than its column goes on in the next line."""
+    for column in table.columns:
+        column.overflow = "fold"
+    return table
 
 
 def names(text: str) -> list[str]:

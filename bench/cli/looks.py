@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .common import LOOK, ROOT, SEED, SHIFT, Says, app, command, names
+from .common import LOOK, ROOT, SEED, SHIFT, Says, app, command, names, whole
 
 METHODS = Annotated[
     str,
@@ -148,7 +148,7 @@ def catalogue_tables(catalogue: dict[str, dict[str, dict[str, Any]]]) -> Any:
         for name, entry in good.items():
             table.add_row(f"[bold]{escape(name)}[/]", *(escape(str(entry[column])) for column in columns))
         broken = [Text(f"{name}: {entry['broken']}", "red") for name, entry in entries.items() if "broken" in entry]
-        tables += [table, *broken, ""]
+        tables += [whole(table), *broken, ""]
     return Group(*tables)
 
 
@@ -165,4 +165,4 @@ def doctor_table(report: dict[str, Any]) -> Any:
         else:
             text = str(value)
         table.add_row(f"[bold]{key}[/]", text)
-    return table
+    return whole(table)

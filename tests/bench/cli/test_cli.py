@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -289,6 +290,50 @@ def test_a_run_ends_with_a_panel(workspace: Workspace, monkeypatch: pytest.Monke
     rerun = call("run", "-m", "adabn", *TINY, *folders(workspace))
     assert "points, of a record that names no such source model" in rerun.stdout
     assert str(workspace.runs) in panel and "record.json" in panel
+
+
+def unfolded(text: str) -> str:
+    """What is printed in one column, without frames and line ends."""
+    return re.sub(r"[\s│]", "", text)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_the_path_of_a_record_is_whole_in_a_narrow_terminal(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    place = workspace.runs / ("a-folder-with-a-long-name" * 4)
+    result = call("run", "-m", "adabn", *TINY, "--runs", str(place), "--cache", str(workspace.cache))
+    (record,) = place.glob("*/record.json")
+    assert f"record{record}" in unfolded(result.stdout).replace("─", ""), result.stdout
+
+
+@pytest.mark.parametrize("columns", ["0", "20", "40"])
+def test_lists_are_whole_whatever_the_width(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    for kind in ("methods", "shifts"):
+        shown = call("list", kind).stdout
+        assert "…" not in shown and max(map(len, shown.splitlines())) == 40
+        firsts = "".join(line[1:6].strip() for line in shown.splitlines())
+        assert all(len(name) > 5 or name in firsts for name in json.loads(call("list", kind, "--json").stdout)[kind])
+    assert "bench" in call("--help").stdout
+
+
+def test_what_convert_and_a_comparison_say_is_whole() -> None:
+    from rich.console import Console
+
+    from bench.cli._footage import _table
+    from bench.cli.convert import report_table
+
+    report = dict.fromkeys(("layout", "network", "fusion", "num_classes", "auxiliary", "matched", "note"), "")
+    path = "/models/" + "a" * 90
+    for table in (
+        report_table({**report, "model": path, "renamed": [], "ignored": [], "missing": []}),
+        _table(("class", "IoU"), [(path, "")]),
+    ):
+        console = Console(width=40, record=True, file=io.StringIO())
+        console.print(table)
+        assert path in unfolded(console.export_text())
 
 
 @pytest.mark.parametrize("kind", ["methods", "shifts", "fusions", "flows", "networks"])
