@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -34,6 +33,7 @@ def leaderboard(
             how many could be.
     """
     from bench.core.errors import UsageError
+    from bench.core.progress import say
     from bench.leaderboards import page
 
     if sample and not check:
@@ -44,7 +44,7 @@ def leaderboard(
 
         with working({"runs": runs, "cache": cache, "data_root": data_root, "device": "cpu"}) as workspace:
             done = score_sample(root_in(root), sample, workspace)
-        sys.stderr.write(f"bench: {done.text}\n")
+        say(done.text)
     return files
 
 

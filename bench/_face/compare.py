@@ -54,7 +54,7 @@ def sweep(
 
     spread = {key: value for key, value in (("gpu", gpu), ("cpu", cpu), ("retries", retries)) if value is not None}
     folders = {"runs": runs, "cache": cache, "data_root": data_root}
-    stored = SweepFolder(runs_in(runs), resume).stored if resume else None
+    stored = SweepFolder(runs_in(runs), resume).stored if resume is not None else None
     whole = asked_for(Path(spec) if spec else None, stored, fields, spread)
     return _sweep(whole, folders, address, dashboard, dry_run)
 

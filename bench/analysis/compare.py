@@ -135,6 +135,8 @@ def as_tables(a: Record, b: Record) -> Group:
             continue
         unit = " (percent; change in points)" if section == "result" else ""
         table = Table("", "A", "B", "B - A", title=f"{section}{unit}", title_justify="left", show_edge=False)
+        for column in table.columns:
+            column.overflow = "fold"  # no path or hash is cut
         for column in table.columns[1:]:
             column.justify = "right"
         for key, d in by_name.items():

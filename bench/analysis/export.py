@@ -75,7 +75,7 @@ def export_csv(references: Sequence[str], out: Path, runs: Path) -> int:
         UsageError: no such run, or none of them has a log.
         RunError: damaged log, or the file cannot be written.
     """
-    output = Output.of_files("export", out)
+    output = Output.of_files("export", out, option="--csv")
     folders = [find_folder(reference, runs) for reference in references]
     table = metrics_frame(folders)
     if table.empty:

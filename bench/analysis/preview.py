@@ -113,13 +113,15 @@ def run_preview(shift_name: str, clips_per_domain: int, seed: int, out: Path) ->
         out: the PNG to write, or a folder for ``<shift>-s<seed>.png``.
 
     Raises:
-        UsageError: unknown shift, or not a number of clips that it has.
+        UsageError: unknown shift, another file than a PNG, or not a number of clips that it has.
         RunError: the file cannot be written.
     """
     from bench.data.ministreet import render_clip
 
     shift = load_shift(shift_name)
     path = out if out.suffix.lower() == ".png" else out / f"{shift.name}-s{seed}.png"
+    if path != out and not out.is_dir() and (out.exists() or out.suffix[1:].isalpha()):  # meant as a file: a.jpg
+        raise UsageError(f"--out must be a .png file or a folder, got '{out}'")
     output = Output.of_files("preview", path)
     data, clips = rendered_data(shift), {}
     most = min(data.source.train, data.target.train)

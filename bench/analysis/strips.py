@@ -247,7 +247,7 @@ def run_strip(
     )
     if films is not None and pictures:
         film_paths[FRAMES] = films / film_name(shift.name, FRAMES)
-    owned = Output.of_files("strip", *film_paths.values()) if film_paths else contextlib.nullcontext()
+    owned = Output.of_files("strip", *film_paths.values(), option="--films") if film_paths else contextlib.nullcontext()
     groups, classes = grouping_of(shift), shift.score_classes
     if isinstance(shift.data, Videos):
         footages = (recorded(run, number, frames + 1, workspace) for run in finished)

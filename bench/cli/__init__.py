@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import atexit
 import gc
+import os
+import sys
 
 from bench.core.progress import any_character
 from bench.core.registry import import_from, names_in
@@ -22,6 +24,10 @@ def main() -> None:
     # Or the interpreter's last collection walks all of torch: up to a second of every command.
     atexit.register(gc.freeze)
     any_character()
+    if (
+        sys.stderr is None
+    ):  # closed: the next file that is opened would have its number, and the warnings of C code in it
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     app()
 
 

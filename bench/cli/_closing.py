@@ -18,6 +18,8 @@ from bench.runs.records import Record, read_record
 from bench.runs.video_consistency import SHOWN
 from bench.runs.watching import LOGS
 
+from .common import whole
+
 
 def notes(record: Record, folder: Path, tensorboard: bool) -> list[str]:
     """What a person should know of a run that was found finished."""
@@ -103,7 +105,7 @@ def closing_panel(record: Record, folder: Path) -> Panel:
         places.add_row("leaderboard", str(page))
     body = Table.grid(padding=(1, 0))
     for table in (rows, classes, places):
-        body.add_row(table)
+        body.add_row(whole(table))
     title = (
         f"{record.method['title']} · {record.config.shift} · seed {record.config.seed} · fusion {record.config.fusion}"
     )

@@ -10,6 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from .common import whole
+
 ADVICE = {
     "adapted": "nothing that shows without labels speaks against the adapted model; look at changes.png",
     "adabn": "the statistics of the footage alone: `bench adapt --method adabn`; training has made it worse",
@@ -71,4 +73,4 @@ def _table(names: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
     table = Table(*names, box=None, padding=(0, 2))
     for row in rows:
         table.add_row(*map(escape, row))
-    return table
+    return whole(table)

@@ -10,17 +10,24 @@ import contextlib
 import functools
 import inspect
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from bench.core.errors import RunError, UsageError, short
+from bench.core.errors import RunError, UsageError, short, unknown
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 PANELS = RUN, COMPARE, REAL, OWN, BOARD, LOOK = "Run", "Compare", "Real data", "Your own video", "Leaderboard", "Look"
 """Panels of ``bench --help``, in this order."""
+
+LEAST_WIDTH = 40
+"""Columns that are printed however few ``$COLUMNS`` says: with 0 rich prints nothing."""
 
 FIRST = """Benchmark of domain adaptation for video semantic segmentation. Three commands to begin with:
 
@@ -32,11 +39,96 @@ All commands: bench --help
 """
 
 
-class Panels(typer.core.TyperGroup):
-    """Commands in the order of their panels."""
+NotParsed: Any = typer.BadParameter.__mro__[1]
+"""What typer raises where a command line is not as declared: click's ``UsageError``, of which newer typers have a copy."""
+
+
+class Command(typer.core.TyperCommand):
+    """A command that refuses empty values, as of a shell variable that is not set: they would count as not given, or as the working
+    folder; and says which value it cannot take."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        given: dict[str, Any] = {}
+        try:
+            given = self.make_parser(ctx).parse_args(list(args))[0]
+            for param in self.params:
+                value = given.get(str(param.name))
+                if any(isinstance(text, str) and not text.strip() for text in _each(value)):
+                    way_out = "give a value" if param.required else "give a value or leave it out"
+                    raise typer.BadParameter(f"empty; {way_out}", ctx=ctx, param=param)
+            return super().parse_args(ctx, args)
+        except NotParsed as error:
+            error.ctx = error.ctx or ctx
+            value = given.get(str(error.param.name)) if getattr(error, "param", None) else None
+            texts = [short(text, 60) for text in _each(value) if isinstance(text, str) and text.strip()]
+            if any(text.lower() in ("nan", "+nan", "-nan") for text in texts):  # which would be "not less than 60"
+                error.message = "Input should be a number"
+            if texts and not any(text in error.message for text in texts):
+                error.message = f"{error.message.rstrip('.')}, got '{', '.join(texts)}'"
+            raise
+
+
+def _each(value: Any) -> tuple[Any, ...]:
+    """What an option was given: once, or several times."""
+    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+
+
+class Group(typer.core.TyperGroup):
+    """Commands; a name that is none of them is said with those that there are."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            raise unknown("command", args[0], self.commands, context=f" of `{typed(ctx)}`")
+        return super().resolve_command(ctx, args)
+
+
+class Panels(Group):
+    """All commands, in the order of their panels."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return sorted(self.commands, key=lambda name: PANELS.index(str(self.commands[name].rich_help_panel)))  # type: ignore[attr-defined]
+
+    def main(self, args: Any = None, *rest: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        """As typer's, but what does not parse, or cannot be shown, is one line too."""
+        if not standalone_mode:
+            return super().main(args, *rest, standalone_mode=False, **extra)
+        columns = os.environ.get("COLUMNS", "")
+        if columns.isdigit() and int(columns) < LEAST_WIDTH:
+            os.environ["COLUMNS"] = str(LEAST_WIDTH)
+        try:
+            with shown():
+                code = super().main(args, *rest, standalone_mode=False, **extra)
+        except NotParsed as error:
+            code = error.exit_code
+            if type(error).__name__ != "NoArgsIsHelpError":  # its help was printed
+                tell(not_parsed(error))
+        except (UsageError, RunError) as error:
+            if "--debug" in (sys.argv if args is None else args):
+                raise
+            code = tell(error)
+        except typer.Exit as end:
+            code = end.exit_code
+        except typer.Abort:
+            code = tell(KeyboardInterrupt())
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def typed(ctx: Any) -> str:
+    """What is typed for a command, however the program was started: ``bench data check``."""
+    return f"bench{ctx.command_path.removeprefix(ctx.find_root().info_name or '')}"
+
+
+def not_parsed(error: Any) -> UsageError:
+    """A command line that is not as declared, in one line: what is wrong, what is allowed, where it stands."""
+    kind, params = type(error).__name__, error.ctx.command.params
+    option = getattr(error, "option_name", None)
+    if kind == "NoSuchOption":
+        there = [name for param in params for name in (*param.opts, *param.secondary_opts) if name.startswith("--")]
+        return unknown("option", option, {*there, "--help"}, context=f" of `{typed(error.ctx)}`")
+    param = getattr(error, "param", None) or next((param for param in params if option in param.opts), None)
+    wanted = "" if kind == "BadParameter" or param is None or getattr(param, "is_flag", False) else f": {param.help}"
+    text = f"{error.format_message().rstrip('.')}{wanted}".rstrip(".")
+    return UsageError(f"{text}; see {typed(error.ctx)} --help")
 
 
 app = typer.Typer(
@@ -48,6 +140,13 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def group_of(name: str, panel: str, text: str) -> typer.Typer:
+    """A group of commands, ``bench NAME COMMAND``, with its panel of ``bench --help`` and its help."""
+    group = typer.Typer(cls=Group, help=text, no_args_is_help=True, add_completion=False)
+    app.add_typer(group, name=name, rich_help_panel=panel)
+    return group
 
 
 @app.callback()
@@ -159,7 +258,7 @@ def command(
         ]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in parameters}
-        group.command(name, epilog=f"Example: {example}", rich_help_panel=panel)(run)
+        group.command(name, cls=Command, epilog=f"Example: {example}", rich_help_panel=panel)(run)
         return run
 
     return register
@@ -169,20 +268,42 @@ def say(answer: Says, as_json: bool) -> None:
     """Print what a command says.
 
     Raises:
-        RunError, typer.Exit: it ends with an error.
+        RunError, typer.Exit: it ends with an error, or cannot be printed.
     """
-    if as_json:
-        sys.stdout.write(json.dumps(answer.value, indent=1, sort_keys=True) + "\n")
-    elif callable(answer.text):
-        from rich.console import Console
+    if sys.stdout is None:
+        raise RunError("Cannot show the result: standard output is closed")
+    with shown():
+        if as_json:
+            sys.stdout.write(json.dumps(answer.value, indent=1, sort_keys=True) + "\n")
+        elif callable(answer.text):
+            from rich.console import Console
 
-        Console().print(answer.text())
-    elif answer.text:
-        typer.echo(answer.text)
+            Console().print(answer.text())
+        elif answer.text:
+            typer.echo(answer.text)
     if answer.error:
         raise RunError(answer.error)
     if answer.failed:
         raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def shown() -> Iterator[None]:
+    """Print to standard output and know that it has arrived.
+
+    Raises:
+        RunError: it has not; a reader that has enough, as ``head``, is no error, and the exit code is 1 without a line.
+    """
+    try:
+        yield
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        with contextlib.suppress(OSError, ValueError):  # or Python tries again when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise typer.Exit(1) from None
+        raise RunError(f"Cannot write to standard output: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager
@@ -195,8 +316,14 @@ def one_line_errors(debug: bool) -> Iterator[None]:
     except (Exception, KeyboardInterrupt) as error:
         if debug:
             raise
+        raise typer.Exit(tell(error)) from None
+
+
+def tell(error: BaseException) -> int:
+    """Say an error in one line on standard error; the exit code: 2 wrong use, 1 failed."""
+    with contextlib.suppress(OSError):  # nobody to tell; the exit code stays
         typer.secho(f"bench: {line_of(error)}", err=True, fg="red")
-        raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
+    return 2 if isinstance(error, UsageError) else 1
 
 
 def line_of(error: BaseException) -> str:
@@ -210,6 +337,13 @@ def line_of(error: BaseException) -> str:
     # Out of memory, a killed renderer, a fault of ours: one line all the same.
     message = short(error) if str(error).strip() else "no message"
     return f"{type(error).__name__}: {message} (--debug shows where)"
+
+
+def whole(table: Table) -> Table:
+    """A table that cuts no name, hash or path: what is wider than its column goes on in the next line."""
+    for column in table.columns:
+        column.overflow = "fold"
+    return table
 
 
 def names(text: str) -> list[str]:

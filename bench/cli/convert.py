@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .common import LOOK, OWN, Says, app, command
+from .common import LOOK, OWN, Says, app, command, whole
 
 
 @command(app, "bench convert espnet_p_2_q_8.pth --layout espnet --out espnet.safetensors", panel=OWN)
@@ -79,4 +79,4 @@ def report_table(report: dict[str, Any]) -> Any:
         table.add_row(key, f"{len(names)}" + (f": {', '.join(names[:4])}{ending}" if names else ""))
     if report["note"]:
         table.add_row("note", report["note"])
-    return table
+    return whole(table)

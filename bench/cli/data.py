@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .common import REAL, Says, app, command
+from .common import REAL, Says, command, group_of
 
 if TYPE_CHECKING:
     from bench.data.check import Report
 
-group = typer.Typer(
-    help="Look at data sets on disk, list them, or make small ones.", no_args_is_help=True, add_completion=False
-)
-app.add_typer(group, name="data", rich_help_panel=REAL)
+group = group_of("data", REAL, "Look at data sets on disk, list them, or make small ones.")
 
 NAME = Annotated[str, typer.Argument(help="A shift (its source and target), or a data set: viper, cityscapes_seq ...")]
 ROOT = Annotated[

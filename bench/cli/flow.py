@@ -7,12 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from .common import REAL, SEED, Says, app, command, wrote
+from .common import REAL, SEED, Says, command, group_of, wrote
 
-group = typer.Typer(
-    help="Compute optical flow ahead of runs, or compare flow backends.", no_args_is_help=True, add_completion=False
-)
-app.add_typer(group, name="flow", rich_help_panel=REAL)
+group = group_of("flow", REAL, "Compute optical flow ahead of runs, or compare flow backends.")
 
 SHIFT = Annotated[str, typer.Argument(help="A name from `bench list shifts`, or a YAML file.")]
 

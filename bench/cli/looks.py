@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .common import LOOK, RATE, ROOT, SEED, SHIFT, Says, app, command, names
+from .common import LOOK, RATE, ROOT, SEED, SHIFT, Says, app, command, names, whole
 
 METHODS = Annotated[
     str,
@@ -42,7 +42,7 @@ def preview(
     shift: SHIFT = "ministreet",
     seed: SEED = 0,
     clips: Annotated[int, typer.Option("--clips", min=1, max=12, help="Clips per domain.")] = 3,
-    out: Annotated[Path, typer.Option("--out", help="PNG to write.")] = Path("preview/clips.png"),
+    out: Annotated[Path, typer.Option("--out", help="PNG to write, or a folder for it.")] = Path("preview/clips.png"),
 ) -> Says:
     """Write a contact sheet of both domains: frames, label, flow, warped previous frame, valid mask."""
     import bench
@@ -148,7 +148,7 @@ def catalogue_tables(catalogue: dict[str, dict[str, dict[str, Any]]]) -> Any:
         for name, entry in good.items():
             table.add_row(f"[bold]{escape(name)}[/]", *(escape(str(entry[column])) for column in columns))
         broken = [Text(f"{name}: {entry['broken']}", "red") for name, entry in entries.items() if "broken" in entry]
-        tables += [table, *broken, ""]
+        tables += [whole(table), *broken, ""]
     return Group(*tables)
 
 
@@ -165,4 +165,4 @@ def doctor_table(report: dict[str, Any]) -> Any:
         else:
             text = str(value)
         table.add_row(f"[bold]{key}[/]", text)
-    return table
+    return whole(table)

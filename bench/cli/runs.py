@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from bench.core.progress import say
 
 from .common import COMPARE, LOOK, METHOD, OPTION, PROTOCOL, RUN, SEED, SHIFT, Says, app, command
 
@@ -72,7 +73,8 @@ def run(
     from ._closing import closing_panel, notes
 
     folder = runs_in(shared["runs"]) / record.run
-    sys.stderr.writelines(f"bench: {note}\n" for note in notes(record, folder, tensorboard))
+    for note in notes(record, folder, tensorboard):
+        say(note)
     return Says(json.loads(record.to_json()), lambda: closing_panel(record, folder))
 
 

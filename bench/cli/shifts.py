@@ -8,10 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from .common import OWN, Says, app, command
+from .common import OWN, Says, command, group_of
 
-group = typer.Typer(help="Make a shift of your own, and look at one.", no_args_is_help=True, add_completion=False)
-app.add_typer(group, name="shift", rich_help_panel=OWN)
+group = group_of("shift", OWN, "Make a shift of your own, and look at one.")
 
 
 @command(group, "bench shift check cityscapes2camvid --data-root data --out sheet.png", shared="data_root cache")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.core.progress import aside
+
 from .common import COMPARE, OPTION, ROOT, Says, app, command, names
 
 if TYPE_CHECKING:
@@ -77,7 +79,7 @@ def sweep(
     }  # fmt: skip
     jobs = bench.sweep(
         spec, resume=resume, gpu=gpu, cpu=cpu, retries=retries, address=address, dashboard=dashboard, dry_run=dry_run,
-        **shared, **{key: value for key, value in fields.items() if value},
+        **shared, **{key: value for key, value in fields.items() if value not in (None, [], {})},
     )  # fmt: skip
     return outcome(jobs, dry_run)
 
@@ -128,12 +130,11 @@ def study(
         name, seeds, root, address=address, dashboard=dashboard, dry_run=dry_run, **shared, **spread
     )
     for path in written:
-        typer.echo(f"Wrote {path}", err=True)
+        aside(f"Wrote {path}\n")
     if not (written or dry_run or any(job.state == "failed" for job in jobs.runs)):
         # Of two rows at least, and one that changes an option; see study_page.report.
-        typer.echo(
-            "No page: it takes two rows, one of which changes an option; of methods as they are, bench leaderboard makes one",
-            err=True,
+        aside(
+            "No page: it takes two rows, one of which changes an option; of methods as they are, bench leaderboard makes one\n"
         )
     return outcome(jobs, dry_run)
 
@@ -144,6 +145,6 @@ def outcome(jobs: Jobs, dry_run: bool) -> Says:
 
     failed = [] if dry_run else failures(jobs.runs, jobs.folder.path)
     for line in failed:
-        typer.echo(f"failed: {line}", err=True)
+        aside(f"failed: {line}\n")
     again = f"{len(failed)} of {len(jobs.runs)} runs failed; once the causes are gone: bench sweep --resume {jobs.folder.name}"
     return Says(as_json(jobs.folder.name, jobs), "\n".join(lines(jobs)), again if failed else "")

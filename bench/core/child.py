@@ -32,6 +32,7 @@ from typing import Any, NoReturn
 
 from . import box, errors
 from .errors import AccessError, BadFile, RunError
+from .progress import Aside
 
 PRELOAD = ("bench.runs.boxed", "torchvision.transforms.v2.functional")
 """What a nursery imports: the harness, and what methods import slowly and late."""
@@ -194,9 +195,7 @@ def _listen(connection: Connection, listener: Say) -> tuple[str, Any]:
         if kind in ("result", "error"):
             return str(kind), content
         if kind in ("out", "err"):
-            stream = sys.stdout if kind == "out" else sys.stderr
-            stream.write(str(content))
-            stream.flush()
+            Aside(sys.stdout if kind == "out" else sys.stderr).write(str(content))
         else:
             listener(str(kind), content)
 

@@ -37,8 +37,9 @@ class BadFile(RunError):
 
 
 def short(error: object, most: int = 300) -> str:
-    """What an error says, in one line of at most so many characters, all of which can be printed."""
-    text = " ".join(str(error)[: 4 * most].split()) or type(error).__name__
+    """What an error says, or its name where it says nothing, in one line of at most so many characters, all of which can be
+    printed; of another value its text, which may be empty."""
+    text = " ".join(str(error)[: 4 * most].split()) or (type(error).__name__ if isinstance(error, Exception) else "")
     text = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
     return text if len(text) <= most else f"{text[: most - 3]}..."
 

@@ -29,12 +29,13 @@ from .sealed import load_json
 MANIFEST = ".bench-output.jsonl"
 
 
-def apart(out: Path, inputs: Mapping[str, Path]) -> None:
+def apart(out: Path, inputs: Mapping[str, Path], option: str = "--out") -> None:
     """Refuse an output that contains, equals or lies in what a command reads.
 
     Args:
         out: folder or file that will be written.
         inputs: files and folders by what they are, e.g. ``the footage``.
+        option: that names the output.
 
     Raises:
         UsageError: names the input.
@@ -48,7 +49,7 @@ def apart(out: Path, inputs: Mapping[str, Path]) -> None:
             "lies in": resolved in output.parents,
         }
         for relation in (relation for relation, holds in relations.items() if holds):
-            raise UsageError(f"--out {out} {relation} {name} {path}; choose a place of its own")
+            raise UsageError(f"{option} {out} {relation} {name} {path}; choose a place of its own")
 
 
 class Output:
@@ -58,10 +59,11 @@ class Output:
         folder: of the output; made when the first file is written.
         command: whose files these are; those of other commands are not touched.
         names: the only files that are written there; None for everything in the folder.
+        option: of the command that names the output.
     """
 
-    def __init__(self, folder: Path, command: str, names: Iterable[str] | None = None) -> None:
-        self.folder, self.command = folder, command
+    def __init__(self, folder: Path, command: str, names: Iterable[str] | None = None, option: str = "--out") -> None:
+        self.folder, self.command, self.option = folder, command, option
         self._place = Path(os.path.abspath(folder))
         self._only = None if names is None else frozenset(names)
         self._noted: dict[str, set[tuple[int, str]]] = {}
@@ -71,18 +73,20 @@ class Output:
         self._read()
 
     @classmethod
-    def of_files(cls, command: str, *files: Path, inputs: Mapping[str, Path] | None = None) -> Output:
+    def of_files(
+        cls, command: str, *files: Path, inputs: Mapping[str, Path] | None = None, option: str = "--out"
+    ) -> Output:
         """Files of one folder, checked at once.
 
         Args:
-            inputs: see :func:`apart`.
+            inputs, option: see :func:`apart`.
 
         Raises:
             UsageError: one of them is there and not the command's, or it is or lies in an input.
         """
         for file in files:
-            apart(file, inputs or {})
-        output = cls(files[0].parent, command, [file.name for file in files])
+            apart(file, inputs or {}, option)
+        output = cls(files[0].parent, command, [file.name for file in files], option)
         output.check(file.name for file in files)
         return output
 
@@ -114,7 +118,7 @@ class Output:
         Raises:
             UsageError: names the first such file.
         """
-        check_folder(self.folder)
+        check_folder(self.folder, self.option)
         for name in names:
             if not self.owns(name):
                 raise self._foreign(name)
@@ -196,7 +200,7 @@ class Output:
     def _foreign(self, name: str) -> UsageError:
         return UsageError(
             f"{self.folder / name} was not written by `bench {self.command}`, or was changed since; "
-            "move it away or choose another --out"
+            f"move it away or choose another {self.option}"
         )
 
     def _admit(self, path: Path, scratch: Path) -> None:

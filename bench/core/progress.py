@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -21,10 +22,44 @@ def quiet(what: str, done: int, total: int) -> None:
     """Progress that is not shown."""
 
 
+class Aside(io.TextIOBase):
+    """A stream for remarks: no run is worth less because its terminal is gone or its log's disk is full, so what cannot be written
+    is dropped.
+
+    Args:
+        stream: where they go; None, as Python has it for a closed standard error, drops all of them.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        # While bars are shown, sys.stderr prints through the console that is to write here.
+        self.stream: TextIO | None = getattr(stream, "rich_proxied_file", stream)
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """Of the stream."""
+        return getattr(self.stream, "encoding", None) or "utf-8"
+
+    def isatty(self) -> bool:
+        """Whether a person is looking."""
+        return self.stream is not None and self.stream.isatty()
+
+    def write(self, text: str) -> int:
+        """Write and flush, or drop."""
+        if self.stream is not None:
+            with contextlib.suppress(OSError, ValueError):  # ValueError: closed since
+                self.stream.write(text)
+                self.stream.flush()
+        return len(text)
+
+
+def aside(text: str) -> None:
+    """A remark on standard error."""
+    Aside(sys.stderr).write(text)
+
+
 def say(text: str) -> None:
     """One line for the person at the terminal, on standard error."""
-    sys.stderr.write(f"bench: {text}\n")
-    sys.stderr.flush()
+    aside(f"bench: {text}\n")
 
 
 def any_character() -> None:
@@ -44,7 +79,7 @@ class ProgressDisplay:
     def __init__(self) -> None:
         from rich.console import Console  # nothing that a run imports need wait for rich
 
-        self.console = Console(stderr=True)
+        self.console = Console(file=Aside(sys.stderr))
         self.bars: Bars | None = None
         self.tasks: dict[str, TaskID] = {}
         self.began: dict[str, float] = {}
@@ -85,5 +120,4 @@ class ProgressDisplay:
             self.said[what] = now
             remaining = f", {(total - done) / rate:.0f} s left" if rate and done < total else ""
             pace = f" ({rate:.1f}/s{remaining})" if rate else ""
-            sys.stderr.write(f"{what}: {done}/{total}{pace}\n")
-            sys.stderr.flush()
+            aside(f"{what}: {done}/{total}{pace}\n")

@@ -6,9 +6,9 @@ import hashlib
 import math
 import re
 import reprlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, TypeVar
+from typing import Annotated, Any, ClassVar, Final, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -17,12 +17,13 @@ from pydantic import (
     Field,
     SerializationInfo,
     SerializerFunctionWrapHandler,
+    Tag,
     TypeAdapter,
     ValidationError,
     model_serializer,
 )
 
-from .errors import RunError, UsageError, short
+from .errors import RunError, UsageError, short, unknown
 from .sealed import KEY, LONGEST, MARK, check_texts, load_json, unsealed
 from .sealed import canonical as canonical
 
@@ -185,7 +186,7 @@ def validated(model: type[M], content: Any, name: str) -> M:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise UsageError(f"{name}: {one_line(error)}") from None
+        raise UsageError(f"{name}: {one_line(error, model=model)}") from None
 
 
 def hash_of(value: Any) -> str:
@@ -193,21 +194,64 @@ def hash_of(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:12]
 
 
-def one_line(error: ValidationError, tags: Collection[str] = ()) -> str:
+def one_line(error: ValidationError, tags: Collection[str] = (), model: type[Model] | None = None) -> str:
     """The first problem of a validation as ``path: what`` and how many more there are.
 
     Args:
         tags: of unions, which pydantic puts into the path although no one wrote them there.
+        model: what a person wrote; of a key that it has not, the nearest and all that it has are named.
     """
     problems = error.errors()
     first = problems[0]
+    if (
+        model is not None and first["type"] == "missing"
+    ):  # it may be there under a name that is misspelt, which is told last
+        first = next((p for p in problems if p["type"] == EXTRA and p["loc"][:-1] == first["loc"][:-1]), first)
     places = [str(part) for part in first["loc"] if part not in tags]
     path = short(".".join(places), 200) if places else ""
     message = short(str(first["msg"]).removeprefix("Value error, "), 1000)
     if not path or first["msg"].startswith("Value error, "):  # a rule over several fields, which names them itself
         return f"{path}{'.' if re.match(r'[a-z_.]+: ', message) else ': '}{message}" if path else message
     rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return f"{path}: {message}, got {shown(first['input']):.60}{rest}"
+    if model is not None and first["type"] == EXTRA:
+        message = str(unknown("key", str(first["loc"][-1]), _keys(model, first["loc"][:-1])))
+    value = "" if first["type"] in (EXTRA, "missing") else f", got {shown(first['input']):.60}"
+    return f"{path}: {message}{value}{rest}"
+
+
+EXTRA = "extra_forbidden"
+"""Type of the pydantic error that says that a model has no such key."""
+
+
+def _keys(model: type[Model], place: Iterable[object]) -> set[str]:
+    """What may be written at a place of a model: the fields' names, or their aliases."""
+    found: list[tuple[type[BaseModel], str | None]] = [(model, None)]
+    for part in place:
+        fields = [
+            field for owner, _ in found for name, field in owner.model_fields.items() if part in (name, field.alias)
+        ]
+        if below := [entry for field in fields for entry in _models(field.annotation)]:
+            found = below
+        else:  # the number in a list, a key of a dictionary, or which one of a union it is
+            found = [(owner, tag) for owner, tag in found if part == tag or part in _literals(owner)] or found
+    return {field.alias or name for owner, _ in found for name, field in owner.model_fields.items()}
+
+
+def _models(annotation: Any, tag: str | None = None) -> list[tuple[type[BaseModel], str | None]]:
+    """Models in a field's type, each with its tag in a union."""
+    if get_origin(annotation) is None:
+        is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        return [(annotation, tag)] if is_model else []
+    parts = get_args(annotation)
+    tag = next((part.tag for part in parts if isinstance(part, Tag)), tag)
+    return [entry for part in parts for entry in _models(part, tag)]
+
+
+def _literals(model: type[BaseModel]) -> set[object]:
+    """Values by which a union tells a model from others."""
+    return {
+        value for field in model.model_fields.values() for value in get_args(field.annotation) if isinstance(value, str)
+    }
 
 
 _brief = reprlib.Repr()

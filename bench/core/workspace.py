@@ -21,12 +21,12 @@ from .registry import ROOT
 
 def default_runs() -> Path:
     """Folder of runs: ``$BENCH_RUNS`` or ``runs``."""
-    return Path(os.environ.get("BENCH_RUNS", "runs"))
+    return Path(os.environ.get("BENCH_RUNS") or "runs")
 
 
 def default_cache() -> Path:
     """Folder of rendered clips and source models: ``$BENCH_CACHE`` or ``cache``."""
-    return Path(os.environ.get("BENCH_CACHE", "cache"))
+    return Path(os.environ.get("BENCH_CACHE") or "cache")
 
 
 def default_data_root() -> Path | None:
@@ -37,8 +37,9 @@ def default_data_root() -> Path | None:
 def default_released() -> Path:
     """Folder of released source models: ``$BENCH_SOURCES``, ``leaderboards/sources`` here, or that of the checkout whose code this
     is (a wheel has none): where a command is called does not decide which model a run starts from."""
-    folder = Path(os.environ.get("BENCH_SOURCES", "leaderboards/sources"))
-    return folder if "BENCH_SOURCES" in os.environ or folder.is_dir() else ROOT.parent / "leaderboards" / "sources"
+    named = os.environ.get("BENCH_SOURCES")
+    folder = Path(named or "leaderboards/sources")
+    return folder if named or folder.is_dir() else ROOT.parent / "leaderboards" / "sources"
 
 
 def pick_device(name: str) -> torch.device:

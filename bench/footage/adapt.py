@@ -40,7 +40,7 @@ from bench.networks.weights import load_into, save_tensors
 from bench.runs.around import Around
 from bench.runs.boxed import ForwardedLog, boxable
 from bench.runs.evaluate import Everything, reestimate_statistics
-from bench.runs.settings import loaded_class, method_class, resolve_settings, settings_of
+from bench.runs.settings import RUN_OPTIONS, check_options, loaded_class, method_class, resolve_settings, settings_of
 from bench.runs.training import Log, Trainer
 from bench.shifts.protocol import Adaptation
 from methods.base import Method, Setup
@@ -141,16 +141,17 @@ def adapt_video(
         RunError: unreadable files, a full disk, a loss that is not finite.
     """
     method, flow = resolve("method", method), resolve("flow", flow)
-    cls = source_free(method, flow)
+    cls = source_free(method, flow, options)
     with opened("adapt", out, checkpoint, frames, size, workspace) as work:
         return adapt(work, cls, method, options, plan, flow, seed, workspace)
 
 
-def source_free(method: str, flow: str) -> type[Method]:
-    """A method that footage alone suffices for.
+def source_free(method: str, flow: str, options: dict[str, Any]) -> type[Method]:
+    """A method that footage alone suffices for, checked with its options before anything is opened.
 
     Raises:
-        UsageError: an unknown method, one that needs more, or exact flow, which footage does not have.
+        UsageError: an unknown method, one that needs more, an option that it does not take, or exact flow, which footage does not
+            have.
     """
     cls: type[Method] = method_class(method)
     if cls.card.setting != "SFDA":
@@ -159,6 +160,9 @@ def source_free(method: str, flow: str) -> type[Method]:
             "your own footage is adapted to by source-free methods: see `bench list methods`"
         )
     check_flow(flow)
+    own = " on your own footage, where fusion, network and weights are the model's and the flow is --flow's"
+    check_options(method, options, (), own if set(options) & set(RUN_OPTIONS) else "")
+    resolve_settings(method, options)
     return cls
 
 

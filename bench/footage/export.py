@@ -402,7 +402,7 @@ def adapt_and_export(
     if looks:
         check_video(looks)
     method, flow = resolve("method", method), resolve("flow", flow)
-    cls = source_free(method, flow)
+    cls = source_free(method, flow, options)
     with opened("adapt", out, checkpoint, frames, size, workspace) as work:
         masks = Masks(out, legend_of(work.loaded.classes, work.footage.described), *looks) if looks else None
         if masks:

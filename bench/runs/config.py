@@ -20,7 +20,15 @@ from bench.core.schema import Model, canonical, hash_of, load_yaml, one_line
 from bench.shifts.protocol import Adaptation, Data, Evaluation, Recorded, Schedule, Shift, TunedOn
 from bench.shifts.sides import TAGS
 
-from .settings import completed, effective_settings, method_class, resolve_settings, revision_of, usual_settings
+from .settings import (
+    check_options,
+    completed,
+    effective_settings,
+    method_class,
+    resolve_settings,
+    revision_of,
+    usual_settings,
+)
 
 
 class RunConfig(Model):
@@ -178,6 +186,7 @@ def make_run_config(
         raise UsageError(f"Shift '{protocol.name}' cannot be run with {refused}: {why}")
     if init == "backbone" and setting != "UDA":
         raise UsageError(f"--init backbone is for UDA methods, which see source data; '{method}' is {setting}")
+    check_options(method, options)
     settings = resolve_settings(method, options, protocol)
     return RunConfig(
         method=method,
@@ -300,7 +309,7 @@ def _read_shift(path: Path, text: str, again: bool) -> Shift:
             raise unknown("shift", shift.settings.tuned_on, shift_names(), context=" in settings.tuned-on")
         return shift
     except ValidationError as error:
-        raise UsageError(f"Shift {path.name}: {one_line(error, tags=('ministreet', 'video', *TAGS))}") from None
+        raise UsageError(f"Shift {path.name}: {one_line(error, ('ministreet', 'video', *TAGS), Shift)}") from None
     except (ValueError, UsageError, RunError) as error:
         raise UsageError(f"Shift {path.name}: {short(error, 1000)}") from None
     except yaml.YAMLError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABCMeta
+from collections.abc import Iterable
 from functools import lru_cache
 from inspect import getattr_static
 from typing import TYPE_CHECKING, Any
@@ -70,6 +71,26 @@ def loaded_class(name: str) -> Any:
     return cls
 
 
+RUN_OPTIONS = ("fusion", "flow", "network", "weights", "frames", "ingredients")
+"""Options of a run beside its method's settings."""
+
+
+def check_options(method: str, options: Iterable[str], others: Iterable[str] = RUN_OPTIONS, context: str = "") -> None:
+    """Refuse options that a method does not have.
+
+    Args:
+        others: options that are taken beside its settings.
+        context: of the error, after the method.
+
+    Raises:
+        UsageError: an unknown one, with the nearest that there is.
+    """
+    fields = [field.name for field in dataclasses.fields(method_class(method).Settings)]
+    for key in options:
+        if key not in fields:
+            raise unknown("option", key, [*fields, *others], context=f" for method '{method}'{context}")
+
+
 def effective_settings(method: str, overrides: dict[str, Any], shift: Shift | None = None) -> dict[str, Value]:
     """Every setting of a method on a shift, checked against the types of its ``Settings`` and its own rules, and its origin.
 
@@ -96,8 +117,7 @@ def _effective(cls: Any, method: str, overrides: dict[str, Any], shift: Shift | 
     fields = {f.name: f for f in dataclasses.fields(cls.Settings)}
     for key in overrides:
         if key not in fields:
-            options = [*fields, "fusion", "flow", "network", "weights", "frames", "ingredients"]
-            raise unknown("option", key, options, context=f" for method '{method}'")
+            raise unknown("option", key, fields, context=f" for method '{method}'")
         if isinstance(overrides[key], bool) and fields[key].type not in (bool, "bool"):
             raise UsageError(f"Option of method '{method}': {key}: expected {fields[key].type}, got {overrides[key]}")
     if isinstance(choice, TunedOn):

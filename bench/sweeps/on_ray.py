@@ -14,7 +14,6 @@ import json
 import logging
 import math
 import os
-import sys
 import time
 import traceback
 import warnings
@@ -51,6 +50,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler  # noqa: E402
 from ray.tune.search import Searcher  # noqa: E402
 
 from bench.core.errors import RunError, UsageError  # noqa: E402
+from bench.core.progress import aside  # noqa: E402
 from bench.core.registry import packed  # noqa: E402
 from bench.core.workspace import Workspace  # noqa: E402
 
@@ -335,7 +335,7 @@ def started(cluster: Cluster) -> Iterator[Path]:
                 raise RunError(f"No Ray cluster: {' '.join(str(error).split()):.300}") from None
             logging.getLogger("ray").setLevel(logging.CRITICAL)
             if cluster.dashboard and not cluster.address:
-                sys.stderr.write(f"Dashboard: http://{context.dashboard_url}\n")
+                aside(f"Dashboard: http://{context.dashboard_url}\n")
             yield scratch
         finally:
             ray.shutdown()

@@ -20,11 +20,12 @@ from bench.core.registry import KINDS, file_of, recall, resolve
 from bench.core.schema import Model, hash_of, load_yaml, read_yaml, validated
 from bench.runs.config import RunConfig, make_run_config, method_class, methods_on
 from bench.runs.options import parse_range, plain_value
+from bench.runs.settings import RUN_OPTIONS
 
 from .search import Search, searched, tuning_shift
 from .study import Study, StudyRow, WrittenRow, by_name, clean
 
-COMMON = ("network", "fusion", "flow", "weights", "frames", "ingredients", "init")
+COMMON = (*RUN_OPTIONS, "init")
 """Options that every method has."""
 
 
@@ -143,7 +144,13 @@ class Planned:
 def from_study(study: Study, seeds: str | None = None, **spread: Any) -> Sweep:
     """The sweep that runs a study, with ``cpu``, ``gpu`` and ``retries`` as given."""
     rows = tuple(WrittenRow(label=r.label, method=r.method, options=dict(r.options)) for r in study.all_rows())
-    return Sweep(name=f"study-{study.name}", shift=study.shift, rows=rows, seeds=seeds or study.seeds, **spread)
+    return Sweep(
+        name=f"study-{study.name}",
+        shift=study.shift,
+        rows=rows,
+        seeds=study.seeds if seeds is None else seeds,
+        **spread,
+    )
 
 
 def plan(sweep: Sweep) -> list[Planned]:

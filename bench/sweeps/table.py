@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from bench.core.progress import PLAIN_EVERY
+from bench.core.progress import PLAIN_EVERY, Aside, aside
 
 from .jobs import Job, Jobs, counts
 
@@ -26,7 +26,7 @@ class SweepTable:
 
     def __init__(self, jobs: Jobs) -> None:
         self.jobs = jobs
-        self.console = Console(stderr=True)
+        self.console = Console(file=Aside(sys.stderr))
         self.live: Live | None = None
         self.states = {job.key: (job.state, job.attempts) for job in jobs}
         self.reported: dict[str, float] = {}
@@ -64,10 +64,7 @@ class SweepTable:
             due = job.state == "running" and now - started >= PLAIN_EVERY
             if job in changed or due:
                 self.reported[job.key] = now
-                sys.stderr.write(
-                    " ".join(f"{part:{width}}" for part, width in zip(cells(job), WIDTHS, strict=True)) + "\n"
-                )
-        sys.stderr.flush()
+                aside(" ".join(f"{part:{width}}" for part, width in zip(cells(job), WIDTHS, strict=True)) + "\n")
 
     def table(self) -> Table:
         """Running jobs and the latest that are over; the counts below."""

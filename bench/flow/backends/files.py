@@ -43,7 +43,7 @@ def settings() -> tuple[Path, bool]:
     Raises:
         UsageError: not set, or no folder, or not a direction.
     """
-    name, direction = os.environ.get(FOLDER, ""), os.environ.get(DIRECTION, "backward")
+    name, direction = os.environ.get(FOLDER, ""), os.environ.get(DIRECTION) or "backward"
     if not name:
         raise UsageError(f"Flow backend 'files' reads what you have: set {FOLDER} to its folder")
     if not Path(name).is_dir():

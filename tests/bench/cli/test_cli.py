@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -112,7 +113,7 @@ def test_the_version() -> None:
         (("tune", "-m", "stpl", "--shift", "ministreet"), "Shift 'ministreet' is not for tuning; use ministreet-dev"),
         (("tune", "-m", "stpl", "--trials", "3:1"), "trials must be FIRST:END"),
         (("tune", "-m", "stlp"), "Unknown method 'stlp'. Did you mean 'stpl'?"),
-        (("tune", "-m", "stpl", "--log", ""), "--log . is a folder; name a CSV file"),
+        (("tune", "-m", "stpl", "--log", ""), ". is a folder; give a file to --log"),
         (("submit", "/nowhere"), "/nowhere is not a finished run: it has no record.json"),
         (("preview", "--shift", "ministret"), "Unknown shift 'ministret'. Did you mean 'ministreet'?"),
     ],
@@ -145,8 +146,47 @@ def test_what_does_not_parse_is_exit_code_2(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     result = call(*arguments)
-    assert result.exit_code == 2 and result.stdout == "" and "Traceback" not in result.stderr
+    assert result.exit_code == 2 and result.stdout == "" and error_of(result) == result.stderr.strip()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("run", "Missing option '--method' / '-m': A name from `bench list methods`, or a file; see bench run --help"),
+        ("run -m", "requires an argument: A name from `bench list methods`, or a file; see bench run --help"),
+        ("run -m stpl --steps 0", "'--steps'.*0.*; see bench run --help"),
+        ("run -m stpl --seed 1.5", "'--seed'.*1.5.*; see bench run --help"),
+        ("strip --rate nan", "'--rate': (Input should be a number|nan)"),
+        ("data chek", "Unknown command 'chek' of `bench data`. Did you mean 'check'? Available: check, fixture, index"),
+        ("lst", "Unknown command 'lst' of `bench`. Did you mean 'list'? Available: adapt, "),
+        ("run --sede 1", "Unknown option '--sede' of `bench run`. Did you mean '--seed'? Available: --cache, "),
+        ("list a b", "Got unexpected extra argument.*; see bench list --help"),
+    ],
+)
+def test_what_does_not_parse_is_said_in_one_line_with_what_is_allowed(arguments: str, says: str) -> None:
+    line = error_of(call(*arguments.split()))
+    assert re.search(says if "*" in says or "(" in says else re.escape(says), line), line
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_empty_value_is_refused_and_not_taken_for_none(command: str) -> None:
+    """``--runs "$RUNS"`` without such a variable would write into the working folder, ``--shift ""`` run another benchmark."""
+    for param in TREE[command].params:
+        if getattr(param, "is_flag", False) or "--help" in param.opts:
+            continue
+        option = [name for name in param.opts if name.startswith("--")]
+        for empty in ("", " "):
+            result = call(*command.split(), *option, empty)
+            assert result.exit_code == 2 and "empty; give a value" in error_of(result), param.name
+    assert "'--shift': empty; give a value or leave it out; see bench sweep --help" in error_of(
+        call("sweep", "--shift=")
+    )
+
+
+def test_a_group_without_a_command_shows_its_help() -> None:
+    result = call("data")
+    assert result.exit_code == 2 and "fixture" in result.output and "bench: " not in result.output
 
 
 def test_a_bad_shift_file_is_named_with_the_fields_path(shift_file: Callable[..., str]) -> None:
@@ -253,6 +293,50 @@ def test_a_run_ends_with_a_panel(workspace: Workspace, monkeypatch: pytest.Monke
     assert str(workspace.runs) in panel and "record.json" in panel
 
 
+def unfolded(text: str) -> str:
+    """What is printed in one column, without frames and line ends."""
+    return re.sub(r"[\s│]", "", text)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_the_path_of_a_record_is_whole_in_a_narrow_terminal(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    place = workspace.runs / ("a-folder-with-a-long-name" * 4)
+    result = call("run", "-m", "adabn", *TINY, "--runs", str(place), "--cache", str(workspace.cache))
+    (record,) = place.glob("*/record.json")
+    assert f"record{record}" in unfolded(result.stdout).replace("─", ""), result.stdout
+
+
+@pytest.mark.parametrize("columns", ["0", "20", "40"])
+def test_lists_are_whole_whatever_the_width(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    for kind in ("methods", "shifts"):
+        shown = call("list", kind).stdout
+        assert "…" not in shown and max(map(len, shown.splitlines())) == 40
+        firsts = "".join(line[1:6].strip() for line in shown.splitlines())
+        assert all(len(name) > 5 or name in firsts for name in json.loads(call("list", kind, "--json").stdout)[kind])
+    assert "bench" in call("--help").stdout
+
+
+def test_what_convert_and_a_comparison_say_is_whole() -> None:
+    from rich.console import Console
+
+    from bench.cli._footage import _table
+    from bench.cli.convert import report_table
+
+    report = dict.fromkeys(("layout", "network", "fusion", "num_classes", "auxiliary", "matched", "note"), "")
+    path = "/models/" + "a" * 90
+    for table in (
+        report_table({**report, "model": path, "renamed": [], "ignored": [], "missing": []}),
+        _table(("class", "IoU"), [(path, "")]),
+    ):
+        console = Console(width=40, record=True, file=io.StringIO())
+        console.print(table)
+        assert path in unfolded(console.export_text())
+
+
 @pytest.mark.parametrize("kind", ["methods", "shifts", "fusions", "flows", "networks"])
 def test_lists(kind: str) -> None:
     listing = json.loads(call("list", kind, "--json").stdout)
@@ -289,6 +373,24 @@ def test_preview_writes_a_sheet(tmp_path: Path) -> None:
 
 
 # The real thing -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "where", "code", "says"),
+    [
+        ("--help", ">/dev/full", 1, "bench: Cannot write to standard output: No space left on device\n"),
+        ("list methods", ">/dev/full", 1, "bench: Cannot write to standard output: No space left on device\n"),
+        ("list methods --json", ">&-", 1, "bench: Cannot show the result: standard output is closed\n"),
+        ("--help", "| true", 1, ""),
+        ("flops", "| true", 1, ""),
+    ],
+)
+def test_what_cannot_be_shown_is_one_line_and_a_reader_that_has_enough_none(
+    arguments: str, where: str, code: int, says: str
+) -> None:
+    command = f"set -o pipefail; {sys.executable} -m bench {arguments} {where}"
+    process = subprocess.run(["bash", "-c", command], stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False)
+    assert (process.returncode, process.stderr) == (code, says)
 
 
 def test_a_process_of_its_own_has_the_exit_codes_too(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ def test_a_file_of_the_users_stays(command: str, tmp_path: Path, monkeypatch: py
     (tmp_path / name).write_text("a week's work")
     result = CliRunner().invoke(cli.app, line.split())
     assert result.exit_code == 2 and f"{name} was not written by `bench {line.split()[0]}" in result.stderr
+    assert result.stderr.endswith(f"choose another {'--csv' if 'export' in command else '--out'}\n")
     assert len(result.stderr.splitlines()) == 1
     assert [p.name for p in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "a week's work"
 
@@ -76,6 +77,14 @@ def test_an_output_of_the_wrong_kind_is_said_before_any_work(
     result = CliRunner().invoke(cli.app, line.split())
     assert (result.exit_code, result.stderr) == (2, f"bench: {says}\n")
     assert (tmp_path / "so.json").read_text() == "a week's work" and not any((tmp_path / "d.yaml").iterdir())
+
+
+@pytest.mark.parametrize("name", ["mine.csv", "new.jpg"])
+def test_a_preview_is_a_png_or_lies_in_a_folder(name: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("1,2")
+    result = CliRunner().invoke(cli.app, ["preview", "--shift", "ministreet-tiny", "--out", str(tmp_path / name)])
+    assert result.exit_code == 2 and "--out must be a .png file or a folder, got" in result.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.csv"]
 
 
 def test_what_a_command_wrote_it_writes_again(tmp_path: Path) -> None:

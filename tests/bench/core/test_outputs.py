@@ -173,6 +173,8 @@ def test_links_and_folders_are_the_users(tmp_path: Path) -> None:
     assert not output.owns("a")
     with pytest.raises(UsageError, match="is not a folder"):
         Output(tmp_path / "kept", "predict").check([])
+    with pytest.raises(UsageError, match="choose another --films"):
+        Output(tmp_path / "kept", "strip", option="--films").check([])
 
 
 def test_nothing_is_written_through_or_over_a_link(tmp_path: Path) -> None:

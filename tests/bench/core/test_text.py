@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.core.errors import short, unknown
 from bench.core.text import beside, code, link, listed, plain, table
 
 
@@ -72,3 +73,8 @@ def test_links_lead_to_the_web_only() -> None:
     assert link("A*B", "https://arxiv.org/abs/1") == r"[A\*B](https://arxiv.org/abs/1)"
     for address in ("javascript:alert(1)", "https://a b", "https://a)", "", "/etc/passwd"):
         assert link("A", address) == "A"
+
+
+def test_an_empty_value_is_shown_empty_and_an_error_without_text_by_its_name() -> None:
+    assert short("") == short(" \n") == "" and short(ValueError()) == "ValueError" and short("a\nb") == "a b"
+    assert str(unknown("method", "", ["a"])) == "Unknown method ''. Available: a"

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bench.core.errors import UsageError
-from bench.core.workspace import Workspace, default_cache, default_runs, pick_device
+from bench.core.workspace import Workspace, default_cache, default_released, default_runs, pick_device
 from bench.runs.doctor import examine
 
 
@@ -20,6 +20,12 @@ def test_folders_come_from_the_environment_or_lie_here(monkeypatch: pytest.Monke
     monkeypatch.setenv("BENCH_RUNS", "/a")
     monkeypatch.setenv("BENCH_CACHE", "/b")
     assert (Workspace().runs, Workspace().cache) == (Path("/a"), Path("/b"))
+    monkeypatch.setenv("BENCH_SOURCES", "")
+    released = default_released()
+    assert released.parts[-2:] == ("leaderboards", "sources")
+    for name in ("BENCH_RUNS", "BENCH_CACHE"):  # of a variable that was not set; not the working folder
+        monkeypatch.setenv(name, "")
+    assert (default_runs(), default_cache()) == (Path("runs"), Path("cache"))
 
 
 def test_a_workspace_from_what_a_person_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -48,7 +48,11 @@ def mixture(base: str = "city", severity: float = 1.0, **groups: Any) -> Mixture
     ("settings", "path", "says"),
     [
         ({"severity": 0.5}, "severity: ", "there are no groups"),
-        ({"with": {"light": "night"}, "strength": 1}, "strength: ", "Extra inputs"),
+        (
+            {"with": {"light": "night"}, "strength": 1},
+            "strength: ",
+            "Available: domain, severity, train, val, with",
+        ),
         ({"with": {"light": "night"}, "severity": 0}, "severity: ", "greater than 0"),
         ({"with": {"light": "night"}, "severity": 2}, "severity: ", "less than or equal to 1"),
         ({"with": {"light": 7}}, "with.light: ", "valid dictionary"),

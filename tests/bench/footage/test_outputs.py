@@ -230,3 +230,23 @@ def test_a_prediction_killed_at_work_leaves_the_earlier_one_and_is_cleared_by_th
     files._cleared.discard(out.resolve())
     assert call("predict", model, proj / "images", out).exit_code == 0
     assert set(content(out)) == set(before)
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        (
+            "fusion=none",
+            "Unknown option 'fusion' for method 'stpl' on your own footage, where fusion, network and weights are",
+        ),
+        ("temperatur=1", "Unknown option 'temperatur' for method 'stpl'. Did you mean 'temperature'?"),
+        ("temperature=99", "temperature must be in 0.01..10, got 99"),
+    ],
+)
+def test_an_option_that_an_adaptation_does_not_take_is_said_before_a_folder_is_made(
+    option: str, says: str, model: Path, tmp_path: Path
+) -> None:
+    project(tmp_path / "mine")
+    result = adapt(model, tmp_path / "mine" / "images", tmp_path / "out", "--method", "stpl", "-o", option)
+    assert result.exit_code == 2 and says in result.stderr, result.output
+    assert ", fusion" not in result.stderr and not (tmp_path / "out").exists()

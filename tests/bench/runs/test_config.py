@@ -102,8 +102,13 @@ def test_what_came_later_is_not_in_the_text_of_what_does_not_use_it(shift_file: 
 @pytest.mark.parametrize(
     ("changes", "path", "says"),
     [
-        ({"colour": "red"}, "colour", "Extra inputs"),
-        ({"adaptation.learning_rate": 1}, "adaptation.learning_rate", "Extra inputs"),
+        ({"colour": "red"}, "colour", "Unknown key 'colour'. Available: adaptation, classes, data, "),
+        ({"adaptation.learning_rate": 1}, "adaptation.learning_rate", "Unknown key 'learning_rate'. "),
+        (
+            {"purpos": "x", "purpose": ...},
+            "purpos",
+            "Unknown key 'purpos'. Did you mean 'purpose'? Available: adaptation, ",
+        ),
         ({"adaptation.lr": ...}, "adaptation.lr", "Field required"),
         ({"adaptation.lr": "fast"}, "adaptation.lr", "valid number"),
         ({"adaptation.lr": -1}, "adaptation.lr", "greater than 0"),

@@ -23,7 +23,7 @@ WRONG = {
     "data.target.colors.lamp: unknown class 'lamp'": {"data__target__colors__lamp": [9, 9, 9]},
     "data.target.train: no pictures: give folder": {"data__target__folder": ...},
     "data.target.val.range: first and end": {"data__target__val": {"range": [5, 5]}},
-    "data.target.hight: Extra inputs": {"data__target__hight": 3},
+    "data.target.hight: Unknown key 'hight'. Did you mean 'height'?": {"data__target__hight": 3},
     "data.source.width: Field required": {"data__source__width": ...},
     "source_training: missing; a source model is trained": {"source_training": ...},
     "evaluation.groups.big: 'lorry' is not among the classes": {"evaluation__groups": {"big": ["lorry"]}},

@@ -32,7 +32,7 @@ def call(*arguments: str) -> Any:
 @pytest.mark.parametrize(
     ("what", "says"),
     [
-        ({"metods": ["stpl"]}, "metods: Extra inputs"),
+        ({"metods": ["stpl"]}, "metods: Unknown key 'metods'. Did you mean 'methods'? Available: cpu, gpu, grid, "),
         ({}, "methods, rows: give at least one"),
         ({"methods": ["stpl"], "seeds": 125}, 'seeds: put seeds in quotes, e.g. seeds: "0:3"'),
         ({"methods": ["stpl"], "cpu": 0}, "cpu: Input should be greater than or equal to 1"),
