@@ -54,7 +54,7 @@ WRONG_KIND = {
     "adapt": ("adapt --checkpoint m --frames . --out so.json", "so.json is not a folder; choose another --out"),
     "predict": ("predict --checkpoint m --out gone", "gone is not a folder; choose another --out"),
     "site": ("site --root d.yaml --out so.json", "so.json is not a folder; choose another --out"),
-    "export": ("export 0123456789ab --csv so.json/m.csv", "so.json is not a folder; choose another --out"),
+    "export": ("export 0123456789ab --csv so.json/m.csv", "so.json is not a folder; choose another --csv"),
     "analyse": ("analyse 0123456789ab --root so.json", "so.json is not a folder; choose another --root"),
     "scorers": ("scorers 0123456789ab --root so.json/x", "so.json is not a folder; choose another --root"),
     "study": ("study temperature --root so.json", "so.json is not a folder; choose another --root"),
