@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import io
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -171,6 +172,8 @@ def say(answer: Says, as_json: bool) -> None:
     Raises:
         RunError, typer.Exit: it ends with an error.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a path may hold bytes that are no text
+        sys.stdout.reconfigure(errors="backslashreplace")
     if as_json:
         sys.stdout.write(json.dumps(answer.value, indent=1, sort_keys=True) + "\n")
     elif callable(answer.text):
