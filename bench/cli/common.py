@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import io
 import json
 import os
 import sys
@@ -272,6 +273,8 @@ def say(answer: Says, as_json: bool) -> None:
     """
     if sys.stdout is None:
         raise RunError("Cannot show the result: standard output is closed")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a path may hold bytes that are no text
+        sys.stdout.reconfigure(errors="backslashreplace")
     with shown():
         if as_json:
             sys.stdout.write(json.dumps(answer.value, indent=1, sort_keys=True) + "\n")

@@ -6,6 +6,7 @@ import hashlib
 import math
 import re
 import reprlib
+import sys
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, TypeVar, get_args, get_origin
@@ -22,6 +23,7 @@ from pydantic import (
     ValidationError,
     model_serializer,
 )
+from pydantic_core import PydanticSerializationError
 
 from .errors import RunError, UsageError, short, unknown
 from .sealed import KEY, LONGEST, MARK, check_texts, load_json, unsealed
@@ -65,8 +67,32 @@ M = TypeVar("M", bound=Model)
 
 
 def whole_text(value: Any) -> str:
-    """A model, or a dataclass with models in it, as JSON from which exactly the same can be made again by its ``TypeAdapter``."""
-    return TypeAdapter(type(value)).dump_json(value, context=WHOLE, by_alias=True).decode()
+    """A model, or a dataclass with models in it, as JSON from which exactly the same can be made again by its ``TypeAdapter``.
+
+    Raises:
+        UsageError: a name in it is no text, see :func:`check_names`.
+    """
+    try:
+        return TypeAdapter(type(value)).dump_json(value, context=WHOLE, by_alias=True).decode()
+    except PydanticSerializationError as error:
+        raise UsageError(f"A file's name is no text: {short(error)}; rename the file, or set PYTHONUTF8=1") from None
+
+
+def check_names(paths: Iterable[object]) -> None:
+    """Refuse, before work starts, names of files that are bytes beyond the system's encoding: safetensors opens none, and
+    :func:`whole_text` cannot hand them to a child process.
+
+    Raises:
+        UsageError: names the first.
+    """
+    for path in map(str, paths):
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            encoding = sys.getfilesystemencoding()
+            raise UsageError(
+                f"{path} is no text in {encoding}; rename the file or folder, or set PYTHONUTF8=1"
+            ) from None
 
 
 def read_json(path: Path, kind: type[M], noun: str, remedy: str) -> M:

@@ -27,7 +27,7 @@ from bench.core.files import check_folder, file_hash, locked, write_atomically
 from bench.core.loading import sources
 from bench.core.outputs import Output, apart
 from bench.core.registry import resolve
-from bench.core.schema import one_line
+from bench.core.schema import check_names, one_line
 from bench.core.seeding import seed_for
 from bench.core.workspace import Workspace
 from bench.data.datasets._description import find_frames
@@ -202,10 +202,14 @@ def adapt(
         schedule=plan,
         plugins=sources((("method", method), ("flow", flow))),
     )
+    model_path, request_path = out / RESULT, out / ASKED
     output.check(KEPT)
+    if workspace.force or not model_path.is_file():
+        pictures = (path for item in store.items for path in item.frames)
+        handed = (workspace.runs, workspace.cache, store.root, *pictures)
+        check_names([out, *(handed if boxable(workspace) else ())])
     if workspace.force:
         output.clear()
-    model_path, request_path = out / RESULT, out / ASKED
     text = yaml.safe_dump(request.model_dump(mode="json"), sort_keys=True)
     if request_path.is_file() and request_path.read_text(encoding="utf-8", errors="replace") != text:
         raise UsageError(f"{out} holds another adaptation (see {request_path}); choose another --out, or --force")

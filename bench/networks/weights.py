@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from bench.core.errors import RunError, short
 from bench.core.files import whole
+from bench.core.schema import check_names
 from bench.core.sealed import MARK, checksum, load_json, sealed, unsealed
 
 MAGIC = {
@@ -153,6 +154,7 @@ def _opened(path: Path, remedy: str = "copy or make it again") -> Iterator[Any]:
     """The file as safetensors' reader; whatever goes wrong in it becomes one line that says what the file is."""
     if not os.path.isfile(path):
         raise RunError(f"No checkpoint at {path}")
+    check_names([path])
     try:
         with safe_open(path, framework="pt") as file:
             yield file

@@ -32,14 +32,15 @@ from bench.core.provenance import (
     reset_peak_memory,
     versions,
 )
-from bench.core.schema import finite
+from bench.core.registry import file_of
+from bench.core.schema import check_names, finite
 from bench.core.workspace import Workspace
 from bench.data.loaders import BadClips, ClipLoader
 from bench.data.splits import Split
 from bench.flow.resolve import identity_of, open_clips
 from bench.networks.build import place
 from bench.networks.weights import load_into, read_header
-from bench.shifts.protocol import check_protocol
+from bench.shifts.protocol import Videos, check_protocol
 from bench.shifts.sides import ModelFile
 from methods.base import Method
 from stpl.segmenter import VideoSegmenter
@@ -94,7 +95,10 @@ def run(config: RunConfig, workspace: Workspace) -> Record:
     if not workspace.force and (record := _finished_record(folder, config, workspace)) is not None:
         clear_left_over(folder, folder / "state", tidy)
         return record  # without a lock: it may lie where nothing can be written
+    check_names([workspace.runs, workspace.cache])
     if boxable(workspace):
+        check_names([workspace.data_root] if isinstance(config.protocol.data, Videos) else [])
+        check_names(file_of(*key.split("/", 1)) for key in config.plugins)
         child.prepare()
     with locked(folder):
         check_place(folder)

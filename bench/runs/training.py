@@ -20,7 +20,7 @@ from torch import Tensor
 from bench.core.errors import RunError
 from bench.core.files import disk_errors, write_atomically
 from bench.core.precision import bfloat16
-from bench.core.progress import Progress, quiet
+from bench.core.progress import Progress, quiet, say
 from bench.core.provenance import Environments, environment, environments_in
 from bench.core.schema import hash_of
 from bench.core.seeding import seed_for
@@ -92,9 +92,13 @@ class Log:
         """Keep the first lines: those after the state that a run goes on from are logged again."""
         if not steps:
             self.path.unlink(missing_ok=True)
-        elif self.path.is_file():
-            lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+            return
+        text = self.path.read_text(encoding="utf-8", errors="replace") if self.path.is_file() else ""
+        lines = text.splitlines(keepends=True)
+        if lines:
             write_atomically(self.path, "".join(lines[:steps]))
+        if len(lines) < steps:
+            say(f"{self.path} has {len(lines)} lines, {steps} steps are done: the losses of the others are lost")
 
     def add(self, entry: Mapping[str, float]) -> None:
         """Log a step."""

@@ -50,7 +50,22 @@ from ._base import Colour, Ids, Item, Size, UInt8
 from ._description import find_frames
 from ._video import VIDEOS, extract
 
-UNREAD = (".heic", ".heif", ".avif", ".jp2", ".ppm", ".pgm", ".exr", ".hdr", ".dng", ".raw", ".npy", *VIDEOS)
+UNREAD = (
+    ".jfif",
+    ".jpe",
+    ".heic",
+    ".heif",
+    ".avif",
+    ".jp2",
+    ".ppm",
+    ".pgm",
+    ".exr",
+    ".hdr",
+    ".dng",
+    ".raw",
+    ".npy",
+    *VIDEOS,
+)
 """Endings that pictures and videos have too, which are not read in a folder."""
 LABELLED = re.compile(
     r"(^|[/_.-])(?i:gt|gt_?(fine|coarse|image_\d)|labels?|(label|train|labeltrain|instance)ids|masks?|annotations?|annot|"
@@ -288,7 +303,8 @@ def gaps(paths: Sequence[str]) -> list[int]:
     """Places at which pictures in natural order do not follow each other by their numbers: ``k`` is between ``k - 1`` and ``k``.
 
     What counts is the last number in the names that is not the same in all. The usual step is the (lower) median of all; a gap is
-    more than one and a half of that, or another text or another earlier number in the name. Names without numbers have no gaps.
+    more than one and a half of that, another text or another earlier number in the name, or the same numbers (``3`` and ``03``).
+    Names without numbers have no gaps.
 
     >>> gaps(["a1.png", "a2.png", "a3.png", "a10.png"]), gaps(["a5.png", "a10.png", "a15.png"])
     ([3], [])
@@ -303,7 +319,8 @@ def gaps(paths: Sequence[str]) -> list[int]:
     breaks, steps = [], {}
     for k in range(1, len(paths)):
         column, (previous, current) = varying[texts[k]], (numbers[k - 1], numbers[k])
-        if texts[k - 1] != texts[k] or (column >= 0 and previous[:column] != current[:column]):
+        same = previous == current
+        if same or texts[k - 1] != texts[k] or (column >= 0 and previous[:column] != current[:column]):
             breaks += [k] if previous and current else []
         elif column >= 0:
             steps[k] = current[column] - previous[column]

@@ -240,6 +240,9 @@ def test_a_palette_that_contradicts_the_ids_is_refused(tmp_path: Path) -> None:
         (["a", "b", "d"], []),
         (["x1", "x2", "y3"], [2]),
         (["7"], []),
+        (["img3", "img03"], [1]),  # which of the two is the third frame is not said
+        (["img2", "img3", "img03", "img4"], [2]),
+        (["img3_a7", "img03_a7", "img4_a7"], [1]),
     ],
 )
 def test_gaps_in_the_numbering(names: list[str], found: list[int]) -> None:
@@ -249,11 +252,12 @@ def test_gaps_in_the_numbering(names: list[str], found: list[int]) -> None:
 def test_remarks_are_made_with_counts(tmp_path: Path) -> None:
     for name in ("img1.jpg", "img2.jpg", "img3.webp", "img11.bmp", "gt/img1.png", "x_mask.png", "video_labels.png"):
         picture(tmp_path / "day" / name)
-    (tmp_path / "day" / "img4.heic").write_bytes(b"")
+    for name in ("img4.heic", "img5.JFIF"):
+        (tmp_path / "day" / name).write_bytes(b"")
     (tmp_path / "day" / "drive.mp4").write_bytes(b"")
     assert DATASET.remarks(tmp_path / "day") == [
         "the pictures are of several kinds, all are read: 1 .bmp, 2 .jpg, 3 .png, 1 .webp",
-        "not read, since they are of no kind that is read as a picture: 1 .heic, 1 .mp4",
+        "not read, since they are of no kind that is read as a picture: 1 .heic, 1 .jfif, 1 .mp4",
         "3 of 7 pictures look like ground truth by their names, e.g. gt/img1.png; they are taken as footage: give the folder of "
         "the pictures alone, or a frames.yaml with labels:",
         "the numbering has 1 gap, e.g. img3.webp to img11.bmp; pictures on the two sides are not taken as consecutive "

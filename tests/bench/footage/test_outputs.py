@@ -16,7 +16,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from bench import cli
-from bench.core import files
+from bench.core import box, files
 from bench.core.errors import RunError
 from bench.networks.weights import load_tensors, save_tensors
 
@@ -250,3 +250,19 @@ def test_an_option_that_an_adaptation_does_not_take_is_said_before_a_folder_is_m
     result = adapt(model, tmp_path / "mine" / "images", tmp_path / "out", "--method", "stpl", "-o", option)
     assert result.exit_code == 2 and says in result.stderr, result.output
     assert ", fusion" not in result.stderr and not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not box.available(), reason="no Landlock here")
+@pytest.mark.parametrize("where", ["the output", "a picture"])
+def test_a_name_that_cannot_be_handed_to_a_child_is_refused_before_work(
+    where: str, model: Path, tmp_path: Path
+) -> None:
+    """A folder from a disk of another system; `bench predict` needs no child and takes it."""
+    odd = tmp_path / os.fsdecode(b"caf\xe9")
+    proj, out = project((odd if where == "a picture" else tmp_path) / "proj"), tmp_path / "out"
+    out = odd / "out" if where == "the output" else out
+    refused = adapt(model, proj / "images", out)
+    assert refused.exit_code == 2 and not content(out)
+    assert "\\udce9" in refused.stderr and "is no text in utf-8; rename the file or folder" in refused.stderr
+    predicted = call("predict", model, proj / "images", out)
+    assert predicted.exit_code == 0, predicted.output

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from bench.core.errors import RunError
+from bench.core.errors import RunError, UsageError
 from bench.networks.weights import load_into, load_tensors, read_header, save_tensors
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -71,6 +71,14 @@ def test_a_pickled_checkpoint_is_refused(tmp_path: Path) -> None:
     torch.save(model().state_dict(), tmp_path / "a.pt")
     with pytest.raises(RunError, match="not a safetensors file"):
         load_tensors(tmp_path / "a.pt")
+
+
+def test_a_name_that_is_no_text_is_said_not_to_be_rather_than_damage(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9")
+    save_tensors(tmp_path / "a.safetensors", {"a": torch.zeros(2)})
+    (tmp_path / "a.safetensors").rename(path)
+    with pytest.raises(UsageError, match="is no text in utf-8; rename the file or folder, or set PYTHONUTF8=1"):
+        load_tensors(path)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

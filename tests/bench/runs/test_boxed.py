@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from bench.core import box
-from bench.core.errors import RunError
+from bench.core.errors import RunError, UsageError
 from bench.core.workspace import Workspace
 from bench.data.rendered import prepare_split
 from bench.runs import settings
@@ -229,3 +230,13 @@ def test_what_cannot_be_boxed_is_watched(tmp_path: Path, capsys: pytest.CaptureF
     if not torch.cuda.is_available():
         assert not boxable(dataclasses.replace(workspace, device=torch.device("cuda")))
         assert "cuda cannot be used in a box here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["runs", "cache"])
+def test_a_folder_whose_name_is_no_text_is_refused_before_work(
+    place: str, workspace: Workspace, tmp_path: Path
+) -> None:
+    odd = dataclasses.replace(workspace, **{place: tmp_path / os.fsdecode(b"caf\xe9")})
+    with pytest.raises(UsageError, match="is no text in utf-8; rename the file or folder"):
+        run(make_run_config("self_training", "ministreet-tiny", steps=1), odd)
+    assert not list(tmp_path.rglob("*.*"))

@@ -19,7 +19,7 @@ from bench.core.workspace import Workspace
 from bench.networks.weights import load_tensors
 from bench.runs import training
 from bench.runs.config import Schedule
-from bench.runs.training import Trainer, poly, snapshot_steps
+from bench.runs.training import Log, Trainer, poly, snapshot_steps
 from methods.base import ClipBatch, LabelledBatch
 from tests.bench.runs.toy import CPU, Toy, batch, by_hand, schedule
 
@@ -288,3 +288,17 @@ def test_losses_are_computed_under_autocast_and_summed_in_float32(tmp_path: Path
     autocast.clear()
     Trainer(method, schedule(steps=2), tmp_path / "other", CPU).fit(batch)
     assert autocast == [False, False]
+
+
+def test_a_log_that_lacks_steps_that_are_done_is_said_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = Log(tmp_path / "metrics.jsonl")
+    log.cut(3)
+    assert "metrics.jsonl has 0 lines, 3 steps are done: the losses of the others are lost" in capsys.readouterr().err
+    for step in range(4):
+        log.add({"step": step})
+    log.cut(3)
+    assert len(log.path.read_text().splitlines()) == 3 and capsys.readouterr().err == ""
+    log.cut(5)
+    assert "has 3 lines, 5 steps are done" in capsys.readouterr().err and len(log.path.read_text().splitlines()) == 3
+    log.cut(0)
+    assert not log.path.exists() and capsys.readouterr().err == ""
