@@ -100,7 +100,7 @@ PLACE = frozenset(
 
 
 def check_folder(path: Path, option: str = "--out") -> None:
-    """Refuse, before work starts, a folder that cannot be one, since it or what it lies in is something else.
+    """Refuse, before work starts, a folder that cannot be one: it or what it lies in is something else, or its name is too long.
 
     Args:
         option: that gives the folder, for the message.
@@ -108,6 +108,11 @@ def check_folder(path: Path, option: str = "--out") -> None:
     Raises:
         UsageError: names what is no folder.
     """
+    try:
+        os.lstat(path)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise UsageError(f"{path}: {error.strerror}; choose another {option}") from None
     there = next((place for place in (path, *path.parents) if os.path.lexists(place)), None)
     if there is not None and not os.path.isdir(there):
         raise UsageError(f"{there} is not a folder; choose another {option}")

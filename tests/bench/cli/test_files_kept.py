@@ -43,6 +43,7 @@ WRONG_KIND = {
         "run -m adabn --shift ministreet-tiny --cache so.json/x",
         "so.json is not a folder; choose another --cache",
     ),
+    "a long name": (f"run -m adabn --runs {'r' * 256}", f"{'r' * 256}: File name too long; choose another --runs"),
     "a dangling link": (
         "run -m adabn --shift ministreet-tiny --runs gone",
         "gone is not a folder; choose another --runs",
@@ -53,7 +54,6 @@ WRONG_KIND = {
     ),
     "adapt": ("adapt --checkpoint m --frames . --out so.json", "so.json is not a folder; choose another --out"),
     "predict": ("predict --checkpoint m --out gone", "gone is not a folder; choose another --out"),
-    "site": ("site --root d.yaml --out so.json", "so.json is not a folder; choose another --out"),
     "export": ("export 0123456789ab --csv so.json/m.csv", "so.json is not a folder; choose another --csv"),
     "analyse": ("analyse 0123456789ab --root so.json", "so.json is not a folder; choose another --root"),
     "scorers": ("scorers 0123456789ab --root so.json/x", "so.json is not a folder; choose another --root"),

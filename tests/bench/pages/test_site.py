@@ -281,6 +281,9 @@ def test_the_users_files_stay(site: Path, root: Path, tmp_path: Path) -> None:
             site_module.write_site(root, out)
         with pytest.raises(UsageError, match="lies in the leaderboards"):
             site_module.write_site(root, root / "site")
+        (tmp_path / "so.json").touch()
+        with pytest.raises(UsageError, match=r"so.json is not a folder; choose another --out"):
+            site_module.write_site(root, tmp_path / "so.json")
     assert (out / "index.html").read_text() == "changed by hand"
 
 

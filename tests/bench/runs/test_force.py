@@ -138,8 +138,8 @@ def test_every_file_of_a_run_is_known_as_its_own(
     monkeypatch.setattr(adapt, "tidy", lambda folder: None)
     config = make_run_config("hcl", TINY, mode=mode)
     with watched(True) as observer:
-        asked = {"observer": observer, "save_predictions": 2 if mode == "offline" else 0}
-        run(config, dataclasses.replace(workspace, **asked))
+        saved = 2 if mode == "offline" else 0
+        run(config, dataclasses.replace(workspace, observer=observer, save_predictions=saved))
     folder = workspace.runs / config.hash
     assert sorted(own_files(folder)) == sorted(contents(folder)) and len(own_files(folder, "state/")) > 0
     folders = {name.partition("/")[0] for name in own_files(folder) if "/" in name}
