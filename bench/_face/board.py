@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from .place import LEADERBOARDS, Place, root_in, working
+from .place import LEADERBOARDS, Place, root_in, there, working
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -140,7 +140,7 @@ def verify(
         threads = place.pop("threads", 0)
         with working(place) as workspace:
             arguments = workspace.cache, str(workspace.device), threads, full, workspace.progress, workspace.data_root
-            return verify_record(Path(record), *arguments)
+            return verify_record(_record_file(record), *arguments)
     if (record is None) == (method is None) or full:
         raise UsageError("--worlds takes a record or --method, and --full is not for it")
     from bench.leaderboards.consistency import check_config
@@ -149,13 +149,19 @@ def verify(
     from bench.runs.records import read_record
 
     if record is not None:
-        path = Path(record)
-        config = read_record(path / "record.json" if path.is_dir() else path).config
+        path = _record_file(record)
+        config = read_record(path).config
         check_config(config, str(path), outside=True)  # names become paths in a run
     else:
         config = make_run_config(str(method), shift, 0, dict(options or {}))
     with working(place) as workspace:
         return verify_on_worlds(config, worlds, seeds, root_in(root), workspace)
+
+
+def _record_file(record: str | Path) -> Path:
+    """A record, or that in the folder of a run."""
+    path = there(record, "record")
+    return there(path / "record.json", "record") if path.is_dir() else path
 
 
 def release(

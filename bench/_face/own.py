@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .place import Place, working
+from .place import Place, there, working
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -59,7 +59,7 @@ def adapt(
     looks = (overlay, video, rate) if masks else None
     with working(place, skip_bad=skip_bad, force=force) as workspace:
         return adapt_and_export(
-            Path(model), Path(frames), method, Path(out), schedule(steps, batch, lr), looks, workspace,
+            there(model, "model"), Path(frames), method, Path(out), schedule(steps, batch, lr), looks, workspace,
             options=dict(options or {}), flow=flow, size=size, seed=seed,
         )  # fmt: skip
 
@@ -101,7 +101,7 @@ def predict(
     footage = Path(frames) if frames else None
     with working(place, skip_bad=skip_bad) as workspace:
         return predict_and_export(
-            Path(model), Path(out), (overlay, video, rate), workspace,
+            there(model, "model"), Path(out), (overlay, video, rate), workspace,
             shift=shift, frames=footage, split=split, seed=seed, flow=flow, size=size,
         )  # fmt: skip
 
@@ -145,7 +145,7 @@ def convert(
         raise UsageError(
             f"Shift '{shift}' has {len(names)} classes, --classes says {classes}; leave one of the two out"
         )
-    conversion = convert(Path(checkpoint), layout, network, fusion, len(names or ()) or classes, rename)
+    conversion = convert(there(checkpoint, "checkpoint"), layout, network, fusion, len(names or ()) or classes, rename)
     names = names or conversion.classes
     origin = {"converted_from": Path(checkpoint).name, "layout": conversion.layout}
     parts = (conversion.segmenter, conversion.network, conversion.fusion, conversion.num_classes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -48,6 +49,22 @@ def working(place: Mapping[str, Any], **options: Any) -> Iterator[Workspace]:
     finally:
         torch.set_num_threads(before[0])
         cv2.setNumThreads(before[1])
+
+
+def there(path: str | Path, what: str) -> Path:
+    """A path that is asked for.
+
+    Args:
+        what: it is, for the error: ``model``.
+
+    Raises:
+        UsageError: nothing is there: it was named wrongly, which is no failure of what was asked for.
+    """
+    from bench.core.errors import UsageError
+
+    if not os.path.exists(path):
+        raise UsageError(f"No {what} at {path}")
+    return Path(path)
 
 
 def runs_in(runs: str | Path | None) -> Path:

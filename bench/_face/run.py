@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .place import LEADERBOARDS, Place, root_in, runs_in, working
+from .place import LEADERBOARDS, Place, root_in, runs_in, there, working
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -144,7 +144,7 @@ def load_model(path: str | Path, **place: Unpack[Place]) -> VideoSegmenter:
     from bench.footage.predict import load
 
     with working(place) as workspace:
-        return load(Path(path), workspace).segmenter.eval()
+        return load(there(path, "model"), workspace).segmenter.eval()
 
 
 def records(shift: str = "ministreet", root: str | Path = LEADERBOARDS, runs: str | Path | None = None) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from bench.core.errors import UsageError
 from bench.core.outputs import Output
+from bench.core.progress import say
 from bench.core.workspace import Workspace
 from bench.data.clip import LabelledClip
 from bench.data.labels import CLASSES, IGNORE, PALETTE, palette_of
@@ -186,6 +187,8 @@ def run_panels(
     output = Output.of_files("panels", out)
     shift = load_shift(shift_name)
     panels = make_panels(finished_runs(specs, shift_name, [seed], workspace.runs), clips, workspace)
+    if len(panels) < clips:
+        say(f"the split has {len(panels)} clips, fewer than --clips {clips}: all of them are drawn")
     spread, scored = (
         "validation clips evenly spread over the split",
         "mIoU over the classes of that clip's truth or prediction",

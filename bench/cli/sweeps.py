@@ -45,7 +45,9 @@ def sweep(
         str | None,
         typer.Option("--search", help="random or grid over each method's search space, on a shift for tuning only."),
     ] = None,
-    trials: Annotated[str, typer.Option("--trials", help="First and end of the trials of a random search.")] = "0:16",
+    trials: Annotated[
+        str | None, typer.Option("--trials", help="First and end of the trials of a random search [default: 0:16].")
+    ] = None,
     log: Annotated[
         Path | None, typer.Option("--log", help="CSV to which every run of a random search is added.")
     ] = None,

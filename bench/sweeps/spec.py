@@ -236,15 +236,33 @@ def parse_grid(texts: list[str]) -> dict[str, list[Any]]:
     return grid
 
 
-def parse_search(kind: str | None, trials: str, asha: bool) -> dict[str, Any] | None:
+def parse_search(kind: str | None, trials: str | None, asha: bool) -> dict[str, Any] | None:
     """The ``search`` of a sweep from its options; None without one.
 
     Raises:
-        UsageError: ``asha`` without a search.
+        UsageError: ``asha`` without a search, or ``trials`` without a random one.
     """
-    if asha and not kind:
+    if asha and kind is None:
         raise UsageError("--asha stops trials of a search; add --search random")
-    return {"kind": kind, "trials": trials, "asha": {} if asha else None} if kind else None
+    if trials is not None and kind in (None, "grid"):
+        raise UsageError("--trials is of a random search; add --search random, or leave it out")
+    search = {"kind": kind, "asha": {} if asha else None} | ({} if trials is None else {"trials": trials})
+    return None if kind is None else search
+
+
+def _not_twice(sweep: Sweep) -> Sweep:
+    """A sweep whose grid overrides no fixed option without a word. A grid over ``stpl.fusion`` beside ``fusion`` for all methods is
+    meant so: it is the exception.
+
+    Raises:
+        UsageError: names the option.
+    """
+    for name, other in itertools.product(sweep.grid, sweep.options):
+        if name == other or name == other.rpartition(".")[2]:
+            raise UsageError(
+                f"Option '{other}' is fixed, by -o or options, and varied by the grid's '{name}'; leave one out"
+            )
+    return sweep
 
 
 def asked_for(
@@ -259,7 +277,7 @@ def asked_for(
         spread: ``cpu``, ``gpu``, ``retries``.
 
     Raises:
-        UsageError: nothing, or two ways at once.
+        UsageError: nothing, or two ways at once, also of one option.
     """
     if stored:
         if spec or fields:
@@ -270,10 +288,10 @@ def asked_for(
     if not spec:
         if not fields.get("methods"):
             raise UsageError("What to run? Give a SPEC.yaml, --method a,b, or --resume NAME")
-        return validated(Sweep, {**fields, **spread}, "Sweep").named
+        return _not_twice(validated(Sweep, {**fields, **spread}, "Sweep")).named
     if extra := set(fields) - {"name", "seeds", "shift", "steps", "log"}:
         raise UsageError(f"{spec} says what to run; leave out --{min(extra).removesuffix('s')} or the file")
     if not spec.is_file():
         raise UsageError(f"No file {spec}")
     written = read_yaml(spec, Sweep, "Sweep")
-    return validated(Sweep, {**written.model_dump(mode="json"), **fields, **spread}, "Sweep").named
+    return _not_twice(validated(Sweep, {**written.model_dump(mode="json"), **fields, **spread}, "Sweep")).named

@@ -178,7 +178,9 @@ def test_the_command(finished_tiny: Path, tiny_cache: Path, tmp_path: Path) -> N
     options = ("--shift", SHIFT, "--runs", str(finished_tiny), "--cache", str(tiny_cache))
     out = tmp_path / "new" / "panels.png"
     result = call("panels", "-m", "source_only,adabn", "--clips", "2", "--out", str(out), *options, "--json")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 0 and "all of them are drawn" not in result.stderr, result.output
+    more = call("panels", "-m", "adabn", "--clips", "12", "--out", str(tmp_path / "b.png"), *options, "--json")
+    assert more.exit_code == 0 and "the split has 4 clips, fewer than --clips 12: all of them are drawn" in more.stderr
     scores = json.loads(result.stdout)
     assert scores["panels"] == str(out) and out.read_bytes().startswith(b"\x89PNG")
     titles = {read_record(finished_run(m, SHIFT, 0, finished_tiny).folder / "record.json").method["title"]

@@ -116,6 +116,13 @@ def test_the_version() -> None:
         (("tune", "-m", "stpl", "--log", ""), "Invalid value for '--log': empty; give a value or leave it out"),
         (("submit", "/nowhere"), "/nowhere is not a finished run: it has no record.json"),
         (("preview", "--shift", "ministret"), "Unknown shift 'ministret'. Did you mean 'ministreet'?"),
+        (("adapt", "--checkpoint", "nope", "--frames", "/", "--out", "out"), "No model at nope"),
+        (("predict", "--checkpoint", "nope", "--out", "out"), "No model at nope"),
+        (("convert", "nope"), "No checkpoint at nope"),
+        (("verify", "nope.json"), "No record at nope.json"),
+        (("verify", "/dev"), "No record at /dev/record.json"),
+        (("verify", "nope.json", "--worlds", "x"), "No record at nope.json"),
+        (("run", "-m", "adabn", *TINY, "--source-model", "nope"), "No source model at nope"),
     ],
 )
 def test_wrong_use_is_exit_code_2_and_one_line(

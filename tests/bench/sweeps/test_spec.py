@@ -16,7 +16,7 @@ from bench.core.schema import read_yaml, validated
 from bench.leaderboards.published import in_paper
 from bench.runs.config import alterations, load_shift, make_run_config, method_class, methods_on
 from bench.sweeps.search import Search, draw, searched, tuning_shift
-from bench.sweeps.spec import Sweep, parse_grid, plan
+from bench.sweeps.spec import Sweep, parse_grid, parse_search, plan
 
 TINY = "ministreet-tiny"
 
@@ -94,6 +94,19 @@ def test_what_cannot_be_run_is_said_before_anything_runs(what: dict[str, Any], s
     assert says in str(caught.value)
 
 
+def test_a_grid_of_one_method_goes_before_an_option_of_all(tmp_path: Path) -> None:
+    arguments = ("-m", "stpl,ur", "--shift", TINY, "-o", "fusion=none", "--grid", "stpl.fusion=none,add")
+    result = call(*arguments, "--dry-run", "--runs", str(tmp_path))
+    assert result.exit_code == 0 and "3 waiting" in result.stdout, result.output
+
+
+def test_trials_are_those_of_the_command_line_or_the_first_sixteen() -> None:
+    assert parse_search(None, None, False) is None
+    for trials, meant in ((None, "0:16"), ("0:3", "0:3")):
+        search = Search.model_validate(parse_search("random", trials, True))
+        assert (search.kind, search.trials, search.asha is not None) == ("random", meant, True)
+
+
 def test_the_command_line_says_the_same_as_a_file(tmp_path: Path) -> None:
     path = tmp_path / "spec.yaml"
     path.write_text(
@@ -120,6 +133,13 @@ def test_the_command_line_says_the_same_as_a_file(tmp_path: Path) -> None:
         (("-m", "stpl", "--resume", "x"), "--resume NAME goes on with what was asked for then"),
         (("--resume", "x"), "No sweep 'x' in "),
         (("-m", "stpl", "--asha"), "--asha stops trials of a search; add --search random"),
+        (("-m", "stpl", "--trials", "0:3"), "--trials is of a random search; add --search random, or leave it out"),
+        (("-m", "stpl", "--search", "grid", "--trials", "0:3"), "--trials is of a random search"),
+        (
+            ("-m", "stpl", "-o", "fusion=none", "--grid", "fusion=none,add"),
+            "Option 'fusion' is fixed, by -o or options",
+        ),
+        (("-m", "stpl", "-o", "stpl.fusion=none", "--grid", "fusion=none,add"), "Option 'stpl.fusion' is fixed"),
         (("-m", "stpl", "--search", "random"), "Shift 'ministreet' is not for tuning; use ministreet-dev"),
         (("-m", "stpl", "--gpu", "1.5"), "Sweep: gpu: above 1 only whole numbers"),
     ],
