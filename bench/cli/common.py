@@ -50,9 +50,10 @@ class Command(typer.core.TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         given: dict[str, Any] = {}
+        params: Any = self.params  # of click, or of typer's copy of it
         try:
             given = self.make_parser(ctx).parse_args(list(args))[0]
-            for param in self.params:
+            for param in params:
                 value = given.get(str(param.name))
                 if any(isinstance(text, str) and not text.strip() for text in _each(value)):
                     way_out = "give a value" if param.required else "give a value or leave it out"
@@ -77,6 +78,13 @@ def _each(value: Any) -> tuple[Any, ...]:
 class Group(typer.core.TyperGroup):
     """Commands; a name that is none of them is said with those that there are."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except NotParsed as error:
+            error.ctx = error.ctx or ctx
+            raise
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and not args[0].startswith("-") and args[0] not in self.commands:
             raise unknown("command", args[0], self.commands, context=f" of `{typed(ctx)}`")
@@ -89,22 +97,23 @@ class Panels(Group):
     def list_commands(self, ctx: Any) -> list[str]:
         return sorted(self.commands, key=lambda name: PANELS.index(str(self.commands[name].rich_help_panel)))  # type: ignore[attr-defined]
 
-    def main(self, args: Any = None, *rest: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(self, *args: Any, **extra: Any) -> Any:
         """As typer's, but what does not parse, or cannot be shown, is one line too."""
-        if not standalone_mode:
-            return super().main(args, *rest, standalone_mode=False, **extra)
+        if not extra.get("standalone_mode", True):
+            return super().main(*args, **extra)
+        given = (args[0] if args else extra.get("args")) or sys.argv
         columns = os.environ.get("COLUMNS", "")
         if columns.isdigit() and int(columns) < LEAST_WIDTH:
             os.environ["COLUMNS"] = str(LEAST_WIDTH)
         try:
             with shown():
-                code = super().main(args, *rest, standalone_mode=False, **extra)
+                code = super().main(*args, **{**extra, "standalone_mode": False})
         except NotParsed as error:
             code = error.exit_code
             if type(error).__name__ != "NoArgsIsHelpError":  # its help was printed
                 tell(not_parsed(error))
         except (UsageError, RunError) as error:
-            if "--debug" in (sys.argv if args is None else args):
+            if "--debug" in given:
                 raise
             code = tell(error)
         except typer.Exit as end:
@@ -122,7 +131,7 @@ def typed(ctx: Any) -> str:
 def not_parsed(error: Any) -> UsageError:
     """A command line that is not as declared, in one line: what is wrong, what is allowed, where it stands."""
     kind, params = type(error).__name__, error.ctx.command.params
-    option = getattr(error, "option_name", None)
+    option: Any = getattr(error, "option_name", None)
     if kind == "NoSuchOption":
         there = [name for param in params for name in (*param.opts, *param.secondary_opts) if name.startswith("--")]
         return unknown("option", option, {*there, "--help"}, context=f" of `{typed(error.ctx)}`")

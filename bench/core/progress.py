@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, cast
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -52,9 +52,14 @@ class Aside(io.TextIOBase):
         return len(text)
 
 
+def remarks() -> TextIO:
+    """Standard error as it is now, for what may be dropped."""
+    return cast("TextIO", Aside(sys.stderr))
+
+
 def aside(text: str) -> None:
     """A remark on standard error."""
-    Aside(sys.stderr).write(text)
+    remarks().write(text)
 
 
 def say(text: str) -> None:
@@ -79,7 +84,7 @@ class ProgressDisplay:
     def __init__(self) -> None:
         from rich.console import Console  # nothing that a run imports need wait for rich
 
-        self.console = Console(file=Aside(sys.stderr))
+        self.console = Console(file=remarks())
         self.bars: Bars | None = None
         self.tasks: dict[str, TaskID] = {}
         self.began: dict[str, float] = {}

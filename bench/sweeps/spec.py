@@ -246,7 +246,9 @@ def parse_search(kind: str | None, trials: str | None, asha: bool) -> dict[str, 
         raise UsageError("--asha stops trials of a search; add --search random")
     if trials is not None and kind in (None, "grid"):
         raise UsageError("--trials is of a random search; add --search random, or leave it out")
-    search = {"kind": kind, "asha": {} if asha else None} | ({} if trials is None else {"trials": trials})
+    search: dict[str, Any] = {"kind": kind, "asha": {} if asha else None} | (
+        {} if trials is None else {"trials": trials}
+    )
     return None if kind is None else search
 
 

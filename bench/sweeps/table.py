@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from bench.core.progress import PLAIN_EVERY, Aside, aside
+from bench.core.progress import PLAIN_EVERY, aside, remarks
 
 from .jobs import Job, Jobs, counts
 
@@ -26,7 +25,7 @@ class SweepTable:
 
     def __init__(self, jobs: Jobs) -> None:
         self.jobs = jobs
-        self.console = Console(file=Aside(sys.stderr))
+        self.console = Console(file=remarks())
         self.live: Live | None = None
         self.states = {job.key: (job.state, job.attempts) for job in jobs}
         self.reported: dict[str, float] = {}

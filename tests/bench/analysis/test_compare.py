@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from rich.table import Table
 from typer.testing import CliRunner
 
 from bench import cli
-from bench.analysis.compare import as_json, differences, flat, same, verdict
+from bench.analysis.compare import as_json, as_tables, differences, flat, same, verdict
 from bench.analysis.export import metrics_frame, read_log
 from bench.analysis.gains import gains_table, run_gains, sorted_gains
 from bench.core.errors import RunError, UsageError
@@ -235,3 +236,9 @@ def test_nothing_to_export(finished_tiny: Path, records: dict[str, Record], tmp_
     result = call("export", "0123456789ab", *options)
     assert result.exit_code == 2 and "'0123456789ab' is no run" in result.stderr
     assert find_folder(records["adabn"].run, finished_tiny) == finished_tiny / records["adabn"].run
+
+
+def test_a_comparison_cuts_no_value(records: dict[str, Record]) -> None:
+    parts = as_tables(records["adabn"], records["source_only"]).renderables
+    columns = [column for part in parts if isinstance(part, Table) for column in part.columns]
+    assert columns and {column.overflow for column in columns} == {"fold"}

@@ -168,6 +168,7 @@ def test_what_does_not_parse_is_exit_code_2(
         ("data chek", "Unknown command 'chek' of `bench data`. Did you mean 'check'? Available: check, fixture, index"),
         ("lst", "Unknown command 'lst' of `bench`. Did you mean 'list'? Available: adapt, "),
         ("run --sede 1", "Unknown option '--sede' of `bench run`. Did you mean '--seed'? Available: --cache, "),
+        ("--version=3", "Option '--version' does not take a value; see bench --help"),
         ("list a b", "Got unexpected extra argument.*; see bench list --help"),
     ],
 )
