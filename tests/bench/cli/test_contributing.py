@@ -56,7 +56,7 @@ def test_the_method_of_the_guide_passes_the_contract_suite_that_it_names(tmp_pat
     path.write_text(example("method"), encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/methods/test_contract.py"]
     process = subprocess.run([*command, "--method", str(path)], cwd=ROOT.parent, capture_output=True, text=True)
-    assert process.returncode == 0 and "17 passed" in process.stdout, process.stdout[-3000:]
+    assert process.returncode == 0 and "18 passed" in process.stdout, process.stdout[-3000:]
 
 
 @pytest.fixture
