@@ -132,4 +132,5 @@ def test_the_first_numbers_are_of_the_real_camera() -> None:
     below = [row for row in of.values() if value(row["mIoU, %"].partition(" ")[0]) < value(scores[0])]
     words = ("none", "one", "two", "three", "four", "five")
     assert f"{words[len(below)].capitalize()} end below the start" in paragraph
-    assert sum(row["setting"] == "SFDA" for row in of.values()) == 13 and "thirteen" in paragraph
+    methods_there = {12: "twelve", 13: "thirteen"}[sum(row["setting"] == "SFDA" for row in of.values())]
+    assert f"the best of {methods_there} methods" in paragraph
