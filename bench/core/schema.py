@@ -240,7 +240,7 @@ def one_line(error: ValidationError, tags: Collection[str] = (), model: type[Mod
         return f"{path}{'.' if re.match(r'[a-z_.]+: ', message) else ': '}{message}" if path else message
     rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if model is not None and first["type"] == EXTRA:
-        message = str(unknown("key", str(first["loc"][-1]), _keys(model, first["loc"][:-1])))
+        message = str(unknown("key", short(first["loc"][-1], 80), _keys(model, first["loc"][:-1])))
     value = "" if first["type"] in (EXTRA, "missing") else f", got {shown(first['input']):.60}"
     return f"{path}: {message}{value}{rest}"
 

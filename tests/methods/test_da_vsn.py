@@ -54,8 +54,7 @@ def test_discriminators_see_time_and_space(t: int) -> None:
     method.losses(batch(0, t=t), batch(1, t=t), 0)
     for head in ("main", "auxiliary"):
         for view in ("temporal", "spatial"):
-            watched = method.adversary(f"{view}_{head}")._watched
-            assert watched is not None
+            (watched,) = method.adversary(f"{view}_{head}")._watched
             for maps in watched:
                 assert not maps.requires_grad and maps.shape[1:] == (2 * CLASSES, 32, 32)
                 first, second = maps[:, :CLASSES], maps[:, CLASSES:]

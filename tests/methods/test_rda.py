@@ -129,8 +129,8 @@ def test_the_consistency_teaches_the_attacked_side_only() -> None:
 def test_the_discriminator_sees_self_information_of_both_domains() -> None:
     method = make()
     method.losses(batch(0), batch(1), 0)
-    assert method.adversary._watched is not None
-    for maps in method.adversary._watched:
+    (watched,) = method.adversary._watched
+    for maps in watched:
         assert maps.shape == (2, CLASSES, 32, 32) and not maps.requires_grad
         entropy = maps.sum(1)
         assert float(entropy.min()) >= 0 and float(entropy.max()) <= 1 + 1e-5

@@ -73,6 +73,7 @@ def test_an_output_of_the_wrong_kind_is_said_before_any_work(
     (tmp_path / "so.json").write_text("a week's work")
     (tmp_path / "d.yaml").mkdir()
     (tmp_path / "gone").symlink_to("nowhere")
+    (tmp_path / "m").write_text("a model, which nobody reads")
     line, says = WRONG_KIND[command]
     result = CliRunner().invoke(cli.app, line.split())
     assert (result.exit_code, result.stderr) == (2, f"bench: {says}\n")
