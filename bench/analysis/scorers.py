@@ -22,6 +22,7 @@ from bench.data.splits import prepare
 from bench.flow.resolve import open_clips
 from bench.leaderboards.generated import Page, Pages, orphans
 from bench.leaderboards.standings import Group, grouped, ranked
+from bench.leaderboards.statistics import signed
 from bench.runs.config import load_shift
 from bench.runs.finished import RunFolder
 from bench.runs.records import Record, read_records
@@ -130,7 +131,7 @@ def snapshot_rows(groups: Iterable[Group]) -> list[dict[str, str]]:
                 "runs": str(len(gains)),
                 "last": f"{last.mean():.2f}",
                 "chosen without labels": f"{chosen.mean():.2f}",
-                "chosen − last": _signed(change.mean()),
+                "chosen − last": signed(float(change.mean())),
                 "best (labels)": f"{best.mean():.2f}",
                 "better, same, worse than last": f"{(change > 0).sum()}, {(change == 0).sum()}, {(change < 0).sum()}",
             }
@@ -156,13 +157,9 @@ def snapshot_text(groups: Iterable[Group]) -> str:
     gains = [runs for group in groups if len(runs := snapshot_gains(group))]
     changes = np.array([(runs[:, 1] - runs[:, 0]).mean() for runs in gains])
     return (
-        f"Over the {len(changes)} methods the change is {_signed(np.mean(changes))} points in the mean and "
-        f"{_signed(np.median(changes))} in the median; it is above 0 for {(changes > 0).sum()} of them."
+        f"Over the {len(changes)} methods the change is {signed(float(np.mean(changes)))} points in the mean and "
+        f"{signed(float(np.median(changes)))} in the median; it is above 0 for {(changes > 0).sum()} of them."
     )
-
-
-def _signed(value: np.floating) -> str:
-    return f"{round(float(value), 2) + 0.0:+.2f}"  # no minus before a zero
 
 
 def _number(value: float, form: str) -> str:

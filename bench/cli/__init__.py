@@ -24,9 +24,8 @@ def main() -> None:
     # Or the interpreter's last collection walks all of torch: up to a second of every command.
     atexit.register(gc.freeze)
     any_character()
-    if (
-        sys.stderr is None
-    ):  # closed: the next file that is opened would have its number, and the warnings of C code in it
+    # Closed: the next file that is opened would have its number, and the warnings of C code in it.
+    if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     app()
 

@@ -77,4 +77,4 @@ def analyse(
         runs_ or (), parts, methods=names(methods or ""), seeds=seeds, shift=shift, embedding=embedding,  # type: ignore[arg-type]
         pseudo_labels=pseudo_labels, cells=cells, root=root, **shared,
     )  # fmt: skip
-    return Says({"written": [str(p) for p in written]}, wrote(written) or f"Nothing is kept in {root / 'analysis'}")
+    return Says({"written": [str(p) for p in written]}, wrote(written) or "Nothing to write: no page is stale")

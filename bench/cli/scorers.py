@@ -42,4 +42,4 @@ def scorers(
         return fresh(bench.scorers(root=root, check=True), "bench scorers", "Pages are fresh")
     chosen = names(methods or "")
     written = bench.scorers(runs_ or (), methods=chosen, seeds=seeds, shift=shift, root=root, **shared)
-    return Says({"written": [str(p) for p in written]}, wrote(written) or f"Nothing is kept in {root / 'analysis'}")
+    return Says({"written": [str(p) for p in written]}, wrote(written) or "Nothing to write: no page is stale")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,7 @@ Sequences = Mapping[str, npt.NDArray[np.int64]]
 """By name, pixels per scored class: true positives, truth, predicted, ``(K, 3)`` (``bench.runs.sequences``)."""
 Floats = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.integer]
+T = TypeVar("T")
 EXACT = 1 << 24
 """Whole numbers below are exact in float32, and so are their sums in any order."""
 
@@ -94,7 +96,7 @@ def paired_bootstrap(a: Mapping[int, Sequences], b: Mapping[int, Sequences], dra
     if not seeds:
         return None
     sizes = tuple(len(a[seed]) for seed in seeds)
-    first, second = (_of_side(_Side(side), tuple(seeds), sizes, draws) for side in (a, b))
+    first, second = (_of_side(ByIdentity(side), tuple(seeds), sizes, draws) for side in (a, b))
     means = np.round((first[0] - second[0]).mean(1), 9)  # so that a difference of nothing is 0 on every processor
     observed = float(np.mean(first[1] - second[1]))
     low, high = np.quantile(means, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
@@ -103,26 +105,27 @@ def paired_bootstrap(a: Mapping[int, Sequences], b: Mapping[int, Sequences], dra
 
 
 @dataclass(frozen=True)
-class _Side:
-    """Sequences of one method by replicate, hashed and compared by identity: one method is compared with many, and
-    :func:`_of_side` remembers what was drawn for it."""
+class ByIdentity(Generic[T]):
+    """A value hashed and compared by identity: one method is compared with many, and what was drawn for it is remembered."""
 
-    sequences: Mapping[int, Sequences]
+    value: T
 
     def __hash__(self) -> int:
-        return id(self.sequences)
+        return id(self.value)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Side) and other.sequences is self.sequences
+        return isinstance(other, ByIdentity) and other.value is self.value
 
 
 @lru_cache(maxsize=8)
-def _of_side(side: _Side, seeds: tuple[int, ...], sizes: tuple[int, ...], draws: int) -> tuple[Floats, Floats]:
+def _of_side(
+    side: ByIdentity[Mapping[int, Sequences]], seeds: tuple[int, ...], sizes: tuple[int, ...], draws: int
+) -> tuple[Floats, Floats]:
     """mIoU in percent of each draw and replicate that it took, ``(draws, R)``, and of each replicate as it is, ``(R,)``."""
     replicates, weights = plan(sizes, draws)
     drawn, observed = np.empty(replicates.shape), np.empty(len(seeds))
     for number, (seed, weight) in enumerate(zip(seeds, weights, strict=True)):
-        counts = Pixels.of(side.sequences[seed]).small().counts
+        counts = Pixels.of(side.value[seed]).small().counts
         drawn[replicates == number], observed[number] = _drawn(counts, weight), pooled_miou(counts.sum(0))
     return drawn, observed
 

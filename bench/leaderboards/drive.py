@@ -13,7 +13,6 @@ the truth in 87 % where neighbours do not correlate, in 82 % where they do by 0.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -24,7 +23,7 @@ from bench.runs.video_consistency import SHOWN
 from bench.shifts.protocol import Shift, Videos
 from bench.shifts.sides import ModelFile, Pictures
 
-from .bootstrap import Floats, Resampled, pooled_miou
+from .bootstrap import ByIdentity, Floats, Resampled, pooled_miou
 from .standings import Group
 from .statistics import LEVEL, NOTHING, bounds, mean_interval, p_value, rank_correlation, spread
 
@@ -63,25 +62,12 @@ def block_weights(frames: int, block: int = BLOCK, draws: int = DRAWS) -> Floats
 def drawn_miou(drives: Mapping[int, Drive], block: int = BLOCK, draws: int = DRAWS) -> Floats:
     """mIoU in percent of every draw of blocks, by replicate in order, ``(R, draws)``; all replicates get the same draws, since they
     are scored on the same frames."""
-    return np.stack([_drawn(_Frames(drive), block, draws) for _, drive in sorted(drives.items())])
-
-
-@dataclass(frozen=True)
-class _Frames:
-    """A drive, hashed and compared by identity: it is compared with many others, and :func:`_drawn` remembers its draws."""
-
-    drive: Drive
-
-    def __hash__(self) -> int:
-        return id(self.drive)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Frames) and other.drive is self.drive
+    return np.stack([_drawn(ByIdentity(drive), block, draws) for _, drive in sorted(drives.items())])
 
 
 @lru_cache(maxsize=256)
-def _drawn(side: _Frames, block: int, draws: int) -> Floats:
-    drive = side.drive
+def _drawn(side: ByIdentity[Drive], block: int, draws: int) -> Floats:
+    drive = side.value
     counts = np.stack([drive[name] for name in sorted(drive)])
     frames, classes, three = counts.shape
     pooled = block_weights(frames, block, draws) @ counts.reshape(frames, -1).astype(np.float64)

@@ -25,7 +25,6 @@ from bench.sweeps.study import Study, expand
 
 from . import (
     atlas_page,
-    bootstrap,
     drive,
     hidden_page,
     overview_page,
@@ -53,6 +52,7 @@ from .tables import (
     selection_table,
     two_verdicts,
 )
+from .tested import all_pairs, tested
 
 HEAD = "# Leaderboard: "
 RENDERED = ("ministreet", "ministreet2")
@@ -71,20 +71,6 @@ INGREDIENTS = {
 """What methods have beyond their loss, in words."""
 OTHER_INGREDIENTS = tuple((f"ingredients={kind}",) for kind in INGREDIENTS)
 """Alterations whose runs have a table of results of their own."""
-TESTED = (
-    "paired by replicate, ± 95 % t-interval. p: paired t-test over replicates, two-sided; Holm: corrected for the number of rows "
-    "of this table. "
-)
-OVER_SEQUENCES = (
-    f"Bootstrap: both methods on the same draw of replicates and, within them, of target sequences ({bootstrap.DRAWS} draws, "
-    "IoU computed anew from the pooled pixels of the drawn sequences; the percentile interval of few replicates is too narrow, "
-    "so the t-test decides); a dash where a record has no scores per sequence."
-)
-OVER_DRIVE = (
-    "The t-test knows chance in adaptation alone: all replicates are scored on the same frames. Bootstrap: both methods on the "
-    f"same draw of replicates and of blocks of {drive.BLOCK} frames ({drive.DRAWS:,} draws). Told apart are two that both tests "
-    "tell apart; few blocks give too narrow an interval, so that p-values near 0.05 say little."
-)
 
 
 # The page -------------------------------------------------------------------------------------------------------------
@@ -155,11 +141,6 @@ def build(
     return "\n\n".join(parts) + "\n"
 
 
-def tested(shift: Shift) -> str:
-    """What the columns of a table of comparisons are."""
-    return TESTED + (OVER_DRIVE if drive.by_frame(shift) else OVER_SEQUENCES)
-
-
 def _main_sections(
     main: Sequence[Group], shift: Shift, figures: Sequence[tuple[str, str]], other_shifts: Mapping[str, Sequence[Group]]
 ) -> list[str]:
@@ -172,7 +153,7 @@ def _main_sections(
         f"the previous prediction, carried along the {_flow(shift)}, with the current one. Place: best and worst place within the "
         "setting that a method may hold, one more than the number of methods significantly better than it, and the number of "
         "all less those significantly worse; group: methods of a setting that share a letter cannot be told apart (both: "
-        f"{_all_pairs(shift)} of all pairs of the setting, Holm-corrected, 0.05). CPU s/step: median CPU time of the "
+        f"{all_pairs(shift)} of all pairs of the setting, Holm-corrected, 0.05). CPU s/step: median CPU time of the "
         "adaptation loop; ×: relative to self-training's on the same processor.",
         main_table(main, real),
         f"The last two columns were **not measured here**: mIoU on {real} as published, with other data, networks and "
@@ -244,23 +225,13 @@ def _ingredient_sections(variants: Sequence[Group], groups: Sequence[Group], shi
     ]
 
 
-def _all_pairs(shift: Shift) -> str:
-    """The tests by which two methods are told apart."""
-    if drive.by_frame(shift):
-        return "paired t-tests over replicates and bootstraps over blocks of the drive, the larger p-value of the two,"
-    return "paired t-tests over replicates"
-
-
 def _pair_sections(main: Sequence[Group], shift: Shift) -> list[str]:
     """All pairs of each setting."""
     parts = []
-    tests = "the paired t-test over replicates"
-    if drive.by_frame(shift):
-        tests += " and the bootstrap over replicates and blocks of the drive (the larger p-value of the two)"
     for setting, family in families_of(main).items():
         parts += [
             f"## Every pair of {setting} methods",
-            f"Row minus column, mIoU points, paired by replicate, ± 95 % t-interval. Bold: told apart by {tests}, "
+            f"Row minus column, mIoU points, paired by replicate, ± 95 % t-interval. Bold: told apart by {all_pairs(shift)}, "
             f"Holm-corrected over the {len(family.corrected) // 2} pairs of the setting, at 0.05; places and groups above follow "
             "from these.",
             pair_table(main, family),

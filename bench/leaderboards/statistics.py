@@ -207,7 +207,12 @@ def p_value(p: float | None) -> str:
 
 def bounds(low: float, high: float, digits: int = 2) -> str:
     """``-0.12 to +0.34``."""
-    return f"{_text(low, None, f'+.{digits}f')} to {_text(high, None, f'+.{digits}f')}"
+    return f"{signed(low, digits)} to {signed(high, digits)}"
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """``+0.34``."""
+    return _text(value, None, f"+.{digits}f")
 
 
 def _text(mean: float, half: float | None, form: str) -> str:

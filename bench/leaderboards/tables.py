@@ -22,7 +22,7 @@ from .cost import (
 )
 from .drive import by_frame, paired_blocks, video_cells, video_names
 from .published import Published, in_paper, published
-from .ranking import ALPHA, Family, family, holm
+from .ranking import ALPHA, Family, family, holm, larger
 from .standings import Group
 from .statistics import (
     NOTHING,
@@ -286,10 +286,10 @@ def comparison_table(groups: Sequence[Group]) -> str:
 def two_verdicts(groups: Sequence[Group]) -> str:
     """Which of :func:`compared_pairs` are told apart by their own table and not by all pairs of the setting; empty for none."""
     pairs, families = compared_pairs(groups), families_of(groups)
-    tests = [paired_difference(a.miou, b.miou) for a, b in pairs]
-    small = holm([test.p if test else None for test in tests])
+    _, corrected, _, redrawn = _tested(pairs)
     disputed = []
-    for (a, b), p in zip(pairs, small, strict=True):
+    for (a, b), by_replicates, by_blocks in zip(pairs, corrected, redrawn, strict=True):
+        p = larger(by_replicates, by_blocks) if _by_frame(a) else by_replicates
         family = families.get(a.card.setting) if a.card.setting == b.card.setting else None
         large = family.corrected.get((a.name, b.name)) if family else None
         if p is not None and large is not None and p < ALPHA <= large:
@@ -332,12 +332,8 @@ def control_table(groups: Sequence[Group], everything: Sequence[Group]) -> str:
 def comparisons(pairs: Sequence[tuple[Group, Group]]) -> list[dict[str, str]]:
     """For each pair of groups: shared replicates, paired difference, its t-test, and the paired bootstrap over sequences, the
     p-values of both also corrected for the number of rows."""
-    tests = [paired_difference(a.miou, b.miou) for a, b in pairs]
-    drawn = [(paired_blocks if _by_frame(a) else paired_bootstrap)(a.sequences, b.sequences) for a, b in pairs]
-    corrected = holm([test.p if test else None for test in tests])
-    redrawn = holm([resampled.p if resampled else None for resampled in drawn])
     rows = []
-    for test, p, resampled, q in zip(tests, corrected, drawn, redrawn, strict=True):
+    for test, p, resampled, q in zip(*_tested(pairs), strict=True):
         cells = {
             "pairs": str(test.n if test else 0),
             "difference": difference(test),
@@ -348,6 +344,16 @@ def comparisons(pairs: Sequence[tuple[Group, Group]]) -> list[dict[str, str]]:
         }
         rows.append(cells)
     return rows
+
+
+def _tested(
+    pairs: Sequence[tuple[Group, Group]],
+) -> tuple[list[Paired | None], list[float | None], list[Resampled | None], list[float | None]]:
+    """T-tests of pairs, their p-values corrected for the number of pairs, bootstraps, and theirs corrected."""
+    tests = [paired_difference(a.miou, b.miou) for a, b in pairs]
+    drawn = [(paired_blocks if _by_frame(a) else paired_bootstrap)(a.sequences, b.sequences) for a, b in pairs]
+    corrected = holm([test.p if test else None for test in tests])
+    return tests, corrected, drawn, holm([resampled.p if resampled else None for resampled in drawn])
 
 
 def _by_frame(group: Group) -> bool:

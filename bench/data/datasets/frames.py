@@ -51,21 +51,8 @@ from ._description import find_frames
 from ._video import VIDEOS, extract
 
 UNREAD = (
-    ".jfif",
-    ".jpe",
-    ".heic",
-    ".heif",
-    ".avif",
-    ".jp2",
-    ".ppm",
-    ".pgm",
-    ".exr",
-    ".hdr",
-    ".dng",
-    ".raw",
-    ".npy",
-    *VIDEOS,
-)
+    ".jfif", ".jpe", ".heic", ".heif", ".avif", ".jp2", ".ppm", ".pgm", ".exr", ".hdr", ".dng", ".raw", ".npy", *VIDEOS,
+)  # fmt: skip
 """Endings that pictures and videos have too, which are not read in a folder."""
 LABELLED = re.compile(
     r"(^|[/_.-])(?i:gt|gt_?(fine|coarse|image_\d)|labels?|(label|train|labeltrain|instance)ids|masks?|annotations?|annot|"

@@ -72,6 +72,7 @@ def test_a_sweeps_table_that_cannot_be_written_stops_nothing(monkeypatch: pytest
         monkeypatch.setattr(sys, "stderr", stream)
         with SweepTable(NoJobs()) as table:  # type: ignore[arg-type]
             table.show()
+        assert sys.stderr is stream  # and given back
 
 
 @pytest.mark.parametrize("where", ["2>/dev/full", "2>&-"])

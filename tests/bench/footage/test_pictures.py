@@ -20,7 +20,7 @@ from bench import cli
 from bench.core.errors import BadFile, RunError
 from bench.core.workspace import Workspace
 from bench.data.label_maps import named_space
-from bench.footage.export import legend_of
+from bench.footage.masks import legend_of
 from bench.footage.pictures import look_through, open_footage
 from bench.networks.build import build_segmenter
 from bench.networks.model_file import save_model
