@@ -93,8 +93,8 @@ def test_reasons_are_one_line() -> None:
 def test_what_a_killed_driver_left_is_cleared_by_the_next(tmp_path: Path) -> None:
     completed = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     leftover = Path("/tmp") / f"bench-ray-{os.getuid()}-{int(completed.stdout)}-test"
-    leftover.mkdir()
     child = subprocess.Popen(["sleep", "60"], env={**os.environ, MARK: str(leftover)})
+    leftover.mkdir()  # last: a sweep of another test may clear it at any time, and must find the child then
     with scratch_folder() as scratch:
         assert child.wait(timeout=10) == -signal.SIGKILL and not leftover.exists() and scratch.exists()
     assert not scratch.exists()
