@@ -18,10 +18,10 @@ Differs from the published code: the order of clips is the protocol's, so that o
 Rare classes are the half with the least mean probability (there a list by name); one class is pasted as a whole into a frame,
 moved by one mirror and zoom (there instance by instance, rider with bicycle), into frame t alone, where it has no past.
 Consistency is the IoU with the last round's prediction; the first round takes the confident half, as there. The density leaves
-out each pixel itself and is of frame t alone, with batch norm in train mode (there its second look is in eval mode). In a step
-the teacher's batch norm is in train mode (there from the second round on in eval mode). Losses are at score resolution (there
-the image's). Views are this suite's, without cut-out. (150 steps
-have 16 updates at most, in which a teacher at the published decay goes 15 % of the way: the decay is searched.)
+out each pixel itself and is of frame t alone. Batch norm is in train mode in a step, as every method's here; there it is frozen
+at the source's statistics (``MODEL.FREEZE_BN``), so that the modes that its code sets change nothing. Losses are at score
+resolution (there the image's). Views are this suite's, without cut-out. (150 steps have 16 updates at most, in which a teacher
+at the published decay goes 15 % of the way: the decay is searched.)
 """
 
 from __future__ import annotations

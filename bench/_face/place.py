@@ -35,20 +35,22 @@ class Place(TypedDict, total=False):
 
 @contextlib.contextmanager
 def working(place: Mapping[str, Any], **options: Any) -> Iterator[Workspace]:
-    """A workspace with a progress display; torch and OpenCV have their threads back afterwards."""
+    """A workspace with a progress display; torch and OpenCV have their threads back afterwards, and torch its smallest numbers."""
     import cv2
     import torch
 
+    from bench.core.precision import flush_denormals
     from bench.core.progress import ProgressDisplay
     from bench.core.workspace import Workspace
 
-    before = torch.get_num_threads(), cv2.getNumThreads()
+    before, flushed = (torch.get_num_threads(), cv2.getNumThreads()), flush_denormals()
     try:
         with ProgressDisplay() as progress:
             yield Workspace.at(**place, progress=progress, **options)
     finally:
         torch.set_num_threads(before[0])
         cv2.setNumThreads(before[1])
+        flush_denormals(flushed)
 
 
 def there(path: str | Path, what: str) -> Path:

@@ -18,6 +18,7 @@ import methods
 import stpl
 from bench.core import box
 from bench.core.loading import folders_of, load
+from bench.core.precision import flush_denormals
 from bench.core.registry import KINDS, ROOT, Offer, know_installed, packed, unpack
 from bench.core.registry import installed as installed_offers
 from bench.core.schema import whole_text
@@ -73,7 +74,8 @@ class Around:
         return str(text)
 
     def settle(self) -> None:
-        """Make this child like the process that it was made by."""
+        """Make this child like the process that it was made by; it has computed nothing yet."""
+        flush_denormals()
         torch.set_num_threads(self.threads)
         cv2.setNumThreads(self.cv_threads)
         for package, folders in self.packages.items():

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bench.core.errors import RunError, UsageError
 from bench.core.files import check_folder, no_file, real, write_atomically
@@ -59,6 +59,13 @@ class Search(Model):
     trials: str = "0:16"
     points: int = Field(default=3, ge=2)
     asha: Asha | None = None
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> Search:
+        other = "trials" if self.kind == "grid" else "points"
+        if getattr(self, other) != type(self).model_fields[other].default:
+            raise ValueError(f"a {self.kind} search has no {other}; leave {other} out, or choose the other kind")
+        return self
 
 
 def draw(method: str, trial: int) -> dict[str, Any]:

@@ -98,6 +98,8 @@ class Sweep(Model):
             raise ValueError(f"grid.{empty[0]}: give at least one value")
         if self.search and self.rows:
             raise ValueError("search: needs methods, not rows written out")
+        if unused := [name for name in ("grid", "options") if getattr(self, name) and not self.methods]:
+            raise ValueError(f"{unused[0]}: is of methods, and there are none; rows have options of their own")
         if self.log and not (self.search and self.search.kind == "random"):
             raise ValueError("log: only the trials of a random search are logged")
         return self

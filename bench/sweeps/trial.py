@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.errors import RunError, UsageError
+from bench.core.precision import flush_denormals
 from bench.core.registry import unpack
 from bench.core.workspace import Workspace, pick_device
 from bench.data import splits
@@ -41,6 +42,7 @@ def do(job: dict[str, Any], say: Say) -> dict[str, Any]:
     import cv2
     import torch
 
+    flush_denormals()
     torch.set_num_threads(job["cpu"])
     cv2.setNumThreads(job["cpu"])
     if Path(job["folder"]).is_dir():

@@ -1,7 +1,7 @@
 """BENCHMARKS.md and its figure from pytest-benchmark's JSON: ``python -m tests.benchmarks.report FILE`` (``make bench``).
 
-What the page takes of the JSON is kept beside this file, so that a test can make the page again. Nothing is told of the machine
-but its processor, torch's version and the number of threads.
+What the page takes of the JSON is kept beside this file, so that a test can make the page again: of each processor the newest run.
+Nothing is told of the machine but its processor, torch's version and the number of threads.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ KEPT = Path(__file__).with_name("measured.json")
 HEAD = """# Benchmarks
 
 Written by `make bench` from what it measured; do not edit. A ratio is of two measurements of the same run: "at least" rows say how
-many times as fast this code is as what it stands against, "at most" rows how many times its cost this code takes.
+many times as fast this code is as what it stands against, "at most" rows how many times its cost this code takes. Of each processor
+the newest run stands here.
 """
 
 
@@ -60,8 +61,19 @@ def kept(measured: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def report(measured: Mapping[str, Any]) -> str:
-    """The page of a JSON."""
+def processor(measured: Mapping[str, Any]) -> str:
+    """Name of the processor that a run was on."""
+    return str(measured["machine_info"]["cpu"]["brand_raw"])
+
+
+def report(runs: Sequence[Mapping[str, Any]]) -> str:
+    """The page of runs on several processors."""
+    parts = [HEAD, *(part for run in runs for part in section(run)), f"![CPU time against size]({FIGURE})"]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def section(measured: Mapping[str, Any]) -> list[str]:
+    """What the page says of one run."""
     benchmarks = sorted(measured["benchmarks"], key=lambda benchmark: benchmark["fullname"])
     rows = [
         {"what": row["what"], "against": row["against"], "ratio": _ratio(row["value"]), "limit": _limit(row)}
@@ -79,25 +91,30 @@ def report(measured: Mapping[str, Any]) -> str:
         }
         for curve in growth
     ]
-    libraries, cpu = measured["libraries"], measured["machine_info"]["cpu"]["brand_raw"]
-    run_line = f"{measured['datetime']}, {cpu}, torch {libraries['torch']}, {libraries['threads']} thread(s)"
+    libraries = measured["libraries"]
+    run_line = f"{measured['datetime']}, torch {libraries['torch']}, {libraries['threads']} thread(s)"
     files = {benchmark["fullname"].partition("::")[0].rpartition("/")[2] for benchmark in benchmarks}
     absent = sorted(file.name for file in Path(__file__).parent.glob("test_*.py") if file.name not in files)
-    parts = [HEAD, f"Run: {run_line}.\n"]
+    parts = [f"## {processor(measured)}\n", f"Run: {run_line}.\n"]
     parts += [f"Not in this run: {listed(f'`{name}`' for name in absent)}.\n"] if absent else []
-    parts += ["## Ratios\n", table(rows, left=("what", "against", "limit")) + "\n"]
-    parts += ["## Growth\n", "CPU time of one thread; time grows as the size to the power of the exponent.\n"]
-    parts += [table(grown, left=("what", "grows with")) + "\n", f"![CPU time against size]({FIGURE})"]
-    return "\n".join(parts).rstrip() + "\n"
+    parts += [table(rows, left=("what", "against", "limit")) + "\n"]
+    parts += ["CPU time of one thread; time grows as the size to the power of the exponent.\n"] if grown else []
+    return [*parts, table(grown, left=("what", "grows with")) + "\n"] if grown else parts
 
 
-def draw(measured: Mapping[str, Any], path: Path) -> None:
-    """Time against size, each over its smallest, on logarithmic axes."""
-    figure = new_figure(6.4, 4.0)
-    axes = figure.subplots()
-    growth = [
-        benchmark["extra_info"]["growth"] for benchmark in measured["benchmarks"] if "growth" in benchmark["extra_info"]
-    ]
+def draw(runs: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Time against size, each over its smallest, on logarithmic axes; a panel for each run."""
+    figure = new_figure(5.6 * len(runs), 4.0)
+    panels = figure.subplots(1, len(runs), sharey=True, squeeze=False)[0]
+    for axes, run in zip(panels, runs, strict=True):
+        draw_growth(axes, [b["extra_info"]["growth"] for b in run["benchmarks"] if "growth" in b["extra_info"]])
+        axes.set(title=processor(run), xlabel="size, over the smallest")
+    panels[0].set(ylabel="CPU time, over that of the smallest")
+    save(figure, path)
+
+
+def draw_growth(axes: Any, growth: Sequence[Mapping[str, Any]]) -> None:
+    """Curves of one run."""
     for curve, marker in zip(growth, "osD^vP*X", strict=False):
         sizes, seconds = np.array(curve["sizes"]), np.array(curve["seconds"])
         name = f"{curve['what']}, {curve['unit']}: {exponent(sizes, seconds):.2f}"
@@ -105,24 +122,23 @@ def draw(measured: Mapping[str, Any], path: Path) -> None:
     ends = np.array([1.0, max((curve["sizes"][-1] / curve["sizes"][0] for curve in growth), default=2.0)])
     for power, style in ((1, ":"), (2, "--")):
         axes.plot(ends, ends**power, style, color="#999999", linewidth=1, zorder=0)
-        axes.annotate(
-            f"to the power of {power}",
-            (ends[1], ends[1] ** power),
-            ha="right",
-            va="bottom",
-            color="#777777",
-            fontsize=8,
-        )
-    axes.set(xscale="log", yscale="log", xlabel="size, over the smallest", ylabel="CPU time, over that of the smallest")
+        end = (ends[1], ends[1] ** power)
+        axes.annotate(f"to the power of {power}", end, ha="right", va="bottom", color="#777777", fontsize=8)
+    axes.set(xscale="log", yscale="log")
     axes.legend(title="fitted exponent", fontsize=8, title_fontsize=8, frameon=False)
-    save(figure, path)
+
+
+def with_run(runs: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Runs by processor, this one instead of an earlier one of its own."""
+    return sorted([*(r for r in runs if processor(r) != processor(run)), run], key=processor)
 
 
 def main() -> None:
-    measured = kept(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
-    KEPT.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-    (ROOT / "BENCHMARKS.md").write_text(report(measured), encoding="utf-8")
-    draw(measured, ROOT / FIGURE)
+    run = kept(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    runs = with_run(json.loads(KEPT.read_text(encoding="utf-8")), run)
+    KEPT.write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
+    (ROOT / "BENCHMARKS.md").write_text(report(runs), encoding="utf-8")
+    draw(runs, ROOT / FIGURE)
 
 
 if __name__ == "__main__":

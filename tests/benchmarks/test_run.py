@@ -26,6 +26,14 @@ LIBRARIES = [sys.executable, "-c", "import typer, rich, rich.console, rich.panel
 HELP_SECONDS, HELP_RATIO = 0.5, 2.0
 FIRST_SECONDS, STEP_RATIO = 4.0, 1.15
 COLD_SECONDS, WARM_SECONDS, TRAINED_SECONDS, PEAK_MB = 60.0, 25.0, 150.0, 2000.0
+WATCH = """
+import json, resource, subprocess, sys
+done = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
+kilobytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+print(json.dumps({"peak_mb": kilobytes * 1024 / 1e6, "record": json.loads(done.stdout)}))
+"""
+"""Runs a command from a small process: Linux counts what a process held before it became another one, so that a command started
+from here would have the memory of all benchmarks before it."""
 
 
 def seconds(command: list[str]) -> float:
@@ -60,18 +68,9 @@ def command(folder: Path, *options: str) -> list[str]:
 def measured_run(folder: Path, *options: str) -> tuple[float, float, dict[str, Any]]:
     """Wall seconds, peak memory in MB (the largest process of the family) and the record of one command."""
     began = time.perf_counter()
-    with subprocess.Popen(
-        command(folder, *options), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as process:
-        assert process.stdout is not None
-        out = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    elapsed = time.perf_counter() - began
-    assert process.returncode == 0
-    record: dict[str, Any] = json.loads(out)
-    # ru_maxrss of a waited-for process covers its own children, the renderers, too.
-    return elapsed, usage.ru_maxrss * 1024 / 1e6, record
+    words = [sys.executable, "-c", WATCH, *command(folder, *options)]
+    done = json.loads(subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout)
+    return time.perf_counter() - began, done["peak_mb"], done["record"]
 
 
 @pytest.fixture(scope="module")

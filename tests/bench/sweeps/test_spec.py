@@ -40,7 +40,17 @@ def call(*arguments: str) -> Any:
         ({"methods": ["stpl"], "grid": {"fusion": []}}, "grid.fusion: give at least one value"),
         ({"methods": ["stpl"], "search": {"kind": "tpe"}}, "search.kind: Input should be 'random' or 'grid'"),
         ({"methods": ["stpl"], "search": {"asha": {"grace": 2}}}, "search.asha.grace: Input should be less than 1"),
+        (
+            {"methods": ["stpl"], "search": {"kind": "grid", "trials": "0:4"}},
+            "search: a grid search has no trials; leave",
+        ),
+        ({"methods": ["stpl"], "search": {"points": 5}}, "search: a random search has no points; leave"),
         ({"rows": [{"label": "a"}]}, "rows.0.method: Field required"),
+        (
+            {"rows": [{"label": "a", "method": "ur"}], "grid": {"drop": [0.1]}},
+            "grid: is of methods, and there are none",
+        ),
+        ({"rows": [{"label": "a", "method": "ur"}], "options": {"drop": 0.1}}, "options: is of methods, and there"),
         ({"name": "a/b", "methods": ["stpl"]}, "name: String should match pattern"),
     ],
 )

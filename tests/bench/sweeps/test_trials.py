@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from bench.core.errors import RunError, UsageError
+from bench.core.precision import flush_denormals
 from bench.core.workspace import Workspace
 from bench.runs.config import RunConfig, make_run_config
 from bench.sweeps import on_ray
@@ -25,24 +26,27 @@ from bench.sweeps.trial import do, reason_of
 from tests.bench.sweeps.asked import make
 
 
-def test_a_trial_is_pinned_to_its_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_is_pinned_to_its_threads_and_computes_as_a_command_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import cv2
 
-    thread_counts: list[tuple[int, int]] = []
+    seen: list[tuple[int, int, bool]] = []
 
     def fake_run(config: RunConfig, workspace: Workspace) -> Any:
-        thread_counts.append((torch.get_num_threads(), cv2.getNumThreads()))
+        seen.append((torch.get_num_threads(), cv2.getNumThreads(), flush_denormals(False)))
         raise RunError("enough")
 
     monkeypatch.setattr(module, "run", fake_run)
-    before = cv2.getNumThreads()
+    before, flushed = cv2.getNumThreads(), flush_denormals(False)
     for cpu in (2, 1):
         sweep, workspace = make(tmp_path, cpu=cpu)
         (job, *_) = Jobs(SweepFolder(workspace.runs, "s"), plan(sweep)).runs
         with pytest.raises(RunError, match="enough"):
             do(payload(job, sweep, workspace), lambda _: None)
     cv2.setNumThreads(before)
-    assert thread_counts == [(2, 2), (1, 1)]
+    flush_denormals(flushed)
+    assert seen == [(2, 2, True), (1, 1, True)]
 
 
 def test_a_tuning_trial_refuses_reported_worlds_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
