@@ -72,6 +72,8 @@ def _panel(axes: Axes, panel: Panel) -> None:
         pick(mark.miou + side * (mark.half or 0) for mark in panel.marks) for pick, side in ((min, -1), (max, 1))
     )
     room = 0.06 * (high - low or 1)
+    gap = 0.043 * (high - low + 2 * room)
+    bottom, top = low - room, high + 1.4 * room
     for mark in lines:
         axes.axhline(mark.miou, color=SETTING_COLOURS[mark.setting], linestyle="--", linewidth=1.3, zorder=1)
         axes.annotate(
@@ -80,7 +82,8 @@ def _panel(axes: Axes, panel: Panel) -> None:
         )  # fmt: skip
     for column, setting in enumerate(RESTRICTIONS):
         marks = sorted((m for m in panel.marks if m.setting == setting), key=lambda m: (m.miou, m.title))
-        heights = apart([mark.miou for mark in marks], 0.043 * (high - low + 2 * room))
+        heights = apart([mark.miou for mark in marks], gap)
+        bottom, top = min([bottom, *heights - gap]), max([top, *heights + gap])  # labels may spread beyond the marks
         lanes = _lanes([mark.design for mark in marks])
         for mark, height, lane in zip(marks, heights, lanes, strict=True):
             x = column + lane
@@ -95,7 +98,7 @@ def _panel(axes: Axes, panel: Panel) -> None:
                 bbox=OVER_LINES, zorder=4,
             )  # fmt: skip
     axes.set_xlim(-0.48, len(RESTRICTIONS) - 0.1)
-    axes.set_ylim(low - room, high + 1.4 * room)
+    axes.set_ylim(bottom, top)
     axes.set_xticks([column - 0.1 for column in range(len(RESTRICTIONS))], list(RESTRICTIONS.values()))
     axes.tick_params(axis="x", length=0)
     axes.set_ylabel("mIoU, %")

@@ -125,7 +125,9 @@ def time_figure(entries: Sequence[tuple[Entry, float]], title: str) -> Figure:
     low, high = (pick(mean + side * (half or 0) for mean, half in means) for pick, side in ((min, -1), (max, 1)))
     room = 0.06 * (high - low or 1)
     order = sorted(range(len(entries)), key=lambda i: (means[i][0], entries[i][0].title))
-    heights = dict(zip(order, apart([means[i][0] for i in order], 0.05 * (high - low + 2 * room)), strict=True))
+    gap = 0.05 * (high - low + 2 * room)
+    places = apart([means[i][0] for i in order], gap)
+    heights = dict(zip(order, places, strict=True))
     for number, ((entry, seconds), (mean, half)) in enumerate(zip(entries, means, strict=True)):
         colour = SETTING_COLOURS[entry.setting]
         axes.errorbar(
@@ -141,7 +143,9 @@ def time_figure(entries: Sequence[tuple[Entry, float]], title: str) -> Figure:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_ylim(low - room, high + room)
+    axes.set_ylim(
+        min(low - room, min(places) - gap), max(high + room, max(places) + gap)
+    )  # labels may spread beyond the marks
     axes.set_xlabel("seconds per frame: read, predict, adapt")
     axes.set_ylabel("online mIoU, %")
     axes.set_title(title, loc="left", fontsize=11)

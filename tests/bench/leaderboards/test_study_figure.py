@@ -104,6 +104,18 @@ def test_versions_stand_in_panels_of_their_own() -> None:
     assert low < 30 and high > 70
 
 
+@pytest.mark.parametrize("crowd", [60.0, 20.0])
+def test_labels_of_a_crowd_at_an_end_are_in_the_picture(crowd: float) -> None:
+    """Eight methods within a point, and one far away: their labels spread over more than their marks do."""
+    marks = [Mark(f"M{i}", "SFDA", "image", crowd + 0.1 * i, 0.2) for i in range(8)] + [Mark("N", "UDA", "image", 40.0)]
+    figure = first_page_figure([Panel("x", "y", marks)])
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    frame = axes.get_window_extent()
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) == len(marks) and all(frame.y0 <= box.y0 and box.y1 <= frame.y1 for box in boxes)
+
+
 def test_it_needs_methods() -> None:
     with pytest.raises(ValueError, match="a method in each"):
         first_page_figure([Panel("x", "y", [])])
