@@ -39,18 +39,17 @@ def working(place: Mapping[str, Any], **options: Any) -> Iterator[Workspace]:
     import cv2
     import torch
 
-    from bench.core.precision import flush_denormals
+    from bench.core.precision import denormals_flushed
     from bench.core.progress import ProgressDisplay
     from bench.core.workspace import Workspace
 
-    before, flushed = (torch.get_num_threads(), cv2.getNumThreads()), flush_denormals()
+    before = torch.get_num_threads(), cv2.getNumThreads()
     try:
-        with ProgressDisplay() as progress:
+        with denormals_flushed(), ProgressDisplay() as progress:
             yield Workspace.at(**place, progress=progress, **options)
     finally:
         torch.set_num_threads(before[0])
         cv2.setNumThreads(before[1])
-        flush_denormals(flushed)
 
 
 def there(path: str | Path, what: str) -> Path:

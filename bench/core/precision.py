@@ -65,6 +65,16 @@ def flush_denormals(on: bool = True) -> bool:
 
 
 @contextlib.contextmanager
+def denormals_flushed() -> Iterator[None]:
+    """:func:`flush_denormals` until the block ends, then as it was."""
+    before = flush_denormals()
+    try:
+        yield
+    finally:
+        flush_denormals(before)
+
+
+@contextlib.contextmanager
 def bfloat16(device: torch.device, enabled: bool = True) -> Iterator[None]:
     """Autocast to bfloat16, with the same roundings where the processor has no such arithmetic."""
     emulated = _Rounded() if enabled and not computes_bfloat16(device) else contextlib.nullcontext()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.errors import RunError, UsageError
-from bench.core.precision import flush_denormals
+from bench.core.precision import denormals_flushed
 from bench.core.registry import unpack
 from bench.core.workspace import Workspace, pick_device
 from bench.data import splits
@@ -37,12 +37,12 @@ def reason_of(error: Exception) -> str:
     return text if isinstance(error, (RunError, UsageError)) else f"{type(error).__name__}: {text or 'no message'}"
 
 
+@denormals_flushed()
 def do(job: dict[str, Any], say: Say) -> dict[str, Any]:
     """One job of a sweep: prepare data or a source model, or run."""
     import cv2
     import torch
 
-    flush_denormals()
     torch.set_num_threads(job["cpu"])
     cv2.setNumThreads(job["cpu"])
     if Path(job["folder"]).is_dir():

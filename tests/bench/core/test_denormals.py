@@ -11,7 +11,6 @@ import torch
 
 from bench._face.place import working
 from bench.core.precision import flush_denormals
-from bench.runs.around import Around
 
 
 @pytest.fixture(autouse=True)
@@ -44,17 +43,18 @@ def test_a_command_has_it_on_and_gives_back_what_was(before: bool) -> None:
     assert survivors() == (0 if before else 1)
 
 
+def printed(code: str) -> list[str]:
+    """What a fresh process prints: what it changes ends with it."""
+    head = "import torch; from bench.runs.around import Around; from bench.core.precision import flush_denormals\n"
+    head += "from tests.bench.core.test_denormals import survivors\n"
+    return subprocess.run(
+        [sys.executable, "-c", head + code], capture_output=True, text=True, check=True
+    ).stdout.split()
+
+
 def test_a_child_has_it_on_whoever_makes_it() -> None:
-    around = Around.of_now()
-    assert survivors() == 1
-    around.settle()
-    assert survivors() == 0
+    assert printed("around = Around.of_now(); print(survivors()); around.settle(); print(survivors())") == ["1", "0"]
 
 
 def test_all_threads_have_it_that_come_later() -> None:
-    code = (
-        "import torch; from bench.core.precision import flush_denormals; from tests.bench.core.test_denormals import survivors;"
-        "torch.set_num_threads(4); flush_denormals(); print(survivors(4_000_000))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["0"]
+    assert printed("torch.set_num_threads(4); flush_denormals(); print(survivors(4_000_000))") == ["0"]

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from bench.core.errors import UsageError
+from bench.core.provenance import cpu_name
 from bench.core.schema import hash_of, whole_text
 from bench.core.workspace import Workspace
 from bench.data.labels import IGNORE, TRAIN_ID
@@ -122,10 +123,13 @@ CLIPS = {
     ("sensor", "dashcam"): 1772898786,
     ("sensor", "webcam"): 1561350165,
 }
-"""CRC-32 of frames, flow and label of one clip of the city with one group changed."""
+"""CRC-32 of frames, flow and label of one clip of the city with one group changed, on an AMD EPYC."""
 
 
-@pytest.mark.skipif(libraries() != RENDERED_WITH, reason="pixels depend on the libraries' versions")
+@pytest.mark.skipif(
+    libraries() != RENDERED_WITH or not cpu_name().startswith("AMD"),
+    reason="pixels depend on the libraries' versions, and by rounding on the maker of the processor",
+)
 @pytest.mark.parametrize(("group", "variant"), sorted(CLIPS))
 def test_frozen_variants_give_the_clips_that_they_gave(group: str, variant: str) -> None:
     unchanged = not group or getattr(DOMAINS["city"], group) == VARIANTS[group][variant]

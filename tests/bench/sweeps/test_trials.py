@@ -34,7 +34,7 @@ def test_a_trial_is_pinned_to_its_threads_and_computes_as_a_command_does(
     seen: list[tuple[int, int, bool]] = []
 
     def fake_run(config: RunConfig, workspace: Workspace) -> Any:
-        seen.append((torch.get_num_threads(), cv2.getNumThreads(), flush_denormals(False)))
+        seen.append((torch.get_num_threads(), cv2.getNumThreads(), flush_denormals()))
         raise RunError("enough")
 
     monkeypatch.setattr(module, "run", fake_run)
