@@ -56,7 +56,7 @@ def flush_denormals(on: bool = True) -> bool:
     """Take numbers closer to 0 than 1.2e-38 as 0 in arithmetic on a processor, or no longer; returns whether they were so before.
 
     Weight decay leaves such numbers in trained models (18,302 of the published ESPNet's), and an Intel processor takes many times
-    as long for them: a step on the real drive took twenty times as long. Threads that torch starts later do as the one that calls
+    as long for them: a step on the real drive took over ten times as long. Threads that torch starts later do as the one that calls
     this, threads that it has started do not: call it before anything is computed.
     """
     before = bool((torch.full((1,), 1, dtype=torch.int32).view(torch.float32) * 1.0).view(torch.int32).item() == 0)

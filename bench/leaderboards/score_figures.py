@@ -144,7 +144,7 @@ def time_figure(entries: Sequence[tuple[Entry, float]], title: str) -> Figure:
     axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_ylim(
-        min(low - room, min(places) - gap), max(high + room, max(places) + gap)
+        min([low - room, *places - gap]), max([high + room, *places + gap])
     )  # labels may spread beyond the marks
     axes.set_xlabel("seconds per frame: read, predict, adapt")
     axes.set_ylabel("online mIoU, %")

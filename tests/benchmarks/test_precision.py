@@ -51,7 +51,7 @@ def test_a_convolution(monkeypatch, benchmark):
 
 
 def test_a_convolution_of_numbers_next_to_zero(benchmark):
-    """Of published weights many have decayed to such numbers; Intel's processors took twenty times as long for a step with them."""
+    """Of published weights many have decayed to such numbers; an Intel Xeon took over ten times as long for a step with them."""
     torch.manual_seed(0)
     layer, image = torch.nn.Conv2d(64, 64, 3, padding=1), torch.randn(4, 64, 32, 64, requires_grad=True)
     before = precision.flush_denormals()

@@ -83,7 +83,7 @@ def pytest_generate_tests(metafunc):
 
 
 @pytest.fixture
-def close():
+def assert_close():
     """Compare with the tolerances of the vectors' README: by dtype of the expected values, or as told."""
 
     def check(actual, expected, *, rtol=None):

@@ -55,41 +55,41 @@ def run(segmenter, case):
 
 
 @pytest.mark.cases("in_cf")
-def test_flow_is_resized_with_one_ratio(case, close):
+def test_flow_is_resized_with_one_ratio(case, assert_close):
     flow = case.tensor("in_flow")
-    close(case["in_cf"].shape[-2] / flow.shape[-2], case["param_ratio"])
+    assert_close(case["in_cf"].shape[-2] / flow.shape[-2], case["param_ratio"])
     expected = case["out_flow_resized"]
-    close(resized(case, flow)[: len(expected)], expected)
+    assert_close(resized(case, flow)[: len(expected)], expected)
 
 
 @pytest.mark.cases("in_cf")
-def test_splat(case, close):
+def test_splat(case, assert_close):
     flow = resized(case, published_flow(case))
     for name in ("kf", "kf_aux"):
         splatted, written = forward_splat(case.tensor(f"in_{name}"), flow)
         assert torch.equal(splatted, case.tensor(f"out_{name}_splat"))
-        close(written[: len(case["out_rec_positions"])].byte(), case["out_rec_positions"])
+        assert_close(written[: len(case["out_rec_positions"])].byte(), case["out_rec_positions"])
 
 
 @pytest.mark.cases("in_cf")
-def test_initial_fusion_passes_the_current_scores(case, close):
+def test_initial_fusion_passes_the_current_scores(case, assert_close):
     segmenter = segmenter_of(case, (case.tensor("in_cf"), case.tensor("in_cf_aux")))
-    close(segmenter.score_fusion.mix.weight, case["out_sf_weight_init"])
+    assert_close(segmenter.score_fusion.mix.weight, case["out_sf_weight_init"])
     out = run(segmenter, case)
-    close(out.scores, case["out_pred_init"])
-    close(out.auxiliary_scores, case["out_pred_aux_init"])
+    assert_close(out.scores, case["out_pred_init"])
+    assert_close(out.auxiliary_scores, case["out_pred_aux_init"])
 
 
 @pytest.mark.cases("in_cf")
-def test_fused_scores_and_gradients(case, close):
+def test_fused_scores_and_gradients(case, assert_close):
     leaves = [case.tensor(name).requires_grad_() for name in ("in_cf", "in_cf_aux")]
     segmenter = segmenter_of(case, leaves)
     segmenter.score_fusion.mix.weight.data.copy_(case.tensor("in_sf_weight_random"))
     out = run(segmenter, case)
-    close(out.scores, case["out_pred_random"])
-    close(out.auxiliary_scores, case["out_pred_aux_random"])
+    assert_close(out.scores, case["out_pred_random"])
+    assert_close(out.auxiliary_scores, case["out_pred_aux_random"])
     cotangent = case.tensor("in_cotangent")
     ((cotangent * out.scores).sum() + 0.5 * (cotangent * out.auxiliary_scores).sum()).backward()
-    close(leaves[0].grad, case["out_grad_cf"])
-    close(leaves[1].grad, case["out_grad_cf_aux"])
-    close(segmenter.score_fusion.mix.weight.grad, case["out_grad_sf_weight"])
+    assert_close(leaves[0].grad, case["out_grad_cf"])
+    assert_close(leaves[1].grad, case["out_grad_cf_aux"])
+    assert_close(segmenter.score_fusion.mix.weight.grad, case["out_grad_sf_weight"])

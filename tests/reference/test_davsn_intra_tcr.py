@@ -10,31 +10,31 @@ FILE = "davsn_intra_tcr"
 
 
 @pytest.mark.cases("in_pred_cf", "in_pred_kf", "in_flow")
-def test_propagated_maps_and_weights(case, close):
+def test_propagated_maps_and_weights(case, assert_close):
     flow = flow_at(case.tensor("in_flow"), case["in_pred_cf"].shape[-2:])
     for aux in ("", "_aux"):
         current, previous = (case.tensor(f"in_pred_{frame}{aux}").softmax(1) for frame in ("cf", "kf"))
         splatted, certainty = propagate(previous, flow)
         entropy = self_information(current).mean(1)
         if not aux:
-            close(entropy, case["out_ent_cf"])
-            close(self_information(previous).mean(1), case["out_ent_kf"])
-            close(splatted, case["out_prob_propagated"])
-            close(certainty, case["out_ent_propagated"])
+            assert_close(entropy, case["out_ent_cf"])
+            assert_close(self_information(previous).mean(1), case["out_ent_kf"])
+            assert_close(splatted, case["out_prob_propagated"])
+            assert_close(certainty, case["out_ent_propagated"])
         if f"out_weights{aux}" in case:
-            close(splatted.sum(1) * (certainty < entropy), case[f"out_weights{aux}"])
+            assert_close(splatted.sum(1) * (certainty < entropy), case[f"out_weights{aux}"])
 
 
 @pytest.mark.cases("in_pred_cf", "in_pred_kf", "in_flow", "out_loss_itcr")
-def test_loss_and_gradient(case, close):
+def test_loss_and_gradient(case, assert_close):
     flow = flow_at(case.tensor("in_flow"), case["in_pred_cf"].shape[-2:])
     total, scores = 0.0, []
     for aux in ("", "_aux"):
         current = case.tensor(f"in_pred_cf{aux}").requires_grad_()
         loss = intra_domain_consistency(current.softmax(1), case.tensor(f"in_pred_kf{aux}").softmax(1), flow)
-        close(loss, case[f"out_loss_itcr{aux}"])
+        assert_close(loss, case[f"out_loss_itcr{aux}"])
         total, scores = total + loss, [*scores, current]
-    close(float(case["param_lamda_u"]) * total, case["out_loss_total"])
+    assert_close(float(case["param_lamda_u"]) * total, case["out_loss_total"])
     gradients = torch.autograd.grad(total, scores)  # stored before the weight
     for aux, gradient in zip(("", "_aux"), gradients, strict=True):
-        close(gradient, case[f"out_grad_pred_cf{aux}"])
+        assert_close(gradient, case[f"out_grad_pred_cf{aux}"])

@@ -21,8 +21,8 @@ def discriminator(case, name):
 
 
 @pytest.mark.cases("in_sta_param00", "in_sa_param00")
-def test_discrepancy_and_gradient(case, close):
-    close(weight_discrepancy(discriminator(case, "sta"), discriminator(case, "sa")), case["out_loss_wd"])
+def test_discrepancy_and_gradient(case, assert_close):
+    assert_close(weight_discrepancy(discriminator(case, "sta"), discriminator(case, "sa")), case["out_loss_wd"])
     # In float64, since the gradient of a single number's cosine is 0 as a difference of equal terms.
     temporal, spatial = discriminator(case, "sta").double(), discriminator(case, "sa").double()
     weight_discrepancy(temporal, spatial).backward()
@@ -31,7 +31,7 @@ def test_discrepancy_and_gradient(case, close):
             expected = case[f"out_grad_{name}_param{k:02d}"]
             scale = float(np.abs(expected).max())
             np.testing.assert_allclose(parameter.grad.numpy(), expected, rtol=1e-4, atol=1e-5 * scale + 1e-7)
-    close(weight_discrepancy(temporal, temporal).float(), case["out_loss_wd_identical"])
+    assert_close(weight_discrepancy(temporal, temporal).float(), case["out_loss_wd_identical"])
     opposed = discriminator(case, "sta").double()
     with torch.no_grad():
         for parameter in opposed.parameters():
@@ -41,7 +41,7 @@ def test_discrepancy_and_gradient(case, close):
 
 
 @pytest.mark.cases("in_sta_param00", "in_pred_cf", "in_pred_kf", "param_up_size")
-def test_outputs_and_losses(case, close):
+def test_outputs_and_losses(case, assert_close):
     size = tuple(int(side) for side in case["param_up_size"])
     views = {"": ("sta", "in_pred_kf"), "_sa": ("sa", "in_pred_cf")}
     for suffix, (name, second) in views.items():
@@ -52,13 +52,13 @@ def test_outputs_and_losses(case, close):
         if min(size) >= 32:
             torch.testing.assert_close(judged(joint, size, 1), maps)
         out = discriminator(case, name)(maps)
-        close(out, case[f"out_disc_{name}"])
+        assert_close(out, case[f"out_disc_{name}"])
         loss = domain_loss(out, SOURCE)
-        close(loss, case[f"out_bce0{suffix}"])
+        assert_close(loss, case[f"out_bce0{suffix}"])
         if suffix == "" and "out_bce1" in case:
-            close(domain_loss(out, TARGET), case["out_bce1"])
+            assert_close(domain_loss(out, TARGET), case["out_bce1"])
             half = float(maps[:, : maps.shape[1] // 2].detach().sum(1).mean())
             if "out_softmax_channel_sum_first_half_mean" in case:
                 np.testing.assert_allclose(half, case["out_softmax_channel_sum_first_half_mean"], rtol=1e-5)
         (gradient,) = torch.autograd.grad(loss, current)
-        close(gradient, case[f"out_bce0{suffix}_grad_pred_cf"])
+        assert_close(gradient, case[f"out_bce0{suffix}_grad_pred_cf"])

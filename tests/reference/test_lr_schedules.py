@@ -20,9 +20,9 @@ def poly_factors(case):
 
 
 @pytest.mark.cases("out_rows", "param_max_iters")
-def test_scheduled_groups(case, close):
-    close(column(case, "base_lr") * poly_factors(case), column(case, "group0_backbone"))
-    close(10 * column(case, "base_lr") * poly_factors(case), column(case, "group1_score_fusion"))
+def test_scheduled_groups(case, assert_close):
+    assert_close(column(case, "base_lr") * poly_factors(case), column(case, "group0_backbone"))
+    assert_close(10 * column(case, "base_lr") * poly_factors(case), column(case, "group1_score_fusion"))
 
 
 @pytest.mark.cases("out_rows", "param_max_iters")

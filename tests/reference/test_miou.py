@@ -23,7 +23,7 @@ def check_means(iou, expected):
 
 
 @pytest.mark.cases("in_gt_trainIds", "in_pred_trainIds")
-def test_scorers_on_train_ids(case, close):
+def test_scorers_on_train_ids(case, assert_close):
     matrices = {
         s: case[s] for s in ("advent_out_hist", "torchmetrics_out_confmat", "cityscapes_out_confmat19") if s in case
     }
@@ -34,14 +34,14 @@ def test_scorers_on_train_ids(case, close):
     iou = iou_from_confusion(matrix)
     for suffix in ("advent_out_iou", "cityscapes_out_iou"):
         if suffix in case:
-            close(iou, case[suffix])
+            assert_close(iou, case[suffix])
     if "torchmetrics_out_iou" in case:
-        close(iou.nan_to_num(0.0).float(), case["torchmetrics_out_iou"])
+        assert_close(iou.nan_to_num(0.0).float(), case["torchmetrics_out_iou"])
     for suffix in ("advent_out_miou_nanmean", "cityscapes_out_miou", "torchmetrics_out_macro"):
         if suffix in case:
             check_means(iou, case[suffix])
     if "nan_to_num_out_miou" in case:  # UR and RDA count absent classes as 0; we do not, but can say what they say
-        close(iou.nan_to_num(0.0).mean(), case["nan_to_num_out_miou"])
+        assert_close(iou.nan_to_num(0.0).mean(), case["nan_to_num_out_miou"])
 
 
 @pytest.mark.cases("in_gt_labelIds", "in_pred_labelIds", "in_trainid_to_labelid")
@@ -55,11 +55,11 @@ def test_label_ids_give_the_same_matrix(case):
 
 
 @pytest.mark.cases("in_gt", "in_pred", "out_hist")
-def test_percentages_as_reported(case, close):
+def test_percentages_as_reported(case, assert_close):
     """DA-VSN and TPS report round(100 * nanmean, 2); for SYNTHIA-Seq the IoU of class 3 is dropped after the fact."""
     classes = len(case["out_hist"])
     matrix = confusion_matrix(case["in_gt"], case["in_pred"], classes)
-    close(matrix, case["out_hist"])
+    assert_close(matrix, case["out_hist"])
     iou = iou_from_confusion(matrix)
     without_fence = iou[[c for c in range(classes) if c != 3]]
     checked = 0
@@ -69,6 +69,6 @@ def test_percentages_as_reported(case, close):
             if match[1]:
                 np.testing.assert_allclose(round(100 * mean_iou(scored), 2), case[suffix], atol=1e-9)
             else:
-                close(scored, case[suffix])
+                assert_close(scored, case[suffix])
             checked += 1
     assert checked >= 2

@@ -39,20 +39,20 @@ def slow_contrast(case):
 
 @pytest.mark.cases("in_features", "in_labels")
 @pytest.mark.parametrize("chunk_size", [None, 1, 3])
-def test_loss(case, close, chunk_size):
+def test_loss(case, assert_close, chunk_size):
     expected = case["out_loss64"] if "out_loss64" in case else case["out_loss"]
     loss64 = contrast(case, case.tensor("in_features").double(), chunk_size=chunk_size)
     if np.isnan(expected):
         np.testing.assert_allclose(loss64.item(), slow_contrast(case), rtol=1e-9)
         return
     np.testing.assert_allclose(loss64.item(), slow_contrast(case), rtol=1e-9, atol=1e-12)
-    close(loss64.to(torch.from_numpy(np.array(expected)).dtype), expected)
-    close(contrast(case, case.tensor("in_features"), chunk_size=chunk_size), case["out_loss"])
+    assert_close(loss64.to(torch.from_numpy(np.array(expected)).dtype), expected)
+    assert_close(contrast(case, case.tensor("in_features"), chunk_size=chunk_size), case["out_loss"])
 
 
 @pytest.mark.cases("out_grad_features64")
 @pytest.mark.parametrize("chunk_size", [None, 1, 3])
-def test_gradient(case, close, chunk_size):
+def test_gradient(case, assert_close, chunk_size):
     features = case.tensor("in_features").double().requires_grad_()
     contrast(case, features, chunk_size=chunk_size).backward()
     expected = case["out_grad_features64"]

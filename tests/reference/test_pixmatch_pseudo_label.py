@@ -11,7 +11,7 @@ FILE = "pixmatch_pseudo_label"
 
 
 @pytest.mark.cases("in_weak_main", "in_weak_aux")
-def test_labels_losses_and_gradients(case, close):
+def test_labels_losses_and_gradients(case, assert_close):
     inner = [suffix.removesuffix("param_T") for suffix in case.suffixes() if suffix.endswith("param_T")]
     assert inner
     for name in inner:
@@ -27,12 +27,12 @@ def test_labels_losses_and_gradients(case, close):
             if np.isnan(expected):  # nothing kept: the published mean of nothing is NaN, ours is 0 on purpose
                 assert float(term.detach()) == 0.0 and bool((label == 255).all())
             else:
-                close(term, expected)
+                assert_close(term, expected)
             terms.append(term)
         weight, auxiliary = float(case["param_lam_aug"]), float(case["param_lam_aux"])
         total = weight * terms[0] + weight * auxiliary * terms[1]
         if np.isnan(case[f"{name}out_loss_total64"]):
             continue
-        close(total, case[f"{name}out_loss_total64"])
+        assert_close(total, case[f"{name}out_loss_total64"])
         for head, gradient in zip(("main", "aux"), torch.autograd.grad(total, strong), strict=True):
-            close(gradient, case[f"{name}out_grad_{head}64"])
+            assert_close(gradient, case[f"{name}out_grad_{head}64"])

@@ -19,17 +19,17 @@ def share_of(case):
 
 
 @pytest.mark.cases("in_image")
-def test_map_and_energy(case, close):
+def test_map_and_energy(case, assert_close):
     image = case.tensor("in_image").double()
     band = band_map(*image.shape[-2:])
     if "out_band_index_map" in case:
-        close(band.to(torch.int16), case["out_band_index_map"])
+        assert_close(band.to(torch.int16), case["out_band_index_map"])
     if "out_band_pixel_count" in case:
         counts = torch.bincount(band[band >= 0], minlength=32)
-        close(counts.int(), case["out_band_pixel_count"])
+        assert_close(counts.int(), case["out_band_pixel_count"])
     if "out_band_energy64" in case:
         energy = band_energy(image)
-        close(energy if case["out_band_energy64"].ndim == 3 else energy[0], case["out_band_energy64"])
+        assert_close(energy if case["out_band_energy64"].ndim == 3 else energy[0], case["out_band_energy64"])
 
 
 @pytest.mark.cases("in_image", "in_gate_index")
@@ -44,7 +44,7 @@ def test_the_gate_takes_the_highest_scores(case):
 
 
 @pytest.mark.cases("in_image", "in_ref", "in_gate_index", "out_image")
-def test_image_and_attack_term(case, close):
+def test_image_and_attack_term(case, assert_close):
     image, reference, share = case.tensor("in_image").float(), case.tensor("in_ref").float(), share_of(case)
     half, apart = swap_bands(image, reference, share, published=True, inverse="half")
     np.testing.assert_allclose(half.numpy(), case["out_image"], rtol=0, atol=5e-3)
@@ -53,7 +53,7 @@ def test_image_and_attack_term(case, close):
         np.testing.assert_allclose(real.numpy(), case["out_image_realpart"], rtol=0, atol=5e-3)
     if "out_loss_faa" in case:
         weight = float(case["param_lambda_faa_aux"]) if "param_lambda_faa_aux" in case else 0.0002
-        close(weight * attack_term(share * apart), case["out_loss_faa"])
+        assert_close(weight * attack_term(share * apart), case["out_loss_faa"])
 
 
 @pytest.mark.cases("in_image", "in_gate_index")

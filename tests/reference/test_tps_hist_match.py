@@ -9,7 +9,7 @@ FILE = "tps_hist_match"
 
 
 @pytest.mark.cases("in_src_rgb", "in_ref_rgb")
-def test_matched(case, close):
+def test_matched(case, assert_close):
     source, reference = (case.tensor(name).float() for name in ("in_src_rgb", "in_ref_rgb"))
     if source.dim() == 3:
         source, reference = source[None], reference[None]

@@ -10,13 +10,13 @@ FILE = "ur_class_balanced_selection"
 
 
 @pytest.mark.cases("in_prob", "param_portions")
-def test_thresholds_counts_and_labels(case, close):
+def test_thresholds_counts_and_labels(case, assert_close):
     prob = case.tensor("in_prob")
     confidence, label = prob.max(1)
     classes, stride = prob.shape[1], int(case["param_ds_rate"])
     for number, portion in enumerate(case["param_portions"]):
         thresholds = class_balanced_portion(confidence, label, classes, float(portion), stride)
-        close(thresholds, case[f"p{number}_out_cls_thresh"])
+        assert_close(thresholds, case[f"p{number}_out_cls_thresh"])
         labels = relative_labels(prob, thresholds)
         np.testing.assert_array_equal(labels.numpy(), case[f"p{number}_out_pseudo_label"])
         counts = torch.bincount(label.flatten(), minlength=classes).numpy()

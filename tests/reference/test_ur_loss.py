@@ -25,7 +25,7 @@ def terms(case, kind):
 
 
 @pytest.mark.cases("in_logits", "in_label", "in_aux_logits")
-def test_terms_sums_and_gradients(case, close):
+def test_terms_sums_and_gradients(case, assert_close):
     unlabelled = bool((case["in_label"] == 255).all())
     weights = {name: float(case[f"param_lambda_{name}"]) for name in ("ce", "ent", "div", "unc")}
     for kind, suffix in ((torch.float32, ""), (torch.float64, "64")):
@@ -35,18 +35,18 @@ def test_terms_sums_and_gradients(case, close):
             if np.isnan(expected):  # nothing labelled: NaN as published, 0 here on purpose
                 assert name == "ce" and unlabelled and float(value.detach()) == 0.0
             else:
-                close(value, expected)
+                assert_close(value, expected)
         full = weights["ce"] * values["ce"] + weights["ent"] * values["ent"] + weights["div"] * values["div"]
         full = full + weights["unc"] * values["unc_mse_sum"]
         if unlabelled:
             continue
-        close(values["ce"] + values["ent"], case[f"out_readme{suffix}"])
-        close(values["ce"] + values["ent"] + values["div"], case[f"out_all_on{suffix}"])
-        close(full, case[f"out_full_cct{suffix}"])
+        assert_close(values["ce"] + values["ent"], case[f"out_readme{suffix}"])
+        assert_close(values["ce"] + values["ent"] + values["div"], case[f"out_all_on{suffix}"])
+        assert_close(full, case[f"out_full_cct{suffix}"])
         if suffix:
             for name in ("ce", "ent", "div"):
                 (gradient,) = torch.autograd.grad(values[name], scores, retain_graph=True)
-                close(gradient, case[f"out_grad_logits_{name}64"])
+                assert_close(gradient, case[f"out_grad_logits_{name}64"])
             gradients = torch.autograd.grad(full, [scores, auxiliary])
-            close(gradients[0], case["out_grad_logits_full64"])
-            close(gradients[1], case["out_grad_aux_logits_full64"])
+            assert_close(gradients[0], case["out_grad_logits_full64"])
+            assert_close(gradients[1], case["out_grad_aux_logits_full64"])
